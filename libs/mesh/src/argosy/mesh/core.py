@@ -1,0 +1,65 @@
+"""What a core is: decisions as a pure function of state and event.
+
+A core imports nothing but the standard library, msgspec and vocabulary like this.
+No clock, socket, thread, randomness or environment reaches it: time arrives in the
+event, and everything it wants done leaves as an effect. The same object then runs
+live, simulated and replayed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, tag=True):
+    """Something that happened. Subclasses are named in the past tense."""
+
+    now_us: int
+    """Wall time of the step, Unix microseconds; never runs backwards."""
+
+
+class TimerFired(Event, frozen=True, tag=True):
+    """A timer set by `SetTimer` is due."""
+
+    key: str
+
+
+class Effect(msgspec.Struct, frozen=True, tag=True):
+    """Something to do. Subclasses are named in the imperative."""
+
+
+class SetTimer(Effect, frozen=True, tag=True):
+    """Ask for `TimerFired(key)` at `at_us`; replaces an earlier timer of that key."""
+
+    key: str
+    at_us: int
+
+
+class CancelTimer(Effect, frozen=True, tag=True):
+    """Forget the timer of that key; nothing happens if there is none."""
+
+    key: str
+
+
+class Core(Protocol):
+    """A deciding machine. `state` is a msgspec.Struct that holds all it knows."""
+
+    state: Any
+
+    def step(self, event: Any) -> Sequence[Effect]:
+        """Take in one event and say what to do. Never raises on input from outside."""
+        ...
+
+
+@dataclass(frozen=True)
+class CoreSpec:
+    """Enough to build a core again from its journal."""
+
+    name: str
+    events: Any
+    """A union of every event type."""
+    state: type[Any]
+    build: Callable[[Any], Core]
+    """From a state to a core that goes on from there."""

@@ -1,0 +1,65 @@
+"""Facts: protobuf messages with a subject, found by reading the contract itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+from google.protobuf.message import Message
+
+from argosy.wire.fact.v1 import options_pb2
+
+EVENT_MODULES = ("prefill", "decode", "instance", "node_agent", "operator")
+
+
+@dataclass(frozen=True)
+class FactType:
+    """A fact's message type and how it travels."""
+
+    message: type[Message]
+    subject: str
+    control: bool
+    key: str
+
+
+def _modules() -> Iterator[ModuleType]:
+    for source in EVENT_MODULES:
+        yield import_module(f"argosy.wire.{source}.v1.events_pb2")
+
+
+@cache
+def all_facts() -> tuple[FactType, ...]:
+    """Every fact of the contract, in order of the protos."""
+    found = []
+    for module in _modules():
+        for name, descriptor in module.DESCRIPTOR.message_types_by_name.items():
+            options = descriptor.GetOptions()
+            if options.HasExtension(options_pb2.fact):
+                fact = options.Extensions[options_pb2.fact]
+                control = fact.plane == options_pb2.PLANE_CONTROL
+                found.append(FactType(getattr(module, name), fact.subject, control, fact.key))
+    return tuple(found)
+
+
+@cache
+def fact_type(message: type[Message]) -> FactType:
+    """How facts of this message type travel. KeyError if it is no fact."""
+    for fact in all_facts():
+        if fact.message is message:
+            return fact
+    raise KeyError(f"{message.DESCRIPTOR.full_name} has no (argosy.fact.v1.fact) option")
+
+
+def subject_of(fleet: str, message: Message) -> str:
+    """argosy.<fleet>.<source>.<fact>[.<key>]"""
+    fact = fact_type(type(message))
+    subject = f"argosy.{fleet}.{fact.subject}"
+    return f"{subject}.{getattr(message, fact.key)}" if fact.key else subject
+
+
+def pattern_of(fleet: str, message: type[Message]) -> str:
+    """The subject filter that matches every fact of this type in the fleet."""
+    fact = fact_type(message)
+    subject = f"argosy.{fleet}.{fact.subject}"
+    return f"{subject}.*" if fact.key else subject

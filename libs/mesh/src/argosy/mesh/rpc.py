@@ -1,0 +1,170 @@
+"""gRPC both ways: servers with health and reflection, calls with deadlines and traces.
+
+Handlers are wrapped by `unary` and `stream`: each gets a span that continues the
+caller's trace, and an ArgosyError becomes a status with its reason. A caller that
+hangs up cancels the handler's task, which is how cancellation reaches every stage.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from opentelemetry import trace
+
+from argosy.mesh import telemetry
+from argosy.mesh.errors import ArgosyError, Reason, from_rpc
+
+log = logging.getLogger(__name__)
+
+MESSAGE_BYTES = 16 << 20
+CHANNELS_MAX = 1024
+OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.so_reuseport", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+Handler = Callable[[Any, Any, grpc.aio.ServicerContext], Awaitable[Any]]
+
+
+def handler(name: str) -> Callable[[Handler], Handler]:
+    """Wrap a servicer's method; it may return a reply or `await context.write(...)`.
+
+    The servicer must have a `tracer`.
+    """
+
+    def wrap(method: Handler) -> Handler:
+        async def call(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
+            parent = telemetry.extract(context.invocation_metadata())
+            try:
+                with telemetry.span(self.tracer, name, parent):
+                    return await method(self, request, context)
+            except ArgosyError as error:
+                await abort(context, error)
+            except (asyncio.CancelledError, grpc.aio.AbortError):
+                raise
+            except Exception as error:
+                log.exception("%s failed", name)
+                await abort(context, ArgosyError(Reason.INTERNAL, f"{name}: {error!r}"))
+
+        return call
+
+    return wrap
+
+
+async def abort(context: grpc.aio.ServicerContext, error: ArgosyError) -> None:
+    """End a call with `error`'s status and reason."""
+    await context.abort(error.reason.value.grpc, error.message, error.trailers())
+
+
+class Server:
+    """A gRPC server that reports NOT_SERVING until told otherwise."""
+
+    def __init__(self) -> None:
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._health = health.aio.HealthServicer()
+        self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.port = 0
+
+    def add(self, register: Callable[[Any, Any], None], servicer: Any, descriptor: Any) -> None:
+        """Serve `servicer`; `descriptor` is its service's descriptor."""
+        register(servicer, self._server)
+        self._names.append(descriptor.full_name)
+
+    async def start(self, address: str) -> None:
+        """Listen on host:port; port 0 takes a free one. `port` says which.
+
+        Raises ArgosyError when the port is taken.
+        """
+        reflection.enable_server_reflection(self._names, self._server)
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ArgosyError(
+                Reason.NOT_READY,
+                f"cannot listen on {address}: the port is in use or not ours to take. "
+                "Stop what holds it, or choose another (0 takes any free port)",
+            ) from error
+        await self.set_serving(False)
+        await self._server.start()
+
+    async def set_serving(self, serving: bool) -> None:
+        """What health checks are told from now on, for every service here."""
+        status = health_pb2.HealthCheckResponse
+        value = status.SERVING if serving else status.NOT_SERVING
+        for name in ["", *self._names]:
+            await self._health.set(name, value)
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, give running ones `grace_s`, then cancel them."""
+        await self._server.stop(grace_s)
+
+
+class Channels:
+    """One channel per address, made on first use; the oldest goes beyond CHANNELS_MAX."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def get(self, address: str) -> grpc.aio.Channel:
+        """The channel to host:port."""
+        if (channel := self._channels.get(address)) is None:
+            if len(self._channels) >= CHANNELS_MAX:
+                self.forget(next(iter(self._channels)))
+            channel = self._channels[address] = grpc.aio.insecure_channel(address, OPTIONS)
+        return channel
+
+    def forget(self, address: str) -> None:
+        """Close the channel to an address that is gone for good."""
+        if channel := self._channels.pop(address, None):
+            task = asyncio.ensure_future(channel.close(grace=5))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close them all; calls still running are cancelled."""
+        channels, self._channels = self._channels, {}
+        await asyncio.gather(*(channel.close() for channel in channels.values()), *self._closing)
+
+
+async def call(method: Any, request: Any, *, timeout_s: float, instance: str = "") -> Any:
+    """One unary call in the current trace. Raises ArgosyError, blaming `instance`."""
+    try:
+        return await method(request, timeout=timeout_s, metadata=telemetry.inject())
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc(error, instance) from None
+
+
+async def stream(
+    method: Any, request: Any, *, timeout_s: float, instance: str = ""
+) -> AsyncIterator[Any]:
+    """One streaming call in the current trace; closing the iterator hangs up."""
+    running = method(request, timeout=timeout_s, metadata=telemetry.inject())
+    try:
+        async for reply in running:
+            yield reply
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc(error, instance) from None
+    finally:
+        running.cancel()
+
+
+def trace_id() -> str:
+    """The current trace's id as 32 hex digits."""
+    return trace.format_trace_id(trace.get_current_span().get_span_context().trace_id)
+
+

@@ -1,0 +1,186 @@
+"""The life of a service's process: settings, telemetry, bus, server, readiness, drain.
+
+    class Router:
+        def __init__(self, mesh: Mesh[RouterSettings]) -> None:   # register servicers
+        async def start(self) -> None:                            # until ready
+        async def drain(self) -> None:                            # finish what runs
+        async def stop(self) -> None:                             # let go of everything
+
+    if __name__ == "__main__":
+        run(RouterSettings, Router)
+
+Order: telemetry, gRPC (NOT_SERVING), bus in the background, start(), SERVING. On
+SIGTERM or SIGINT: NOT_SERVING, drain() for at most `drain_timeout_s`, stop(), the
+rest backwards. A second signal skips the wait. Exit code 0 is a stop in good order,
+1 a failure to start, 2 wrong settings.
+"""
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from argosy.mesh.bus import Bus
+from argosy.mesh.core import CoreSpec
+from argosy.mesh.driver import Clock, Driver
+from argosy.mesh.errors import ArgosyError
+from argosy.mesh.journal import JournalWriter
+from argosy.mesh.rpc import Channels, Server
+from argosy.mesh.settings import ServiceSettings, load_or_exit, new_epoch
+from argosy.mesh.telemetry import start_telemetry
+
+S = TypeVar("S", bound=ServiceSettings)
+
+log = logging.getLogger("argosy")
+
+
+class Mesh(Generic[S]):
+    """What a service is given to stand on."""
+
+    def __init__(self, settings: S, service: str) -> None:
+        self.settings = settings
+        self.service = service
+        self.name = settings.instance_id or f"{service}-{settings.node}"
+        self.epoch = new_epoch()
+        self.clock = Clock()
+        data = settings.data_dir
+        self.telemetry = start_telemetry(
+            service, self.name, otlp_endpoint=settings.otlp_endpoint,
+            traces_dir=data / "traces" if data else None,
+        )  # fmt: skip
+        self.tracer = self.telemetry.tracer
+        self.server = Server()
+        self.channels = Channels()
+        self.bus = Bus(settings.nats_url, settings.fleet, self.name)
+        self.waiting_for = "start-up"
+        self.ready = False
+        self._drivers: list[Driver] = []
+
+    @property
+    def address(self) -> str:
+        """host:port others reach this process at; valid once the server listens."""
+        return f"{self.settings.advertise_host}:{self.server.port}"
+
+    def drive(self, spec: CoreSpec, state: Any, perform: Callable[[Any], None]) -> Driver:
+        """A driver for a new core at `state`, journalled when there is a data_dir."""
+        data, journal = self.settings.data_dir, None
+        if data is not None:
+            journal = JournalWriter(data / "journal" / self.name, spec, state)
+        driver = Driver(spec.build(state), journal, perform, self.clock)
+        self._drivers.append(driver)
+        return driver
+
+    def wait_for(self, what: str) -> None:
+        """Say what start-up waits for now, in the log and to whoever asks."""
+        self.waiting_for = what
+        log.info("waiting for %s", what)
+
+    async def wait_for_bus(self) -> None:
+        """Return once the bus is connected."""
+        if not self.bus.connected.is_set():
+            self.wait_for(f"NATS at {self.settings.nats_url}")
+            await self.bus.connected.wait()
+
+    async def open(self) -> None:
+        """Listen, and begin connecting to the bus."""
+        await self.server.start(self.settings.listen)
+        log.info("%s listens on %s", self.name, self.address)
+        self.bus.start()
+
+    async def set_ready(self, ready: bool) -> None:
+        """What health checks say from now on."""
+        self.ready = ready
+        if ready:
+            self.waiting_for = ""
+        await self.server.set_serving(ready)
+
+    async def close(self) -> None:
+        """Let go of everything, last things first."""
+        await self.server.stop(grace_s=1)
+        await self.bus.close()
+        await self.channels.close()
+        for driver in self._drivers:
+            driver.close()
+        self.telemetry.close()
+
+
+class Service(Protocol):
+    """What `run` runs."""
+
+    async def start(self) -> None:
+        """Return when requests can be served."""
+        ...
+
+    async def drain(self) -> None:
+        """Take no new work; return when what runs is done."""
+        ...
+
+    async def stop(self) -> None:
+        """Let go of processes, memory and connections."""
+        ...
+
+
+def run(kind: type[S], make: Callable[[Mesh[S]], Service]) -> None:
+    """Run a service until it is told to stop, then exit the process."""
+    settings = load_or_exit(kind)
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )  # fmt: skip
+    faulthandler.enable()
+    service = kind.prefix().removeprefix("ARGOSY_").removesuffix("_").lower().replace("_", "-")
+    sys.exit(asyncio.run(_live(settings, service, make)))
+
+
+async def _live(settings: S, service: str, make: Callable[[Mesh[S]], Service]) -> int:
+    asked = asyncio.Event()
+    again = asyncio.Event()
+
+    def on_signal() -> None:
+        (again if asked.is_set() else asked).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    mesh = Mesh(settings, service)
+    made = make(mesh)
+    try:
+        await mesh.open()
+        if not await _first(made.start(), asked):
+            log.info("stopped while waiting for %s", mesh.waiting_for)
+            return 0
+        await mesh.set_ready(True)
+        log.info("%s is ready", mesh.name)
+        await asked.wait()
+        log.info("%s drains, for at most %s s", mesh.name, settings.drain_timeout_s)
+        await mesh.set_ready(False)
+        mesh.waiting_for = "shutdown"
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(_first(made.drain(), again), settings.drain_timeout_s)
+        return 0
+    except ArgosyError as error:
+        log.error("cannot start: %s", error.message)
+        return 1
+    finally:
+        await made.stop()
+        await mesh.close()
+
+
+async def _first(work: Any, signalled: asyncio.Event) -> bool:
+    """Run `work` until done (True) or signalled (False, work cancelled)."""
+    task = asyncio.ensure_future(work)
+    stop = asyncio.ensure_future(signalled.wait())
+    try:
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return False
+        await task
+        return True
+    finally:
+        for waiting in (task, stop):
+            waiting.cancel()
+        await asyncio.gather(task, stop, return_exceptions=True)

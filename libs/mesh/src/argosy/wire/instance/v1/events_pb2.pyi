@@ -1,0 +1,58 @@
+from argosy.wire.fact.v1 import options_pb2 as _options_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_UNSPECIFIED: _ClassVar[Role]
+    ROLE_PREFILL: _ClassVar[Role]
+    ROLE_DECODE: _ClassVar[Role]
+ROLE_UNSPECIFIED: Role
+ROLE_PREFILL: Role
+ROLE_DECODE: Role
+
+class InstanceReady(_message.Message):
+    __slots__ = ("instance_id", "epoch", "role", "address", "node", "model", "block_tokens", "kv_total_blocks", "max_model_tokens", "max_running_requests")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    KV_TOTAL_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    MAX_MODEL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    epoch: str
+    role: Role
+    address: str
+    node: str
+    model: str
+    block_tokens: int
+    kv_total_blocks: int
+    max_model_tokens: int
+    max_running_requests: int
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., address: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., block_tokens: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., max_model_tokens: _Optional[int] = ..., max_running_requests: _Optional[int] = ...) -> None: ...
+
+class InstanceDraining(_message.Message):
+    __slots__ = ("instance_id", "epoch", "reason")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    epoch: str
+    reason: str
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class InstanceStopped(_message.Message):
+    __slots__ = ("instance_id", "epoch")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    epoch: str
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ...) -> None: ...
