@@ -30,7 +30,7 @@ from argosy.mesh.driver import Clock, Driver
 from argosy.mesh.errors import ArgosyError
 from argosy.mesh.journal import JournalWriter
 from argosy.mesh.rpc import Channels, Server
-from argosy.mesh.settings import ServiceSettings, load_or_exit, new_epoch
+from argosy.mesh.settings import ServiceSettings, load_or_exit
 from argosy.mesh.telemetry import start_telemetry
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -45,7 +45,7 @@ class Mesh(Generic[S]):
         self.settings = settings
         self.service = service
         self.name = settings.instance_id or f"{service}-{settings.node}"
-        self.epoch = new_epoch()
+        self.epoch = settings.epoch
         self.clock = Clock()
         data = settings.data_dir
         self.telemetry = start_telemetry(

@@ -29,6 +29,10 @@ class ServiceSettings(BaseModel):
 
     fleet: str = Field("local", description="Fleet name; part of every subject on the bus.")
     instance_id: str = Field("", description="This process's name; default: service-hostname.")
+    epoch: str = Field(
+        default_factory=lambda: uuid.uuid4().hex[:12],
+        description="Names one life of the process; whoever starts it may choose it.",
+    )
     node: str = Field(default_factory=socket.gethostname, description="Node it runs on.")
     listen: str = Field("127.0.0.1:0", description="gRPC host:port; port 0 takes a free one.")
     advertise_host: str = Field("127.0.0.1", description="Host others reach this process at.")
@@ -119,7 +123,3 @@ def describe(kind: type[ServiceSettings]) -> str:
         rows.append(f"| `{kind.prefix()}{name.upper()}` | `{shown}` | {field.description} |")
     return "\n".join(rows)
 
-
-def new_epoch() -> str:
-    """Names one life of a process: a restart has another."""
-    return uuid.uuid4().hex[:12]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.fact.v1 import options_pb2 as argosy_dot_fact_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!argosy/node_agent/v1/events.proto\x12\x14\x61rgosy.node_agent.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"t\n\x0cNodeReported\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x16\n\x0epromised_bytes\x18\x03 \x01(\x04\x12\x11\n\tprocesses\x18\x04 \x01(\r:\x15\xea\xe0\x18\x11\n\rnode.reported\x10\x01\"\x93\x01\n\x0fInstanceStarted\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12\x10\n\x08restarts\x18\x04 \x01(\r\x12\x12\n\ngeneration\x18\x05 \x01(\x04:*\xea\xe0\x18&\n\x15node.instance_started\x10\x02\x1a\x0binstance_id\"\xa2\x01\n\x0eInstanceExited\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12\x11\n\texit_code\x18\x04 \x01(\x05\x12\x0e\n\x06wanted\x18\x05 \x01(\x08\x12\x12\n\ngeneration\x18\x06 \x01(\x04:)\xea\xe0\x18%\n\x14node.instance_exited\x10\x02\x1a\x0binstance_id\"\x84\x01\n\x0fInstanceRefused\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04:*\xea\xe0\x18&\n\x15node.instance_refused\x10\x02\x1a\x0binstance_idb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!argosy/node_agent/v1/events.proto\x12\x14\x61rgosy.node_agent.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"t\n\x0cNodeReported\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x16\n\x0epromised_bytes\x18\x03 \x01(\x04\x12\x11\n\tprocesses\x18\x04 \x01(\r:\x15\xea\xe0\x18\x11\n\rnode.reported\x10\x01\"\xa2\x01\n\x0fInstanceStarted\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12\x10\n\x08restarts\x18\x04 \x01(\r\x12\x12\n\ngeneration\x18\x05 \x01(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\t:*\xea\xe0\x18&\n\x15node.instance_started\x10\x02\x1a\x0binstance_id\"\xb1\x01\n\x0eInstanceExited\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12\x11\n\texit_code\x18\x04 \x01(\x05\x12\x0e\n\x06wanted\x18\x05 \x01(\x08\x12\x12\n\ngeneration\x18\x06 \x01(\x04\x12\r\n\x05\x65poch\x18\x07 \x01(\t:)\xea\xe0\x18%\n\x14node.instance_exited\x10\x02\x1a\x0binstance_id\"\x84\x01\n\x0fInstanceRefused\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04:*\xea\xe0\x18&\n\x15node.instance_refused\x10\x02\x1a\x0binstance_idb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,9 +43,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODEREPORTED']._serialized_start=89
   _globals['_NODEREPORTED']._serialized_end=205
   _globals['_INSTANCESTARTED']._serialized_start=208
-  _globals['_INSTANCESTARTED']._serialized_end=355
-  _globals['_INSTANCEEXITED']._serialized_start=358
-  _globals['_INSTANCEEXITED']._serialized_end=520
-  _globals['_INSTANCEREFUSED']._serialized_start=523
-  _globals['_INSTANCEREFUSED']._serialized_end=655
+  _globals['_INSTANCESTARTED']._serialized_end=370
+  _globals['_INSTANCEEXITED']._serialized_start=373
+  _globals['_INSTANCEEXITED']._serialized_end=550
+  _globals['_INSTANCEREFUSED']._serialized_start=553
+  _globals['_INSTANCEREFUSED']._serialized_end=685
 # @@protoc_insertion_point(module_scope)

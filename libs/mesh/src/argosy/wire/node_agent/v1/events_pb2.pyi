@@ -18,34 +18,38 @@ class NodeReported(_message.Message):
     def __init__(self, node: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., promised_bytes: _Optional[int] = ..., processes: _Optional[int] = ...) -> None: ...
 
 class InstanceStarted(_message.Message):
-    __slots__ = ("instance_id", "node", "pid", "restarts", "generation")
+    __slots__ = ("instance_id", "node", "pid", "restarts", "generation", "epoch")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     node: str
     pid: int
     restarts: int
     generation: int
-    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., pid: _Optional[int] = ..., restarts: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
+    epoch: str
+    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., pid: _Optional[int] = ..., restarts: _Optional[int] = ..., generation: _Optional[int] = ..., epoch: _Optional[str] = ...) -> None: ...
 
 class InstanceExited(_message.Message):
-    __slots__ = ("instance_id", "node", "pid", "exit_code", "wanted", "generation")
+    __slots__ = ("instance_id", "node", "pid", "exit_code", "wanted", "generation", "epoch")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     node: str
     pid: int
     exit_code: int
     wanted: bool
     generation: int
-    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., pid: _Optional[int] = ..., exit_code: _Optional[int] = ..., wanted: _Optional[bool] = ..., generation: _Optional[int] = ...) -> None: ...
+    epoch: str
+    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., pid: _Optional[int] = ..., exit_code: _Optional[int] = ..., wanted: _Optional[bool] = ..., generation: _Optional[int] = ..., epoch: _Optional[str] = ...) -> None: ...
 
 class InstanceRefused(_message.Message):
     __slots__ = ("instance_id", "node", "reason", "generation")

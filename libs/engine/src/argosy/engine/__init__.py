@@ -1,0 +1,1 @@
+"""One engine protocol; `sim` and `vllm` behind it; and the instance around an engine."""

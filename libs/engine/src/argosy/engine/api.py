@@ -1,0 +1,131 @@
+"""What an engine is, whichever it is: tokens in, tokens out, and what it holds."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+
+class SamplingSpec(msgspec.Struct, frozen=True):
+    """How to choose tokens; the fields mean what they mean in the contract."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    top_logprobs: int | None = None
+    ignore_eos: bool = False
+    json_schema: str | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+
+class EngineRequest(msgspec.Struct, frozen=True):
+    """One prompt for an engine.
+
+    produce: compute the prompt's KV, hold it for a puller, and give its handle.
+    kv_handle: pull the prompt's KV with this handle instead of computing it.
+    """
+
+    request_id: str
+    token_ids: list[int]
+    sampling: SamplingSpec
+    cache_salt: str = ""
+    produce: bool = False
+    kv_handle: bytes | None = None
+
+
+class Logprobs(msgspec.Struct, frozen=True):
+    """One position: the chosen token's logprob and those of the likeliest tokens."""
+
+    token_id: int
+    logprob: float
+    top: dict[int, float]
+
+
+class EngineOutput(msgspec.Struct, frozen=True):
+    """New tokens of one request. `finish` ("stop" or "length") is set on the last."""
+
+    token_ids: list[int]
+    logprobs: list[Logprobs] | None = None
+    finish: str | None = None
+    cached_tokens: int = 0
+    kv_handle: bytes | None = None
+    """On the last output of a `produce` request."""
+    transferred_bytes: int = 0
+
+
+class EngineStats(msgspec.Struct, frozen=True):
+    """What an engine has to do, after a step."""
+
+    running_requests: int = 0
+    waiting_requests: int = 0
+    queued_prefill_tokens: int = 0
+    kv_used_blocks: int = 0
+
+
+class BlocksChanged(msgspec.Struct, frozen=True):
+    """KV blocks stored and removed by a step, by chained hash; `cleared` comes first."""
+
+    stored: list[int]
+    removed: list[int]
+    cleared: bool = False
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine turned out to be, once started."""
+
+    block_tokens: int
+    kv_total_blocks: int
+    max_model_tokens: int
+    max_running_requests: int
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what an engine did. Called on the event loop; must not block."""
+
+    stepped: Callable[[EngineStats], None]
+    blocks_changed: Callable[[BlocksChanged], None]
+
+
+class EngineRefused(Exception):
+    """The engine cannot take this request as it is: the caller's fault, and why."""
+
+
+class EngineFailed(Exception):
+    """The engine could not finish this request: its own fault, and why."""
+
+
+class KvLost(EngineFailed):
+    """The KV that was to be pulled could not be."""
+
+
+class Engine(Protocol):
+    """A model that runs. All methods are called from one event loop."""
+
+    async def start(self, listener: Listener) -> EngineInfo:
+        """Load. Raises ArgosyError (NOT_READY) when it cannot, saying what to change."""
+        ...
+
+    def submit(self, request: EngineRequest) -> AsyncIterator[EngineOutput]:
+        """Queue a request and stream what it yields.
+
+        Closing the iterator cancels the request and frees what it held. Raises
+        EngineRefused, KvLost or EngineFailed.
+        """
+        ...
+
+    async def release(self, request_id: str, kv_handle: bytes) -> None:
+        """Let go of KV held for a puller that will not come. Harmless when it is gone."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """As of the last step."""
+        ...
+
+    async def stop(self) -> None:
+        """Free everything. Running requests end with EngineFailed."""
+        ...

@@ -1,0 +1,15 @@
+"""Choose the engine the settings name. The only place that knows there are several."""
+
+from argosy.engine.api import Engine
+from argosy.engine.settings import InstanceSettings
+
+
+def build_engine(settings: InstanceSettings) -> Engine:
+    """The engine, not started yet. vLLM is imported only when it is asked for."""
+    if settings.engine == "sim":
+        from argosy.engine.sim.engine import SimEngine  # noqa: PLC0415 - one engine per process
+
+        return SimEngine(settings)
+    from argosy.engine.vllm.engine import VllmEngine  # noqa: PLC0415 - imports torch
+
+    return VllmEngine(settings)

@@ -1,0 +1,132 @@
+"""What prefill and decode share: an engine, and the mesh kept informed about it.
+
+Load facts go out after each engine step, at most one per REPORT_S (the last one is
+never lost), and at least one per heartbeat. KV-block facts go out per step.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from argosy.engine.api import BlocksChanged, EngineInfo, EngineStats, Listener
+from argosy.engine.build import build_engine
+from argosy.engine.convert import load_message
+from argosy.engine.settings import InstanceSettings
+from argosy.mesh.service import Mesh
+from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.instance.v1 import events_pb2
+
+REPORT_S = 0.02
+
+S = TypeVar("S", bound=InstanceSettings)
+
+
+class Instance:
+    """An engine with a name on the mesh.
+
+    load_fact, kv_fact: wrap a Load or KvChange into the role's own fact.
+    stepped: called after each engine step.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh[S],
+        role: events_pb2.Role,
+        *,
+        load_fact: Callable[[inference_pb2.Load], Message],
+        kv_fact: Callable[[inference_pb2.KvChange], Message],
+        stepped: Callable[[EngineStats], None],
+    ) -> None:
+        self.mesh = mesh
+        self.engine = build_engine(mesh.settings)
+        self.info = EngineInfo(0, 0, 0, 0)
+        self.held_blocks = 0
+        self._role = role
+        self._load_fact = load_fact
+        self._kv_fact = kv_fact
+        self._stepped = stepped
+        self._changes = 0
+        self._report_due: asyncio.TimerHandle | None = None
+        self._heartbeat: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load the engine, wait for the bus, and tell the mesh we are ready."""
+        settings = self.mesh.settings
+        self.mesh.wait_for(f"the {settings.engine} engine to load {settings.model}")
+        self.info = await self.engine.start(Listener(self._on_step, self._on_blocks))
+        await self.mesh.wait_for_bus()
+        self._heartbeat = asyncio.create_task(self._beat())
+        self._announce()
+        self.mesh.bus.on_connection.append(lambda up: self._announce() if up else None)
+
+    async def drain(self, idle: asyncio.Event) -> None:
+        """Tell the mesh, then wait until `idle`."""
+        self._publish_end(events_pb2.InstanceDraining, reason="asked to stop")
+        await idle.wait()
+
+    async def stop(self) -> None:
+        """Tell the mesh, and free the engine."""
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            self._publish_end(events_pb2.InstanceStopped)
+        if self._report_due is not None:
+            self._report_due.cancel()
+        await self.engine.stop()
+
+    def load(self) -> inference_pb2.Load:
+        """What there is to do right now."""
+        mesh = self.mesh
+        return load_message(
+            mesh.name, mesh.epoch, self.engine.stats(), self.info,
+            self.held_blocks, mesh.clock.now_us(),
+        )  # fmt: skip
+
+    def report(self) -> None:
+        """Publish the load, now or (within REPORT_S of the last) a little later."""
+        if self._report_due is None:
+            self.mesh.bus.publish(self._load_fact(self.load()))
+            loop = asyncio.get_running_loop()
+            self._report_due = loop.call_later(REPORT_S, self._report_window_over, self.load())
+
+    def _report_window_over(self, reported: inference_pb2.Load) -> None:
+        self._report_due = None
+        now = self.load()
+        reported.at_us = now.at_us
+        if now != reported:
+            self.report()
+
+    def _announce(self) -> None:
+        mesh, info = self.mesh, self.info
+        mesh.bus.publish(
+            events_pb2.InstanceReady(
+                instance_id=mesh.name, epoch=mesh.epoch, role=self._role, address=mesh.address,
+                node=mesh.settings.node, model=mesh.settings.model,
+                block_tokens=info.block_tokens, kv_total_blocks=info.kv_total_blocks,
+                max_model_tokens=info.max_model_tokens,
+                max_running_requests=info.max_running_requests,
+            )
+        )  # fmt: skip
+        self.report()
+
+    def _publish_end(self, fact: Callable[..., Message], **fields: str) -> None:
+        mesh = self.mesh
+        mesh.bus.publish(fact(instance_id=mesh.name, epoch=mesh.epoch, **fields))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.mesh.settings.heartbeat_s)
+            self.report()
+
+    def _on_step(self, stats: EngineStats) -> None:
+        self.report()
+        self._stepped(stats)
+
+    def _on_blocks(self, changed: BlocksChanged) -> None:
+        self._changes += 1
+        change = inference_pb2.KvChange(
+            instance_id=self.mesh.name, epoch=self.mesh.epoch, stored=changed.stored,
+            removed=changed.removed, cleared=changed.cleared, change_sequence=self._changes,
+        )  # fmt: skip
+        self.mesh.bus.publish(self._kv_fact(change))

@@ -1,0 +1,48 @@
+"""What an instance (prefill or decode) can be told, on top of what every service can."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from argosy.mesh.settings import ServiceSettings
+
+
+class InstanceSettings(ServiceSettings):
+    """Settings of a service that runs one engine."""
+
+    engine: Literal["vllm", "sim"] = Field("sim", description="Which engine.")
+    model: str = Field("sim", description="Name clients ask for.")
+    model_source: str = Field("sim", description="Folder of Hugging Face files, or `sim`.")
+    block_tokens: int = Field(32, ge=1, description="Tokens per KV block (vLLM on CPU: 32s).")
+    kv_bytes: int = Field(1 << 30, ge=1 << 20, description="Memory for KV blocks.")
+    max_model_tokens: int = Field(
+        0, ge=0, description="Longest prompt plus answer; 0: as the model says."
+    )
+    max_running: int = Field(16, ge=1, description="Most sequences in one engine step.")
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "auto", description="Weights' and KV's type; float32 makes CPU answers repeatable."
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="What vLLM runs on.")
+    cpu_cores: str = Field(
+        "", description="Cores for the engine, e.g. `0` or `0-3`; unset: any. Engines that "
+        "share cores slow each other down."
+    )  # fmt: skip
+    gpu_memory_share: float = Field(
+        0.9, gt=0, le=1, description="Share of a GPU's memory vLLM may take."
+    )
+    tensor_parallel: int = Field(1, ge=1, description="GPUs per engine.")
+    kv_hold_s: float = Field(
+        30, gt=0, description="How long computed KV waits for a decode that has claimed it."
+    )
+    kv_claim_s: float = Field(
+        3, gt=0, description="How long computed KV, or a prompt, waits to be claimed at all."
+    )
+    queue_limit: int = Field(
+        1024, ge=1, description="Most prompts held; beyond it Submit is refused."
+    )
+    sim_speed: float = Field(1, gt=0, description="Sim engine: how many times faster it runs.")
+    sim_profile: Path | None = Field(
+        None, description="Sim engine: timing profile (YAML); unset: the built-in one."
+    )
+    heartbeat_s: float = Field(0.5, gt=0, description="Longest silence between load facts.")

@@ -1,0 +1,1 @@
+"""An engine without a model: real scheduling, KV blocks and timing, invented tokens."""

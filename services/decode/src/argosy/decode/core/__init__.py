@@ -1,0 +1,1 @@
+"""Decisions of decode: which tickets are good, and what each leads to."""

@@ -1,0 +1,41 @@
+"""What decode's core wants done."""
+
+from argosy.mesh.core import Effect
+
+
+class RefuseSubmission(Effect, frozen=True, tag=True):
+    """Answer the submission with this error; none of its prompts was taken."""
+
+    reason: str
+    message: str
+    retry_after_ms: int
+
+
+class RefuseTicket(Effect, frozen=True, tag=True):
+    """Answer the caller with this error (a name of errors.Reason)."""
+
+    key: str
+    reason: str
+    message: str
+
+
+class PullAndAnswer(Effect, frozen=True, tag=True):
+    """Claim the KV from the ticket's prefill instance, then stream."""
+
+    key: str
+
+
+class ComputeAndAnswer(Effect, frozen=True, tag=True):
+    """Prefill the submitted prompt here, then stream."""
+
+    key: str
+
+
+class ForgetPrompt(Effect, frozen=True, tag=True):
+    """No ticket came for this prompt."""
+
+    key: str
+
+
+class ReportIdle(Effect, frozen=True, tag=True):
+    """Nothing is being answered: a drain may end."""

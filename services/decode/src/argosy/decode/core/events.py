@@ -1,0 +1,31 @@
+"""What happens to decode. A `key` names one attempt at a request."""
+
+from argosy.mesh.core import Event, TimerFired
+
+
+class PromptsSubmitted(Event, frozen=True, tag=True):
+    """The router wants these prefilled here; tickets follow."""
+
+    keys: list[str]
+
+
+class TicketPresented(Event, frozen=True, tag=True):
+    """A caller wants an answer. The signature is this fleet's (the shell checked)."""
+
+    key: str
+    prefill_instance: str
+    decode_instance: str
+    expires_us: int
+
+
+class AnswerEnded(Event, frozen=True, tag=True):
+    """The answer is complete, failed or abandoned."""
+
+    key: str
+
+
+class DrainStarted(Event, frozen=True, tag=True):
+    """Take no new tickets."""
+
+
+DecodeEvent = PromptsSubmitted | TicketPresented | AnswerEnded | DrainStarted | TimerFired

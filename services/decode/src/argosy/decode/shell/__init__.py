@@ -1,0 +1,1 @@
+"""Decode's hands: gRPC, the engine, the pull, text."""

@@ -1,0 +1,74 @@
+"""Decode's end of a handoff: claim, offer, pulled."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from argosy.mesh import telemetry
+from argosy.mesh.errors import ArgosyError, Reason, from_rpc
+from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.prefill.v1 import prefill_pb2, prefill_pb2_grpc
+
+
+class Handoff:
+    """Holds the prefill instance to its KV for as long as the block runs.
+
+    Leaving the block without `pulled` makes prefill release it.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, ticket: inference_pb2.Ticket) -> None:
+        self._ticket = ticket
+        stub = prefill_pb2_grpc.PrefillStub(channel)
+        self._call: Any = stub.Handoff(metadata=telemetry.inject())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._call.cancel()
+
+    async def claim(self) -> prefill_pb2.HandoffOffer:
+        """Wait for the KV. Raises ArgosyError, blaming the prefill instance."""
+        claim = prefill_pb2.Claim(
+            request_id=self._ticket.request_id, attempt=self._ticket.attempt
+        )
+        try:
+            await self._call.write(prefill_pb2.HandoffRequest(claim=claim))
+            offer = await self._call.read()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            raise await self._reason() from None
+        if offer is grpc.aio.EOF:
+            raise await self._reason()
+        assert isinstance(offer, prefill_pb2.HandoffOffer)
+        return offer
+
+    async def pulled(self) -> None:
+        """Say that the KV is here, so that prefill can free its own.
+
+        Raises KV_LOST if prefill had freed it already: what was pulled is not to be
+        trusted then.
+        """
+        try:
+            await self._call.write(prefill_pb2.HandoffRequest(pulled=prefill_pb2.Pulled()))
+            await self._call.done_writing()
+            await self._call
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            lost = await self._reason()
+            if lost.reason is Reason.KV_LOST:
+                raise lost from None
+            # Prefill died after the pull: its KV is here, and nothing is left to free.
+
+    async def _reason(self) -> ArgosyError:
+        status = await self._call.code()
+        trailers = await self._call.trailing_metadata()
+        error = grpc.aio.AioRpcError(
+            status, grpc.aio.Metadata(), trailers, await self._call.details()
+        )
+        return from_rpc(error, self._ticket.prefill_instance)

@@ -1,0 +1,200 @@
+"""The decode service: tickets in, tokens out.
+
+Concurrency: one handler task per answer; a caller that hangs up cancels it, which
+cancels the engine's request first and the handoff after. Bounds: answers by
+`queue_limit`; a slow reader holds back its own stream only (gRPC flow control).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from typing import Any
+
+import grpc
+
+from argosy.decode.core import effects as do
+from argosy.decode.core import events as on
+from argosy.decode.core.decode import SPEC, DecodeState
+from argosy.decode.settings import DecodeSettings
+from argosy.decode.shell.answer import Answer
+from argosy.decode.shell.handoff import Handoff
+from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineRequest, KvLost
+from argosy.engine.convert import engine_request, prompt_key
+from argosy.engine.instance import Instance
+from argosy.mesh import rpc, telemetry, text, tickets
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.mesh.service import Mesh
+from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc, events_pb2
+from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.instance.v1 import events_pb2 as instance_pb2
+
+
+class DecodeService(decode_pb2_grpc.DecodeServicer):  # type: ignore[misc]
+    """Serves Submit and Generate."""
+
+    def __init__(self, mesh: Mesh[DecodeSettings]) -> None:
+        self.mesh = mesh
+        self.tracer = mesh.tracer
+        settings = mesh.settings
+        self._secret = settings.fleet_secret.get_secret_value().encode()
+        self._tokenizer = text.load(settings.model_source)
+        self.instance = Instance(
+            mesh, instance_pb2.ROLE_DECODE, stepped=lambda stats: None,
+            load_fact=lambda load: events_pb2.LoadReported(load=load),
+            kv_fact=lambda change: events_pb2.KvChanged(change=change),
+        )  # fmt: skip
+        state = DecodeState(mesh.name, round(settings.kv_claim_s * 1e6), settings.queue_limit)
+        self._driver = mesh.drive(SPEC, state, self._perform)
+        self._prompts: dict[str, inference_pb2.Prompt] = {}
+        self._decisions: dict[str, Any] = {}
+        self._refused: do.RefuseSubmission | None = None
+        self._idle = asyncio.Event()
+        descriptor = decode_pb2.DESCRIPTOR.services_by_name["Decode"]
+        mesh.server.add(decode_pb2_grpc.add_DecodeServicer_to_server, self, descriptor)
+
+    async def start(self) -> None:
+        """Load the engine and join the mesh."""
+        await self.instance.start()
+
+    async def drain(self) -> None:
+        """Wait until every answer is finished."""
+        self._driver.feed(on.DrainStarted(self._driver.now_us()))
+        await self.instance.drain(self._idle)
+
+    async def stop(self) -> None:
+        """Free the engine."""
+        await self.instance.stop()
+
+    @rpc.handler("decode.submit")
+    async def Submit(
+        self, request: inference_pb2.SubmitRequest, context: grpc.aio.ServicerContext
+    ) -> inference_pb2.SubmitReply:
+        """Keep every prompt for its ticket, or refuse all."""
+        if not self.mesh.ready:
+            raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")
+        keys = [prompt_key(prompt) for prompt in request.prompts]
+        self._refused = None
+        self._driver.feed(on.PromptsSubmitted(self._driver.now_us(), keys))
+        if refused := self._refused:
+            raise ArgosyError(
+                Reason[refused.reason], refused.message,
+                retry_after_ms=refused.retry_after_ms, instance=self.mesh.name,
+            )  # fmt: skip
+        self._prompts.update(zip(keys, request.prompts, strict=True))
+        return inference_pb2.SubmitReply(load=self.instance.load())
+
+    @rpc.handler("decode.generate")
+    async def Generate(
+        self, request: decode_pb2.GenerateRequest, context: grpc.aio.ServicerContext
+    ) -> None:
+        """Stream the answer a ticket permits."""
+        if not self.mesh.ready:
+            raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")
+        ticket = tickets.verify(request.ticket, self._secret)
+        key = prompt_key(ticket)
+        decision = self._decide(ticket)
+        if isinstance(decision, do.RefuseTicket):
+            raise ArgosyError(
+                Reason[decision.reason], decision.message, instance=self.mesh.name
+            )
+        try:
+            async with AsyncExitStack() as stack:
+                handoff = None
+                if isinstance(decision, do.PullAndAnswer):
+                    channel = self.mesh.channels.get(ticket.prefill_address)
+                    handoff = await stack.enter_async_context(Handoff(channel, ticket))
+                await self._answer(key, handoff, context)
+        finally:
+            self._driver.feed(on.AnswerEnded(self._driver.now_us(), key))
+
+    def _decide(self, ticket: inference_pb2.Ticket) -> Any:
+        key = prompt_key(ticket)
+        self._driver.feed(
+            on.TicketPresented(
+                self._driver.now_us(), key, ticket.prefill_instance,
+                ticket.decode_instance, ticket.expires_ms * 1000,
+            )
+        )  # fmt: skip
+        return self._decisions.pop(key)
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case do.RefuseSubmission():
+                self._refused = effect
+            case do.RefuseTicket() | do.PullAndAnswer() | do.ComputeAndAnswer():
+                self._decisions[effect.key] = effect
+            case do.ForgetPrompt():
+                self._prompts.pop(effect.key, None)
+            case do.ReportIdle():
+                self._idle.set()
+
+    async def _answer(
+        self, key: str, handoff: Handoff | None, context: grpc.aio.ServicerContext
+    ) -> None:
+        timing = inference_pb2.Timing(disaggregated=handoff is not None, attempts=1)
+        if handoff is None:
+            prompt = self._prompts.pop(key)
+            request = engine_request(prompt)
+        else:
+            began = time.monotonic()
+            with telemetry.span(self.tracer, "decode.await_kv"):
+                offer = await handoff.claim()
+            timing.kv_wait_ms = elapsed_ms(began)
+            prompt = offer.prompt
+            request = engine_request(prompt, kv_handle=offer.kv_handle)
+        answer = Answer(prompt, self._tokenizer)
+        if handoff is not None:
+            answer.cached_tokens = offer.cached_tokens
+        await self._stream(answer, request, handoff, timing, context)
+
+    async def _stream(
+        self,
+        answer: Answer,
+        request: EngineRequest,
+        handoff: Handoff | None,
+        timing: inference_pb2.Timing,
+        context: grpc.aio.ServicerContext,
+    ) -> None:
+        async with aclosing(self._outputs(request, handoff, timing)) as outputs:
+            async for output in outputs:
+                chunk = answer.chunk(output)
+                if answer.finished:
+                    timing.transferred_bytes = answer.transferred_bytes
+                    chunk.timing.CopyFrom(timing)
+                    chunk.load.CopyFrom(self.instance.load())
+                if chunk.token_ids or answer.finished:
+                    await context.write(chunk)
+                if answer.finished:
+                    return
+
+    async def _outputs(
+        self, request: EngineRequest, handoff: Handoff | None, timing: inference_pb2.Timing
+    ) -> AsyncIterator[EngineOutput]:
+        """The engine's outputs; the first comes out of a span named for what it cost."""
+        began = time.monotonic()
+        name = "decode.kv_transfer" if handoff is not None else "decode.prefill"
+        try:
+            async with aclosing(self.instance.engine.submit(request)) as outputs:
+                with telemetry.span(
+                    self.tracer, name, prompt_tokens=len(request.token_ids)
+                ) as span:
+                    first = await anext(outputs)
+                    span.set_attribute("transferred_bytes", first.transferred_bytes)
+                if handoff is not None:
+                    timing.kv_pull_ms = elapsed_ms(began)
+                    await handoff.pulled()
+                yield first
+                async for output in outputs:
+                    yield output
+        except EngineRefused as error:
+            raise ArgosyError(Reason.BAD_REQUEST, str(error)) from error
+        except KvLost as error:
+            raise ArgosyError(Reason.KV_LOST, str(error), instance=self.mesh.name) from error
+        except EngineFailed as error:
+            raise ArgosyError(Reason.INSTANCE_LOST, str(error), instance=self.mesh.name) from error
+
+
+def elapsed_ms(began_s: float) -> int:
+    """Milliseconds since a reading of time.monotonic()."""
+    return round((time.monotonic() - began_s) * 1e3)

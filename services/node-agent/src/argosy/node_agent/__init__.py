@@ -1,0 +1,1 @@
+"""One per node: runs what lives there."""

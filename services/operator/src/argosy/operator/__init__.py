@@ -1,0 +1,1 @@
+"""Makes the fleet be what its file says."""

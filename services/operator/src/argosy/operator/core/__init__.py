@@ -1,0 +1,1 @@
+"""Decisions of the operator: which instances there shall be, and where."""

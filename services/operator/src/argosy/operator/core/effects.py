@@ -1,0 +1,17 @@
+"""What the operator's core wants done."""
+
+from argosy.mesh.core import Effect
+
+
+class DecideInstance(Effect, frozen=True, tag=True):
+    """Publish that an instance shall run, or not, at a node."""
+
+    instance: str
+    generation: int
+    run: bool
+    node: str
+    role: str
+    memory_bytes: int
+    cores: int
+    settings: dict[str, str]
+    reason: str

@@ -1,0 +1,287 @@
+"""The fleet file: its schema, and errors that name the line and what to write instead."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.operator.core.events import Pool
+
+UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+
+def parse_bytes(value: Any) -> int:
+    """512Mi, 4Gi or a number of bytes."""
+    match = re.fullmatch(r"(\d+)(Ki|Mi|Gi|Ti)?", str(value))
+    if match is None:
+        raise ValueError("write a size such as 512Mi or 4Gi")
+    return int(match[1]) * UNITS[match[2] or ""]
+
+
+def check_ratio(value: str) -> str:
+    """`prefill:decode`, both at least 1."""
+    if re.fullmatch(r"[1-9]\d*:[1-9]\d*", value) is None:
+        raise ValueError('write prefill:decode in quotes, such as "1:2"')
+    return value
+
+
+def check_duration(value: str) -> str:
+    """A number and a unit."""
+    if re.fullmatch(r"\d+(\.\d+)?(ms|s|m|h)", value) is None:
+        raise ValueError("write a duration such as 200ms, 30s or 5m")
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Ratio = Annotated[str, AfterValidator(check_ratio)]
+Duration = Annotated[str, AfterValidator(check_duration)]
+
+
+def camel(name: str) -> str:
+    """block_tokens -> blockTokens"""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+class Part(BaseModel):
+    """A mapping of the file: only fields that are known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=camel)
+
+
+class Metadata(Part):
+    """Who this fleet is."""
+
+    name: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")
+
+
+class Model(Part):
+    """What it serves. `source`: a folder, relative to the file, or `sim`."""
+
+    name: str = Field(min_length=1)
+    source: str = "sim"
+
+
+class EngineSpec(Part):
+    """What serves it."""
+
+    kind: Literal["vllm", "sim"]
+    block_tokens: int = Field(32, ge=1)
+    kv_memory: Bytes = 1 << 30
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    device: Literal["cpu", "cuda"] = "cpu"
+    max_model_tokens: int = Field(0, ge=0)
+    max_running: int = Field(16, ge=1)
+    sim_speed: float = Field(1, gt=0)
+
+
+class Resources(Part):
+    """What one instance takes of its node."""
+
+    cpu: int = Field(1, ge=0)
+    memory: Bytes = 1 << 30
+
+
+class PoolSpec(Part):
+    """Equal instances."""
+
+    replicas: int = Field(ge=0)
+    resources: Resources = Resources()
+
+
+class RatioSpec(Part):
+    """Bounds of prefill to decode instances."""
+
+    min: Ratio
+    max: Ratio
+
+
+class Placement(Part):
+    """Where pairs go."""
+
+    near: Literal["node", "rack", "zone"]
+
+
+class Split(Part):
+    """Prefill and decode apart."""
+
+    prefill: PoolSpec
+    decode: PoolSpec
+    ratio: RatioSpec | None = None
+    placement: Placement | None = None
+
+    @model_validator(mode="after")
+    def check(self) -> "Split":
+        """Refuse what contradicts itself."""
+        if self.decode.replicas == 0:
+            raise ValueError("decode.replicas is 0: nothing could answer; write at least 1")
+        if self.ratio is not None:
+            low, high = share(self.ratio.min), share(self.ratio.max)
+            if low > high:
+                raise ValueError("ratio.min is above ratio.max: swap them")
+            if not low <= self.prefill.replicas / self.decode.replicas <= high:
+                raise ValueError(
+                    f"{self.prefill.replicas} prefill to {self.decode.replicas} decode is outside "
+                    f"ratio {self.ratio.min} to {self.ratio.max}: change replicas or ratio"
+                )
+        return self
+
+
+class Slo(Part):
+    """What callers are promised."""
+
+    ttft_p99: Duration | None = Field(None, alias="ttftP99")
+    tpot_p99: Duration | None = Field(None, alias="tpotP99")
+
+
+class Scaling(Part):
+    """Checked, and kept for the services that scale and put to sleep."""
+
+    silent: int = Field(0, ge=0)
+    idle_sleep_after: Duration | None = None
+    slo: Slo | None = None
+    plans: list[dict[str, Any]] = []
+
+
+class Spec(Part):
+    """The fleet."""
+
+    model: Model
+    engine: EngineSpec
+    split: Split
+    scaling: Scaling | None = None
+
+    @model_validator(mode="after")
+    def check(self) -> "Spec":
+        """Refuse what contradicts itself."""
+        if self.engine.kind == "vllm" and self.model.source == "sim":
+            raise ValueError("engine.kind is vllm but model.source is sim: name a model folder")
+        if self.engine.kind == "vllm" and self.engine.device == "cpu":
+            if self.engine.block_tokens % 32:
+                raise ValueError("engine.blockTokens must be a multiple of 32 for vllm on cpu")
+        return self
+
+
+class FleetFile(Part):
+    """A whole file."""
+
+    api_version: Literal["argosy.dev/v1alpha1"]
+    kind: Literal["FedDeployment"]
+    metadata: Metadata
+    spec: Spec
+
+    def pools(self, base_dir: Path) -> list[Pool]:
+        """What the operator's core keeps."""
+        settings = self.instance_settings(base_dir)
+        named = (("prefill", self.spec.split.prefill), ("decode", self.spec.split.decode))
+        return [
+            Pool(role, pool.replicas, pool.resources.memory, pool.resources.cpu, settings)
+            for role, pool in named
+        ]
+
+    def model_source(self, base_dir: Path) -> str:
+        """`sim`, or the model's folder as an absolute path."""
+        source = self.spec.model.source
+        return source if source == "sim" else str((base_dir / source).resolve())
+
+    def instance_settings(self, base_dir: Path) -> dict[str, str]:
+        """Settings every instance starts with."""
+        engine = self.spec.engine
+        return {
+            "engine": engine.kind, "model": self.spec.model.name,
+            "model_source": self.model_source(base_dir), "device": engine.device,
+            "block_tokens": str(engine.block_tokens), "kv_bytes": str(engine.kv_memory),
+            "dtype": engine.dtype, "max_model_tokens": str(engine.max_model_tokens),
+            "max_running": str(engine.max_running), "sim_speed": str(engine.sim_speed),
+        }  # fmt: skip
+
+    def not_acted_on(self) -> list[str]:
+        """Fields that are checked but that nothing here acts on yet."""
+        found = ["spec.scaling"] if self.spec.scaling is not None else []
+        return found + (["spec.split.placement"] if self.spec.split.placement is not None else [])
+
+
+def share(ratio: str) -> float:
+    """`1:2` -> 0.5"""
+    prefill, decode = ratio.split(":")
+    return int(prefill) / int(decode)
+
+
+def parse_fleet(text: str, name: str = "fleet file") -> FleetFile:
+    """Check a fleet file. Raises FLEET_FILE with the line and what to write instead."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ArgosyError(Reason.FLEET_FILE, f"{name}:{line}: not YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ArgosyError(Reason.FLEET_FILE, f"{name}:1: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ArgosyError(
+            Reason.FLEET_FILE, f"{name}:1: a fleet file begins with `apiVersion: argosy.dev/v1alpha1`"
+        )
+    try:
+        return FleetFile.model_validate(values)
+    except ValidationError as error:
+        problems = [describe(name, root, problem) for problem in error.errors()]
+        raise ArgosyError(Reason.FLEET_FILE, "\n".join(problems)) from error
+
+
+def describe(name: str, root: Any, problem: Any) -> str:
+    """One problem as `file:line: field: what to write instead`."""
+    where = [str(part) for part in problem["loc"]]
+    line = line_of(root, where)
+    field = ".".join(where) or "the file"
+    if problem["type"] == "extra_forbidden":
+        known = fields_at(FleetFile, where[:-1])
+        near = difflib.get_close_matches(where[-1], known, n=1)
+        advice = f"write {near[0]}" if near else f"known here: {', '.join(known)}"
+        return f"{name}:{line}: {field}: unknown field; {advice}"
+    if problem["type"] == "missing":
+        return f"{name}:{line}: {field}: missing; add `{where[-1]}: ...`"
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(problem["input"], dict | list) else f" (got {problem['input']!r})"
+    return f"{name}:{line}: {field}: {message}{shown}"
+
+
+def line_of(root: Any, path: list[str]) -> int:
+    """The line of a field, or of the nearest mapping around it; counts from 1."""
+    node, line = root, root.start_mark.line + 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == part:
+                    node, line = value, key.start_mark.line + 1
+                    break
+            else:
+                return int(line)
+        elif isinstance(node, yaml.SequenceNode) and part.isdigit():
+            node = node.value[int(part)]
+            line = node.start_mark.line + 1
+    return int(line)
+
+
+def fields_at(kind: type[BaseModel], path: list[str]) -> list[str]:
+    """The field names a mapping of the file may have."""
+    for part in path:
+        by_alias = {f.alias or n: f for n, f in kind.model_fields.items()}
+        annotation = by_alias[part].annotation if part in by_alias else None
+        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type)]
+        kinds = [a for a in inner if issubclass(a, BaseModel)]
+        if not kinds:
+            return []
+        kind = kinds[0]
+    return [field.alias or name for name, field in kind.model_fields.items()]

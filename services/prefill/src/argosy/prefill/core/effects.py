@@ -1,0 +1,54 @@
+"""What prefill's core wants done."""
+
+from argosy.mesh.core import Effect
+
+
+class RefuseSubmission(Effect, frozen=True, tag=True):
+    """Answer the submission with this error; none of its prompts was taken."""
+
+    reason: str
+    message: str
+    retry_after_ms: int
+
+
+class StartCompute(Effect, frozen=True, tag=True):
+    """Give the prompt to the engine."""
+
+    key: str
+
+
+class CancelCompute(Effect, frozen=True, tag=True):
+    """Take the prompt back from the engine, and forget it."""
+
+    key: str
+
+
+class OfferKv(Effect, frozen=True, tag=True):
+    """Send the handle down the claimed handoff."""
+
+    key: str
+
+
+class RefuseHandoff(Effect, frozen=True, tag=True):
+    """End the handoff with this error."""
+
+    key: str
+    reason: str
+    message: str
+
+
+class ReleaseKv(Effect, frozen=True, tag=True):
+    """Let the engine free the KV, and forget the prompt."""
+
+    key: str
+
+
+class PredictIdle(Effect, frozen=True, tag=True):
+    """Publish when the queue will be empty."""
+
+    idle_at_us: int
+    queued_prefill_tokens: int
+
+
+class ReportIdle(Effect, frozen=True, tag=True):
+    """Nothing is held or computing: a drain may end."""

@@ -1,0 +1,177 @@
+"""The life of a prompt at prefill.
+
+    submitted -> computing -> held -> gone
+                     \\-> failed -> gone
+
+A prompt must be claimed within `claim_us` of its submission, and pulled within
+`hold_us` of being both computed and claimed. A handoff that ends, however it ends,
+frees what it claimed. So nothing stays pinned, whoever dies.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
+from argosy.prefill.core import effects as do
+from argosy.prefill.core import events as on
+
+SMOOTHING = 0.3
+PREDICTION_CHANGE_US = 2_000
+
+
+class Phase(StrEnum):
+    """Where a prompt is."""
+
+    COMPUTING = "computing"
+    HELD = "held"
+    FAILED = "failed"
+
+
+class Prompt(msgspec.Struct):
+    """A prompt this instance answers for."""
+
+    prompt_tokens: int
+    phase: Phase = Phase.COMPUTING
+    claimed: bool = False
+    kv_blocks: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+class PrefillState(msgspec.Struct):
+    """All that prefill's core knows."""
+
+    claim_us: int
+    hold_us: int
+    queue_limit: int
+    prompts: dict[str, Prompt] = {}
+    draining: bool = False
+    us_per_token: float = 0.0
+    stepped_us: int = 0
+    queued_tokens: int = 0
+    submitted_tokens: int = 0
+    predicted_us: int = 0
+
+
+class PrefillCore:
+    """See the module. All methods are pure on `state`."""
+
+    def __init__(self, state: PrefillState) -> None:
+        self.state = state
+
+    def step(self, event: on.PrefillEvent) -> list[Effect]:
+        """Decide on one event."""
+        match event:
+            case on.PromptsSubmitted():
+                return self._submitted(event)
+            case on.KvComputed():
+                return self._computed(event)
+            case on.ComputeFailed():
+                return self._failed(event)
+            case on.HandoffClaimed():
+                return self._claimed(event.key, event.now_us)
+            case on.HandoffEnded():
+                return self._drop(event.key)
+            case on.StepEnded():
+                return self._predict(event)
+            case on.DrainStarted():
+                self.state.draining = True
+                return [do.ReportIdle()] if not self.state.prompts else []
+            case TimerFired():
+                return self._expired(event.key)
+
+    def _submitted(self, event: on.PromptsSubmitted) -> list[Effect]:
+        state = self.state
+        if state.draining:
+            return [do.RefuseSubmission("DRAINING", "this prefill instance is shutting down", 0)]
+        if len(state.prompts) + len(event.prompts) > state.queue_limit:
+            message = f"{len(state.prompts)} prompts held of {state.queue_limit}"
+            return [do.RefuseSubmission("OVERLOADED", message, 1000)]
+        found: list[Effect] = []
+        for prompt in event.prompts:
+            if prompt.key not in state.prompts:
+                state.prompts[prompt.key] = Prompt(prompt.prompt_tokens)
+                state.submitted_tokens += prompt.prompt_tokens
+                found.append(do.StartCompute(prompt.key))
+                found.append(SetTimer(prompt.key, event.now_us + state.claim_us))
+        return found
+
+    def _computed(self, event: on.KvComputed) -> list[Effect]:
+        prompt = self.state.prompts.get(event.key)
+        if prompt is None:
+            return [do.ReleaseKv(event.key)]
+        prompt.phase, prompt.kv_blocks = Phase.HELD, event.kv_blocks
+        return self._offer(event.key, event.now_us) if prompt.claimed else []
+
+    def _failed(self, event: on.ComputeFailed) -> list[Effect]:
+        prompt = self.state.prompts.get(event.key)
+        if prompt is None:
+            return []
+        prompt.phase, prompt.reason, prompt.message = Phase.FAILED, event.reason, event.message
+        return self._refuse(event.key, prompt) if prompt.claimed else []
+
+    def _claimed(self, key: str, now_us: int) -> list[Effect]:
+        prompt = self.state.prompts.get(key)
+        if prompt is None:
+            message = f"request {key} is not here: never submitted, released or expired"
+            return [do.RefuseHandoff(key, "KV_LOST", message)]
+        if prompt.claimed:
+            return [do.RefuseHandoff(key, "TICKET_USED", f"request {key} is claimed already")]
+        prompt.claimed = True
+        if prompt.phase is Phase.HELD:
+            return self._offer(key, now_us)
+        if prompt.phase is Phase.FAILED:
+            return self._refuse(key, prompt)
+        return [CancelTimer(key)]
+
+    def _offer(self, key: str, now_us: int) -> list[Effect]:
+        return [do.OfferKv(key), SetTimer(key, now_us + self.state.hold_us)]
+
+    def _refuse(self, key: str, prompt: Prompt) -> list[Effect]:
+        return [do.RefuseHandoff(key, prompt.reason, prompt.message), *self._drop(key)]
+
+    def _expired(self, key: str) -> list[Effect]:
+        prompt = self.state.prompts.get(key)
+        if prompt is None:
+            return []
+        refusal: list[Effect] = []
+        if prompt.claimed:
+            refusal.append(do.RefuseHandoff(key, "KV_LOST", f"KV of {key} was not pulled in time"))
+        return refusal + self._drop(key)
+
+    def _drop(self, key: str) -> list[Effect]:
+        prompt = self.state.prompts.pop(key, None)
+        if prompt is None:
+            return []
+        found: list[Effect] = [CancelTimer(key)]
+        if prompt.phase is Phase.COMPUTING:
+            found.append(do.CancelCompute(key))
+        else:
+            found.append(do.ReleaseKv(key))
+        if self.state.draining and not self.state.prompts:
+            found.append(do.ReportIdle())
+        return found
+
+    def _predict(self, event: on.StepEnded) -> list[Effect]:
+        """Learn from the pass that just ended, and say when the queue will be empty."""
+        state = self.state
+        computed = state.queued_tokens + state.submitted_tokens - event.queued_prefill_tokens
+        was_busy = state.queued_tokens > 0
+        if was_busy and computed > 0:
+            us_per_token = (event.now_us - state.stepped_us) / computed
+            share = SMOOTHING if state.us_per_token else 1.0
+            state.us_per_token += share * (us_per_token - state.us_per_token)
+        state.stepped_us = event.now_us
+        state.queued_tokens = event.queued_prefill_tokens
+        state.submitted_tokens = 0
+        if not was_busy and not event.queued_prefill_tokens:
+            return []
+        idle_at_us = event.now_us + round(event.queued_prefill_tokens * state.us_per_token)
+        if abs(idle_at_us - state.predicted_us) < PREDICTION_CHANGE_US:
+            return []
+        state.predicted_us = idle_at_us
+        return [do.PredictIdle(idle_at_us, event.queued_prefill_tokens)]
+
+
+SPEC = CoreSpec("prefill", on.PrefillEvent, PrefillState, PrefillCore)

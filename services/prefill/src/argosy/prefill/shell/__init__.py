@@ -1,0 +1,1 @@
+"""Prefill's hands: gRPC, the engine, facts."""

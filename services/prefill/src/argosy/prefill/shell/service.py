@@ -1,0 +1,233 @@
+"""The prefill service: the core's effects on an engine, and the two calls it serves.
+
+Concurrency: one task per prompt being computed, one per open handoff; both end when
+the core says so. Bounds: prompts by `queue_limit`, so tasks too.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from opentelemetry.context import Context, get_current
+
+from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineStats
+from argosy.engine.convert import engine_request, prompt_key, request_key
+from argosy.engine.instance import Instance
+from argosy.mesh import rpc, telemetry
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.mesh.service import Mesh
+from argosy.prefill.core import effects as do
+from argosy.prefill.core import events as on
+from argosy.prefill.core.prefill import SPEC, PrefillState
+from argosy.prefill.settings import PrefillSettings
+from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.instance.v1 import events_pb2 as instance_pb2
+from argosy.wire.prefill.v1 import events_pb2, prefill_pb2, prefill_pb2_grpc
+
+
+@dataclass
+class Work:
+    """One prompt in hand."""
+
+    prompt: inference_pb2.Prompt
+    trace: Context
+    submitted_s: float = field(default_factory=time.monotonic)
+    compute_s: float = 0
+    output: EngineOutput | None = None
+    task: asyncio.Task[None] | None = None
+    kv_blocks: int = 0
+
+
+class PrefillService(prefill_pb2_grpc.PrefillServicer):  # type: ignore[misc]
+    """Serves Submit and Handoff."""
+
+    def __init__(self, mesh: Mesh[PrefillSettings]) -> None:
+        self.mesh = mesh
+        self.tracer = mesh.tracer
+        settings = mesh.settings
+        self.instance = Instance(
+            mesh, instance_pb2.ROLE_PREFILL, stepped=self._on_step,
+            load_fact=lambda load: events_pb2.LoadReported(load=load),
+            kv_fact=lambda change: events_pb2.KvChanged(change=change),
+        )  # fmt: skip
+        state = PrefillState(
+            claim_us=round(settings.kv_claim_s * 1e6),
+            hold_us=round(settings.kv_hold_s * 1e6),
+            queue_limit=settings.queue_limit,
+        )
+        self._driver = mesh.drive(SPEC, state, self._perform)
+        self._work: dict[str, Work] = {}
+        self._handoffs: dict[str, asyncio.Future[None]] = {}
+        self._releases: set[asyncio.Task[None]] = set()
+        self._refused: do.RefuseSubmission | None = None
+        self._idle = asyncio.Event()
+        descriptor = prefill_pb2.DESCRIPTOR.services_by_name["Prefill"]
+        mesh.server.add(prefill_pb2_grpc.add_PrefillServicer_to_server, self, descriptor)
+
+    async def start(self) -> None:
+        """Load the engine and join the mesh."""
+        await self.instance.start()
+
+    async def drain(self) -> None:
+        """Wait until every prompt in hand is pulled, released or expired."""
+        self._driver.feed(on.DrainStarted(self._driver.now_us()))
+        await self.instance.drain(self._idle)
+
+    async def stop(self) -> None:
+        """Free the engine."""
+        await self.instance.stop()
+
+    @rpc.handler("prefill.submit")
+    async def Submit(
+        self, request: inference_pb2.SubmitRequest, context: grpc.aio.ServicerContext
+    ) -> inference_pb2.SubmitReply:
+        """Queue every prompt, or refuse all."""
+        if not self.mesh.ready:
+            raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")
+        trace = get_current()
+        prompts = []
+        for prompt in request.prompts:
+            key = prompt_key(prompt)
+            self._work.setdefault(key, Work(prompt, trace))
+            prompts.append(on.SubmittedPrompt(key, len(prompt.token_ids)))
+        self._refused = None
+        self._driver.feed(on.PromptsSubmitted(self._driver.now_us(), prompts))
+        if refused := self._refused:
+            for submitted in prompts:
+                self._work.pop(submitted.key, None)
+            raise ArgosyError(
+                Reason[refused.reason], refused.message,
+                retry_after_ms=refused.retry_after_ms, instance=self.mesh.name,
+            )  # fmt: skip
+        return inference_pb2.SubmitReply(load=self.instance.load())
+
+    @rpc.handler("prefill.handoff")
+    async def Handoff(self, requests: Any, context: grpc.aio.ServicerContext) -> None:
+        """Claim, offer, pulled; see the contract."""
+        steps = aiter(requests)
+        first = await anext(steps, None)
+        if first is None or not first.HasField("claim"):
+            raise ArgosyError(Reason.BAD_REQUEST, "a handoff begins with a claim")
+        key = request_key(first.claim.request_id, first.claim.attempt)
+        if key in self._handoffs:
+            raise ArgosyError(Reason.TICKET_USED, f"request {key} is being handed over already")
+        offered = self._handoffs[key] = asyncio.get_running_loop().create_future()
+        pulled = False
+        try:
+            self._driver.feed(on.HandoffClaimed(self._driver.now_us(), key))
+            await offered
+            await context.write(self._offer(self._work[key]))
+            over = self._handoffs[key] = asyncio.get_running_loop().create_future()
+            pulled = await first_of(anext(steps, None), over)
+        finally:
+            self._handoffs.pop(key, None)
+            self._driver.feed(on.HandoffEnded(self._driver.now_us(), key, pulled))
+
+    def _offer(self, work: Work) -> prefill_pb2.HandoffOffer:
+        assert work.output is not None
+        return prefill_pb2.HandoffOffer(
+            prompt=work.prompt,
+            kv_handle=work.output.kv_handle,
+            cached_tokens=work.output.cached_tokens,
+            kv_blocks=work.kv_blocks,
+            compute_ms=round(work.compute_s * 1e3),
+        )
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case do.RefuseSubmission():
+                self._refused = effect
+            case do.StartCompute():
+                self._work[effect.key].task = asyncio.create_task(self._compute(effect.key))
+            case do.CancelCompute() | do.ReleaseKv():
+                self._let_go(effect.key)
+            case do.OfferKv():
+                self._end_wait(effect.key, None)
+            case do.RefuseHandoff():
+                error = ArgosyError(
+                    Reason[effect.reason], effect.message, instance=self.mesh.name
+                )
+                self._end_wait(effect.key, error)
+            case do.PredictIdle():
+                self._publish_idle(effect)
+            case do.ReportIdle():
+                self._idle.set()
+
+    def _end_wait(self, key: str, error: ArgosyError | None) -> None:
+        waiting = self._handoffs.get(key)
+        if waiting is None or waiting.done():
+            return
+        if error is None:
+            waiting.set_result(None)
+        else:
+            waiting.set_exception(error)
+
+    async def _compute(self, key: str) -> None:
+        work = self._work[key]
+        request = engine_request(work.prompt, produce=True)
+        try:
+            with telemetry.span(
+                self.tracer, "prefill.compute", work.trace,
+                prompt_tokens=len(work.prompt.token_ids),
+            ) as span:  # fmt: skip
+                async for output in self.instance.engine.submit(request):
+                    work.output = output
+                work.compute_s = time.monotonic() - work.submitted_s
+                assert work.output is not None
+                span.set_attribute("cached_tokens", work.output.cached_tokens)
+        except EngineRefused as error:
+            self._compute_failed(key, Reason.BAD_REQUEST, error)
+        except EngineFailed as error:
+            self._compute_failed(key, Reason.INSTANCE_LOST, error)
+        else:
+            blocks = -(-len(work.prompt.token_ids) // self.instance.info.block_tokens)
+            work.kv_blocks = blocks
+            self.instance.held_blocks += blocks
+            self._driver.feed(on.KvComputed(self._driver.now_us(), key, blocks))
+            self.instance.report()
+
+    def _compute_failed(self, key: str, reason: Reason, error: Exception) -> None:
+        now_us = self._driver.now_us()
+        self._driver.feed(on.ComputeFailed(now_us, key, reason.name, str(error)))
+
+    def _let_go(self, key: str) -> None:
+        work = self._work.pop(key, None)
+        if work is None:
+            return
+        self.instance.held_blocks -= work.kv_blocks
+        if work.task is not None and not work.task.done():
+            work.task.cancel()
+        elif work.output is not None and work.output.kv_handle is not None:
+            release = asyncio.create_task(self.instance.engine.release(key, work.output.kv_handle))
+            self._releases.add(release)
+            release.add_done_callback(self._releases.discard)
+        self.instance.report()
+
+    def _on_step(self, stats: EngineStats) -> None:
+        now_us = self._driver.now_us()
+        self._driver.feed(on.StepEnded(now_us, stats.queued_prefill_tokens))
+
+    def _publish_idle(self, effect: do.PredictIdle) -> None:
+        self.mesh.bus.publish(
+            events_pb2.IdlePredicted(
+                instance_id=self.mesh.name,
+                epoch=self.mesh.epoch,
+                idle_at_us=effect.idle_at_us,
+                queued_prefill_tokens=effect.queued_prefill_tokens,
+            )
+        )
+
+
+async def first_of(step: Any, over: "asyncio.Future[None]") -> bool:
+    """True when decode says `pulled`, False when it hangs up; raises what `over` holds."""
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+        if over.done():
+            over.result()
+        answer = await task
+        return answer is not None and answer.HasField("pulled")
+    finally:
+        task.cancel()

@@ -1,0 +1,1 @@
+"""Who serves this request, and when: the hot path."""

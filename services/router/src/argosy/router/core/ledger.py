@@ -1,0 +1,82 @@
+"""What the router believes of instances: joined, left, loaded, silent."""
+
+from argosy.router.core import events as on
+from argosy.router.core.state import Instance, RouterState
+
+CLOCK_SLACK_US = 20_000
+
+
+def joined(state: RouterState, event: on.InstanceJoined) -> str:
+    """Take an instance in. Returns the address an older epoch had, if it differs."""
+    before = state.instances.get(event.instance)
+    state.models[event.model] = event.max_model_tokens
+    if before is not None and before.epoch == event.epoch:
+        before.seen_us = event.now_us
+        if not before.final:
+            before.live, before.reason = True, ""
+        return ""
+    state.instances[event.instance] = Instance(
+        event.epoch, event.role, event.address, event.node, event.model,
+        event.kv_total_blocks, event.block_tokens, event.max_model_tokens,
+        event.max_running_requests, seen_us=event.now_us,
+    )  # fmt: skip
+    return before.address if before is not None and before.address != event.address else ""
+
+
+def left(
+    state: RouterState, name: str, reason: str, now_us: int, *, epoch: str = "", final: bool = False
+) -> None:
+    """Stop using an instance (of that epoch, if one is given).
+
+    final: it said so itself. Otherwise it is used again once it is heard of again.
+    """
+    instance = state.instances.get(name)
+    if instance is None or epoch not in ("", instance.epoch):
+        return
+    instance.final = instance.final or final
+    if instance.live:
+        instance.live, instance.reason, instance.left_us = False, reason, now_us
+        instance.dispatched.clear()
+
+
+def reported(state: RouterState, event: on.LoadReported) -> bool:
+    """Correct the ledger by a report. False if the report is of another life."""
+    instance = state.instances.get(event.instance)
+    if instance is None or instance.epoch != event.epoch:
+        return False
+    instance.seen_us = event.now_us
+    if not instance.live and not instance.final and event.at_us > instance.left_us:
+        instance.live, instance.reason = True, ""
+    if event.at_us < instance.reported_us:
+        return instance.live
+    instance.reported_us = event.at_us
+    instance.running_requests = event.running_requests
+    instance.waiting_requests = event.waiting_requests
+    instance.queued_prefill_tokens = event.queued_prefill_tokens
+    instance.kv_used_blocks = event.kv_used_blocks
+    covered = event.at_us - CLOCK_SLACK_US
+    instance.dispatched = {
+        key: entry for key, entry in instance.dispatched.items() if entry[0] > covered
+    }
+    return instance.live
+
+
+def silent(state: RouterState, now_us: int) -> list[str]:
+    """Live instances not heard of for `stale_us`; none while the bus is away."""
+    if not state.bus_connected:
+        return []
+    return [
+        name
+        for name, instance in state.instances.items()
+        if instance.live and now_us - instance.seen_us > state.stale_us
+    ]
+
+
+def forget_old_dispatches(state: RouterState, now_us: int) -> None:
+    """Without reports, a dispatch counts for `ledger_us` at most."""
+    for instance in state.instances.values():
+        instance.dispatched = {
+            key: entry
+            for key, entry in instance.dispatched.items()
+            if now_us - entry[0] < state.ledger_us
+        }

@@ -1,0 +1,1 @@
+"""The router's hands: gRPC, HTTP, tokenizing, facts."""

@@ -1,0 +1,1 @@
+"""OpenAI's HTTP API at the router's edge."""

@@ -1,0 +1,223 @@
+"""A request's way through the router: tokenize, be placed, submit, stream, go on elsewhere.
+
+Concurrency: a request lives in its caller's task. The core's answer arrives through a
+future per request. When the caller goes, the task is cancelled and with it the stream
+from decode, which cancels everything behind it.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentelemetry import trace
+
+from argosy.mesh import rpc, telemetry, tickets
+from argosy.mesh.driver import Driver
+from argosy.mesh.errors import RETRIABLE, ArgosyError, Reason
+from argosy.mesh.service import Mesh
+from argosy.router.core import effects as do
+from argosy.router.core import events as on
+from argosy.router.settings import RouterSettings
+from argosy.router.shell.tokenizing import TokenizerPool
+from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
+from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.prefill.v1 import prefill_pb2_grpc
+
+SUBMIT_TIMEOUT_S = 10
+
+
+@dataclass
+class Passage:
+    """One request under way. token_ids: [prompt + produced]."""
+
+    request_id: str
+    model: str
+    sampling: inference_pb2.Sampling
+    prompt_ids: list[int]
+    blocks_digest: int
+    salt: str
+    deadline_us: int
+    produced: list[int] = field(default_factory=list)
+    attempts: int = 1
+    disaggregated: bool = False
+
+    @property
+    def structured(self) -> bool:
+        """Whether a grammar has to see the answer from its first token."""
+        return self.sampling.HasField("json_schema")
+
+    def prompt(self, attempt: int) -> inference_pb2.Prompt:
+        """The prompt for the next attempt."""
+        prompt = inference_pb2.Prompt(
+            request_id=self.request_id, attempt=attempt, sampling=self.sampling,
+            cache_salt=self.salt, token_ids=self.prompt_ids, deadline_ms=self.deadline_us // 1000,
+        )  # fmt: skip
+        if self.structured:
+            prompt.sent_token_ids.extend(self.produced)
+        else:
+            prompt.token_ids.extend(self.produced)
+            prompt.resumed_tokens = len(self.produced)
+            prompt.sampling.max_tokens = self.sampling.max_tokens - len(self.produced)
+        return prompt
+
+
+class Relay:
+    """Takes requests to instances and their answers back."""
+
+    def __init__(self, mesh: Mesh[RouterSettings], pool: TokenizerPool) -> None:
+        self.mesh = mesh
+        self.pool = pool
+        self.driver: Driver
+        self._secret = mesh.settings.fleet_secret.get_secret_value().encode()
+        self._placed: dict[str, asyncio.Future[do.Dispatch]] = {}
+
+    def perform(self, effect: Any) -> None:
+        """The core's effects."""
+        match effect:
+            case do.Dispatch():
+                if (waiting := self._placed.get(effect.request_id)) and not waiting.done():
+                    waiting.set_result(effect)
+            case do.Reject():
+                if (waiting := self._placed.get(effect.request_id)) and not waiting.done():
+                    waiting.set_exception(
+                        ArgosyError(
+                            Reason[effect.reason], effect.message,
+                            retry_after_ms=effect.retry_after_ms,
+                        )
+                    )  # fmt: skip
+            case do.ForgetAddress():
+                self.mesh.channels.forget(effect.address)
+
+    async def generate(self, passage: Passage) -> AsyncIterator[inference_pb2.TokenChunk]:
+        """Stream an answer, across as many instances as it takes."""
+        arrived = self._arrival(passage)
+        try:
+            dispatch = await self._place(passage.request_id, arrived)
+            while True:
+                try:
+                    async with aclosing(self._attempt(passage, dispatch)) as chunks:
+                        async for chunk in chunks:
+                            passage.produced.extend(chunk.token_ids)
+                            if chunk.HasField("timing"):
+                                chunk.timing.attempts = passage.attempts
+                            yield chunk
+                    return
+                except ArgosyError as error:
+                    if error.reason not in RETRIABLE:
+                        raise
+                    dispatch = await self._place_again(passage, dispatch, error)
+        finally:
+            self.driver.feed(on.RequestEnded(self.driver.now_us(), passage.request_id))
+
+    async def route(
+        self, passage: Passage, attempt: int, failed_instance: str, failed_address: str
+    ) -> tuple[do.Dispatch, inference_pb2.SignedTicket]:
+        """Place a request, hand its prompt over, and give the caller a ticket."""
+        arrived = self._arrival(passage, attempt, failed_instance, failed_address)
+        dispatch = await self._place(passage.request_id, arrived)
+        await self._submit(passage, dispatch)
+        return dispatch, self._ticket(passage, dispatch)
+
+    def _arrival(
+        self, passage: Passage, attempt: int | None = None,
+        failed_instance: str = "", failed_address: str = "",
+    ) -> on.RequestArrived:  # fmt: skip
+        now_us = self.driver.now_us()
+        wait_us = round(self.mesh.settings.queue_timeout_s * 1e6)
+        return on.RequestArrived(
+            now_us, passage.request_id, passage.model,
+            len(passage.prompt_ids) + len(passage.produced), passage.sampling.max_tokens,
+            min(passage.deadline_us, now_us + wait_us), attempt or 0, attempt is not None,
+            failed_instance, failed_address,
+        )  # fmt: skip
+
+    async def _place(self, request_id: str, event: Any) -> do.Dispatch:
+        """Feed an event that ends in a Dispatch or Reject of this request, and await it."""
+        if request_id in self._placed:
+            raise ArgosyError(Reason.BAD_REQUEST, f"request id {request_id} is in use")
+        waiting = self._placed[request_id] = asyncio.get_running_loop().create_future()
+        try:
+            with telemetry.span(self.mesh.tracer, "router.place") as span:
+                self.driver.feed(event)
+                dispatch = await waiting
+                span.set_attribute("decode", dispatch.decode)
+                span.set_attribute("prefill", dispatch.prefill)
+                span.set_attribute("why", dispatch.why)
+                return dispatch
+        except asyncio.CancelledError:
+            self.driver.feed(on.RequestEnded(self.driver.now_us(), request_id))
+            raise
+        finally:
+            del self._placed[request_id]
+
+    async def _place_again(
+        self, passage: Passage, failed: do.Dispatch, error: ArgosyError
+    ) -> do.Dispatch:
+        passage.attempts += 1
+        span = trace.get_current_span()
+        span.add_event("re-route", {"instance": error.instance, "reason": error.reason.name})
+        produced = 0 if passage.structured else len(passage.produced)
+        failure = on.AttemptFailed(
+            self.driver.now_us(), passage.request_id, failed.attempt, error.reason.name,
+            error.message, error.instance, len(passage.prompt_ids) + produced,
+        )  # fmt: skip
+        return await self._place(passage.request_id, failure)
+
+    async def _attempt(
+        self, passage: Passage, dispatch: do.Dispatch
+    ) -> AsyncIterator[inference_pb2.TokenChunk]:
+        await self._submit(passage, dispatch)
+        stub = decode_pb2_grpc.DecodeStub(self.mesh.channels.get(dispatch.decode_address))
+        request = decode_pb2.GenerateRequest(ticket=self._ticket(passage, dispatch))
+        timeout_s = max(0.001, (passage.deadline_us - self.driver.now_us()) / 1e6)
+        answer = rpc.stream(
+            stub.Generate, request, timeout_s=timeout_s, instance=dispatch.decode
+        )
+        async with aclosing(answer) as chunks:
+            async for chunk in chunks:
+                if chunk.HasField("load"):
+                    self.heard(chunk.load)
+                yield chunk
+                if chunk.finish_reason:
+                    return
+        raise ArgosyError(
+            Reason.INSTANCE_LOST, "the answer broke off", instance=dispatch.decode
+        )
+
+    async def _submit(self, passage: Passage, dispatch: do.Dispatch) -> None:
+        channel = self.mesh.channels.get(dispatch.prefill_address)
+        local = dispatch.prefill == dispatch.decode
+        stub = (decode_pb2_grpc.DecodeStub if local else prefill_pb2_grpc.PrefillStub)(channel)
+        request = inference_pb2.SubmitRequest(prompts=[passage.prompt(dispatch.attempt)])
+        reply = await rpc.call(
+            stub.Submit, request, timeout_s=SUBMIT_TIMEOUT_S, instance=dispatch.prefill
+        )
+        self.heard(reply.load)
+
+    def _ticket(self, passage: Passage, dispatch: do.Dispatch) -> inference_pb2.SignedTicket:
+        now_ms = self.driver.now_us() // 1000
+        ticket = inference_pb2.Ticket(
+            request_id=passage.request_id, attempt=dispatch.attempt, model=passage.model,
+            prefill_instance=dispatch.prefill, prefill_address=dispatch.prefill_address,
+            decode_instance=dispatch.decode, decode_address=dispatch.decode_address,
+            blocks_digest=passage.blocks_digest, max_tokens=passage.sampling.max_tokens,
+            issued_ms=now_ms, expires_ms=now_ms + round(self.mesh.settings.ticket_s * 1e3),
+        )  # fmt: skip
+        return tickets.sign(ticket, self._secret)
+
+    def heard(self, load: inference_pb2.Load) -> None:
+        """A load report, off the bus or on the back of a reply."""
+        self.driver.feed(
+            on.LoadReported(
+                self.driver.now_us(), load.instance_id, load.epoch, load.running_requests,
+                load.waiting_requests, load.queued_prefill_tokens, load.kv_used_blocks, load.at_us,
+            )
+        )  # fmt: skip
+
+
+def new_request_id() -> str:
+    """For callers that do not choose one."""
+    return uuid.uuid4().hex

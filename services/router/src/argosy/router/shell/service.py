@@ -1,0 +1,117 @@
+"""The router service: gRPC and HTTP in front, the core in the middle, facts from behind."""
+
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from argosy.mesh import rpc
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.mesh.service import Mesh
+from argosy.router.core.router import SPEC
+from argosy.router.core.state import RouterState
+from argosy.router.settings import RouterSettings
+from argosy.router.shell.facts import Ears
+from argosy.router.shell.intake import Intake
+from argosy.router.shell.openai.server import HttpServer
+from argosy.router.shell.relay import Relay
+from argosy.router.shell.tokenizing import TokenizerPool
+from argosy.router.shell.view import View
+from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
+
+LEDGER_S = 30
+
+
+class RouterService(router_pb2_grpc.RouterServicer):  # type: ignore[misc]
+    """Serves Generate, Route, ListModels, Status, and OpenAI's HTTP API."""
+
+    def __init__(self, mesh: Mesh[RouterSettings]) -> None:
+        self.mesh = mesh
+        self.tracer = mesh.tracer
+        settings = mesh.settings
+        self._pool = TokenizerPool(
+            settings.model_source, settings.model, settings.block_tokens,
+            settings.tokenizer_processes,
+        )  # fmt: skip
+        self.relay = Relay(mesh, self._pool)
+        state = RouterState(
+            queue_limit=settings.queue_limit,
+            attempts_max=settings.attempts_max,
+            disaggregate_min_tokens=settings.disaggregate_min_tokens,
+            stale_us=round(settings.stale_s * 1e6),
+            ledger_us=round(LEDGER_S * 1e6),
+        )
+        self.driver = self.relay.driver = mesh.drive(SPEC, state, self.relay.perform)
+        self.intake = Intake(mesh, self.relay, state.models)
+        self.view = View(mesh, state)
+        self._ears = Ears(mesh, self.driver, self.relay)
+        self._http = HttpServer(mesh, self.intake, self.relay, self.view)
+        descriptor = router_pb2.DESCRIPTOR.services_by_name["Router"]
+        mesh.server.add(router_pb2_grpc.add_RouterServicer_to_server, self, descriptor)
+
+    async def start(self) -> None:
+        """Tokenizers, HTTP, and what the control log knows of the fleet."""
+        self.mesh.wait_for(f"the tokenizer of {self.mesh.settings.model}")
+        await self._pool.start()
+        await self._http.start()
+        await self.mesh.wait_for_bus()
+        self.mesh.wait_for("the fleet's control log")
+        await self._ears.start()
+
+    async def drain(self) -> None:
+        """Wait until no request is under way."""
+        await self.view.until_idle()
+
+    async def stop(self) -> None:
+        """End the tokenizers and the HTTP server."""
+        await self._http.stop()
+        self._pool.stop()
+
+    @rpc.handler("router.generate")
+    async def Generate(
+        self, request: router_pb2.GenerateRequest, context: grpc.aio.ServicerContext
+    ) -> None:
+        """Relay an answer."""
+        self._check_ready()
+        passage = await self.intake.admit(request, context.time_remaining())
+        async with aclosing(self.relay.generate(passage)) as chunks:
+            request_id = passage.request_id
+            async for chunk in chunks:
+                await context.write(
+                    router_pb2.GenerateChunk(request_id=request_id, chunk=chunk)
+                )
+                request_id = ""
+
+    @rpc.handler("router.route")
+    async def Route(
+        self, request: router_pb2.RouteRequest, context: grpc.aio.ServicerContext
+    ) -> router_pb2.RouteReply:
+        """Give a ticket for an answer to be streamed from decode."""
+        self._check_ready()
+        passage = await self.intake.admit(request.request, context.time_remaining())
+        passage.produced = list(request.produced_token_ids)
+        if len(passage.produced) >= passage.sampling.max_tokens:
+            raise ArgosyError(
+                Reason.BAD_REQUEST, "produced_token_ids holds max_tokens already: nothing to do"
+            )
+        dispatch, ticket = await self.relay.route(
+            passage, request.attempt, request.failed_instance, request.failed_address
+        )
+        return router_pb2.RouteReply(
+            request_id=passage.request_id, ticket=ticket,
+            decode_address=dispatch.decode_address, decode_instance=dispatch.decode,
+        )  # fmt: skip
+
+    @rpc.handler("router.list_models")
+    async def ListModels(self, request: Any, context: Any) -> router_pb2.ListModelsReply:
+        """Every model that can be asked for, those at zero instances included."""
+        return router_pb2.ListModelsReply(models=self.view.models())
+
+    @rpc.handler("router.status")
+    async def Status(self, request: Any, context: Any) -> router_pb2.StatusReply:
+        """What this router believes."""
+        return self.view.status()
+
+    def _check_ready(self) -> None:
+        if not self.mesh.ready:
+            raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")

@@ -1,0 +1,148 @@
+"""Tokenizing in processes of its own, so that a long prompt holds up nobody's tokens.
+
+Bounds: TASKS_PER_PROCESS waiting per process; beyond that requests are refused as
+OVERLOADED. A pool that broke (a process was killed) is made anew once per call.
+"""
+
+import asyncio
+import multiprocessing
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from argosy.mesh import text
+from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
+from argosy.mesh.errors import ArgosyError, Reason
+
+TASKS_PER_PROCESS = 256
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt to make tokens of: text, a chat, or tokens that only need hashing."""
+
+    text: str | None = None
+    messages_json: str = ""
+    tools_json: str = ""
+    token_ids: tuple[int, ...] = ()
+    salt: str = ""
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """A prompt as the mesh carries it."""
+
+    token_ids: list[int]
+    blocks_digest: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An ArgosyError on its way between processes."""
+
+    reason: str
+    message: str
+
+
+_tokenizer: text.Tokenizer
+_model: str
+_block_tokens: int
+
+
+def initialise(source: str, model: str, block_tokens: int) -> None:
+    """In each process of the pool: load the tokenizer once, leave signals to the parent."""
+    global _tokenizer, _model, _block_tokens  # noqa: PLW0603 - this is the process's whole state
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _tokenizer, _model, _block_tokens = text.load(source), model, block_tokens
+
+
+def work(job: Job) -> Tokenized | Failure:
+    """In a process of the pool: do one job."""
+    try:
+        ids = encode(job, _tokenizer)
+    except ArgosyError as error:
+        return Failure(error.reason.name, error.message)
+    hashes = chained_block_hashes(ids, _block_tokens, root_hash(_model, job.salt))
+    return Tokenized(ids, digest_of(hashes))
+
+
+def encode(job: Job, tokenizer: text.Tokenizer) -> list[int]:
+    """A job's token ids. Raises BAD_REQUEST."""
+    if job.token_ids:
+        size = tokenizer.encoder.get_vocab_size()
+        if (largest := max(job.token_ids)) >= size:
+            raise ArgosyError(
+                Reason.BAD_REQUEST, f"token id {largest} is outside the vocabulary of {size}"
+            )
+        return list(job.token_ids)
+    if job.text is not None:
+        return tokenizer.encode(job.text)
+    messages = decode_array(job.messages_json, "messages")
+    if not messages:
+        raise ArgosyError(Reason.BAD_REQUEST, "messages is empty: send at least one")
+    tools = decode_array(job.tools_json, "tools") if job.tools_json else None
+    return tokenizer.encode_chat(messages, tools)
+
+
+def decode_array(encoded: str, name: str) -> list[Any]:
+    """A JSON array, or BAD_REQUEST naming the field."""
+    try:
+        return msgspec.json.decode(encoded, type=list)
+    except msgspec.DecodeError as error:
+        raise ArgosyError(Reason.BAD_REQUEST, f"{name} is not a JSON array: {error}") from error
+
+
+class TokenizerPool:
+    """`processes` tokenizers. Raises ArgosyError (NOT_READY) from start if none can load."""
+
+    def __init__(self, source: str, model: str, block_tokens: int, processes: int) -> None:
+        self._arguments = (source, model, block_tokens)
+        self._processes = processes
+        self._waiting = 0
+        self._pool = self._make()
+
+    async def start(self) -> None:
+        """Load the tokenizers now rather than in the first request."""
+        text.load(self._arguments[0])
+        await self.tokenize(Job(text="ready?"))
+
+    async def tokenize(self, job: Job) -> Tokenized:
+        """Tokens and block digest of a prompt. Raises BAD_REQUEST or OVERLOADED."""
+        if self._waiting >= TASKS_PER_PROCESS * self._processes:
+            message = f"{self._waiting} prompts are waiting to be tokenized, the most allowed"
+            raise ArgosyError(Reason.OVERLOADED, message, retry_after_ms=1000)
+        self._waiting += 1
+        try:
+            result = await self._submit(job)
+        finally:
+            self._waiting -= 1
+        if isinstance(result, Failure):
+            raise ArgosyError(Reason[result.reason], result.message)
+        return result
+
+    def stop(self) -> None:
+        """End the processes."""
+        for process in list((self._pool._processes or {}).values()):  # noqa: SLF001 - they ignore SIGTERM
+            process.kill()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _submit(self, job: Job) -> Tokenized | Failure:
+        loop = asyncio.get_running_loop()
+        pool = self._pool
+        try:
+            return await loop.run_in_executor(pool, work, job)
+        except BrokenProcessPool:
+            if pool is self._pool:
+                self._pool = self._make()
+            return await loop.run_in_executor(self._pool, work, job)
+
+    def _make(self) -> ProcessPoolExecutor:
+        # Spawned, not forked: gRPC's threads do not survive a fork.
+        return ProcessPoolExecutor(
+            self._processes, multiprocessing.get_context("spawn"), initialise, self._arguments
+        )

@@ -1,0 +1,68 @@
+"""The router's state as others may see it. Reads the core's state, never changes it."""
+
+import asyncio
+
+from argosy.mesh.service import Mesh
+from argosy.router.core.state import RouterState
+from argosy.router.settings import RouterSettings
+from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.router.v1 import router_pb2
+
+
+class View:
+    """Answers 'what is there' and 'would a request work now'."""
+
+    def __init__(self, mesh: Mesh[RouterSettings], state: RouterState) -> None:
+        self._mesh = mesh
+        self._state = state
+
+    def trouble(self) -> str:
+        """Why a request would fail now; empty when it would not."""
+        if not self._mesh.ready:
+            return f"waiting for {self._mesh.waiting_for}"
+        state = self._state
+        if len(state.queue) >= state.queue_limit:
+            return f"the queue is full: {len(state.queue)} requests"
+        model = self._mesh.settings.model
+        if not any(
+            i.live and i.role == "decode" and i.model == model for i in state.instances.values()
+        ):
+            return f"no decode instance of {model} is live"
+        return ""
+
+    def models(self) -> list[router_pb2.Model]:
+        """Models that have joined since start, whether or not an instance is live."""
+        return [
+            router_pb2.Model(name=name, max_model_tokens=context)
+            for name, context in sorted(self._state.models.items())
+        ]
+
+    def status(self) -> router_pb2.StatusReply:
+        """Everything, for operators' eyes."""
+        state = self._state
+        reply = router_pb2.StatusReply(
+            ready=not self.trouble(), waiting_for=self.trouble(),
+            queued_requests=len(state.queue),
+            running_requests=len(state.requests) - len(state.queue),
+        )  # fmt: skip
+        for name, instance in sorted(state.instances.items()):
+            load = inference_pb2.Load(
+                instance_id=name, epoch=instance.epoch,
+                running_requests=instance.running_requests,
+                waiting_requests=instance.waiting_requests + len(instance.dispatched),
+                queued_prefill_tokens=instance.queued_prefill_tokens,
+                kv_used_blocks=instance.kv_used_blocks, kv_total_blocks=instance.kv_total_blocks,
+                at_us=instance.reported_us,
+            )  # fmt: skip
+            reply.instances.append(
+                router_pb2.InstanceView(
+                    instance_id=name, role=instance.role, address=instance.address,
+                    live=instance.live, reason=instance.reason, load=load,
+                )
+            )  # fmt: skip
+        return reply
+
+    async def until_idle(self) -> None:
+        """Return when no request is under way."""
+        while self._state.requests:
+            await asyncio.sleep(0.05)

@@ -1,0 +1,1 @@
+"""A fleet on this machine: bringing it up, finding it, taking it down."""

@@ -1,0 +1,98 @@
+"""Where a local fleet keeps its things, and what is known of one that is up."""
+
+import contextlib
+import socket
+from pathlib import Path
+
+import msgspec
+import psutil
+
+HOME = Path(".argosy")
+
+
+class Running(msgspec.Struct):
+    """A fleet that was brought up: enough to talk to it and to take it down."""
+
+    fleet: str
+    model: str
+    pid: int
+    """Of the node agent, which owns every other process."""
+    started: float
+    """Its start time: a pid alone may be somebody else's by now."""
+    grpc: str
+    http: str
+    operator: str
+    node_agent: str
+    nats: str
+    model_source: str
+
+
+class FleetHome:
+    """The folder of one fleet: state.json, logs/, journal/, traces/, nats/."""
+
+    def __init__(self, home: Path, fleet: str) -> None:
+        self.fleet = fleet
+        self.path = (home / fleet).resolve()
+
+    @property
+    def state_file(self) -> Path:
+        """There while the fleet is up."""
+        return self.path / "state.json"
+
+    def save(self, running: Running) -> None:
+        """Note that the fleet is up."""
+        self.state_file.write_bytes(msgspec.json.encode(running))
+
+    def running(self) -> Running | None:
+        """The fleet, if its node agent is alive."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            running = msgspec.json.decode(self.state_file.read_bytes(), type=Running)
+            return running if is_alive(running.pid, running.started) else None
+        return None
+
+
+class NoFleet(Exception):
+    """There is no fleet to talk to, or several: says what to do."""
+
+
+def find_running(home: Path, fleet: str | None) -> tuple[FleetHome, Running]:
+    """The fleet of that name, or the only one that is up. Raises NoFleet."""
+    names = [fleet] if fleet else sorted(p.parent.name for p in home.glob("*/state.json"))
+    found = [(FleetHome(home, name), FleetHome(home, name).running()) for name in names]
+    up = [(folder, running) for folder, running in found if running is not None]
+    if len(up) == 1:
+        return up[0]
+    if up:
+        raise NoFleet(f"several fleets are up ({', '.join(names)}): say which with --fleet")
+    raise NoFleet(
+        f"no fleet is up under {home}: start one with `argosy up deploy/local/demo-sim.yaml`"
+    )
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Whether that very process still runs."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - started) < 1
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def free_port() -> int:
+    """A port nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        assert isinstance(port, int)
+        return port
+
+
+def port_is_free(port: int) -> bool:
+    """Whether we could listen on it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

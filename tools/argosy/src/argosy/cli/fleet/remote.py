@@ -1,0 +1,55 @@
+"""Calls to a fleet's services."""
+
+import httpx
+
+from argosy.cli.fleet.home import Running
+from argosy.mesh import rpc
+from argosy.wire.node_agent.v1 import node_agent_pb2, node_agent_pb2_grpc
+from argosy.wire.operator.v1 import operator_pb2, operator_pb2_grpc
+
+TIMEOUT_S = 10
+
+
+class Remote:
+    """A running fleet's operator, node agent and health."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self._channels = rpc.Channels()
+        operator = self._channels.get(running.operator)
+        self._operator = operator_pb2_grpc.OperatorStub(operator)
+        node_agent = self._channels.get(running.node_agent)
+        self._node_agent = node_agent_pb2_grpc.NodeAgentStub(node_agent)
+        self._http = httpx.AsyncClient(base_url=running.http, timeout=TIMEOUT_S, trust_env=False)
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._http.aclose()
+        await self._channels.close()
+
+    async def apply(self, fleet_yaml: str, base_dir: str) -> int:
+        """Make a fleet file hold; returns its generation."""
+        request = operator_pb2.ApplyRequest(fleet_yaml=fleet_yaml, base_dir=base_dir)
+        reply = await rpc.call(self._operator.Apply, request, timeout_s=TIMEOUT_S)
+        return int(reply.generation)
+
+    async def operator_status(self) -> operator_pb2.StatusReply:
+        """Instances as the operator knows them."""
+        request = operator_pb2.StatusRequest()
+        reply = await rpc.call(self._operator.Status, request, timeout_s=TIMEOUT_S)
+        assert isinstance(reply, operator_pb2.StatusReply)
+        return reply
+
+    async def processes(self) -> list[node_agent_pb2.Process]:
+        """Every process of the node."""
+        request = node_agent_pb2.ListProcessesRequest()
+        reply = await rpc.call(self._node_agent.ListProcesses, request, timeout_s=TIMEOUT_S)
+        return list(reply.processes)
+
+    async def router_trouble(self) -> str:
+        """What /healthz complains of; empty when requests would be served."""
+        try:
+            reply = await self._http.get("/healthz")
+        except httpx.HTTPError:
+            return "the router to start"
+        return "" if reply.status_code == httpx.codes.OK else reply.text.strip()
