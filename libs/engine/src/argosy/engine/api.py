@@ -89,6 +89,8 @@ class Listener:
 
     stepped: Callable[[EngineStats], None]
     blocks_changed: Callable[[BlocksChanged], None]
+    died: Callable[[str], None]
+    """The engine is beyond use: the process should end, to be started anew."""
 
 
 class EngineRefused(Exception):

@@ -4,12 +4,12 @@ from argosy.engine.api import Engine
 from argosy.engine.settings import InstanceSettings
 
 
-def build_engine(settings: InstanceSettings) -> Engine:
-    """The engine, not started yet. vLLM is imported only when it is asked for."""
+def build_engine(settings: InstanceSettings, role: str) -> Engine:
+    """The engine for a prefill or decode service, not started yet. vLLM is imported only when it is asked for."""
     if settings.engine == "sim":
         from argosy.engine.sim.engine import SimEngine  # noqa: PLC0415 - one engine per process
 
         return SimEngine(settings)
     from argosy.engine.vllm.engine import VllmEngine  # noqa: PLC0415 - imports torch
 
-    return VllmEngine(settings)
+    return VllmEngine(settings, role)

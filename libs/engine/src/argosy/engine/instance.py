@@ -5,6 +5,8 @@ never lost), and at least one per heartbeat. KV-block facts go out per step.
 """
 
 import asyncio
+import logging
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,7 +20,10 @@ from argosy.mesh.service import Mesh
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2
 
+log = logging.getLogger(__name__)
+
 REPORT_S = 0.02
+EXIT_ENGINE_DIED = 70
 
 S = TypeVar("S", bound=InstanceSettings)
 
@@ -40,7 +45,7 @@ class Instance:
         stepped: Callable[[EngineStats], None],
     ) -> None:
         self.mesh = mesh
-        self.engine = build_engine(mesh.settings)
+        self.engine = build_engine(mesh.settings, mesh.service)
         self.info = EngineInfo(0, 0, 0, 0)
         self.held_blocks = 0
         self._role = role
@@ -55,7 +60,7 @@ class Instance:
         """Load the engine, wait for the bus, and tell the mesh we are ready."""
         settings = self.mesh.settings
         self.mesh.wait_for(f"the {settings.engine} engine to load {settings.model}")
-        self.info = await self.engine.start(Listener(self._on_step, self._on_blocks))
+        self.info = await self.engine.start(Listener(self._on_step, self._on_blocks, self._on_death))
         await self.mesh.wait_for_bus()
         self._heartbeat = asyncio.create_task(self._beat())
         self._announce()
@@ -130,3 +135,9 @@ class Instance:
             removed=changed.removed, cleared=changed.cleared, change_sequence=self._changes,
         )  # fmt: skip
         self.mesh.bus.publish(self._kv_fact(change))
+
+    def _on_death(self, message: str) -> None:
+        # As after a kill: callers see INSTANCE_LOST and are re-routed, the node agent
+        # starts another. A graceful stop would wait for answers that cannot come.
+        log.critical("%s: ending, to be started anew", message)
+        os._exit(EXIT_ENGINE_DIED)

@@ -39,16 +39,18 @@ OPTIONS = (
 Handler = Callable[[Any, Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 
-def handler(name: str) -> Callable[[Handler], Handler]:
+def handler(name: str, *, traced: bool = True) -> Callable[[Handler], Handler]:
     """Wrap a servicer's method; it may return a reply or `await context.write(...)`.
 
-    The servicer must have a `tracer`.
+    The servicer must have a `tracer`. traced=False is for what is asked again and again.
     """
 
     def wrap(method: Handler) -> Handler:
         async def call(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
             parent = telemetry.extract(context.invocation_metadata())
             try:
+                if not traced:
+                    return await method(self, request, context)
                 with telemetry.span(self.tracer, name, parent):
                     return await method(self, request, context)
             except ArgosyError as error:

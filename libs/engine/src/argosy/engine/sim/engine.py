@@ -35,9 +35,10 @@ class SimEngine:
         self._settings = settings
         self._profile = load_profile(settings.sim_profile)
         block_bytes = settings.block_tokens * self._profile.kv_bytes_per_token
+        context = settings.max_model_tokens or DEFAULT_CONTEXT_TOKENS
         self._scheduler = Scheduler(
             self._profile, max(1, settings.kv_bytes // block_bytes),
-            settings.block_tokens, settings.max_running,
+            settings.block_tokens, settings.max_running, context,
         )  # fmt: skip
         tokenizer = text.load(settings.model_source)
         self._eos = tokenizer.eos_token_ids[0]
@@ -53,7 +54,7 @@ class SimEngine:
         self._listener: Listener | None = None
         self._info = EngineInfo(
             settings.block_tokens, self._scheduler.pool.total,
-            settings.max_model_tokens or DEFAULT_CONTEXT_TOKENS, settings.max_running,
+            context, settings.max_running,
         )  # fmt: skip
 
     async def start(self, listener: Listener) -> EngineInfo:

@@ -50,10 +50,12 @@ class Scheduler:
     """Admits by KV room, first come first served; prefills in chunks, decodes in one batch."""
 
     def __init__(
-        self, profile: Profile, blocks: int, block_tokens: int, max_running: int
-    ) -> None:
+        self, profile: Profile, blocks: int, block_tokens: int, max_running: int,
+        max_model_tokens: int,
+    ) -> None:  # fmt: skip
         self.profile = profile
         self.block_tokens = block_tokens
+        self.max_model_tokens = max_model_tokens
         self.max_running = max_running
         self.pool = BlockPool(blocks)
         self._waiting: deque[Sequence] = deque()
@@ -135,7 +137,9 @@ class Scheduler:
         finish = None
         if sequence.source.is_eos(token):
             finish = "stop"
-        elif sequence.produced >= sampling.max_tokens:
+        elif request.produce or sequence.produced >= sampling.max_tokens:
+            finish = "length"
+        elif sequence.prompt_tokens + sequence.produced >= self.max_model_tokens:
             finish = "length"
         elif (sequence.prompt_tokens + sequence.produced) % self.block_tokens == 0:
             # A pool without room ends the answer early rather than deadlock.

@@ -1,6 +1,7 @@
 """Decode's end of a handoff: claim, offer, pulled."""
 
 import asyncio
+import contextlib
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,6 +11,9 @@ from argosy.mesh import telemetry
 from argosy.mesh.errors import ArgosyError, Reason, from_rpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.prefill.v1 import prefill_pb2, prefill_pb2_grpc
+
+BROKEN = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
+"""What writing to or reading from a stream that ended raises."""
 
 
 class Handoff:
@@ -42,7 +46,7 @@ class Handoff:
         try:
             await self._call.write(prefill_pb2.HandoffRequest(claim=claim))
             offer = await self._call.read()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        except BROKEN:
             raise await self._reason() from None
         if offer is grpc.aio.EOF:
             raise await self._reason()
@@ -55,15 +59,15 @@ class Handoff:
         Raises KV_LOST if prefill had freed it already: what was pulled is not to be
         trusted then.
         """
-        try:
+        with contextlib.suppress(*BROKEN):
             await self._call.write(prefill_pb2.HandoffRequest(pulled=prefill_pb2.Pulled()))
             await self._call.done_writing()
-            await self._call
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-            lost = await self._reason()
-            if lost.reason is Reason.KV_LOST:
-                raise lost from None
-            # Prefill died after the pull: its KV is here, and nothing is left to free.
+        if await self._call.code() is grpc.StatusCode.OK:
+            return
+        lost = await self._reason()
+        if lost.reason is Reason.KV_LOST:
+            raise lost
+        # Prefill died after the pull: the KV is here, and nothing is left to free there.
 
     async def _reason(self) -> ArgosyError:
         status = await self._call.code()

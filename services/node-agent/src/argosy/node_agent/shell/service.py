@@ -81,7 +81,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):  # type: ignore[m
         for task in self._tasks:
             task.cancel()
 
-    @rpc.handler("node_agent.list_processes")
+    @rpc.handler("node_agent.list_processes", traced=False)
     async def ListProcesses(self, request: Any, context: Any) -> node_agent_pb2.ListProcessesReply:
         """Every process this node has been told of."""
         reply = node_agent_pb2.ListProcessesReply(node=self.mesh.settings.node)

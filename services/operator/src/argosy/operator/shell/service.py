@@ -64,7 +64,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):  # type: ignore[misc]
         self._apply(fact)
         return operator_pb2.ApplyReply(generation=fact.generation)
 
-    @rpc.handler("operator.status")
+    @rpc.handler("operator.status", traced=False)
     async def Status(self, request: Any, context: Any) -> operator_pb2.StatusReply:
         """Every instance that shall exist, and what became of it."""
         reply = operator_pb2.StatusReply(

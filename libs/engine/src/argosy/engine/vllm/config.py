@@ -1,0 +1,104 @@
+"""vLLM's arguments and environment, from our settings.
+
+CPU: the worker runs inside the engine core (one process less), eagerly, without
+torch.compile, pinned to its own cores. CUDA: vLLM's defaults.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from argosy.engine.settings import InstanceSettings
+from argosy.engine.vllm import connector_names
+
+if TYPE_CHECKING:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+LEASE_MARGIN_S = 30
+NIXL_POLL_US = 1000
+LOGPROBS_MAX = 20
+
+
+def environment(settings: InstanceSettings, side_channel_port: int) -> dict[str, str]:
+    """What must be in the environment before vLLM is imported."""
+    common = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NIXL_SIDE_CHANNEL_HOST": settings.advertise_host,
+        "VLLM_NIXL_SIDE_CHANNEL_PORT": str(side_channel_port),
+    }
+    if settings.device == "cuda":
+        return common
+    cores = parse_cores(settings.cpu_cores)
+    threads = {"OMP_NUM_THREADS": str(len(cores))} if cores else {}
+    return {
+        **common, **threads,
+        "UCX_TLS": os.environ.get("UCX_TLS", "tcp,sm,self"),
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "TORCH_COMPILE_DISABLE": "1",
+        connector_names.POLL_US_VARIABLE: str(NIXL_POLL_US),
+    }  # fmt: skip
+
+
+def engine_args(settings: InstanceSettings, role: str, events_endpoint: str) -> "AsyncEngineArgs":
+    """role: kv_producer, kv_consumer, or empty for an engine that moves no KV."""
+    from vllm.config import KVEventsConfig, KVTransferConfig  # noqa: PLC0415 - after environment()
+    from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415
+
+    cpu = settings.device == "cpu"
+    arguments = {
+        "model": settings.model_source,
+        "dtype": settings.dtype,
+        "block_size": settings.block_tokens,
+        "max_num_seqs": settings.max_running,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        "max_logprobs": LOGPROBS_MAX,
+        "kv_events_config": KVEventsConfig(
+            enable_kv_cache_events=True, publisher="zmq", endpoint=events_endpoint
+        ),
+    }
+    if settings.max_model_tokens:
+        arguments["max_model_len"] = settings.max_model_tokens
+    if cpu:
+        arguments |= {
+            "enforce_eager": True, "distributed_executor_backend": "uni",
+            "kv_cache_memory_bytes": settings.kv_bytes,
+        }  # fmt: skip
+    else:
+        arguments |= {
+            "gpu_memory_utilization": settings.gpu_memory_share,
+            "tensor_parallel_size": settings.tensor_parallel,
+        }
+    if role:
+        lease_s = round(settings.kv_claim_s + settings.kv_hold_s + LEASE_MARGIN_S)
+        arguments["worker_extension_cls"] = f"{connector_names.MODULE}.WorkerExtension"
+        arguments["kv_transfer_config"] = KVTransferConfig(
+            kv_connector="ArgosyNixlConnector",
+            kv_connector_module_path=connector_names.MODULE,
+            kv_role=role,
+            kv_buffer_device="cpu" if cpu else "cuda",
+            kv_load_failure_policy="fail",
+            kv_connector_extra_config={"kv_lease_duration": lease_s},
+        )
+    return AsyncEngineArgs(**arguments)
+
+
+def parse_cores(text: str) -> set[int]:
+    """`0,2-3` -> {0, 2, 3}"""
+    cores: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        cores |= set(range(int(first), int(last or first) + 1))
+    return cores
+
+
+def missing_files(source: str) -> list[str]:
+    """Model files vLLM will want and not find."""
+    folder = Path(source)
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).exists()]
+    if not list(folder.glob("*.safetensors")):
+        missing.append("*.safetensors")
+    return missing

@@ -1,0 +1,200 @@
+"""The vLLM engine, behind the Engine protocol.
+
+Processes: vLLM's engine core is a child that dies with us. Loading runs in a thread
+of its own, so the service answers (NOT_SERVING) meanwhile. Bounds: what is submitted
+is bounded by the caller; vLLM queues what does not fit.
+"""
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from argosy.engine.api import (
+    EngineFailed,
+    EngineInfo,
+    EngineOutput,
+    EngineRefused,
+    EngineRequest,
+    EngineStats,
+    KvLost,
+    Listener,
+    SamplingSpec,
+)
+from argosy.engine.settings import InstanceSettings
+from argosy.engine.vllm import config, kv_events
+from argosy.engine.vllm.sampling import logprobs_of, sampling_params
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.mesh.net import free_port
+
+log = logging.getLogger(__name__)
+
+HEALTH_S = 0.5
+WARM_UP_TOKENS = 64
+PRODUCE = {"do_remote_decode": True, "do_remote_prefill": False}
+ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
+
+
+class VllmEngine:
+    """Engine protocol over AsyncLLM."""
+
+    def __init__(self, settings: InstanceSettings, role: str) -> None:
+        self._settings = settings
+        self._role = ROLES.get(role, "")
+        self._llm: Any = None
+        self._info = EngineInfo(0, 0, 0, 0)
+        self._stats = EngineStats()
+        self._listener: Listener | None = None
+        self._uncomputed: dict[str, int] = {}
+        """Prompt tokens of requests that have yielded nothing yet."""
+        self._transfers: deque[int] = deque(maxlen=1024)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sockets = tempfile.TemporaryDirectory(prefix="argosy-kv-")
+
+    async def start(self, listener: Listener) -> EngineInfo:
+        """Load the model. Raises ArgosyError (NOT_READY) when it cannot."""
+        if missing := config.missing_files(self._settings.model_source):
+            raise ArgosyError(
+                Reason.NOT_READY,
+                f"model files missing in {self._settings.model_source}: {', '.join(missing)}. "
+                "Prepare the model with `argosy model fetch NAME`",
+            )
+        self._listener = listener
+        os.environ.update(config.environment(self._settings, free_port()))
+        endpoint = f"ipc://{Path(self._sockets.name) / 'events'}"
+        try:
+            self._llm = await asyncio.to_thread(self._load, endpoint)
+        except Exception as error:
+            log.exception("vLLM did not start")
+            raise ArgosyError(
+                Reason.NOT_READY,
+                f"vLLM did not start: {error}. If memory is short, lower engine.kvMemory "
+                "or engine.maxModelTokens",
+            ) from error
+        self._info = self._describe()
+        translator = kv_events.HashTranslator(self._settings.model, self._info.block_tokens)
+        events = kv_events.follow(endpoint, translator, listener.blocks_changed)
+        self._tasks = [asyncio.create_task(events), asyncio.create_task(self._watch())]
+        if self._role:
+            await self._llm.collective_rpc("argosy_die_with_parent")
+        await self._warm_up()
+        return self._info
+
+    async def submit(self, request: EngineRequest) -> AsyncIterator[EngineOutput]:
+        """Stream tokens; see Engine.submit."""
+        from vllm.exceptions import VLLMClientError  # noqa: PLC0415 - after environment()
+        from vllm.v1.engine.exceptions import EngineDeadError  # noqa: PLC0415
+
+        transfer = kv_parameters(request)
+        prompt: dict[str, Any] = {"prompt_token_ids": request.token_ids}
+        if request.cache_salt:
+            prompt["cache_salt"] = request.cache_salt
+        if request.kv_handle is None:
+            self._uncomputed[request.request_id] = len(request.token_ids)
+        try:
+            parameters = sampling_params(request.sampling, transfer, produce=request.produce)
+            running = self._llm.generate(prompt, parameters, request.request_id)
+            async with aclosing(running) as outputs:
+                async for output in outputs:
+                    self._uncomputed.pop(request.request_id, None)
+                    yield self._output(output, request)
+        except VLLMClientError as error:
+            raise EngineRefused(str(error)) from error
+        except EngineDeadError as error:
+            raise EngineFailed(f"vLLM's engine core died: {error}") from error
+        finally:
+            self._uncomputed.pop(request.request_id, None)
+
+    async def release(self, request_id: str, kv_handle: bytes) -> None:
+        """End the lease on held KV."""
+        handle = msgspec.msgpack.decode(kv_handle)
+        await self._llm.collective_rpc("argosy_release", args=([handle["remote_request_id"]],))
+
+    def stats(self) -> EngineStats:
+        """As of the last step, with what has been submitted since."""
+        queued = sum(self._uncomputed.values())
+        return msgspec.structs.replace(self._stats, queued_prefill_tokens=queued)
+
+    async def stop(self) -> None:
+        """Shut vLLM down."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._llm is not None:
+            await asyncio.to_thread(self._llm.shutdown)
+        self._sockets.cleanup()
+
+    def _load(self, events_endpoint: str) -> Any:
+        """In a thread: import vLLM and load. The engine core inherits this thread's cores."""
+        if cores := config.parse_cores(self._settings.cpu_cores):
+            os.sched_setaffinity(0, cores)
+        from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415 - after environment()
+
+        from argosy.engine.vllm.stats import stat_logger  # noqa: PLC0415
+
+        arguments = config.engine_args(self._settings, self._role, events_endpoint)
+        return AsyncLLM.from_engine_args(arguments, stat_loggers=[stat_logger(self._on_stats)])
+
+    def _describe(self) -> EngineInfo:
+        configuration = self._llm.vllm_config
+        return EngineInfo(
+            configuration.cache_config.block_size,
+            configuration.cache_config.num_gpu_blocks,
+            configuration.model_config.max_model_len,
+            configuration.scheduler_config.max_num_seqs,
+        )
+
+    def _output(self, output: Any, request: EngineRequest) -> EngineOutput:
+        completion = output.outputs[0]
+        finish = completion.finish_reason
+        if finish == "error" and request.kv_handle is not None:
+            raise KvLost(f"the KV of {request.request_id} could not be pulled")
+        if finish in ("error", "abort"):
+            raise EngineFailed(f"vLLM ended {request.request_id}: {finish}")
+        handle = output.kv_transfer_params if request.produce and finish else None
+        pulling = request.kv_handle is not None
+        return EngineOutput(
+            token_ids=list(completion.token_ids),
+            logprobs=logprobs_of(completion, request.sampling.top_logprobs),
+            finish=finish,
+            cached_tokens=output.num_cached_tokens or 0,
+            kv_handle=msgspec.msgpack.encode(handle) if handle else None,
+            transferred_bytes=self._transfers.popleft() if pulling and self._transfers else 0,
+        )
+
+    def _on_stats(self, running: int, waiting: int, kv_share: float, moved: list[int]) -> None:
+        self._transfers.extend(moved)
+        used = round(kv_share * max(0, self._info.kv_total_blocks - 1))
+        stats = EngineStats(running, waiting, 0, used)
+        # While KV is held vLLM steps a thousand times a second: only changes matter.
+        if stats != self._stats:
+            self._stats = stats
+            if self._listener is not None:
+                self._listener.stepped(self.stats())
+
+    async def _watch(self) -> None:
+        while not self._llm.errored:
+            await asyncio.sleep(HEALTH_S)
+        assert self._listener is not None
+        self._listener.died("vLLM's engine core died")
+
+    async def _warm_up(self) -> None:
+        """One small answer, so that nobody's first token pays for first-time set-up."""
+        sampling = SamplingSpec(max_tokens=2, temperature=0, ignore_eos=True)
+        request = EngineRequest("warm-up", [1] * WARM_UP_TOKENS, sampling, cache_salt="warm-up")
+        async for _ in self.submit(request):
+            pass
+
+
+def kv_parameters(request: EngineRequest) -> dict[str, Any] | None:
+    """vLLM's kv_transfer_params of a request."""
+    if request.produce:
+        return PRODUCE
+    return None if request.kv_handle is None else msgspec.msgpack.decode(request.kv_handle)

@@ -1,0 +1,35 @@
+"""vLLM's per-step statistics, told to a callback."""
+
+from collections.abc import Callable
+from typing import Any
+
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+OnStats = Callable[[int, int, float, list[int]], None]
+"""(running, waiting, share of KV in use, bytes of each transfer finished since)"""
+
+
+def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
+    """A factory for AsyncLLM's stat_loggers."""
+
+    class StepStats(StatLoggerBase):  # type: ignore[misc]
+        """Called for every engine step: does as little as can be."""
+
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            pass
+
+        def record(
+            self, scheduler_stats: Any = None, iteration_stats: Any = None,
+            mm_cache_stats: Any = None, engine_idx: int = 0,
+        ) -> None:  # fmt: skip
+            """Pass on what we need."""
+            if scheduler_stats is None:
+                return
+            moved = (scheduler_stats.kv_connector_stats or {}).get("bytes_transferred", [])
+            waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
+            on_stats(scheduler_stats.num_running_reqs, waiting, scheduler_stats.kv_cache_usage, moved)
+
+        def log_engine_initialized(self) -> None:
+            """Nothing to say."""
+
+    return StepStats

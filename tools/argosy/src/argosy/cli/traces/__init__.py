@@ -1,0 +1,1 @@
+"""Traces from span files: reading, joining, drawing."""
