@@ -32,8 +32,10 @@ def environment(settings: InstanceSettings, side_channel_port: int) -> dict[str,
         return common
     cores = parse_cores(settings.cpu_cores)
     threads = {"OMP_NUM_THREADS": str(len(cores))} if cores else {}
+    # On one machine nothing has to listen where others could reach it.
+    devices = {"UCX_NET_DEVICES": "lo"} if settings.advertise_host == "127.0.0.1" else {}
     return {
-        **common, **threads,
+        **common, **threads, **devices,
         "UCX_TLS": os.environ.get("UCX_TLS", "tcp,sm,self"),
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",

@@ -179,7 +179,10 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):  # type: ignore[misc]
                 with telemetry.span(
                     self.tracer, name, prompt_tokens=len(request.token_ids)
                 ) as span:
-                    first = await anext(outputs)
+                    # A frozen prefill instance answers nothing, not even with an error.
+                    pull_s = self.mesh.settings.kv_hold_s if handoff is not None else None
+                    async with asyncio.timeout(pull_s):
+                        first = await anext(outputs)
                     span.set_attribute("transferred_bytes", first.transferred_bytes)
                 if handoff is not None:
                     timing.kv_pull_ms = elapsed_ms(began)
@@ -189,6 +192,9 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):  # type: ignore[misc]
                     yield output
         except EngineRefused as error:
             raise ArgosyError(Reason.BAD_REQUEST, str(error)) from error
+        except TimeoutError as error:
+            message = f"the KV of {request.request_id} was not pulled in time"
+            raise ArgosyError(Reason.KV_LOST, message, instance=self.mesh.name) from error
         except KvLost as error:
             raise ArgosyError(Reason.KV_LOST, str(error), instance=self.mesh.name) from error
         except EngineFailed as error:

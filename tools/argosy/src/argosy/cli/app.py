@@ -1,0 +1,180 @@
+"""The argosy command: one function per command, each a few lines over its own module."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from argosy.cli import console
+from argosy.cli.bench.app import bench
+from argosy.cli.fleet.home import HOME, NoFleet, find_running
+from argosy.mesh.errors import ArgosyError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Serve large language models with prefill and decode apart.",
+)  # fmt: skip
+model_app = typer.Typer(no_args_is_help=True, help="Prepare models.")
+app.add_typer(model_app, name="model")
+app.add_typer(bench, name="bench")
+
+HomeOption = Annotated[Path, typer.Option("--home", help="Where fleets keep their things.")]
+FleetOption = Annotated[str | None, typer.Option("--fleet", help="Which fleet, if several are up.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.command()
+def up(
+    file: Annotated[Path, typer.Argument(help="Fleet file.")],
+    home: HomeOption = HOME,
+    grpc_port: Annotated[int, typer.Option(help="Router's gRPC port; 0: any.")] = 50051,
+    http_port: Annotated[int, typer.Option(help="OpenAI HTTP port; 0: any.")] = 8000,
+    timeout: Annotated[float, typer.Option(help="Seconds for instances to load.")] = 300,
+) -> None:
+    """Bring a fleet up. Example: argosy up deploy/local/demo-sim.yaml"""
+    # Each command imports what it needs: `argosy --help` shall not wait for gRPC.
+    from argosy.cli.fleet.show import say_how_to_use, show_up  # noqa: PLC0415
+    from argosy.cli.fleet.up import plan  # noqa: PLC0415
+
+    planned = plan(file, home, grpc_port, http_port)
+    say_how_to_use(asyncio.run(show_up(planned, timeout)))
+
+
+@app.command()
+def down(home: HomeOption = HOME, fleet: FleetOption = None) -> None:
+    """Take a fleet down; nothing of it is left running. Example: argosy down"""
+    from argosy.cli.fleet.up import down as take_down  # noqa: PLC0415
+
+    folder, running = find_running(home, fleet)
+    with console.out.status(f"stopping {running.fleet}"):
+        take_down(folder, running)
+    console.out.print(f"{running.fleet} is down; its journals, traces and logs: {folder.path}")
+
+
+@app.command()
+def status(home: HomeOption = HOME, fleet: FleetOption = None, json: JsonOption = False) -> None:  # noqa: FBT002
+    """Show instances, their load and what the router waits for. Example: argosy status"""
+    from argosy.cli.fleet.show import show_status  # noqa: PLC0415
+
+    _, running = find_running(home, fleet)
+    asyncio.run(show_status(running, as_json=json))
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="Process, e.g. decode-0; empty: all.")] = "",
+    home: HomeOption = HOME,
+    fleet: FleetOption = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Last lines of each.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on.")] = False,  # noqa: FBT002
+) -> None:
+    """Show processes' logs. Example: argosy logs decode-0 -f"""
+    from argosy.cli.fleet.logs import show_logs  # noqa: PLC0415
+
+    folder, _ = find_running(home, fleet)
+    show_logs(folder.path / "logs", name, lines, follow=follow)
+
+
+@app.command()
+def generate(
+    text: Annotated[str, typer.Argument(help="What to continue.")],
+    home: HomeOption = HOME,
+    fleet: FleetOption = None,
+    max_tokens: Annotated[int, typer.Option(help="At most this many.")] = 64,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0,
+    direct: Annotated[bool, typer.Option(help="Stream from decode, past the router.")] = False,  # noqa: FBT002
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Continue a text. Example: argosy generate "Once upon a time" --max-tokens 32"""
+    from argosy.cli.talk import continue_text  # noqa: PLC0415
+
+    folder, running = find_running(home, fleet)
+    sampling = {"max_tokens": max_tokens, "temperature": temperature}
+    asyncio.run(continue_text(folder, running, text, sampling, direct=direct, as_json=json))
+
+
+@app.command()
+def chat(
+    home: HomeOption = HOME,
+    fleet: FleetOption = None,
+    system: Annotated[str, typer.Option(help="System prompt.")] = "",
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 256,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
+) -> None:
+    """Talk with the model; an empty line ends it. Example: argosy chat"""
+    from argosy.cli.talk import converse  # noqa: PLC0415
+
+    folder, running = find_running(home, fleet)
+    sampling = {"max_tokens": max_tokens, "temperature": temperature}
+    asyncio.run(converse(folder, running, system, sampling))
+
+
+@app.command()
+def trace(
+    trace_id: Annotated[str, typer.Argument(help="The id or its beginning, or `last`.")] = "last",
+    home: HomeOption = HOME,
+    fleet: Annotated[str, typer.Option("--fleet", help="Only this fleet's; also when down.")] = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Draw one request's way as a waterfall. Example: argosy trace last"""
+    from argosy.cli.traces.show import show_trace  # noqa: PLC0415
+
+    show_trace(home / fleet, trace_id, as_json=json)
+
+
+@app.command()
+def replay(
+    directory: Annotated[Path, typer.Argument(help="A fleet's folder, or any with journals.")],
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Feed journals through their cores again; exit 1 at a difference.
+
+    Example: argosy replay .argosy/demo
+    """
+    from argosy.cli.replay import show_replay  # noqa: PLC0415
+
+    raise typer.Exit(0 if show_replay(directory, as_json=json) else 1)
+
+
+@app.command()
+def demo(
+    engine: Annotated[str, typer.Option(help="vllm or sim.")] = "vllm",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Everything once: up, a conversation, a killed decode, a trace, down.
+
+    Example: argosy demo --engine sim
+    """
+    from argosy.cli.demo import run_demo  # noqa: PLC0415
+
+    raise typer.Exit(0 if asyncio.run(run_demo(engine, as_json=json)) else 1)
+
+
+@model_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="e.g. smollm2-135m")],
+    dest: Annotated[Path, typer.Option(help="Folder for models.")] = Path("models"),
+    verify: Annotated[bool, typer.Option(help="Check every file's sha256.")] = False,  # noqa: FBT002
+    force: Annotated[bool, typer.Option(help="Make it anew.")] = False,  # noqa: FBT002
+) -> None:
+    """Prepare a model: once, checksummed, resumable. Example: argosy model fetch smollm2-135m"""
+    from argosy.cli.models.show import show_fetch  # noqa: PLC0415
+
+    show_fetch(name, dest, verify=verify, force=force)
+
+
+def main() -> None:
+    """The entry point: failures with a known cause end in one message and exit code 1."""
+    from argosy.cli.fleet.up import UpError  # noqa: PLC0415
+    from argosy.cli.models.errors import ModelError  # noqa: PLC0415
+    from argosy.mesh.replay import JournalError  # noqa: PLC0415
+
+    try:
+        app()
+    except (UpError, NoFleet, ModelError, JournalError) as error:
+        console.fail(str(error))
+    except ArgosyError as error:
+        console.fail(f"{error.reason.name}: {error.message}")
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

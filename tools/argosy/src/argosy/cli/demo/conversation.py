@@ -1,0 +1,98 @@
+"""A short conversation, one turn of which loses its decode instance half way."""
+
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from argosy.cli.fleet.remote import Remote
+from argosy.client import Answer, Client
+
+SYSTEM = (
+    "You are the harbour master of a small port. You know every ship, the tides, the winds and "
+    "the prices of cargo, and you answer visitors in two or three plain, friendly sentences. "
+    "When you do not know something you say so, and you never invent names of ships."
+)
+QUESTIONS = (
+    "Good morning! What is an argosy?",
+    "And what makes a good harbour?",
+    "What should I bring on my first voyage?",
+)
+LAST_QUESTION = "Tell me how a ship is made ready to sail, step by step."
+ANSWER_TOKENS = 32
+LAST_ANSWER_TOKENS = 40
+KILL_AFTER_TOKENS = 8
+
+Message = dict[str, str]
+Say = Callable[[str], None]
+
+
+@dataclass
+class Turn:
+    """One question and what came of it."""
+
+    question: str
+    answer: Answer
+    ttft_ms: float
+    tpot_ms: float
+    longest_gap_ms: float
+    trace_id: str
+
+
+async def ask(
+    client: Client, model: str, messages: list[Message], max_tokens: int, say: Say,
+    after: dict[int, Callable[[], Awaitable[None]]] | None = None,
+) -> Turn:  # fmt: skip
+    """Stream one answer; `after` holds what to do once so many tokens are here."""
+    answer, due = Answer(), dict(after or {})
+    began = last = time.monotonic()
+    first, gap = 0.0, 0.0
+    async for chunk in client.generate(
+        model, messages=messages, max_tokens=max_tokens, temperature=0
+    ):
+        now = time.monotonic()
+        first, gap, last = first or now, max(gap, now - last if first else 0), now
+        answer.add(chunk)
+        say(chunk.text)
+        for tokens in [count for count in due if len(answer.token_ids) >= count]:
+            await due.pop(tokens)()
+    tpot = (last - first) / max(1, len(answer.token_ids) - 1)
+    return Turn(
+        messages[-1]["content"], answer, (first - began) * 1e3, tpot * 1e3, gap * 1e3,
+        client.last_trace_id,
+    )  # fmt: skip
+
+
+async def converse(client: Client, model: str, say: Say) -> tuple[list[Turn], list[Message]]:
+    """QUESTIONS in turn; returns the turns and the conversation so far."""
+    messages: list[Message] = [{"role": "system", "content": SYSTEM}]
+    turns = []
+    for question in QUESTIONS:
+        messages.append({"role": "user", "content": question})
+        say(f"\n> {question}\n")
+        turns.append(await ask(client, model, messages, ANSWER_TOKENS, say))
+        messages.append({"role": "assistant", "content": turns[-1].answer.text})
+    return turns, messages
+
+
+async def lose_decode(
+    client: Client, remote: Remote, model: str, messages: list[Message], say: Say
+) -> tuple[Turn, Turn]:
+    """LAST_QUESTION twice: once undisturbed, once with decode killed in the middle."""
+    messages = [*messages, {"role": "user", "content": LAST_QUESTION}]
+    say(f"\n> {LAST_QUESTION}\n")
+    undisturbed = await ask(client, model, messages, LAST_ANSWER_TOKENS, say)
+
+    async def kill() -> None:
+        for process in await remote.processes():
+            if process.name == "decode-0" and process.pid:
+                say(f" [kill -9 {process.name}] ")
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+
+    say(f"\n> {LAST_QUESTION} (again)\n")
+    after = {KILL_AFTER_TOKENS: kill}
+    survivor = await ask(client, model, messages, LAST_ANSWER_TOKENS, say, after)
+    return undisturbed, survivor

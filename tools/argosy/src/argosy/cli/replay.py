@@ -1,0 +1,80 @@
+"""The replay command: journals through the very cores that wrote them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.progress import track
+from rich.table import Table
+
+from argosy.cli import console
+from argosy.decode.core.decode import SPEC as DECODE
+from argosy.mesh.journal import SUFFIX
+from argosy.mesh.replay import JournalError, Replayed, replay_segment
+from argosy.node_agent.core.node import SPEC as NODE_AGENT
+from argosy.operator.core.operator import SPEC as OPERATOR
+from argosy.prefill.core.prefill import SPEC as PREFILL
+from argosy.router.core.router import SPEC as ROUTER
+
+SPECS = {spec.name: spec for spec in (ROUTER, PREFILL, DECODE, NODE_AGENT, OPERATOR)}
+
+
+def replay_all(directory: Path) -> list[Replayed]:
+    """Replay every segment below a directory. Raises JournalError if there is none."""
+    paths = sorted(directory.rglob(f"*{SUFFIX}"))
+    if not paths:
+        raise JournalError(f"no journals ({SUFFIX} files) below {directory}")
+    steps = track(paths, "replaying", console=console.err, transient=True)
+    return [replay_segment(path, SPECS) for path in steps]
+
+
+def show_replay(directory: Path, *, as_json: bool) -> bool:
+    """Print what came of it; True if every digest was reproduced."""
+    results = replay_all(directory)
+    ok = all(result.difference is None for result in results)
+    if as_json:
+        rows = [row_of(directory, result) for result in results]
+        print(json.dumps({"ok": ok, "segments": rows}))
+        return ok
+    table = Table(box=None)
+    for title in ("segment", "core", "steps", "digest", "end"):
+        table.add_column(title)
+    for result in results:
+        digest = f"{result.digests[-1]:016x}" if result.digests else ""
+        end = "cut" if result.cut else "whole"
+        if result.difference is not None:
+            end = f"[red]differs at step {result.difference.sequence}[/]"
+        name = str(result.path.relative_to(directory))
+        table.add_row(name, result.core, str(result.steps), digest, end)
+    console.out.print(table)
+    for result in results:
+        if result.difference is not None:
+            show_difference(result)
+            break
+    return ok
+
+
+def show_difference(result: Replayed) -> None:
+    """The first difference: event, expected effects, effects got."""
+    difference = result.difference
+    assert difference is not None
+    console.out.print(f"\n{result.path}: step {difference.sequence}", style="bold")
+    for title, value in (
+        ("event", difference.event), ("expected", difference.expected), ("got", difference.got),
+    ):  # fmt: skip
+        console.out.print(f"  {title}:", style="bold")
+        items = value if isinstance(value, list) else [value]
+        for item in items or ["nothing"]:
+            console.out.print(f"    {item}", markup=False, soft_wrap=True)
+
+
+def row_of(directory: Path, result: Replayed) -> dict[str, Any]:
+    """One segment for programs."""
+    difference = result.difference
+    return {
+        "segment": str(result.path.relative_to(directory)), "core": result.core,
+        "steps": result.steps, "cut": result.cut,
+        "digest": f"{result.digests[-1]:016x}" if result.digests else None,
+        "difference": msgspec.to_builtins(difference) if difference is not None else None,
+    }  # fmt: skip
