@@ -1,8 +1,8 @@
 """Argosy's Python SDK.
 
-    async with Client("127.0.0.1:50051") as client:
-        async for chunk in client.generate("smollm2-135m", text="Once upon a time", max_tokens=64):
-            print(chunk.text, end="")
+async with Client("127.0.0.1:50051") as client:
+    async for chunk in client.generate("smollm2-135m", text="Once upon a time", max_tokens=64):
+        print(chunk.text, end="")
 """
 
 from argosy.client.client import Answer, Client

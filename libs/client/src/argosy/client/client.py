@@ -1,19 +1,18 @@
 """The client: relayed by the router, or streamed directly from decode."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
-
-from opentelemetry import trace
 
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.errors import RETRIABLE, ArgosyError, Reason
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
+from opentelemetry import trace
 
 ROUTES_MAX = 5
 
@@ -93,7 +92,7 @@ class Client:
         tenant: str = "",
         timeout_s: float = 600,
         **sampling: Any,
-    ) -> AsyncIterator[inference_pb2.TokenChunk]:
+    ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         """Stream an answer to one of text, token_ids or messages.
 
         sampling: fields of the contract's Sampling (max_tokens is required).
@@ -129,7 +128,7 @@ class Client:
 
     async def _relayed_chunks(
         self, request: router_pb2.GenerateRequest, timeout_s: float
-    ) -> AsyncIterator[inference_pb2.TokenChunk]:
+    ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         answer = rpc.stream(self._router.Generate, request, timeout_s=timeout_s)
         async with aclosing(answer) as replies:
             async for reply in replies:
@@ -137,7 +136,7 @@ class Client:
 
     async def _direct_chunks(
         self, request: router_pb2.GenerateRequest, timeout_s: float
-    ) -> AsyncIterator[inference_pb2.TokenChunk]:
+    ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         """Route, stream, and route again with what was produced when decode fails."""
         route = router_pb2.RouteRequest(request=request)
         while True:

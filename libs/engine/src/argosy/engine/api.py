@@ -1,6 +1,6 @@
 """What an engine is, whichever it is: tokens in, tokens out, and what it holds."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -112,7 +112,7 @@ class Engine(Protocol):
         """Load. Raises ArgosyError (NOT_READY) when it cannot, saying what to change."""
         ...
 
-    def submit(self, request: EngineRequest) -> AsyncIterator[EngineOutput]:
+    def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
         """Queue a request and stream what it yields.
 
         Closing the iterator cancels the request and frees what it held. Raises

@@ -5,11 +5,14 @@ from argosy.engine.settings import InstanceSettings
 
 
 def build_engine(settings: InstanceSettings, role: str) -> Engine:
-    """The engine for a prefill or decode service, not started yet. vLLM is imported only when it is asked for."""
+    """The engine for a prefill or decode service, not started yet.
+
+    vLLM is imported only when it is asked for.
+    """
     if settings.engine == "sim":
-        from argosy.engine.sim.engine import SimEngine  # noqa: PLC0415 - one engine per process
+        from argosy.engine.sim.engine import SimEngine
 
         return SimEngine(settings)
-    from argosy.engine.vllm.engine import VllmEngine  # noqa: PLC0415 - imports torch
+    from argosy.engine.vllm.engine import VllmEngine
 
     return VllmEngine(settings, role)

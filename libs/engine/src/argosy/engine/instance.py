@@ -10,8 +10,6 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 
-from google.protobuf.message import Message
-
 from argosy.engine.api import BlocksChanged, EngineInfo, EngineStats, Listener
 from argosy.engine.build import build_engine
 from argosy.engine.convert import load_message
@@ -19,6 +17,7 @@ from argosy.engine.settings import InstanceSettings
 from argosy.mesh.service import Mesh
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2
+from google.protobuf.message import Message
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,9 @@ class Instance:
         """Load the engine, wait for the bus, and tell the mesh we are ready."""
         settings = self.mesh.settings
         self.mesh.wait_for(f"the {settings.engine} engine to load {settings.model}")
-        self.info = await self.engine.start(Listener(self._on_step, self._on_blocks, self._on_death))
+        self.info = await self.engine.start(
+            Listener(self._on_step, self._on_blocks, self._on_death)
+        )
         await self.mesh.wait_for_bus()
         self._heartbeat = asyncio.create_task(self._beat())
         self._announce()

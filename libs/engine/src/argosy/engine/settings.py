@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from argosy.mesh.settings import ServiceSettings
+from pydantic import Field
 
 
 class InstanceSettings(ServiceSettings):

@@ -20,14 +20,13 @@ from typing import Any, TypeVar
 
 import nats
 import nats.errors
+from argosy.mesh import facts, telemetry
 from google.protobuf.message import Message
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import Error as JetStreamError
-
-from argosy.mesh import facts, telemetry
 
 log = logging.getLogger(__name__)
 

@@ -24,47 +24,50 @@ class Mapped:
     meaning: str
 
 
+# fmt: off
 class Reason(Enum):
     """Why. The names are part of the API."""
 
     BAD_REQUEST = Mapped(grpc.StatusCode.INVALID_ARGUMENT, 400, "invalid_request_error",
-        "A field is missing, malformed or out of range: the message says which.")  # fmt: skip
+        "A field is missing, malformed or out of range: the message says which.")
     PROMPT_TOO_LONG = Mapped(grpc.StatusCode.INVALID_ARGUMENT, 400, "invalid_request_error",
-        "Prompt plus one token exceeds the model's context. Shorten it.")  # fmt: skip
+        "Prompt plus one token exceeds the model's context. Shorten it.")
     BODY_TOO_LARGE = Mapped(grpc.StatusCode.RESOURCE_EXHAUSTED, 413, "invalid_request_error",
-        "The message exceeds the size limit, which the message names.")  # fmt: skip
+        "The message exceeds the size limit, which the message names.")
     MODEL_NOT_FOUND = Mapped(grpc.StatusCode.NOT_FOUND, 404, "invalid_request_error",
-        "No such model here; the message lists those there are.")  # fmt: skip
+        "No such model here; the message lists those there are.")
     TICKET_FORGED = Mapped(grpc.StatusCode.UNAUTHENTICATED, 401, "authentication_error",
-        "The ticket's signature is not this fleet's. Ask the router for one.")  # fmt: skip
+        "The ticket's signature is not this fleet's. Ask the router for one.")
     TICKET_EXPIRED = Mapped(grpc.StatusCode.FAILED_PRECONDITION, 409, "invalid_request_error",
-        "The ticket came too late. Ask the router for a new one.")  # fmt: skip
+        "The ticket came too late. Ask the router for a new one.")
     TICKET_USED = Mapped(grpc.StatusCode.ALREADY_EXISTS, 409, "invalid_request_error",
-        "The ticket has been used; each is good for one answer.")  # fmt: skip
+        "The ticket has been used; each is good for one answer.")
     TICKET_MISDIRECTED = Mapped(grpc.StatusCode.FAILED_PRECONDITION, 409, "invalid_request_error",
-        "The ticket names another decode instance.")  # fmt: skip
+        "The ticket names another decode instance.")
     OVERLOADED = Mapped(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "rate_limit_error",
-        "A queue is full. Retry after the time given.")  # fmt: skip
+        "A queue is full. Retry after the time given.")
     NO_INSTANCE = Mapped(grpc.StatusCode.UNAVAILABLE, 503, "server_error",
-        "No instance could take the request in time. Retry after the time given.")  # fmt: skip
+        "No instance could take the request in time. Retry after the time given.")
     INSTANCE_LOST = Mapped(grpc.StatusCode.UNAVAILABLE, 503, "server_error",
-        "An instance died with the request in hand. The router re-routes it by itself.")  # fmt: skip
+        "An instance died with the request in hand. The router re-routes it by itself.")
     KV_LOST = Mapped(grpc.StatusCode.UNAVAILABLE, 503, "server_error",
-        "The prompt's KV is gone (expired, or its transfer failed). The router re-routes.")  # fmt: skip
+        "The prompt's KV is gone (expired, or its transfer failed). The router re-routes.")
     DRAINING = Mapped(grpc.StatusCode.UNAVAILABLE, 503, "server_error",
-        "The service is shutting down. Retry: another replica answers.")  # fmt: skip
+        "The service is shutting down. Retry: another replica answers.")
     NOT_READY = Mapped(grpc.StatusCode.UNAVAILABLE, 503, "server_error",
-        "The service is starting; the message says what it waits for.")  # fmt: skip
+        "The service is starting; the message says what it waits for.")
     DEADLINE = Mapped(grpc.StatusCode.DEADLINE_EXCEEDED, 504, "timeout_error",
-        "The caller's deadline passed first.")  # fmt: skip
+        "The caller's deadline passed first.")
     CANCELLED = Mapped(grpc.StatusCode.CANCELLED, 499, "cancelled",
-        "The caller hung up.")  # fmt: skip
+        "The caller hung up.")
     DIVERGED = Mapped(grpc.StatusCode.ABORTED, 500, "server_error",
-        "A structured answer could not be continued identically after a failure. Ask again.")  # fmt: skip
+        "A structured answer could not be continued identically after a failure. Ask again.")
     FLEET_FILE = Mapped(grpc.StatusCode.INVALID_ARGUMENT, 400, "invalid_request_error",
-        "The fleet file is wrong: the message gives line and remedy.")  # fmt: skip
+        "The fleet file is wrong: the message gives line and remedy.")
     INTERNAL = Mapped(grpc.StatusCode.INTERNAL, 500, "server_error",
-        "A defect in Argosy; the service's log has the trace.")  # fmt: skip
+        "A defect in Argosy; the service's log has the trace.")
+
+# fmt: on
 
 
 RETRIABLE = frozenset({Reason.INSTANCE_LOST, Reason.KV_LOST, Reason.DRAINING, Reason.NOT_READY})
@@ -108,9 +111,7 @@ def from_rpc(error: grpc.aio.AioRpcError, instance: str = "") -> ArgosyError:
     if name in Reason.__members__:
         retry_after_ms = int(trailers.get(RETRY_KEY, 0))
         at_fault = str(trailers.get(INSTANCE_KEY, "")) or instance
-        return ArgosyError(
-            Reason[name], message, retry_after_ms=retry_after_ms, instance=at_fault
-        )
+        return ArgosyError(Reason[name], message, retry_after_ms=retry_after_ms, instance=at_fault)
     by_code = {
         grpc.StatusCode.UNAVAILABLE: Reason.INSTANCE_LOST,
         grpc.StatusCode.DEADLINE_EXCEEDED: Reason.DEADLINE,

@@ -6,9 +6,8 @@ from functools import cache
 from importlib import import_module
 from types import ModuleType
 
-from google.protobuf.message import Message
-
 from argosy.wire.fact.v1 import options_pb2
+from google.protobuf.message import Message
 
 EVENT_MODULES = ("prefill", "decode", "instance", "node_agent", "operator")
 
@@ -42,7 +41,6 @@ def all_facts() -> tuple[FactType, ...]:
     return tuple(found)
 
 
-@cache
 def fact_type(message: type[Message]) -> FactType:
     """How facts of this message type travel. KeyError if it is no fact."""
     for fact in all_facts():

@@ -24,7 +24,6 @@ import crc32c
 import msgspec
 import xxhash
 import zstandard
-
 from argosy.mesh.core import CoreSpec
 
 log = logging.getLogger(__name__)
@@ -91,6 +90,7 @@ class JournalWriter:
         self._pending: list[tuple[bool, bytes]] = [(True, self._header(state))]
         self._pending_bytes = 0
         self._rotate = False
+        self._missed = False
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
@@ -104,16 +104,20 @@ class JournalWriter:
         self._sequence += 1
         if self._pending_bytes > BUFFER_BYTES:
             self.dropped += 1
-            self._rotate = True
+            self._missed = True
             return
-        raw_event = msgspec.Raw(self._encoder.encode(event))
-        record = Record(self._sequence, raw_event, msgspec.Raw(encoded), self._digest)
-        data = self._encoder.encode(record)
         with self._lock:
-            self._pending.append((False, data))
-            self._pending_bytes += len(data)
-            if self._rotate:
-                self._rotate = False
+            if self._missed:
+                # No replay can step from before the gap to here: go on from the state after.
+                self.dropped += 1
+            else:
+                raw_event = msgspec.Raw(self._encoder.encode(event))
+                record = Record(self._sequence, raw_event, msgspec.Raw(encoded), self._digest)
+                data = self._encoder.encode(record)
+                self._pending.append((False, data))
+                self._pending_bytes += len(data)
+            if self._rotate or self._missed:
+                self._rotate = self._missed = False
                 self._segment += 1
                 self._pending.append((True, self._header(state)))
         if self._pending_bytes > FRAME_BYTES:

@@ -7,16 +7,15 @@ hangs up cancels the handler's task, which is how cancellation reaches every sta
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, TypeAlias
 
 import grpc
+from argosy.mesh import telemetry
+from argosy.mesh.errors import ArgosyError, Reason, from_rpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from opentelemetry import trace
-
-from argosy.mesh import telemetry
-from argosy.mesh.errors import ArgosyError, Reason, from_rpc
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,10 @@ OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
-Handler = Callable[[Any, Any, grpc.aio.ServicerContext], Awaitable[Any]]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+"""What a handler knows of its call."""
+
+Handler = Callable[[Any, Any, Context], Awaitable[Any]]
 
 
 def handler(name: str, *, traced: bool = True) -> Callable[[Handler], Handler]:
@@ -46,7 +48,7 @@ def handler(name: str, *, traced: bool = True) -> Callable[[Handler], Handler]:
     """
 
     def wrap(method: Handler) -> Handler:
-        async def call(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        async def call(self: Any, request: Any, context: Context) -> Any:
             parent = telemetry.extract(context.invocation_metadata())
             try:
                 if not traced:
@@ -66,7 +68,7 @@ def handler(name: str, *, traced: bool = True) -> Callable[[Handler], Handler]:
     return wrap
 
 
-async def abort(context: grpc.aio.ServicerContext, error: ArgosyError) -> None:
+async def abort(context: Context, error: ArgosyError) -> None:
     """End a call with `error`'s status and reason."""
     await context.abort(error.reason.value.grpc, error.message, error.trailers())
 
@@ -153,7 +155,7 @@ async def call(method: Any, request: Any, *, timeout_s: float, instance: str = "
 
 async def stream(
     method: Any, request: Any, *, timeout_s: float, instance: str = ""
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """One streaming call in the current trace; closing the iterator hangs up."""
     running = method(request, timeout=timeout_s, metadata=telemetry.inject())
     try:
@@ -168,5 +170,3 @@ async def stream(
 def trace_id() -> str:
     """The current trace's id as 32 hex digits."""
     return trace.format_trace_id(trace.get_current_span().get_span_context().trace_id)
-
-

@@ -122,4 +122,3 @@ def describe(kind: type[ServiceSettings]) -> str:
         shown = "hidden" if isinstance(default, SecretStr) else "" if default is None else default
         rows.append(f"| `{kind.prefix()}{name.upper()}` | `{shown}` | {field.description} |")
     return "\n".join(rows)
-

@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from argosy.mesh.errors import ArgosyError
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Status, StatusCode, format_span_id, format_trace_id
-
-from argosy.mesh.errors import ArgosyError
 
 FILE_BYTES = 32 << 20
 FILES_KEPT = 4
@@ -38,6 +37,8 @@ class SpanFile(SpanProcessor):
         self._path = directory / f"{service}{SUFFIX}"
         self._service = service
         self._lock = threading.Lock()
+        self._file = -1
+        self._bytes = 0
         self._open()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -123,7 +124,7 @@ def start_telemetry(
     resource = Resource.create({"service.name": service, "service.instance.id": instance})
     provider = TracerProvider(resource=resource)
     if otlp_endpoint:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415 - slow import, rarely needed
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
             OTLPSpanExporter,
         )
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import jinja2
 import jinja2.sandbox
+from argosy.mesh.errors import ArgosyError, Reason
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
-
-from argosy.mesh.errors import ArgosyError, Reason
 
 SIM = "sim"
 SIM_WORDS = tuple(
@@ -135,7 +134,7 @@ def folder_tokenizer(folder: Path) -> Tokenizer:
     try:
         encoder = Encoder.from_file(str(folder / "tokenizer.json"))
         config = json.loads((folder / "tokenizer_config.json").read_text())
-    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
+    except Exception as error:
         raise ArgosyError(
             Reason.NOT_READY,
             f"model files missing or broken in {folder}: {error}. "
@@ -166,6 +165,7 @@ def sim_tokenizer() -> Tokenizer:
     encoder.add_special_tokens([AddedToken("<|im_start|>"), AddedToken("<|im_end|>")])
     encoder.add_tokens([AddedToken(word, normalized=False) for word in SIM_WORDS])
     eos = encoder.token_to_id("<|im_end|>")
+    assert eos is not None
     return Tokenizer(encoder, SIM_TEMPLATE, (eos,), {"eos_token": "<|im_end|>"})
 
 

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from pydantic import Field
-
 from argosy.mesh.settings import ServiceSettings
+from pydantic import Field
 
 
 class NodeAgentSettings(ServiceSettings):

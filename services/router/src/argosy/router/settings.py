@@ -1,8 +1,7 @@
 """Settings of the router."""
 
-from pydantic import Field
-
 from argosy.mesh.settings import ServiceSettings
+from pydantic import Field
 
 
 class RouterSettings(ServiceSettings):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from argosy.cli import console
 from argosy.cli.bench.app import bench
 from argosy.cli.fleet.home import HOME, NoFleet, find_running
@@ -34,8 +33,8 @@ def up(
 ) -> None:
     """Bring a fleet up. Example: argosy up deploy/local/demo-sim.yaml"""
     # Each command imports what it needs: `argosy --help` shall not wait for gRPC.
-    from argosy.cli.fleet.show import say_how_to_use, show_up  # noqa: PLC0415
-    from argosy.cli.fleet.up import plan  # noqa: PLC0415
+    from argosy.cli.fleet.show import say_how_to_use, show_up
+    from argosy.cli.fleet.up import plan
 
     planned = plan(file, home, grpc_port, http_port)
     say_how_to_use(asyncio.run(show_up(planned, timeout)))
@@ -44,7 +43,7 @@ def up(
 @app.command()
 def down(home: HomeOption = HOME, fleet: FleetOption = None) -> None:
     """Take a fleet down; nothing of it is left running. Example: argosy down"""
-    from argosy.cli.fleet.up import down as take_down  # noqa: PLC0415
+    from argosy.cli.fleet.up import down as take_down
 
     folder, running = find_running(home, fleet)
     with console.out.status(f"stopping {running.fleet}"):
@@ -53,9 +52,9 @@ def down(home: HomeOption = HOME, fleet: FleetOption = None) -> None:
 
 
 @app.command()
-def status(home: HomeOption = HOME, fleet: FleetOption = None, json: JsonOption = False) -> None:  # noqa: FBT002
+def status(home: HomeOption = HOME, fleet: FleetOption = None, json: JsonOption = False) -> None:
     """Show instances, their load and what the router waits for. Example: argosy status"""
-    from argosy.cli.fleet.show import show_status  # noqa: PLC0415
+    from argosy.cli.fleet.show import show_status
 
     _, running = find_running(home, fleet)
     asyncio.run(show_status(running, as_json=json))
@@ -67,10 +66,10 @@ def logs(
     home: HomeOption = HOME,
     fleet: FleetOption = None,
     lines: Annotated[int, typer.Option("--lines", "-n", help="Last lines of each.")] = 50,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on.")] = False,  # noqa: FBT002
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on.")] = False,
 ) -> None:
     """Show processes' logs. Example: argosy logs decode-0 -f"""
-    from argosy.cli.fleet.logs import show_logs  # noqa: PLC0415
+    from argosy.cli.fleet.logs import show_logs
 
     folder, _ = find_running(home, fleet)
     show_logs(folder.path / "logs", name, lines, follow=follow)
@@ -83,11 +82,11 @@ def generate(
     fleet: FleetOption = None,
     max_tokens: Annotated[int, typer.Option(help="At most this many.")] = 64,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0,
-    direct: Annotated[bool, typer.Option(help="Stream from decode, past the router.")] = False,  # noqa: FBT002
-    json: JsonOption = False,  # noqa: FBT002
+    direct: Annotated[bool, typer.Option(help="Stream from decode, past the router.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Continue a text. Example: argosy generate "Once upon a time" --max-tokens 32"""
-    from argosy.cli.talk import continue_text  # noqa: PLC0415
+    from argosy.cli.talk import continue_text
 
     folder, running = find_running(home, fleet)
     sampling = {"max_tokens": max_tokens, "temperature": temperature}
@@ -103,7 +102,7 @@ def chat(
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
 ) -> None:
     """Talk with the model; an empty line ends it. Example: argosy chat"""
-    from argosy.cli.talk import converse  # noqa: PLC0415
+    from argosy.cli.talk import converse
 
     folder, running = find_running(home, fleet)
     sampling = {"max_tokens": max_tokens, "temperature": temperature}
@@ -115,10 +114,10 @@ def trace(
     trace_id: Annotated[str, typer.Argument(help="The id or its beginning, or `last`.")] = "last",
     home: HomeOption = HOME,
     fleet: Annotated[str, typer.Option("--fleet", help="Only this fleet's; also when down.")] = "",
-    json: JsonOption = False,  # noqa: FBT002
+    json: JsonOption = False,
 ) -> None:
     """Draw one request's way as a waterfall. Example: argosy trace last"""
-    from argosy.cli.traces.show import show_trace  # noqa: PLC0415
+    from argosy.cli.traces.show import show_trace
 
     show_trace(home / fleet, trace_id, as_json=json)
 
@@ -126,13 +125,13 @@ def trace(
 @app.command()
 def replay(
     directory: Annotated[Path, typer.Argument(help="A fleet's folder, or any with journals.")],
-    json: JsonOption = False,  # noqa: FBT002
+    json: JsonOption = False,
 ) -> None:
     """Feed journals through their cores again; exit 1 at a difference.
 
     Example: argosy replay .argosy/demo
     """
-    from argosy.cli.replay import show_replay  # noqa: PLC0415
+    from argosy.cli.replay import show_replay
 
     raise typer.Exit(0 if show_replay(directory, as_json=json) else 1)
 
@@ -140,13 +139,13 @@ def replay(
 @app.command()
 def demo(
     engine: Annotated[str, typer.Option(help="vllm or sim.")] = "vllm",
-    json: JsonOption = False,  # noqa: FBT002
+    json: JsonOption = False,
 ) -> None:
     """Everything once: up, a conversation, a killed decode, a trace, down.
 
     Example: argosy demo --engine sim
     """
-    from argosy.cli.demo import run_demo  # noqa: PLC0415
+    from argosy.cli.demo import run_demo
 
     raise typer.Exit(0 if asyncio.run(run_demo(engine, as_json=json)) else 1)
 
@@ -155,20 +154,20 @@ def demo(
 def fetch(
     name: Annotated[str, typer.Argument(help="e.g. smollm2-135m")],
     dest: Annotated[Path, typer.Option(help="Folder for models.")] = Path("models"),
-    verify: Annotated[bool, typer.Option(help="Check every file's sha256.")] = False,  # noqa: FBT002
-    force: Annotated[bool, typer.Option(help="Make it anew.")] = False,  # noqa: FBT002
+    verify: Annotated[bool, typer.Option(help="Check every file's sha256.")] = False,
+    force: Annotated[bool, typer.Option(help="Make it anew.")] = False,
 ) -> None:
     """Prepare a model: once, checksummed, resumable. Example: argosy model fetch smollm2-135m"""
-    from argosy.cli.models.show import show_fetch  # noqa: PLC0415
+    from argosy.cli.models.show import show_fetch
 
     show_fetch(name, dest, verify=verify, force=force)
 
 
 def main() -> None:
     """The entry point: failures with a known cause end in one message and exit code 1."""
-    from argosy.cli.fleet.up import UpError  # noqa: PLC0415
-    from argosy.cli.models.errors import ModelError  # noqa: PLC0415
-    from argosy.mesh.replay import JournalError  # noqa: PLC0415
+    from argosy.cli.fleet.up import UpError
+    from argosy.cli.models.errors import ModelError
+    from argosy.mesh.replay import JournalError
 
     try:
         app()

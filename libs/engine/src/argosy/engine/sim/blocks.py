@@ -86,7 +86,8 @@ class BlockPool:
         """Raise AssertionError, with all terms, unless the books balance."""
         cached, used = len(self._cached), self.used
         terms = f"used {used} + cached {cached} of total {self.total}"
-        assert used >= 0 and self._private >= 0 and used + cached <= self.total, terms
+        assert self._private >= 0, terms
+        assert used + cached <= self.total, terms
 
     def _make_room(self, blocks: int) -> None:
         free = self.total - self.used - len(self._cached)

@@ -6,7 +6,7 @@ output queue holds at most max_tokens entries.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from argosy.engine.api import (
     EngineFailed,
@@ -64,7 +64,7 @@ class SimEngine:
         self._task = asyncio.create_task(self._run())
         return self._info
 
-    async def submit(self, request: EngineRequest) -> AsyncIterator[EngineOutput]:
+    async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
         """Stream invented tokens; see Engine.submit."""
         if request.sampling.json_schema is not None:
             raise EngineRefused(

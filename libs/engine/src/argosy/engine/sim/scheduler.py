@@ -107,9 +107,11 @@ class Scheduler:
                 sequence.computed += tokens
                 if sequence.missing == 0:
                     outputs.append(self._emit(sequence))
-        for sequence in done.decoding:
-            if sequence.request.request_id in self._running:
-                outputs.append(self._emit(sequence))
+        outputs += [
+            self._emit(sequence)
+            for sequence in done.decoding
+            if sequence.request.request_id in self._running
+        ]
         return outputs
 
     def stats(self) -> EngineStats:
@@ -135,13 +137,14 @@ class Scheduler:
         token = sequence.source.next(ignore_eos=sampling.ignore_eos)
         sequence.produced += 1
         finish = None
+        length = sequence.prompt_tokens + sequence.produced
         if sequence.source.is_eos(token):
             finish = "stop"
         elif request.produce or sequence.produced >= sampling.max_tokens:
             finish = "length"
-        elif sequence.prompt_tokens + sequence.produced >= self.max_model_tokens:
+        elif length >= self.max_model_tokens:
             finish = "length"
-        elif (sequence.prompt_tokens + sequence.produced) % self.block_tokens == 0:
+        elif length % self.block_tokens == 0:
             # A pool without room ends the answer early rather than deadlock.
             if self.pool.grow():
                 sequence.private_blocks += 1

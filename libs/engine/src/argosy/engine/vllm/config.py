@@ -46,8 +46,8 @@ def environment(settings: InstanceSettings, side_channel_port: int) -> dict[str,
 
 def engine_args(settings: InstanceSettings, role: str, events_endpoint: str) -> "AsyncEngineArgs":
     """role: kv_producer, kv_consumer, or empty for an engine that moves no KV."""
-    from vllm.config import KVEventsConfig, KVTransferConfig  # noqa: PLC0415 - after environment()
-    from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415
+    from vllm.config import KVEventsConfig, KVTransferConfig
+    from vllm.engine.arg_utils import AsyncEngineArgs
 
     cpu = settings.device == "cpu"
     arguments = {

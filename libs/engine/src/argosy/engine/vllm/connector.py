@@ -13,10 +13,9 @@ import signal
 from typing import Any
 
 import nixl._api as nixl_api
+from argosy.engine.vllm.connector_names import POLL_US_VARIABLE
 from vllm.distributed.kv_transfer import get_kv_transfer_group
 from vllm.distributed.kv_transfer.kv_connector.v1.nixl.connector import NixlPullConnector
-
-from argosy.engine.vllm.connector_names import POLL_US_VARIABLE
 
 PR_SET_PDEATHSIG = 1
 
@@ -25,7 +24,7 @@ def slow_down_polling(poll_us: int) -> None:
     """Make every NIXL agent created from now on poll each `poll_us`."""
     bindings = nixl_api.nixlBind
 
-    class Config(bindings.nixlAgentConfig):  # type: ignore[misc]
+    class Config(bindings.nixlAgentConfig):  # type: ignore[misc,name-defined]
         """NIXL's own configuration with the delay we want."""
 
         def __setattr__(self, name: str, value: Any) -> None:

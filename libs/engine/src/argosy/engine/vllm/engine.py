@@ -10,13 +10,12 @@ import logging
 import os
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import msgspec
-
 from argosy.engine.api import (
     EngineFailed,
     EngineInfo,
@@ -87,10 +86,10 @@ class VllmEngine:
         await self._warm_up()
         return self._info
 
-    async def submit(self, request: EngineRequest) -> AsyncIterator[EngineOutput]:
+    async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
         """Stream tokens; see Engine.submit."""
-        from vllm.exceptions import VLLMClientError  # noqa: PLC0415 - after environment()
-        from vllm.v1.engine.exceptions import EngineDeadError  # noqa: PLC0415
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         transfer = kv_parameters(request)
         prompt: dict[str, Any] = {"prompt_token_ids": request.token_ids}
@@ -135,9 +134,8 @@ class VllmEngine:
         """In a thread: import vLLM and load. The engine core inherits this thread's cores."""
         if cores := config.parse_cores(self._settings.cpu_cores):
             os.sched_setaffinity(0, cores)
-        from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415 - after environment()
-
-        from argosy.engine.vllm.stats import stat_logger  # noqa: PLC0415
+        from argosy.engine.vllm.stats import stat_logger
+        from vllm.v1.engine.async_llm import AsyncLLM
 
         arguments = config.engine_args(self._settings, self._role, events_endpoint)
         return AsyncLLM.from_engine_args(arguments, stat_loggers=[stat_logger(self._on_stats)])
@@ -194,7 +192,7 @@ class VllmEngine:
 
 
 def kv_parameters(request: EngineRequest) -> dict[str, Any] | None:
-    """vLLM's kv_transfer_params of a request."""
+    """VLLM's kv_transfer_params of a request."""
     if request.produce:
         return PRODUCE
     return None if request.kv_handle is None else msgspec.msgpack.decode(request.kv_handle)

@@ -8,12 +8,12 @@ from argosy.engine.api import Logprobs, SamplingSpec
 def sampling_params(
     sampling: SamplingSpec, transfer: dict[str, Any] | None, *, produce: bool
 ) -> Any:
-    """vLLM's SamplingParams. Raises VLLMClientError for what it does not accept.
+    """VLLM's SamplingParams. Raises VLLMClientError for what it does not accept.
 
     produce: one greedy token that nobody reads; decode chooses the first token itself.
     """
-    from vllm import SamplingParams  # noqa: PLC0415 - after environment()
-    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # noqa: PLC0415
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     common: dict[str, Any] = {"output_kind": RequestOutputKind.DELTA, "detokenize": False}
     if transfer is not None:

@@ -27,7 +27,9 @@ def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
                 return
             moved = (scheduler_stats.kv_connector_stats or {}).get("bytes_transferred", [])
             waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
-            on_stats(scheduler_stats.num_running_reqs, waiting, scheduler_stats.kv_cache_usage, moved)
+            on_stats(
+                scheduler_stats.num_running_reqs, waiting, scheduler_stats.kv_cache_usage, moved
+            )
 
         def log_engine_initialized(self) -> None:
             """Nothing to say."""

@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-
 from argosy.mesh import telemetry
 from argosy.mesh.errors import ArgosyError, Reason, from_rpc
 from argosy.wire.inference.v1 import inference_pb2
@@ -40,9 +39,7 @@ class Handoff:
 
     async def claim(self) -> prefill_pb2.HandoffOffer:
         """Wait for the KV. Raises ArgosyError, blaming the prefill instance."""
-        claim = prefill_pb2.Claim(
-            request_id=self._ticket.request_id, attempt=self._ticket.attempt
-        )
+        claim = prefill_pb2.Claim(request_id=self._ticket.request_id, attempt=self._ticket.attempt)
         try:
             await self._call.write(prefill_pb2.HandoffRequest(claim=claim))
             offer = await self._call.read()

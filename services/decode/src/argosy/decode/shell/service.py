@@ -7,11 +7,9 @@ cancels the engine's request first and the handoff after. Bounds: answers by
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
-
-import grpc
 
 from argosy.decode.core import effects as do
 from argosy.decode.core import events as on
@@ -30,7 +28,7 @@ from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 
 
-class DecodeService(decode_pb2_grpc.DecodeServicer):  # type: ignore[misc]
+class DecodeService(decode_pb2_grpc.DecodeServicer):
     """Serves Submit and Generate."""
 
     def __init__(self, mesh: Mesh[DecodeSettings]) -> None:
@@ -68,7 +66,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):  # type: ignore[misc]
 
     @rpc.handler("decode.submit")
     async def Submit(
-        self, request: inference_pb2.SubmitRequest, context: grpc.aio.ServicerContext
+        self, request: inference_pb2.SubmitRequest, context: rpc.Context
     ) -> inference_pb2.SubmitReply:
         """Keep every prompt for its ticket, or refuse all."""
         if not self.mesh.ready:
@@ -85,9 +83,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):  # type: ignore[misc]
         return inference_pb2.SubmitReply(load=self.instance.load())
 
     @rpc.handler("decode.generate")
-    async def Generate(
-        self, request: decode_pb2.GenerateRequest, context: grpc.aio.ServicerContext
-    ) -> None:
+    async def Generate(self, request: decode_pb2.GenerateRequest, context: rpc.Context) -> None:
         """Stream the answer a ticket permits."""
         if not self.mesh.ready:
             raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")
@@ -95,9 +91,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):  # type: ignore[misc]
         key = prompt_key(ticket)
         decision = self._decide(ticket)
         if isinstance(decision, do.RefuseTicket):
-            raise ArgosyError(
-                Reason[decision.reason], decision.message, instance=self.mesh.name
-            )
+            raise ArgosyError(Reason[decision.reason], decision.message, instance=self.mesh.name)
         try:
             async with AsyncExitStack() as stack:
                 handoff = None
@@ -129,9 +123,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):  # type: ignore[misc]
             case do.ReportIdle():
                 self._idle.set()
 
-    async def _answer(
-        self, key: str, handoff: Handoff | None, context: grpc.aio.ServicerContext
-    ) -> None:
+    async def _answer(self, key: str, handoff: Handoff | None, context: rpc.Context) -> None:
         timing = inference_pb2.Timing(disaggregated=handoff is not None, attempts=1)
         if handoff is None:
             prompt = self._prompts.pop(key)
@@ -154,7 +146,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):  # type: ignore[misc]
         request: EngineRequest,
         handoff: Handoff | None,
         timing: inference_pb2.Timing,
-        context: grpc.aio.ServicerContext,
+        context: rpc.Context,
     ) -> None:
         async with aclosing(self._outputs(request, handoff, timing)) as outputs:
             async for output in outputs:
@@ -170,7 +162,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):  # type: ignore[misc]
 
     async def _outputs(
         self, request: EngineRequest, handoff: Handoff | None, timing: inference_pb2.Timing
-    ) -> AsyncIterator[EngineOutput]:
+    ) -> AsyncGenerator[EngineOutput, None]:
         """The engine's outputs; the first comes out of a span named for what it cost."""
         began = time.monotonic()
         name = "decode.kv_transfer" if handoff is not None else "decode.prefill"

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 LOG_BYTES = 32 << 20
 PR_SET_PDEATHSIG = 1
@@ -37,9 +38,7 @@ class Launch:
 def service_launch(service: str, settings: dict[str, str]) -> Launch:
     """Start one of Argosy's services with these settings."""
     module = service.replace("-", "_")
-    return Launch(
-        [sys.executable, "-m", f"argosy.{module}"], f"ARGOSY_{module.upper()}_", settings
-    )
+    return Launch([sys.executable, "-m", f"argosy.{module}"], f"ARGOSY_{module.upper()}_", settings)
 
 
 class Processes:
@@ -73,7 +72,7 @@ class Processes:
         self._exited(name, process.pid, code)
 
 
-def open_log(path: Path) -> contextlib.AbstractContextManager[object]:
+def open_log(path: Path) -> BinaryIO:
     """The log file of a process, appended to."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > LOG_BYTES:

@@ -9,7 +9,6 @@ from typing import Any
 
 import psutil
 import yaml
-
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
 from argosy.mesh.errors import ArgosyError, Reason
@@ -25,7 +24,7 @@ from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 REPORT_S = 1.0
 
 
-class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):  # type: ignore[misc]
+class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
     """Runs boot processes and decided instances; serves ListProcesses."""
 
     def __init__(self, mesh: Mesh[NodeAgentSettings]) -> None:
@@ -210,7 +209,7 @@ def parse_cores(text: str) -> list[int]:
 
 
 def read_boot(settings: NodeAgentSettings) -> dict[str, Launch]:
-    """name -> launch, from `name: {command: [...]}` or `name: {service: s, settings: {...}}`."""
+    """Name -> launch, from `name: {command: [...]}` or `name: {service: s, settings: {...}}`."""
     if settings.boot_file is None:
         return {}
     try:

@@ -1,7 +1,6 @@
 """What happens to a fleet."""
 
 import msgspec
-
 from argosy.mesh.core import Event
 
 

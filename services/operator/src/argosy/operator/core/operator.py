@@ -5,7 +5,6 @@ not change keeps running through a new generation.
 """
 
 import msgspec
-
 from argosy.mesh.core import CoreSpec, Effect
 from argosy.operator.core import effects as do
 from argosy.operator.core import events as on
@@ -106,8 +105,9 @@ class OperatorCore:
                 continue
             best = max(
                 sorted(self.state.nodes),
-                key=lambda node: self.state.nodes[node].memory_bytes
-                - self.state.nodes[node].placed_bytes,
+                key=lambda node: (
+                    self.state.nodes[node].memory_bytes - self.state.nodes[node].placed_bytes
+                ),
             )
             self.state.nodes[best].placed_bytes += instance.pool.memory_bytes
             instance.node, instance.since_us = best, now_us

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.operator.core.events import Pool
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -15,9 +17,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-
-from argosy.mesh.errors import ArgosyError, Reason
-from argosy.operator.core.events import Pool
 
 UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
@@ -98,7 +97,7 @@ class PoolSpec(Part):
     """Equal instances."""
 
     replicas: int = Field(ge=0)
-    resources: Resources = Resources()
+    resources: Resources = Field(default_factory=Resources)
 
 
 class RatioSpec(Part):
@@ -168,9 +167,9 @@ class Spec(Part):
         """Refuse what contradicts itself."""
         if self.engine.kind == "vllm" and self.model.source == "sim":
             raise ValueError("engine.kind is vllm but model.source is sim: name a model folder")
-        if self.engine.kind == "vllm" and self.engine.device == "cpu":
-            if self.engine.block_tokens % 32:
-                raise ValueError("engine.blockTokens must be a multiple of 32 for vllm on cpu")
+        on_cpu = self.engine.kind == "vllm" and self.engine.device == "cpu"
+        if on_cpu and self.engine.block_tokens % 32:
+            raise ValueError("engine.blockTokens must be a multiple of 32 for vllm on cpu")
         return self
 
 
@@ -231,7 +230,8 @@ def parse_fleet(text: str, name: str = "fleet file") -> FleetFile:
         raise ArgosyError(Reason.FLEET_FILE, f"{name}:1: not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ArgosyError(
-            Reason.FLEET_FILE, f"{name}:1: a fleet file begins with `apiVersion: argosy.dev/v1alpha1`"
+            Reason.FLEET_FILE,
+            f"{name}:1: a fleet file begins with `apiVersion: argosy.dev/v1alpha1`",
         )
     try:
         return FleetFile.model_validate(values)

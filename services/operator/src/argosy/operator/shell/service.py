@@ -16,7 +16,7 @@ from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.operator.v1 import events_pb2, operator_pb2, operator_pb2_grpc
 
 
-class OperatorService(operator_pb2_grpc.OperatorServicer):  # type: ignore[misc]
+class OperatorService(operator_pb2_grpc.OperatorServicer):
     """Serves Apply and Status. The control log is its memory."""
 
     def __init__(self, mesh: Mesh[OperatorSettings]) -> None:

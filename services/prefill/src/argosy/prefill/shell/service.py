@@ -9,9 +9,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
-from opentelemetry.context import Context, get_current
-
 from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineStats
 from argosy.engine.convert import engine_request, prompt_key, request_key
 from argosy.engine.instance import Instance
@@ -25,6 +22,7 @@ from argosy.prefill.settings import PrefillSettings
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 from argosy.wire.prefill.v1 import events_pb2, prefill_pb2, prefill_pb2_grpc
+from opentelemetry.context import Context, get_current
 
 
 @dataclass
@@ -40,7 +38,7 @@ class Work:
     kv_blocks: int = 0
 
 
-class PrefillService(prefill_pb2_grpc.PrefillServicer):  # type: ignore[misc]
+class PrefillService(prefill_pb2_grpc.PrefillServicer):
     """Serves Submit and Handoff."""
 
     def __init__(self, mesh: Mesh[PrefillSettings]) -> None:
@@ -81,7 +79,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):  # type: ignore[misc]
 
     @rpc.handler("prefill.submit")
     async def Submit(
-        self, request: inference_pb2.SubmitRequest, context: grpc.aio.ServicerContext
+        self, request: inference_pb2.SubmitRequest, context: rpc.Context
     ) -> inference_pb2.SubmitReply:
         """Queue every prompt, or refuse all."""
         if not self.mesh.ready:
@@ -104,7 +102,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):  # type: ignore[misc]
         return inference_pb2.SubmitReply(load=self.instance.load())
 
     @rpc.handler("prefill.handoff")
-    async def Handoff(self, requests: Any, context: grpc.aio.ServicerContext) -> None:
+    async def Handoff(self, requests: Any, context: rpc.Context) -> None:
         """Claim, offer, pulled; see the contract."""
         steps = aiter(requests)
         first = await anext(steps, None)
@@ -146,9 +144,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):  # type: ignore[misc]
             case do.OfferKv():
                 self._end_wait(effect.key, None)
             case do.RefuseHandoff():
-                error = ArgosyError(
-                    Reason[effect.reason], effect.message, instance=self.mesh.name
-                )
+                error = ArgosyError(Reason[effect.reason], effect.message, instance=self.mesh.name)
                 self._end_wait(effect.key, error)
             case do.PredictIdle():
                 self._publish_idle(effect)

@@ -7,7 +7,7 @@ CLOCK_SLACK_US = 20_000
 
 
 def joined(state: RouterState, event: on.InstanceJoined) -> str:
-    """Take an instance in. Returns the address an older epoch had, if it differs."""
+    """Take an instance in. Returns the address an older epoch had, if nobody has it now."""
     before = state.instances.get(event.instance)
     state.models[event.model] = event.max_model_tokens
     if before is not None and before.epoch == event.epoch:
@@ -15,12 +15,15 @@ def joined(state: RouterState, event: on.InstanceJoined) -> str:
         if not before.final:
             before.live, before.reason = True, ""
         return ""
-    state.instances[event.instance] = Instance(
+    instance = state.instances[event.instance] = Instance(
         event.epoch, event.role, event.address, event.node, event.model,
         event.kv_total_blocks, event.block_tokens, event.max_model_tokens,
         event.max_running_requests, seen_us=event.now_us,
     )  # fmt: skip
-    return before.address if before is not None and before.address != event.address else ""
+    if state.gone.get(event.instance) == event.epoch:
+        instance.live, instance.final, instance.reason = False, True, "gone before it was known"
+    addresses = {other.address for other in state.instances.values()}
+    return before.address if before is not None and before.address not in addresses else ""
 
 
 def left(
@@ -30,6 +33,8 @@ def left(
 
     final: it said so itself. Otherwise it is used again once it is heard of again.
     """
+    if final and epoch:
+        state.gone[name] = epoch
     instance = state.instances.get(name)
     if instance is None or epoch not in ("", instance.epoch):
         return
@@ -72,9 +77,12 @@ def silent(state: RouterState, now_us: int) -> list[str]:
     ]
 
 
-def forget_old_dispatches(state: RouterState, now_us: int) -> None:
-    """Without reports, a dispatch counts for `ledger_us` at most."""
+def expire(state: RouterState, now_us: int) -> None:
+    """What was dispatched or last reported `ledger_us` ago says nothing of now."""
     for instance in state.instances.values():
+        if now_us - instance.seen_us >= state.ledger_us:
+            instance.running_requests = instance.waiting_requests = 0
+            instance.queued_prefill_tokens = instance.kv_used_blocks = 0
         instance.dispatched = {
             key: entry
             for key, entry in instance.dispatched.items()

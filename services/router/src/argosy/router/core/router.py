@@ -6,6 +6,8 @@ not used again until it announces itself anew or is heard of again. A request wh
 deadline passes while it waits is refused; so is one that finds the queue full.
 """
 
+from bisect import insort
+
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
@@ -13,6 +15,7 @@ from argosy.router.core import ledger, placement
 from argosy.router.core.state import Request, RouterState
 
 SWEEP = "sweep"
+WAIT = "wait:"
 SWEEP_US = 500_000
 FAULTS = frozenset({"INSTANCE_LOST", "DRAINING", "NOT_READY"})
 """Failures after which the instance is not to be used; others fault the attempt only."""
@@ -53,7 +56,7 @@ class RouterCore:
             case TimerFired(key=key) if key == SWEEP:
                 return self._sweep(event.now_us)
             case TimerFired():
-                return self._deadline(event.key)
+                return self._waited_out(event.key.removeprefix(WAIT))
 
     # -- requests
 
@@ -71,9 +74,7 @@ class RouterCore:
             event.model, event.prompt_tokens, event.max_tokens, event.deadline_us,
             event.now_us, event.attempt, event.direct,
         )  # fmt: skip
-        state.queue.append(event.request_id)
-        timer = SetTimer(event.request_id, event.deadline_us)
-        return [timer, *self._place_waiting(event.now_us)]
+        return self._queue(event.request_id, event.now_us)
 
     def _refusal(self, event: on.RequestArrived) -> do.Reject | None:
         state, request_id = self.state, event.request_id
@@ -108,7 +109,7 @@ class RouterCore:
         if request.queued:
             self.state.queue.remove(request_id)
         self._undispatch(request_id, request)
-        return [CancelTimer(request_id)]
+        return [CancelTimer(WAIT + request_id)]
 
     def _failed(self, event: on.AttemptFailed) -> list[Effect]:
         request = self.state.requests.get(event.request_id)
@@ -121,19 +122,22 @@ class RouterCore:
         request.attempt += 1
         request.last_failure = f"{event.instance}: {event.message}"
         if request.attempt >= self.state.attempts_max:
-            message = (
-                f"{request.attempt} attempts failed, the last at {request.last_failure}"
-            )
+            message = f"{request.attempt} attempts failed, the last at {request.last_failure}"
             reject = do.Reject(event.request_id, "NO_INSTANCE", message, 1000)
-            return [*self._ended(event.request_id), reject]
+            ended = self._ended(event.request_id)
+            return [*ended, reject, *self._place_waiting(event.now_us)]
         request.prompt_tokens = event.prompt_tokens
-        request.queued = True
-        # Ahead of those that came later: it has waited the longest.
-        self.state.queue.insert(0, event.request_id)
-        timer = SetTimer(event.request_id, request.deadline_us)
-        return [timer, *self._place_waiting(event.now_us)]
+        return self._queue(event.request_id, event.now_us)
 
-    def _deadline(self, request_id: str) -> list[Effect]:
+    def _queue(self, request_id: str, now_us: int) -> list[Effect]:
+        """In order of arrival: one that failed goes ahead of those that came later."""
+        state, request = self.state, self.state.requests[request_id]
+        request.queued = True
+        insort(state.queue, request_id, key=lambda waiting: state.requests[waiting].arrived_us)
+        timer = SetTimer(WAIT + request_id, min(request.deadline_us, now_us + state.wait_us))
+        return [timer, *self._place_waiting(now_us)]
+
+    def _waited_out(self, request_id: str) -> list[Effect]:
         request = self.state.requests.get(request_id)
         if request is None or not request.queued:
             return []
@@ -178,7 +182,7 @@ class RouterCore:
             request_id, attempt, prefill, state.instances[prefill].address,
             decode, state.instances[decode].address, why,
         )  # fmt: skip
-        return [CancelTimer(request_id), dispatch]
+        return [CancelTimer(WAIT + request_id), dispatch]
 
     def _undispatch(self, request_id: str, request: Request) -> None:
         for name in (request.prefill, request.decode):
@@ -200,11 +204,10 @@ class RouterCore:
         return [SetTimer(SWEEP, event.now_us + SWEEP_US)]
 
     def _sweep(self, now_us: int) -> list[Effect]:
-        found: list[Effect] = [SetTimer(SWEEP, now_us + SWEEP_US)]
-        ledger.forget_old_dispatches(self.state, now_us)
+        ledger.expire(self.state, now_us)
         for name in ledger.silent(self.state, now_us):
             ledger.left(self.state, name, "not heard of", now_us)
-        return found
+        return [SetTimer(SWEEP, now_us + SWEEP_US), *self._place_waiting(now_us)]
 
 
 SPEC = CoreSpec("router", on.RouterEvent, RouterState, RouterCore)

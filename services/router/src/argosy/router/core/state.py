@@ -68,6 +68,8 @@ class RouterState(msgspec.Struct):
     disaggregate_min_tokens: int
     stale_us: int
     ledger_us: int
+    wait_us: int
+    """Longest wait for an instance, each time a request is queued."""
     instances: dict[str, Instance] = {}
     requests: dict[str, Request] = {}
     queue: list[str] = []
@@ -75,3 +77,5 @@ class RouterState(msgspec.Struct):
     bus_connected: bool = False
     models: dict[str, int] = {}
     """Every model ever seen here, with its context; it stays listed at zero instances."""
+    gone: dict[str, str] = {}
+    """The last epoch of each instance that said goodbye: the news may come before it joins."""

@@ -7,12 +7,10 @@ from decode, which cancels everything behind it.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
-
-from opentelemetry import trace
 
 from argosy.mesh import rpc, telemetry, tickets
 from argosy.mesh.driver import Driver
@@ -25,6 +23,7 @@ from argosy.router.shell.tokenizing import TokenizerPool
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.prefill.v1 import prefill_pb2_grpc
+from opentelemetry import trace
 
 SUBMIT_TIMEOUT_S = 10
 
@@ -47,7 +46,7 @@ class Passage:
     @property
     def structured(self) -> bool:
         """Whether a grammar has to see the answer from its first token."""
-        return self.sampling.HasField("json_schema")
+        return bool(self.sampling.HasField("json_schema"))
 
     def prompt(self, attempt: int) -> inference_pb2.Prompt:
         """The prompt for the next attempt."""
@@ -91,7 +90,7 @@ class Relay:
             case do.ForgetAddress():
                 self.mesh.channels.forget(effect.address)
 
-    async def generate(self, passage: Passage) -> AsyncIterator[inference_pb2.TokenChunk]:
+    async def generate(self, passage: Passage) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         """Stream an answer, across as many instances as it takes."""
         arrived = self._arrival(passage)
         try:
@@ -125,12 +124,10 @@ class Relay:
         self, passage: Passage, attempt: int | None = None,
         failed_instance: str = "", failed_address: str = "",
     ) -> on.RequestArrived:  # fmt: skip
-        now_us = self.driver.now_us()
-        wait_us = round(self.mesh.settings.queue_timeout_s * 1e6)
         return on.RequestArrived(
-            now_us, passage.request_id, passage.model,
+            self.driver.now_us(), passage.request_id, passage.model,
             len(passage.prompt_ids) + len(passage.produced), passage.sampling.max_tokens,
-            min(passage.deadline_us, now_us + wait_us), attempt or 0, attempt is not None,
+            passage.deadline_us, attempt or 0, attempt is not None,
             failed_instance, failed_address,
         )  # fmt: skip
 
@@ -142,7 +139,7 @@ class Relay:
         try:
             with telemetry.span(self.mesh.tracer, "router.place") as span:
                 self.driver.feed(event)
-                dispatch = await waiting
+                dispatch: do.Dispatch = await waiting
                 span.set_attribute("decode", dispatch.decode)
                 span.set_attribute("prefill", dispatch.prefill)
                 span.set_attribute("why", dispatch.why)
@@ -168,14 +165,12 @@ class Relay:
 
     async def _attempt(
         self, passage: Passage, dispatch: do.Dispatch
-    ) -> AsyncIterator[inference_pb2.TokenChunk]:
+    ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         await self._submit(passage, dispatch)
         stub = decode_pb2_grpc.DecodeStub(self.mesh.channels.get(dispatch.decode_address))
         request = decode_pb2.GenerateRequest(ticket=self._ticket(passage, dispatch))
         timeout_s = max(0.001, (passage.deadline_us - self.driver.now_us()) / 1e6)
-        answer = rpc.stream(
-            stub.Generate, request, timeout_s=timeout_s, instance=dispatch.decode
-        )
+        answer = rpc.stream(stub.Generate, request, timeout_s=timeout_s, instance=dispatch.decode)
         async with aclosing(answer) as chunks:
             async for chunk in chunks:
                 if chunk.HasField("load"):
@@ -183,9 +178,7 @@ class Relay:
                 yield chunk
                 if chunk.finish_reason:
                     return
-        raise ArgosyError(
-            Reason.INSTANCE_LOST, "the answer broke off", instance=dispatch.decode
-        )
+        raise ArgosyError(Reason.INSTANCE_LOST, "the answer broke off", instance=dispatch.decode)
 
     async def _submit(self, passage: Passage, dispatch: do.Dispatch) -> None:
         channel = self.mesh.channels.get(dispatch.prefill_address)

@@ -3,8 +3,6 @@
 from contextlib import aclosing
 from typing import Any
 
-import grpc
-
 from argosy.mesh import rpc
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
@@ -22,7 +20,7 @@ from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
 LEDGER_S = 30
 
 
-class RouterService(router_pb2_grpc.RouterServicer):  # type: ignore[misc]
+class RouterService(router_pb2_grpc.RouterServicer):
     """Serves Generate, Route, ListModels, Status, and OpenAI's HTTP API."""
 
     def __init__(self, mesh: Mesh[RouterSettings]) -> None:
@@ -40,6 +38,7 @@ class RouterService(router_pb2_grpc.RouterServicer):  # type: ignore[misc]
             disaggregate_min_tokens=settings.disaggregate_min_tokens,
             stale_us=round(settings.stale_s * 1e6),
             ledger_us=round(LEDGER_S * 1e6),
+            wait_us=round(settings.queue_timeout_s * 1e6),
         )
         self.driver = self.relay.driver = mesh.drive(SPEC, state, self.relay.perform)
         self.intake = Intake(mesh, self.relay, state.models)
@@ -68,23 +67,19 @@ class RouterService(router_pb2_grpc.RouterServicer):  # type: ignore[misc]
         self._pool.stop()
 
     @rpc.handler("router.generate")
-    async def Generate(
-        self, request: router_pb2.GenerateRequest, context: grpc.aio.ServicerContext
-    ) -> None:
+    async def Generate(self, request: router_pb2.GenerateRequest, context: rpc.Context) -> None:
         """Relay an answer."""
         self._check_ready()
         passage = await self.intake.admit(request, context.time_remaining())
         async with aclosing(self.relay.generate(passage)) as chunks:
             request_id = passage.request_id
             async for chunk in chunks:
-                await context.write(
-                    router_pb2.GenerateChunk(request_id=request_id, chunk=chunk)
-                )
+                await context.write(router_pb2.GenerateChunk(request_id=request_id, chunk=chunk))
                 request_id = ""
 
     @rpc.handler("router.route")
     async def Route(
-        self, request: router_pb2.RouteRequest, context: grpc.aio.ServicerContext
+        self, request: router_pb2.RouteRequest, context: rpc.Context
     ) -> router_pb2.RouteReply:
         """Give a ticket for an answer to be streamed from decode."""
         self._check_ready()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-
 from argosy.mesh import text
 from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
 from argosy.mesh.errors import ArgosyError, Reason
@@ -55,7 +54,7 @@ _block_tokens: int
 
 def initialise(source: str, model: str, block_tokens: int) -> None:
     """In each process of the pool: load the tokenizer once, leave signals to the parent."""
-    global _tokenizer, _model, _block_tokens  # noqa: PLW0603 - this is the process's whole state
+    global _tokenizer, _model, _block_tokens
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _tokenizer, _model, _block_tokens = text.load(source), model, block_tokens

@@ -19,12 +19,12 @@ def handover(
     fleet: Annotated[Path, typer.Option(help="Fleet file.")] = Path("deploy/local/demo.yaml"),
     requests: Annotated[int, typer.Option(help="Prompts, each sent to both.")] = 24,
     seed: Annotated[int, typer.Option(help="Of the prompts.")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,  # noqa: FBT002
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Argosy against a bare pair of vLLM engines with the same connector, interleaved.
 
     Example: argosy bench handover --json
     """
-    from argosy.cli.bench.handover import run_handover  # noqa: PLC0415
+    from argosy.cli.bench.handover import run_handover
 
     asyncio.run(run_handover(fleet, requests, seed, as_json=json))

@@ -36,8 +36,8 @@ class BareEngine:
         self, request_id: str, token_ids: list[int], max_tokens: int, transfer: dict[str, Any]
     ) -> tuple[list[int], float, dict[str, Any] | None]:
         """Tokens, time of the first (monotonic seconds), and the KV handle if there is one."""
-        from vllm import SamplingParams  # noqa: PLC0415 - after environment()
-        from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         parameters = SamplingParams(
             max_tokens=max_tokens, temperature=0, ignore_eos=True, detokenize=False,
@@ -56,7 +56,7 @@ class BareEngine:
     def _load(self) -> Any:
         if cores := config.parse_cores(self._settings.cpu_cores):
             os.sched_setaffinity(0, cores)
-        from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415 - after environment()
+        from vllm.v1.engine.async_llm import AsyncLLM
 
         arguments = config.engine_args(self._settings, self._role, "")
         arguments.kv_events_config = None

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ class Turn:
 
 async def ask(
     client: Client, model: str, messages: list[Message], max_tokens: int, say: Say,
-    after: dict[int, Callable[[], Awaitable[None]]] | None = None,
+    after: Mapping[int, Callable[[], Awaitable[None]]] | None = None,
 ) -> Turn:  # fmt: skip
     """Stream one answer; `after` holds what to do once so many tokens are here."""
     answer, due = Answer(), dict(after or {})

@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from argosy.cli import console
 from argosy.cli.demo.conversation import Turn, converse, lose_decode
 from argosy.cli.fleet.home import HOME, FleetHome, Running
@@ -19,6 +17,7 @@ from argosy.cli.replay import replay_all
 from argosy.cli.talk import traced_client
 from argosy.cli.traces.spans import Trace, find
 from argosy.cli.traces.waterfall import waterfall
+from rich.table import Table
 
 FLEETS = {"vllm": Path("deploy/local/demo.yaml"), "sim": Path("deploy/local/demo-sim.yaml")}
 UP_TIMEOUT_S = 300
@@ -61,9 +60,7 @@ async def run_demo(engine: str, *, as_json: bool) -> bool:
     return bool(report["ok"])
 
 
-async def talk(
-    home: FleetHome, running: Running, say: Any
-) -> tuple[list[Turn], Turn, Turn]:
+async def talk(home: FleetHome, running: Running, say: Any) -> tuple[list[Turn], Turn, Turn]:
     """The conversation, then the answer that loses its decode instance."""
     remote = Remote(running)
     try:
@@ -107,6 +104,8 @@ def show_report(report: dict[str, Any]) -> None:
     """The measurements as a table."""
     table = Table(box=None, title="measured", title_justify="left", show_header=False)
     for name, value in report.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        shown = (
+            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        )
         table.add_row(name, str(shown))
     console.out.print(table)

@@ -4,16 +4,15 @@ import json
 import time
 from typing import Any
 
-from rich.live import Live
-from rich.spinner import Spinner
-from rich.table import Table
-
 from argosy.cli import console
 from argosy.cli.fleet.home import Running
 from argosy.cli.fleet.remote import Remote
 from argosy.cli.fleet.up import Plan, up
 from argosy.client import Client
 from argosy.wire.operator.v1 import operator_pb2
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
 
 STATE_COLOURS = {"ready": "green", "running": "green", "refused": "red", "exited": "red"}
 
@@ -78,8 +77,12 @@ async def show_status(running: Running, *, as_json: bool) -> None:
                 "restarts": process.restarts if process else 0,
                 "rss_mib": process.rss_bytes >> 20 if process else 0,
                 "routed": bool(view and view.live),
-                "requests": (view.load.running_requests + view.load.waiting_requests) if view else 0,
-                "kv_blocks": f"{view.load.kv_used_blocks}/{view.load.kv_total_blocks}" if view else "",
+                "requests": (view.load.running_requests + view.load.waiting_requests)
+                if view
+                else 0,
+                "kv_blocks": f"{view.load.kv_used_blocks}/{view.load.kv_total_blocks}"
+                if view
+                else "",
                 "reason": instance.reason or (view.reason if view else ""),
             }
         )

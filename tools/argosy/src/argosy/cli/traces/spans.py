@@ -84,5 +84,7 @@ def find(directory: Path, prefix: str) -> list[Trace]:
     """Traces whose id begins with `prefix`; the last one for `last`."""
     traces = join(read_lines(directory))
     if prefix == "last":
-        return [t for t in traces.values() if any(s.name == "client.generate" for s in t.spans)][-1:]
+        return [t for t in traces.values() if any(s.name == "client.generate" for s in t.spans)][
+            -1:
+        ]
     return [trace for trace_id, trace in traces.items() if trace_id.startswith(prefix)]

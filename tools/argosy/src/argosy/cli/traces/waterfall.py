@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
+from argosy.cli.traces.spans import SpanLine, Trace
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-
-from argosy.cli.traces.spans import SpanLine, Trace
 
 BAR_WIDTH = 48
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +75,7 @@ class Endpoints:
         reply = asked.envelope([choice.whole() for choice in asked.choices], chunk=False)
         return {**reply, "usage": usage_of(asked.choices, asked.prompts)}
 
-    async def events(self, asked: Asked) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
         """The reply as stream chunks; raises ArgosyError before the first or between."""
         opened: set[int] = set()
         async with aclosing(self._merged(asked)) as chunks:
@@ -107,7 +107,7 @@ class Endpoints:
 
     async def _merged(
         self, asked: Asked
-    ) -> AsyncIterator[tuple[Choice, inference_pb2.TokenChunk]]:
+    ) -> AsyncGenerator[tuple[Choice, inference_pb2.TokenChunk], None]:
         """All choices' chunks as they come; the first failure ends all."""
         if len(asked.passages) == 1:
             async with aclosing(self._relay.generate(asked.passages[0])) as chunks:

@@ -8,7 +8,6 @@ import json
 from typing import Any
 
 import msgspec
-
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.router.shell.openai.tools import forced_schema
 from argosy.wire.inference.v1 import inference_pb2
@@ -72,7 +71,8 @@ class ChatRequest(Request):
 class CompletionRequest(Request):
     """POST /v1/completions"""
 
-    prompt: str | list[int] | list[str] | list[list[int]]
+    prompt: str | list[int | str | list[int]]
+    """One prompt as text or tokens, or a list of prompts, each as text or tokens."""
     logprobs: int | None = None
     response_format: dict[str, Any] | None = None
 
@@ -88,7 +88,9 @@ def parse(body: bytes, kind: type[Any]) -> Any:
                 raise ArgosyError(Reason.BAD_REQUEST, f"{name} is not supported: leave it out")
         request = msgspec.convert(fields, kind)
     except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
-        raise ArgosyError(Reason.BAD_REQUEST, f"the body is not a valid request: {error}") from error
+        raise ArgosyError(
+            Reason.BAD_REQUEST, f"the body is not a valid request: {error}"
+        ) from error
     if not 1 <= request.choices <= CHOICES_MAX:
         raise ArgosyError(Reason.BAD_REQUEST, f"n must be in [1, {CHOICES_MAX}]")
     return request
@@ -132,9 +134,7 @@ def chat_to_wire(request: ChatRequest, tenant: str) -> router_pb2.GenerateReques
     )
 
 
-def completion_to_wire(
-    request: CompletionRequest, tenant: str
-) -> list[router_pb2.GenerateRequest]:
+def completion_to_wire(request: CompletionRequest, tenant: str) -> list[router_pb2.GenerateRequest]:
     """A completion request in the contract's words: one per prompt."""
     wanted = COMPLETION_TOKENS_DEFAULT if request.max_tokens is None else request.max_tokens
     sampling = sampling_of(request, wanted)

@@ -13,12 +13,6 @@ from typing import Any
 
 import msgspec
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
-
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
@@ -28,6 +22,11 @@ from argosy.router.shell.openai.endpoints import Asked, Endpoints
 from argosy.router.shell.openai.replies import error_body
 from argosy.router.shell.relay import Relay
 from argosy.router.shell.view import View
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +60,13 @@ class Completion:
         except ArgosyError as error:
             await error_response(error)(scope, receive, send)
             return
-        with contextlib.suppress(ArgosyError):
-            with telemetry.span(self._http.mesh.tracer, self._name, parent):
-                headers = {"x-argosy-trace": rpc.trace_id()}
-                tenant = request.headers.get(TENANT_HEADER, "")
-                work = self._answer(body, tenant, headers, scope, receive, send)
-                await while_connected(work, receive)
+        span = telemetry.span(self._http.mesh.tracer, self._name, parent)
+        # The caller has been told by then; the span has it too.
+        with contextlib.suppress(ArgosyError), span:
+            headers = {"x-argosy-trace": rpc.trace_id()}
+            tenant = request.headers.get(TENANT_HEADER, "")
+            work = self._answer(body, tenant, headers, scope, receive, send)
+            await while_connected(work, receive)
 
     async def _answer(
         self, body: bytes, tenant: str, headers: dict[str, str],
@@ -104,7 +104,9 @@ class Completion:
 class HttpServer:
     """OpenAI's endpoints, /healthz and /livez."""
 
-    def __init__(self, mesh: Mesh[RouterSettings], intake: Intake, relay: Relay, view: View) -> None:
+    def __init__(
+        self, mesh: Mesh[RouterSettings], intake: Intake, relay: Relay, view: View
+    ) -> None:
         self.mesh = mesh
         self.endpoints = Endpoints(intake, relay)
         self._view = view
@@ -248,4 +250,3 @@ async def send_event(send: Send, event: Any, *, more: bool = True) -> None:
     """One server-sent event."""
     data = b"data: " + msgspec.json.encode(event) + b"\n\n"
     await send({"type": "http.response.body", "body": data, "more_body": more})
-

@@ -15,9 +15,7 @@ MARK = "<tool_call>"
 CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*(?:</tool_call>|$)", re.DOTALL)
 
 
-def forced_schema(
-    tools: list[dict[str, Any]], choice: str | dict[str, Any] | None
-) -> str | None:
+def forced_schema(tools: list[dict[str, Any]], choice: str | dict[str, Any] | None) -> str | None:
     """The schema of a call the caller insists on; None when the model may choose."""
     if choice in (None, "auto", "none"):
         return None

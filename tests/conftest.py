@@ -1,0 +1,252 @@
+"""Fleets of sim engines for tests that cross services, and what tests ask of them."""
+
+import asyncio
+import inspect
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import pytest
+from google.protobuf.message import Message
+from openai import AsyncOpenAI
+
+from argosy.cli.fleet.home import Running
+from argosy.cli.fleet.remote import Remote
+from argosy.cli.fleet.up import down, plan, up
+from argosy.cli.traces import spans
+from argosy.client import Client
+from argosy.mesh import rpc
+from argosy.mesh.bus import Bus, Envelope
+from argosy.mesh.telemetry import start_telemetry
+from argosy.wire.decode.v1 import events_pb2 as decode_pb2
+from argosy.wire.node_agent.v1 import node_agent_pb2
+from argosy.wire.router.v1 import router_pb2
+
+UP_S = 60
+POLL_S = 0.02
+
+FLEET_YAML = """\
+apiVersion: argosy.dev/v1alpha1
+kind: FedDeployment
+metadata: {{name: {name}}}
+spec:
+  model: {{name: sim, source: sim}}
+  engine:
+    {{kind: sim, blockTokens: 32, kvMemory: 256Mi, maxRunning: {max_running}, simSpeed: {speed}}}
+  split:
+    prefill: {{replicas: {prefill}, resources: {{cpu: 0, memory: 256Mi}}}}
+    decode:  {{replicas: {decode}, resources: {{cpu: 0, memory: 256Mi}}}}
+"""
+
+
+async def poll_until(predicate: Callable[[], Any], within_s: float = 20) -> Any:
+    """The predicate's first true value; TimeoutError naming it when there is none in time."""
+    deadline = asyncio.get_running_loop().time() + within_s
+    while True:
+        value = predicate()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
+        if asyncio.get_running_loop().time() > deadline:
+            raise TimeoutError(f"not within {within_s} s: {inspect.getsource(predicate).strip()}")
+        await asyncio.sleep(POLL_S)
+
+
+@dataclass
+class Fleet:
+    """A fleet that is up. Everything that connects is made per call: tests have own loops."""
+
+    path: Path
+    running: Running
+
+    @property
+    def secret(self) -> bytes:
+        """What tickets are signed with."""
+        return (self.path / "secret").read_bytes()
+
+    def client(self, *, direct: bool = False) -> Client:
+        """An SDK client without spans of its own."""
+        return Client(self.running.grpc, direct=direct)
+
+    @asynccontextmanager
+    async def traced_client(self, *, direct: bool = False) -> AsyncIterator[Client]:
+        """An SDK client whose spans lie beside the fleet's."""
+        telemetry = start_telemetry("client", "client", traces_dir=self.path / "traces")
+        async with Client(self.running.grpc, direct=direct, tracer=telemetry.tracer) as client:
+            yield client
+        telemetry.close()
+
+    def http(self) -> httpx.AsyncClient:
+        """Plain HTTP to the router."""
+        return httpx.AsyncClient(base_url=self.running.http, timeout=30, trust_env=False)
+
+    def openai(self) -> AsyncOpenAI:
+        """The OpenAI library, pointed here; it reports errors at once."""
+        http = httpx.AsyncClient(trust_env=False)
+        return AsyncOpenAI(
+            base_url=f"{self.running.http}/v1", api_key="none", max_retries=0, http_client=http
+        )
+
+    @asynccontextmanager
+    async def channel(self, address: str) -> AsyncIterator[Any]:
+        """A gRPC channel to any service."""
+        channels = rpc.Channels()
+        yield channels.get(address)
+        await channels.close()
+
+    async def status(self) -> router_pb2.StatusReply:
+        """What the router believes."""
+        async with self.client() as client:
+            return await client.status()
+
+    async def instance(self, name: str) -> router_pb2.InstanceView:
+        """What the router believes of one instance."""
+        found = [i for i in (await self.status()).instances if i.instance_id == name]
+        return found[0] if found else router_pb2.InstanceView()
+
+    async def processes(self) -> dict[str, node_agent_pb2.Process]:
+        """Every process of the node, by name."""
+        remote = Remote(self.running)
+        try:
+            return {process.name: process for process in await remote.processes()}
+        finally:
+            await remote.close()
+
+    async def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Signal a process; returns its pid."""
+        pid = (await self.processes())[name].pid
+        os.kill(pid, number)
+        return pid
+
+    async def is_whole(self) -> bool:
+        """Whether every process runs and the router would use every instance."""
+        processes = await self.processes()
+        instances = {i.instance_id: i for i in (await self.status()).instances}
+        names = [name for name in processes if name.startswith(("prefill", "decode"))]
+        return all(process.state == "running" for process in processes.values()) and all(
+            name in instances and instances[name].live for name in names
+        )
+
+    async def is_at_rest(self, since_us: int) -> bool:
+        """Whether every load reported after `since_us` says that nothing is held or waits."""
+        status = await self.status()
+        loads = [instance.load for instance in status.instances]
+        return status.queued_requests == status.running_requests == 0 and all(
+            load.at_us > since_us and idle(load) for load in loads
+        )
+
+    async def healthz(self) -> int:
+        """The status of /healthz."""
+        async with self.http() as http:
+            return (await http.get("/healthz")).status_code
+
+    def trace(self, trace_id: str) -> spans.Trace:
+        """The one trace of that id, as far as it has been written."""
+        (trace,) = spans.find(self.path / "traces", trace_id)
+        return trace
+
+    @asynccontextmanager
+    async def hears(self, *kinds: type[Message]) -> AsyncIterator[list[Any]]:
+        """Stream facts of these types, as they come."""
+        heard: list[Any] = []
+        listening = asyncio.Event()
+
+        def deliver(fact: Message, envelope: Envelope) -> None:
+            heard.append(fact)
+
+        bus = Bus(self.running.nats, self.running.fleet, "test")
+        bus.start()
+        for kind in kinds:
+            bus.listen(kind, deliver)
+        # Subscribed last and heard: those before it are in force.
+        bus.listen(decode_pb2.LoadReported, lambda fact, envelope: listening.set())
+        await asyncio.wait_for(listening.wait(), 10)
+        yield heard
+        await bus.close()
+
+
+def idle(load: Any) -> bool:
+    """Whether a load is none at all."""
+    return not (
+        load.running_requests
+        or load.waiting_requests
+        or load.queued_prefill_tokens
+        or load.kv_used_blocks
+        or load.kv_held_blocks
+    )
+
+
+@dataclass
+class Shipyard:
+    """Brings fleets up, each in a folder of its own, and takes them all down."""
+
+    root: Path
+    fleets: list[tuple[Any, Running]] = field(default_factory=list)
+
+    async def launch(
+        self,
+        *,
+        prefill: int = 1,
+        decode: int = 1,
+        speed: float = 1,
+        max_running: int = 16,
+    ) -> Fleet:
+        """A fleet that is ready. speed: how fast its engines' time runs."""
+        name = f"f{len(self.fleets)}"
+        file = self.root / f"{name}.yaml"
+        text = FLEET_YAML.format(
+            name=name, prefill=prefill, decode=decode, speed=speed, max_running=max_running
+        )
+        file.write_text(text)
+        planned = plan(file, self.root, 0, 0)
+        running = await up(planned, lambda status, waiting: None, UP_S)
+        self.fleets.append((planned.home, running))
+        return Fleet(planned.home.path, running)
+
+    def close(self) -> None:
+        """Take everything down."""
+        while self.fleets:
+            down(*self.fleets.pop())
+
+
+class Eventually(Protocol):
+    """Waits for a condition, with a deadline."""
+
+    def __call__(self, predicate: Callable[[], Any], within_s: float = 20) -> Awaitable[Any]:
+        """See poll_until."""
+        ...
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Eventually:
+    return poll_until
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """One prefill, one decode; for tests that leave it as it was."""
+    yard = Shipyard(tmp_path_factory.mktemp("fleet"))
+    yield asyncio.run(yard.launch())
+    yard.close()
+
+
+@pytest.fixture(scope="session")
+def slow_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Ten times slower and with little room, so that there is time in every stage."""
+    yard = Shipyard(tmp_path_factory.mktemp("slow"))
+    yield asyncio.run(yard.launch(speed=0.1, max_running=2))
+    yard.close()
+
+
+@pytest.fixture
+def shipyard(tmp_path: Path) -> Iterator[Shipyard]:
+    """Fleets for tests that break them."""
+    yard = Shipyard(tmp_path)
+    yield yard
+    yard.close()

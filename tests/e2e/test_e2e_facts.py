@@ -1,0 +1,102 @@
+"""What instances do is told on the bus."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from argosy.mesh.blocks import chained_block_hashes, root_hash
+from argosy.mesh.text import sim_tokenizer
+from argosy.wire.decode.v1 import events_pb2 as decode_events
+from argosy.wire.prefill.v1 import events_pb2 as prefill_events
+from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
+
+BLOCK_TOKENS = 32
+
+
+async def ask(fleet: Any, text: str, **options: Any) -> Any:
+    async with fleet.client() as client:
+        return await client.answer("sim", text=text, max_tokens=8, temperature=0, **options)
+
+
+def hashes_of(text: str, tenant: str = "") -> list[int]:
+    ids = sim_tokenizer().encode(text)
+    return chained_block_hashes(ids, BLOCK_TOKENS, root_hash("sim", tenant))
+
+
+@pytest.mark.parametrize("tenant", ["", "guild"])
+@pytest.mark.parametrize(
+    "kind", [prefill_events.KvChanged, decode_events.KvChanged], ids=["prefill", "decode"]
+)
+async def test_kv_facts_name_the_prompt_s_blocks_by_their_chained_hashes(
+    fleet: Any, eventually: Any, kind: Any, tenant: str
+) -> None:
+    text = f"block by block, told by {kind.DESCRIPTOR.full_name} " * 6
+    wanted = set(hashes_of(text, tenant))
+    async with fleet.hears(kind) as heard:
+        await ask(fleet, text, tenant=tenant)
+
+        def stored() -> set[int]:
+            return {block for fact in heard for block in fact.change.stored}
+
+        await eventually(lambda: wanted <= stored())
+
+
+async def test_kv_facts_of_an_instance_count_up_without_a_gap(fleet: Any, eventually: Any) -> None:
+    async with fleet.hears(prefill_events.KvChanged) as heard:
+        for number in range(4):
+            await ask(fleet, f"count me, {number}: " * 12)
+        await eventually(lambda: len(heard) >= 4)
+
+        first = heard[0].change.change_sequence
+        counts = [fact.change.change_sequence for fact in heard]
+        assert counts == list(range(first, first + len(heard)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "instance"),
+    [(prefill_events.LoadReported, "prefill-0"), (decode_events.LoadReported, "decode-0")],
+    ids=["prefill", "decode"],
+)
+async def test_load_facts_show_the_work_and_then_its_end(
+    fleet: Any, eventually: Any, kind: Any, instance: str
+) -> None:
+    async with fleet.hears(kind) as heard:
+        await ask(fleet, f"how heavy is the load of {instance} " * 20)
+        await eventually(lambda: any(fact.load.kv_used_blocks for fact in heard))
+        await eventually(lambda: heard[-1].load.kv_used_blocks == 0)
+
+        assert {fact.load.instance_id for fact in heard} == {instance}
+        assert heard[-1].load.kv_held_blocks == heard[-1].load.running_requests == 0
+
+
+async def test_prefill_s_load_says_what_it_holds_for_a_ticket_nobody_uses(
+    fleet: Any, eventually: Any
+) -> None:
+    text = "held until pulled " * 20
+    request = router_pb2.GenerateRequest(model="sim", text=text, sampling={"max_tokens": 1})
+    async with fleet.hears(prefill_events.LoadReported) as heard:
+        async with fleet.channel(fleet.running.grpc) as channel:
+            await router_pb2_grpc.RouterStub(channel).Route(
+                router_pb2.RouteRequest(request=request)
+            )
+        await eventually(lambda: any(fact.load.kv_held_blocks for fact in heard))
+        await eventually(lambda: heard[-1].load.kv_held_blocks == 0)
+
+        assert max(fact.load.kv_held_blocks for fact in heard) == len(hashes_of(text)) + 1
+
+
+async def test_an_idle_instance_is_heard_of_all_the_same(fleet: Any, eventually: Any) -> None:
+    async with fleet.hears(prefill_events.LoadReported, decode_events.LoadReported) as heard:
+        await eventually(lambda: {f.load.instance_id for f in heard} == {"prefill-0", "decode-0"})
+
+
+async def test_prefill_predicts_when_it_will_be_idle(slow_fleet: Any, eventually: Any) -> None:
+    # Together more than one pass of the engine takes (8,192 tokens).
+    texts = [f"{number} " * 2500 for number in range(4)]
+    async with slow_fleet.hears(prefill_events.IdlePredicted) as heard:
+        await asyncio.gather(*(ask(slow_fleet, text) for text in texts))
+        await eventually(lambda: heard and heard[-1].queued_prefill_tokens == 0)
+
+        assert {fact.instance_id for fact in heard} == {"prefill-0"}
+        assert max(fact.queued_prefill_tokens for fact in heard) > 0
