@@ -119,7 +119,7 @@ class Fleet:
             await remote.close()
 
     async def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
-        """Signal a process; returns its pid."""
+        """Signal a process of the node agent; returns its pid."""
         pid = (await self.processes())[name].pid
         os.kill(pid, number)
         return pid
@@ -192,13 +192,14 @@ class Shipyard:
     async def launch(
         self,
         *,
+        name: str = "",
         prefill: int = 1,
         decode: int = 1,
         speed: float = 1,
         max_running: int = 16,
     ) -> Fleet:
         """A fleet that is ready. speed: how fast its engines' time runs."""
-        name = f"f{len(self.fleets)}"
+        name = name or f"f{len(self.fleets)}"
         file = self.root / f"{name}.yaml"
         text = FLEET_YAML.format(
             name=name, prefill=prefill, decode=decode, speed=speed, max_running=max_running
@@ -226,6 +227,12 @@ class Eventually(Protocol):
 @pytest.fixture(scope="session")
 def eventually() -> Eventually:
     return poll_until
+
+
+@pytest.fixture(scope="session")
+def new_shipyard() -> type[Shipyard]:
+    """For fixtures of wider scope than `shipyard`."""
+    return Shipyard
 
 
 @pytest.fixture(scope="session")

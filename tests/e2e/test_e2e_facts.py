@@ -92,8 +92,8 @@ async def test_an_idle_instance_is_heard_of_all_the_same(fleet: Any, eventually:
 
 
 async def test_prefill_predicts_when_it_will_be_idle(slow_fleet: Any, eventually: Any) -> None:
-    # Together more than one pass of the engine takes (8,192 tokens).
-    texts = [f"{number} " * 2500 for number in range(4)]
+    # More at once than one pass of the engine takes: two.
+    texts = [f"{number} " * 100 for number in range(4)]
     async with slow_fleet.hears(prefill_events.IdlePredicted) as heard:
         await asyncio.gather(*(ask(slow_fleet, text) for text in texts))
         await eventually(lambda: heard and heard[-1].queued_prefill_tokens == 0)

@@ -1,6 +1,7 @@
 """What the chassis's tests share: a real bus, patience, and a core small enough to check."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -82,7 +83,16 @@ def tiny() -> type[Tiny]:
 def nats(tmp_path: Path) -> Iterator[NatsProcess]:
     """A real nats-server with JetStream, which the test may kill and start again."""
     with running_nats(tmp_path / "nats") as server:
+        deadline = time.monotonic() + PATIENCE_S
+        while not listens(server.port):
+            assert time.monotonic() < deadline, "nats-server never listened"
+            time.sleep(0.005)
         yield server
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture

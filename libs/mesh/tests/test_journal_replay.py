@@ -89,7 +89,10 @@ def replay(tiny: Any, path: Path) -> Replayed:
 
 
 @pytest.fixture
-def recorder(tiny: Any, tmp_path: Path) -> Callable[..., Recorder]:
+def recorder(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Recorder]:
+    monkeypatch.setattr(journal, "FLUSH_S", 0.002)
     return lambda **limits: Recorder(tiny, tmp_path / "journal", **limits)
 
 

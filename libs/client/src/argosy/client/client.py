@@ -13,6 +13,7 @@ from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 ROUTES_MAX = 5
 
@@ -109,9 +110,10 @@ class Client:
         elif messages is not None:
             request.chat.messages_json = json.dumps(list(messages))
         way = self._direct_chunks if self._direct else self._relayed_chunks
-        with telemetry.span(self._tracer, "client.generate"):
-            self.last_trace_id = rpc.trace_id()
-            async with aclosing(way(request, timeout_s)) as chunks:
+        with telemetry.detached_span(self._tracer, "client.generate") as context:
+            span = trace.get_current_span(context).get_span_context()
+            self.last_trace_id = trace.format_trace_id(span.trace_id)
+            async with aclosing(way(request, timeout_s, context)) as chunks:
                 async for chunk in chunks:
                     yield chunk
                     if chunk.finish_reason:
@@ -127,25 +129,33 @@ class Client:
         return answer
 
     async def _relayed_chunks(
-        self, request: router_pb2.GenerateRequest, timeout_s: float
+        self, request: router_pb2.GenerateRequest, timeout_s: float, context: Context
     ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
-        answer = rpc.stream(self._router.Generate, request, timeout_s=timeout_s)
+        answer = rpc.stream(
+            self._router.Generate, request, timeout_s=timeout_s, trace_context=context
+        )
         async with aclosing(answer) as replies:
             async for reply in replies:
                 yield reply.chunk
 
     async def _direct_chunks(
-        self, request: router_pb2.GenerateRequest, timeout_s: float
+        self, request: router_pb2.GenerateRequest, timeout_s: float, context: Context
     ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         """Route, stream, and route again with what was produced when decode fails."""
         route = router_pb2.RouteRequest(request=request)
         while True:
-            reply = await rpc.call(self._router.Route, route, timeout_s=timeout_s)
+            reply = await rpc.call(
+                self._router.Route, route, timeout_s=timeout_s, trace_context=context
+            )
             route.request.request_id = reply.request_id
             stub = decode_pb2_grpc.DecodeStub(self._channels.get(reply.decode_address))
             ticket = decode_pb2.GenerateRequest(ticket=reply.ticket)
             answer = rpc.stream(
-                stub.Generate, ticket, timeout_s=timeout_s, instance=reply.decode_instance
+                stub.Generate,
+                ticket,
+                timeout_s=timeout_s,
+                instance=reply.decode_instance,
+                trace_context=context,
             )
             try:
                 async with aclosing(answer) as chunks:

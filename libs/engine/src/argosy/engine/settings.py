@@ -19,6 +19,10 @@ class InstanceSettings(ServiceSettings):
         0, ge=0, description="Longest prompt plus answer; 0: as the model says."
     )
     max_running: int = Field(16, ge=1, description="Most sequences in one engine step.")
+    pass_tokens: int = Field(
+        0, ge=0, description="Most tokens in one engine pass; 0: the engine's own choice. Short "
+        "passes let cancellations and other prompts in sooner."
+    )  # fmt: skip
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "auto", description="Weights' and KV's type; float32 makes CPU answers repeatable."
     )

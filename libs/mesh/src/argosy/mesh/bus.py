@@ -10,11 +10,12 @@ goes: for stream facts listeners see the gap, for control facts an error is logg
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
-from nats.js.errors import Error as JetStreamError
+from nats.js.errors import BadRequestError
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ STREAM_AGE_S = 7 * 24 * 3600
 DUPLICATE_WINDOW_S = 120
 DELIVERIES_MAX = 5
 FETCH = 64
+FETCH_S = 5
+IDS_KEPT = 1024
 
 M = TypeVar("M", bound=Message)
 
@@ -61,15 +64,28 @@ class _Outgoing:
     headers: dict[str, str]
 
 
+class _Outbox:
+    """Facts of one plane on their way out, in order."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Outgoing] = deque(maxlen=OUTBOX_FACTS)
+        self.filled = asyncio.Event()
+
+
 @dataclass
 class _Subscription:
-    """Made again at every connection, so it may be asked for before there is one."""
+    """Begun at the next connection, so it may be asked for before there is one."""
 
     pattern: str
     message: type[Message]
     deliver: Callable[[Any, Envelope], None]
     durable: str = ""
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    sequences: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The last sequence heard of each source and subject."""
+    delivered: dict[str, None] = field(default_factory=dict)
+    """Ids of the last IDS_KEPT control facts delivered, oldest first."""
 
 
 class Bus:
@@ -83,32 +99,34 @@ class Bus:
         self.on_connection: list[Callable[[bool], None]] = []
         self.dropped = 0
         self._client: Client | None = None
-        self._stream_out: deque[_Outgoing] = deque(maxlen=OUTBOX_FACTS)
-        self._control_out: deque[_Outgoing] = deque(maxlen=OUTBOX_FACTS)
-        self._to_send = asyncio.Event()
+        self._stream_out = _Outbox()
+        self._control_out = _Outbox()
         self._sequences: dict[str, int] = {}
-        self._seen: dict[tuple[str, str], int] = {}
         self._subscriptions: list[_Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._consumers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin connecting, in the background, for as long as it takes."""
         self._tasks.append(asyncio.create_task(self._connect()))
-        self._tasks.append(asyncio.create_task(self._send_stream()))
-        self._tasks.append(asyncio.create_task(self._send_control()))
+        self._tasks.append(asyncio.create_task(self._send(self._stream_out, self._stream)))
+        self._tasks.append(asyncio.create_task(self._send(self._control_out, self._log)))
 
     async def close(self, flush_s: float = 2) -> None:
         """Send what waits, for at most `flush_s`, and disconnect."""
         deadline = time.monotonic() + flush_s
-        while self.connected.is_set() and (self._control_out or self._stream_out):
+        while self.connected.is_set() and (self._control_out.waiting or self._stream_out.waiting):
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.01)
-        for task in [*self._tasks, *self._consumers]:
+        tasks = [*self._tasks, *(s.task for s in self._subscriptions if s.task is not None)]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._consumers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._client is not None:
+            if self.connected.is_set():
+                # The server knows that we listen no more before anyone thinks we do.
+                with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+                    await self._client.flush(timeout=1)
             await self._client.close()
 
     def publish(self, fact: Message) -> None:
@@ -124,12 +142,13 @@ class Bus:
             **dict(telemetry.inject()),
         }
         out = self._control_out if kind.control else self._stream_out
-        if len(out) == OUTBOX_FACTS:
+        if len(out.waiting) == OUTBOX_FACTS:
             self.dropped += 1
             if kind.control:
-                log.error("no bus at %s and the outbox is full: lost %s", self.url, out[0].subject)
-        out.append(_Outgoing(subject, fact.SerializeToString(), headers))
-        self._to_send.set()
+                lost = out.waiting[0].subject
+                log.error("no bus at %s and the outbox is full: lost %s", self.url, lost)
+        out.waiting.append(_Outgoing(subject, fact.SerializeToString(), headers))
+        out.filled.set()
 
     def listen(self, message: type[M], deliver: Callable[[M, Envelope], None]) -> None:
         """Call `deliver` for each fact of a stream type from now on."""
@@ -146,14 +165,18 @@ class Bus:
         where it stopped. Returns an event set once what was on the log is delivered.
         """
         pattern = facts.pattern_of(self.fleet, message)
-        subscription = _Subscription(pattern, message, deliver, durable)
+        subscription = _Subscription(pattern, message, deliver, facts.token(durable))
         self._add(subscription)
         return subscription.caught_up
 
     def _add(self, subscription: _Subscription) -> None:
         self._subscriptions.append(subscription)
         if self.connected.is_set():
-            self._consumers.append(asyncio.create_task(self._subscribe(subscription)))
+            self._begin(subscription)
+
+    def _begin(self, subscription: _Subscription) -> None:
+        if subscription.task is None:
+            subscription.task = asyncio.create_task(self._subscribe(subscription))
 
     # -- connection
 
@@ -177,8 +200,6 @@ class Bus:
                 await asyncio.sleep(RETRY_S)
         self._client = client
         await self._ensure_stream()
-        for subscription in self._subscriptions:
-            self._consumers.append(asyncio.create_task(self._subscribe(subscription)))
         self._set_connected(True)
 
     async def _on_error(self, error: Exception) -> None:
@@ -196,7 +217,8 @@ class Bus:
     def _set_connected(self, connected: bool) -> None:
         if connected:
             self.connected.set()
-            self._to_send.set()
+            for subscription in self._subscriptions:
+                self._begin(subscription)
         else:
             self.connected.clear()
         for callback in self.on_connection:
@@ -205,7 +227,7 @@ class Bus:
     @property
     def stream_name(self) -> str:
         """The JetStream stream that keeps this fleet's control facts."""
-        return f"argosy-{self.fleet}"
+        return f"argosy-{facts.token(self.fleet)}"
 
     async def _ensure_stream(self) -> None:
         subjects = [facts.pattern_of(self.fleet, f.message) for f in facts.all_facts() if f.control]
@@ -213,16 +235,24 @@ class Bus:
             name=self.stream_name, subjects=subjects, max_bytes=STREAM_BYTES,
             max_age=STREAM_AGE_S, duplicate_window=DUPLICATE_WINDOW_S,
         )  # fmt: skip
+        told = False
         while True:
             try:
-                await self._jetstream().add_stream(config)
-            except JetStreamError as error:
-                log.info("updating stream %s: %s", self.stream_name, error)
-                await self._jetstream().update_stream(config)
-            except (nats.errors.Error, TimeoutError, OSError):
+                await self._put_stream(config)
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                if not told:
+                    log.warning("the bus at %s has no control log (yet): %r", self.url, error)
+                told = True
                 await asyncio.sleep(RETRY_S)
                 continue
             return
+
+    async def _put_stream(self, config: StreamConfig) -> None:
+        try:
+            await self._jetstream().add_stream(config)
+        except BadRequestError as error:
+            log.info("updating stream %s: %s", self.stream_name, error)
+            await self._jetstream().update_stream(config)
 
     def _jetstream(self) -> JetStreamContext:
         assert self._client is not None
@@ -230,37 +260,34 @@ class Bus:
 
     # -- out
 
-    async def _send_stream(self) -> None:
-        while True:
-            await self.connected.wait()
-            while self._stream_out and self.connected.is_set():
-                out = self._stream_out.popleft()
-                try:
-                    assert self._client is not None
-                    await self._client.publish(out.subject, out.payload, headers=out.headers)
-                except (nats.errors.Error, OSError):
-                    self._stream_out.appendleft(out)
-                    await asyncio.sleep(RETRY_S)
-            self._to_send.clear()
-            await self._to_send.wait()
-
-    async def _send_control(self) -> None:
-        waiting = self._control_out
+    async def _send(self, outbox: _Outbox, send: Callable[[_Outgoing], Awaitable[object]]) -> None:
+        waiting = outbox.waiting
         while True:
             await self.connected.wait()
             if not waiting:
-                await asyncio.sleep(0.01)
+                outbox.filled.clear()
+                await outbox.filled.wait()
                 continue
             out = waiting[0]
             try:
-                await self._jetstream().publish(out.subject, out.payload, headers=out.headers)
+                await send(out)
+            except nats.errors.MaxPayloadError:
+                self.dropped += 1
+                log.error("too large for the bus at %s: lost %s", self.url, out.subject)
             except (nats.errors.Error, TimeoutError, OSError) as error:
-                # Sent again under the same id: JetStream drops the second.
-                log.debug("control fact %s not acknowledged: %r", out.subject, error)
+                # Sent again under the same id: of two control facts JetStream drops the second.
+                log.debug("%s not sent: %r", out.subject, error)
                 await asyncio.sleep(RETRY_S)
                 continue
             if waiting and waiting[0] is out:
                 waiting.popleft()
+
+    async def _stream(self, out: _Outgoing) -> None:
+        assert self._client is not None
+        await self._client.publish(out.subject, out.payload, headers=out.headers)
+
+    async def _log(self, out: _Outgoing) -> None:
+        await self._jetstream().publish(out.subject, out.payload, headers=out.headers)
 
     # -- in
 
@@ -289,7 +316,11 @@ class Bus:
                 pull = await self._jetstream().pull_subscribe(
                     subscription.pattern, subscription.durable, self.stream_name, config=config
                 )
-                await self._pump(subscription, pull)
+                try:
+                    await self._pump(subscription, pull)
+                finally:
+                    with contextlib.suppress(nats.errors.Error):
+                        await pull.unsubscribe()
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 log.debug("following %s again: %r", subscription.pattern, error)
                 await asyncio.sleep(RETRY_S)
@@ -303,7 +334,7 @@ class Bus:
             if pending <= 0:
                 subscription.caught_up.set()
             try:
-                batch = await pull.fetch(FETCH, timeout=5)
+                batch = await pull.fetch(FETCH, timeout=FETCH_S)
             except (nats.errors.TimeoutError, TimeoutError):
                 await pull.consumer_info()  # raises when the consumer is gone
                 continue
@@ -316,18 +347,26 @@ class Bus:
 
     def _deliver(self, subscription: _Subscription, msg: Msg) -> bool:
         headers = dict(msg.headers or {})
+        id_ = headers.get("Nats-Msg-Id", "")
+        if id_ and id_ in subscription.delivered:
+            return True  # The acknowledgement was lost, not the fact.
         source = headers.get("Argosy-Source", "")
         sequence = int(headers.get("Argosy-Sequence", 0))
-        last = self._seen.get((source, msg.subject), sequence - 1)
-        self._seen[source, msg.subject] = sequence
+        last = subscription.sequences.get((source, msg.subject), sequence - 1)
+        subscription.sequences[source, msg.subject] = sequence
         gap = not subscription.durable and sequence > last + 1
         envelope = Envelope(
-            headers.get("Nats-Msg-Id", ""), source, sequence,
+            id_, source, sequence,
             int(headers.get("Argosy-Time-Ms", 0)), gap, headers,
         )  # fmt: skip
         try:
             subscription.deliver(subscription.message.FromString(msg.data), envelope)
         except Exception:
-            log.exception("a listener failed on %s; it is tried again", msg.subject)
+            again = "; it is tried again" if subscription.durable else ""
+            log.exception("a listener failed on %s%s", msg.subject, again)
             return False
+        if subscription.durable:
+            subscription.delivered[id_] = None
+            if len(subscription.delivered) > IDS_KEPT:
+                del subscription.delivered[next(iter(subscription.delivered))]
         return True

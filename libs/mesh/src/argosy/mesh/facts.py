@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from types import ModuleType
+from urllib.parse import quote
 
 from argosy.wire.fact.v1 import options_pb2
 from google.protobuf.message import Message
@@ -49,15 +50,20 @@ def fact_type(message: type[Message]) -> FactType:
     raise KeyError(f"{message.DESCRIPTOR.full_name} has no (argosy.fact.v1.fact) option")
 
 
+def token(name: str) -> str:
+    """A name as one token of a subject: dots, wildcards and spaces percent-encoded."""
+    return quote(name, safe="").replace(".", "%2E")
+
+
 def subject_of(fleet: str, message: Message) -> str:
     """argosy.<fleet>.<source>.<fact>[.<key>]"""
     fact = fact_type(type(message))
-    subject = f"argosy.{fleet}.{fact.subject}"
-    return f"{subject}.{getattr(message, fact.key)}" if fact.key else subject
+    subject = f"argosy.{token(fleet)}.{fact.subject}"
+    return f"{subject}.{token(getattr(message, fact.key))}" if fact.key else subject
 
 
 def pattern_of(fleet: str, message: type[Message]) -> str:
     """The subject filter that matches every fact of this type in the fleet."""
     fact = fact_type(message)
-    subject = f"argosy.{fleet}.{fact.subject}"
+    subject = f"argosy.{token(fleet)}.{fact.subject}"
     return f"{subject}.*" if fact.key else subject

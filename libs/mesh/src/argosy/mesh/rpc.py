@@ -16,10 +16,13 @@ from argosy.mesh.errors import ArgosyError, Reason, from_rpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from opentelemetry import trace
+from opentelemetry.context import Context as TraceContext
 
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 16 << 20
+STATUS_BYTES = 2048
+"""Of an error's message: gRPC carries it in a header, 8 KiB in all, up to three for one."""
 CHANNELS_MAX = 1024
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -70,7 +73,8 @@ def handler(name: str, *, traced: bool = True) -> Callable[[Handler], Handler]:
 
 async def abort(context: Context, error: ArgosyError) -> None:
     """End a call with `error`'s status and reason."""
-    await context.abort(error.reason.value.grpc, error.message, error.trailers())
+    message = error.message.encode(errors="replace")[:STATUS_BYTES].decode(errors="ignore")
+    await context.abort(error.reason.value.grpc, message, error.trailers())
 
 
 class Server:
@@ -145,19 +149,31 @@ class Channels:
         await asyncio.gather(*(channel.close() for channel in channels.values()), *self._closing)
 
 
-async def call(method: Any, request: Any, *, timeout_s: float, instance: str = "") -> Any:
-    """One unary call in the current trace. Raises ArgosyError, blaming `instance`."""
+async def call(
+    method: Any,
+    request: Any,
+    *,
+    timeout_s: float,
+    instance: str = "",
+    trace_context: TraceContext | None = None,
+) -> Any:
+    """One unary call in a trace (the current one). Raises ArgosyError, blaming `instance`."""
     try:
-        return await method(request, timeout=timeout_s, metadata=telemetry.inject())
+        return await method(request, timeout=timeout_s, metadata=telemetry.inject(trace_context))
     except grpc.aio.AioRpcError as error:
         raise from_rpc(error, instance) from None
 
 
 async def stream(
-    method: Any, request: Any, *, timeout_s: float, instance: str = ""
+    method: Any,
+    request: Any,
+    *,
+    timeout_s: float,
+    instance: str = "",
+    trace_context: TraceContext | None = None,
 ) -> AsyncGenerator[Any, None]:
-    """One streaming call in the current trace; closing the iterator hangs up."""
-    running = method(request, timeout=timeout_s, metadata=telemetry.inject())
+    """One streaming call in a trace (the current one); closing the iterator hangs up."""
+    running = method(request, timeout=timeout_s, metadata=telemetry.inject(trace_context))
     try:
         async for reply in running:
             yield reply

@@ -72,17 +72,20 @@ class ServiceSettings(BaseModel):
         for name in values:
             if name not in cls.model_fields:
                 near = difflib.get_close_matches(name, cls.model_fields, n=1)
-                hint = f"; did you mean {prefix}{near[0].upper()}?" if near else ""
+                hint = f"; did you mean {prefix}{near[0].upper()}?" if near else "."
                 known = ", ".join(sorted(cls.model_fields))
                 raise SettingsError(f"unknown setting {prefix}{name.upper()}{hint} Known: {known}")
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            field = str(first["loc"][0]) if first["loc"] else "?"
-            about = cls.model_fields[field].description if field in cls.model_fields else ""
+            name = str(first["loc"][0]) if first["loc"] else "?"
+            field = cls.model_fields.get(name)
+            about = field.description if field else ""
+            secret = field is not None and field.annotation is SecretStr
+            shown = "(hidden)" if secret else repr(first.get("input"))
             raise SettingsError(
-                f"{prefix}{field.upper()}={first.get('input')!r}: {first['msg']}. {about}"
+                f"{prefix}{name.upper()}={shown}: {first['msg']}. {about}"
             ) from error
 
 
@@ -92,9 +95,9 @@ def read_file(path: str) -> dict[str, Any]:
         return {}
     try:
         values = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"cannot read settings file {path}: {error}") from error
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise SettingsError(f"settings file {path} must hold `name: value` lines")
     return values
 
@@ -119,6 +122,10 @@ def describe(kind: type[ServiceSettings]) -> str:
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for name, field in kind.model_fields.items():
         default = field.get_default(call_default_factory=False)
-        shown = "hidden" if isinstance(default, SecretStr) else "" if default is None else default
-        rows.append(f"| `{kind.prefix()}{name.upper()}` | `{shown}` | {field.description} |")
+        if isinstance(default, SecretStr):
+            default = "hidden"
+        elif field.default_factory is not None:
+            default = "found at start"
+        shown = "" if default is None else f"`{default}`"
+        rows.append(f"| `{kind.prefix()}{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(rows)

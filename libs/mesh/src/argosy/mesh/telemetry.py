@@ -5,6 +5,7 @@ killed leaves its started spans behind, so a trace keeps its shape and shows who
 """
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Status, StatusCode, format_span_id, format_trace_id
 
+log = logging.getLogger(__name__)
+
 FILE_BYTES = 32 << 20
 FILES_KEPT = 4
 SUFFIX = ".spans.jsonl"
@@ -28,8 +31,8 @@ SUFFIX = ".spans.jsonl"
 class SpanFile(SpanProcessor):
     """Appends spans to `directory/<service>.spans.jsonl`, rotated at FILE_BYTES.
 
-    Lines are written at once, unbuffered: a kill loses none. At most FILES_KEPT
-    rotated files stay; the oldest goes first.
+    Lines are written at once, unbuffered: a kill loses none. At most FILES_KEPT files
+    stay; the oldest goes first. A disk that refuses them costs spans, never a request.
     """
 
     def __init__(self, directory: Path, service: str) -> None:
@@ -39,6 +42,7 @@ class SpanFile(SpanProcessor):
         self._lock = threading.Lock()
         self._file = -1
         self._bytes = 0
+        self._lost = 0
         self._open()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -69,12 +73,18 @@ class SpanFile(SpanProcessor):
         with self._lock:
             if self._file < 0:
                 return
-            if self._bytes + len(data) > FILE_BYTES:
-                self._rotate()
-            self._bytes += os.write(self._file, data)
+            try:
+                if self._bytes + len(data) > FILE_BYTES:
+                    self._rotate()
+                self._bytes += os.write(self._file, data)
+            except OSError as error:
+                if not self._lost:
+                    log.error("spans are being lost: %s: %s", self._path, error)
+                self._lost += 1
 
     def _rotate(self) -> None:
         os.close(self._file)
+        self._file = -1
         for index in range(FILES_KEPT - 1, 0, -1):
             older = self._path.with_suffix(f".jsonl.{index}")
             newer = self._path.with_suffix(f".jsonl.{index - 1}") if index > 1 else self._path
@@ -147,6 +157,22 @@ def extract(metadata: object) -> Context:
 
 
 @contextmanager
+def detached_span(tracer: trace.Tracer, name: str) -> Iterator[Context]:
+    """A span that is not made current, and its context: for use across a `yield`.
+
+    An async generator may be closed from anywhere, so it must not leave a span current.
+    """
+    started = tracer.start_span(name)
+    try:
+        yield trace.set_span_in_context(started)
+    except BaseException as error:
+        record(started, error)
+        raise
+    finally:
+        started.end()
+
+
+@contextmanager
 def span(
     tracer: trace.Tracer, name: str, context: Context | None = None, **attributes: str | int | bool
 ) -> Iterator[trace.Span]:
@@ -157,9 +183,14 @@ def span(
     ) as current:  # fmt: skip
         try:
             yield current
-        except ArgosyError as error:
-            current.set_status(Status(StatusCode.ERROR, f"{error.reason.name}: {error.message}"))
-            raise
         except BaseException as error:
-            current.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            record(current, error)
             raise
+
+
+def record(failed: trace.Span, error: BaseException) -> None:
+    """Note on a span how it failed."""
+    text = type(error).__name__
+    if isinstance(error, ArgosyError):
+        text = f"{error.reason.name}: {error.message}"
+    failed.set_status(Status(StatusCode.ERROR, text))

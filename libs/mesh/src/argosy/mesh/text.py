@@ -29,9 +29,11 @@ SIM_WORDS = tuple(
 )
 SIM_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "<|im_start|>assistant\n"
+    "{{ '<|im_start|>assistant\\n' }}"
 )
 PRIME_TOKENS = 8
+INCOMPLETE = "\ufffd"
+"""What bytes that are no character, or not yet one, decode to."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ class TextStream:
         self, tokenizer: Tokenizer, prompt_token_ids: Sequence[int], stop: Sequence[str] = ()
     ) -> None:
         prime = list(prompt_token_ids[-PRIME_TOKENS:])
+        # A prime that ends inside a character would come out as part of the answer.
+        while tokenizer.encoder.decode(prime).endswith(INCOMPLETE):
+            prime.pop()
         self._tokenizer = tokenizer
         self._stream = decoders.DecodeStream(ids=prime, skip_special_tokens=True)
         self._stop = [text for text in stop if text]

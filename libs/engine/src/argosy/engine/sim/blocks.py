@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 from argosy.engine.api import BlocksChanged
+from argosy.engine.changes import NetChanges
 
 
 class BlockPool:
@@ -17,8 +18,7 @@ class BlockPool:
         self._references: dict[int, int] = {}
         self._cached: OrderedDict[int, None] = OrderedDict()
         self._private = 0
-        self._stored: list[int] = []
-        self._removed: list[int] = []
+        self._changes = NetChanges()
 
     @property
     def used(self) -> int:
@@ -52,7 +52,7 @@ class BlockPool:
         self._make_room(fresh + private)
         for block in hashes:
             if block not in self._references:
-                self._stored.append(block)
+                self._changes.store(block)
             self._references[block] = self._references.get(block, 0) + 1
         self._private += private
         return True
@@ -75,12 +75,8 @@ class BlockPool:
                 self._cached[block] = None
 
     def take_changes(self) -> BlocksChanged | None:
-        """What was stored and removed since the last call; None for nothing."""
-        if not self._stored and not self._removed:
-            return None
-        changes = BlocksChanged(self._stored, self._removed)
-        self._stored, self._removed = [], []
-        return changes
+        """Which blocks came and went since the last call; None for nothing."""
+        return self._changes.take()
 
     def check(self) -> None:
         """Raise AssertionError, with all terms, unless the books balance."""
@@ -93,4 +89,4 @@ class BlockPool:
         free = self.total - self.used - len(self._cached)
         for _ in range(blocks - free):
             victim, _ = self._cached.popitem(last=False)
-            self._removed.append(victim)
+            self._changes.remove(victim)

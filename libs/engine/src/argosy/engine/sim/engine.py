@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
+import msgspec
 from argosy.engine.api import (
     EngineFailed,
     EngineInfo,
@@ -34,6 +35,10 @@ class SimEngine:
     def __init__(self, settings: InstanceSettings) -> None:
         self._settings = settings
         self._profile = load_profile(settings.sim_profile)
+        if settings.pass_tokens:
+            self._profile = msgspec.structs.replace(
+                self._profile, tokens_per_pass=settings.pass_tokens
+            )
         block_bytes = settings.block_tokens * self._profile.kv_bytes_per_token
         context = settings.max_model_tokens or DEFAULT_CONTEXT_TOKENS
         self._scheduler = Scheduler(

@@ -62,6 +62,8 @@ def engine_args(settings: InstanceSettings, role: str, events_endpoint: str) -> 
             enable_kv_cache_events=True, publisher="zmq", endpoint=events_endpoint
         ),
     }
+    if settings.pass_tokens:
+        arguments["max_num_batched_tokens"] = settings.pass_tokens
     if settings.max_model_tokens:
         arguments["max_model_len"] = settings.max_model_tokens
     if cpu:

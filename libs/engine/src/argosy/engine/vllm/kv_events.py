@@ -8,6 +8,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 from argosy.engine.api import BlocksChanged
+from argosy.engine.changes import NetChanges
 from argosy.mesh.blocks import chained_block_hashes, root_hash
 
 
@@ -24,34 +25,33 @@ class HashTranslator:
 
     def translate(self, events: list[dict[str, Any]]) -> BlocksChanged | None:
         """One batch of vLLM's events as one change; None when nothing changed."""
-        stored: list[int] = []
-        removed: list[int] = []
-        cleared = False
+        changes = NetChanges()
         for event in events:
             match event["type"]:
                 case "BlockStored":
-                    stored += self._store(event)
+                    self._store(event, changes)
                 case "BlockRemoved":
-                    found = (self._ours.pop(theirs, None) for theirs in event["block_hashes"])
-                    removed += [ours for ours in found if ours is not None]
+                    for theirs in event["block_hashes"]:
+                        if (ours := self._ours.pop(theirs, None)) is not None:
+                            changes.remove(ours)
                 case "AllBlocksCleared":
                     self._ours.clear()
-                    stored, removed, cleared = [], [], True
-        if not (stored or removed or cleared):
-            return None
-        return BlocksChanged(stored, removed, cleared)
+                    changes.clear()
+        return changes.take()
 
-    def _store(self, event: dict[str, Any]) -> list[int]:
+    def _store(self, event: dict[str, Any], changes: NetChanges) -> None:
         parent = event.get("parent_block_hash")
         if parent is None:
             start = root_hash(self._model, salt_of(event))
         elif parent in self._ours:
             start = self._ours[parent]
         else:
-            return []  # Its parent is gone already: no prompt can match it any more.
-        ours = chained_block_hashes(event["token_ids"], self._block_tokens, start)
-        self._ours.update(zip(event["block_hashes"], ours, strict=True))
-        return ours
+            return  # Its parent is gone already: no prompt can match it any more.
+        chain = chained_block_hashes(event["token_ids"], self._block_tokens, start)
+        for theirs, ours in zip(event["block_hashes"], chain, strict=True):
+            if theirs not in self._ours:  # vLLM may hold a block twice.
+                self._ours[theirs] = ours
+                changes.store(ours)
 
 
 def salt_of(event: dict[str, Any]) -> str:

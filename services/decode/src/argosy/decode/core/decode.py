@@ -11,6 +11,7 @@ from argosy.decode.core import events as on
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
 
 SEEN = "seen:"
+WAITING = "waiting:"
 
 
 class DecodeState(msgspec.Struct):
@@ -61,7 +62,7 @@ class DecodeCore:
         at_us = event.now_us + state.claim_us
         for key in event.keys:
             state.prompts[key] = at_us
-        return [SetTimer(key, at_us) for key in event.keys]
+        return [SetTimer(WAITING + key, at_us) for key in event.keys]
 
     def _presented(self, event: on.TicketPresented) -> list[Effect]:
         state, key = self.state, event.key
@@ -72,7 +73,7 @@ class DecodeCore:
             late_ms = (event.now_us - event.expires_us) // 1000
             message = f"the ticket for {key} expired {late_ms} ms ago; ask the router for a new one"
             return [do.RefuseTicket(key, "TICKET_EXPIRED", message)]
-        if key in state.seen:
+        if key in state.seen or key in state.answering:
             message = f"the ticket for {key} has been used; ask the router for a new one"
             return [do.RefuseTicket(key, "TICKET_USED", message)]
         if state.draining:
@@ -89,16 +90,17 @@ class DecodeCore:
         remember = SetTimer(SEEN + key, event.expires_us)
         if local:
             del state.prompts[key]
-            return [remember, CancelTimer(key), do.ComputeAndAnswer(key)]
+            return [remember, CancelTimer(WAITING + key), do.ComputeAndAnswer(key)]
         return [remember, do.PullAndAnswer(key)]
 
     def _expired(self, key: str) -> list[Effect]:
         if key.startswith(SEEN):
             self.state.seen.pop(key.removeprefix(SEEN), None)
             return []
-        if self.state.prompts.pop(key, None) is None:
+        prompt = key.removeprefix(WAITING)
+        if self.state.prompts.pop(prompt, None) is None:
             return []
-        return [do.ForgetPrompt(key)]
+        return [do.ForgetPrompt(prompt)]
 
     def _idle(self) -> list[Effect]:
         idle = self.state.draining and not self.state.answering

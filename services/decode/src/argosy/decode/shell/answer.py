@@ -55,6 +55,8 @@ class Answer:
                 self._finish(chunk, inference_pb2.FINISH_REASON_STOP)
                 return chunk
         if output.finish is not None:
+            if self.produced < len(self._sent):
+                raise self._diverged()
             chunk.text += self._text.finish()
             self._finish(chunk, FINISH[output.finish])
         return chunk
@@ -63,12 +65,15 @@ class Answer:
         if self.produced > len(self._sent):
             return False
         if token_id != self._sent[self.produced - 1]:
-            raise ArgosyError(
-                Reason.DIVERGED,
-                f"request {self.prompt.request_id}: token {self.produced} of the structured "
-                "answer differs from the one sent before the failure; ask again",
-            )
+            raise self._diverged()
         return True
+
+    def _diverged(self) -> ArgosyError:
+        return ArgosyError(
+            Reason.DIVERGED,
+            f"request {self.prompt.request_id}: token {self.produced} of the structured "
+            "answer differs from the one sent before the failure; ask again",
+        )
 
     def _finish(self, chunk: inference_pb2.TokenChunk, reason: int) -> None:
         self.finished = True

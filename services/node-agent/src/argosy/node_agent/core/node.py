@@ -32,7 +32,8 @@ class Phase(StrEnum):
     REFUSED = "refused"
 
 
-HOLDS_MEMORY = frozenset({Phase.STARTING, Phase.RUNNING, Phase.BACKING_OFF, Phase.STOPPING})
+ALIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
+"""There is a process, or there is about to be one."""
 
 
 class Process(msgspec.Struct):
@@ -49,6 +50,8 @@ class Process(msgspec.Struct):
     restarts: int = 0
     failures: int = 0
     assigned: list[int] = []
+    held_bytes: int = 0
+    """Promised to what runs, or may again at any moment; it may be of an older decision."""
     reason: str = ""
 
 
@@ -63,8 +66,13 @@ class NodeState(msgspec.Struct):
 
     @property
     def promised_bytes(self) -> int:
-        """Memory of what runs, or may again at any moment."""
-        return sum(p.memory_bytes for p in self.processes.values() if p.phase in HOLDS_MEMORY)
+        """Memory that is not free to promise."""
+        return sum(process.held_bytes for process in self.processes.values())
+
+    @property
+    def free_bytes(self) -> int:
+        """What another process may need at most."""
+        return self.memory_bytes - self.promised_bytes
 
 
 class NodeCore:
@@ -74,7 +82,14 @@ class NodeCore:
         self.state = state
 
     def step(self, event: on.NodeEvent) -> list[Effect]:
-        """Decide on one event."""
+        """Decide on one event; whatever freed memory, what was refused may fit now."""
+        free_bytes = self.state.free_bytes
+        found = self._decide(event)
+        if self.state.free_bytes > free_bytes:
+            found += self._retry_refused(event.now_us)
+        return found
+
+    def _decide(self, event: on.NodeEvent) -> list[Effect]:
         match event:
             case on.ProcessWanted():
                 return self._wanted(event)
@@ -94,14 +109,14 @@ class NodeCore:
         before = state.processes.get(name)
         if state.stopping or (before is not None and event.generation <= before.generation):
             return []
-        process = Process(event.generation, event.memory_bytes, event.cores, since_us=event.now_us)
-        if before is not None and before.pid:
-            # Stop the one that runs; its successor starts when it has gone.
+        if before is not None and before.phase in ALIVE:
+            # Stop the one there is; its successor starts when it has gone.
             before.generation, before.wanted = event.generation, True
             before.memory_bytes, before.cores = event.memory_bytes, event.cores
             return self._stop(name, before, event.now_us)
+        process = Process(event.generation, event.memory_bytes, event.cores)
         state.processes[name] = process
-        return self._start(name, process, event.now_us)
+        return [CancelTimer(name), *self._start(name, process, event.now_us)]
 
     def _unwanted(self, event: on.ProcessUnwanted) -> list[Effect]:
         process = self.state.processes.get(event.name)
@@ -116,13 +131,13 @@ class NodeCore:
         return self._stop(event.name, process, event.now_us)
 
     def _start(self, name: str, process: Process, now_us: int) -> list[Effect]:
-        # A process that is not counted yet must not be counted against itself.
-        process.phase = Phase.STOPPED
+        # What it held before is not counted against itself.
+        process.held_bytes = 0
         state, process.since_us = self.state, now_us
-        free = state.memory_bytes - state.promised_bytes
-        if process.memory_bytes > free:
-            process.phase, process.reason = Phase.REFUSED, self._sum(name, process, free)
+        if process.memory_bytes > state.free_bytes:
+            process.phase, process.reason = Phase.REFUSED, self._sum(name, process)
             return [do.AnnounceRefused(name, process.reason, process.generation)]
+        process.held_bytes = process.memory_bytes
         taken = {core for p in state.processes.values() if p is not process for core in p.assigned}
         spare = [core for core in state.cores if core not in taken]
         enough = 0 < process.cores <= len(spare)
@@ -130,11 +145,12 @@ class NodeCore:
         process.phase, process.reason = Phase.STARTING, ""
         return [do.StartProcess(name, process.assigned)]
 
-    def _sum(self, name: str, process: Process, free: int) -> str:
+    def _sum(self, name: str, process: Process) -> str:
+        free = self.state.free_bytes
         held = ", ".join(
-            f"{other} {p.memory_bytes / GIB:.1f}"
+            f"{other} {p.held_bytes / GIB:.1f}"
             for other, p in sorted(self.state.processes.items())
-            if p.phase in HOLDS_MEMORY and p.memory_bytes
+            if p.held_bytes
         )
         return (
             f"{name} needs {process.memory_bytes / GIB:.1f} GiB; of this node's "
@@ -148,8 +164,8 @@ class NodeCore:
         announce = do.AnnounceStarted(
             event.name, event.pid, event.epoch, process.restarts, process.generation
         )
-        if not process.wanted or self.state.stopping:
-            return [announce, *self._stop(event.name, process, event.now_us)]
+        if process.phase is Phase.STOPPING:
+            return [announce, *self._end(event.name, process, event.now_us)]
         process.phase = Phase.RUNNING
         return [announce]
 
@@ -164,8 +180,8 @@ class NodeCore:
         process.pid, process.assigned, process.since_us = 0, [], event.now_us
         found: list[Effect] = [CancelTimer(name), announce]
         if self.state.stopping or not process.wanted:
-            process.phase = Phase.STOPPED
-            return found + self._all_stopped() + self._retry_refused(event.now_us)
+            process.phase, process.held_bytes = Phase.STOPPED, 0
+            return found + self._all_stopped()
         if meant:
             return found + self._start(name, process, event.now_us)
         process.restarts += 1
@@ -178,13 +194,20 @@ class NodeCore:
         return [*found, SetTimer(name, event.now_us + delay_us)]
 
     def _stop(self, name: str, process: Process, now_us: int) -> list[Effect]:
-        if process.phase is Phase.STOPPING:
-            return []
-        if not process.pid:
-            starting = process.phase is Phase.STARTING
-            process.phase = process.phase if starting else Phase.STOPPED
-            return [CancelTimer(name), *self._all_stopped()]
-        process.phase, process.since_us = Phase.STOPPING, now_us
+        match process.phase:
+            case Phase.STOPPING:
+                return []
+            case Phase.STARTING:  # It is ended as soon as it has started.
+                process.phase = Phase.STOPPING
+                return []
+            case Phase.RUNNING:
+                process.phase = Phase.STOPPING
+                return self._end(name, process, now_us)
+        process.phase, process.held_bytes = Phase.STOPPED, 0
+        return [CancelTimer(name), *self._all_stopped()]
+
+    def _end(self, name: str, process: Process, now_us: int) -> list[Effect]:
+        process.since_us = now_us
         return [
             do.StopProcess(name, process.pid),
             SetTimer(name, now_us + self.state.grace_us),
@@ -203,7 +226,8 @@ class NodeCore:
     def _retry_refused(self, now_us: int) -> list[Effect]:
         found: list[Effect] = []
         for name, process in self.state.processes.items():
-            if process.phase is Phase.REFUSED and process.wanted and not self.state.stopping:
+            fits = process.memory_bytes <= self.state.free_bytes
+            if process.phase is Phase.REFUSED and fits and not self.state.stopping:
                 found += self._start(name, process, now_us)
         return found
 
@@ -215,7 +239,7 @@ class NodeCore:
         return found or self._all_stopped()
 
     def _all_stopped(self) -> list[Effect]:
-        alive = any(p.pid or p.phase is Phase.STARTING for p in self.state.processes.values())
+        alive = any(process.phase in ALIVE for process in self.state.processes.values())
         return [do.ReportAllStopped()] if self.state.stopping and not alive else []
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import Coroutine
@@ -41,6 +42,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         data = settings.data_dir
         self._processes = Processes(data / "logs" if data else None, self._on_exit)
         self._launches: dict[str, Launch] = {}
+        self._starts = itertools.count(1)
         self._instances: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_stopped = asyncio.Event()
@@ -127,8 +129,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
 
     async def _start(self, effect: do.StartProcess) -> None:
         name, launch = effect.name, self._launches[effect.name]
-        restarts = self._state.processes[name].restarts
-        epoch = f"{self.mesh.epoch}-{restarts}-{self._state.processes[name].generation}"
+        epoch = f"{self.mesh.epoch}-{next(self._starts)}"
         extra = self._common_settings(name, epoch, effect.cores)
         try:
             pid = await self._processes.start(name, launch, extra)

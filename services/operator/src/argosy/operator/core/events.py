@@ -4,14 +4,20 @@ import msgspec
 from argosy.mesh.core import Event
 
 
-class Pool(msgspec.Struct, frozen=True):
-    """Equal instances of one role, as the fleet file asks for them."""
+class Template(msgspec.Struct, frozen=True):
+    """What every instance of a pool is."""
 
     role: str
-    replicas: int
     memory_bytes: int
     cores: int
     settings: dict[str, str]
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """Equal instances of one role, as the fleet file asks for them."""
+
+    template: Template
+    replicas: int
 
 
 class FleetApplied(Event, frozen=True, tag=True):
@@ -19,6 +25,15 @@ class FleetApplied(Event, frozen=True, tag=True):
 
     generation: int
     pools: list[Pool]
+
+
+class DecisionRecalled(Event, frozen=True, tag=True):
+    """The control log holds this decision, made before a restart or just now."""
+
+    instance: str
+    run: bool
+    node: str
+    template: Template
 
 
 class NodeSeen(Event, frozen=True, tag=True):
@@ -39,4 +54,4 @@ class InstanceChanged(Event, frozen=True, tag=True):
     """-1: not said."""
 
 
-OperatorEvent = FleetApplied | NodeSeen | InstanceChanged
+OperatorEvent = FleetApplied | DecisionRecalled | NodeSeen | InstanceChanged

@@ -1,7 +1,8 @@
 """Which instances there shall be: what the file asks for, placed on nodes that are there.
 
-A decision carries the generation of the file it follows. An instance whose pool did
-not change keeps running through a new generation.
+A decision carries the generation of the file it follows. An instance that shall be
+as it is keeps running: through a new generation, more or fewer beside it, and a
+restart of the operator, which recalls its decisions from the control log.
 """
 
 import msgspec
@@ -13,7 +14,7 @@ from argosy.operator.core import events as on
 class Instance(msgspec.Struct):
     """An instance that shall exist, or did."""
 
-    pool: on.Pool
+    template: on.Template
     wanted: bool = True
     node: str = ""
     state: str = "pending"
@@ -22,20 +23,14 @@ class Instance(msgspec.Struct):
     restarts: int = 0
 
 
-class Node(msgspec.Struct):
-    """A node and what it can still take."""
-
-    memory_bytes: int
-    placed_bytes: int = 0
-
-
 class OperatorState(msgspec.Struct):
     """All that the operator's core knows."""
 
     generation: int = 0
     pools: list[on.Pool] = []
     instances: dict[str, Instance] = {}
-    nodes: dict[str, Node] = {}
+    nodes: dict[str, int] = {}
+    """Nodes seen, with their memory in bytes."""
 
 
 class OperatorCore:
@@ -49,6 +44,8 @@ class OperatorCore:
         match event:
             case on.FleetApplied():
                 return self._applied(event)
+            case on.DecisionRecalled():
+                return self._recalled(event)
             case on.NodeSeen():
                 return self._node_seen(event)
             case on.InstanceChanged():
@@ -60,30 +57,37 @@ class OperatorCore:
             return []
         state.generation, state.pools = event.generation, event.pools
         wanted = {
-            f"{pool.role}-{index}": pool for pool in event.pools for index in range(pool.replicas)
+            f"{pool.template.role}-{index}": pool.template
+            for pool in event.pools
+            for index in range(pool.replicas)
         }
         found: list[Effect] = []
         for name, instance in state.instances.items():
             if instance.wanted and name not in wanted:
                 instance.wanted = False
                 found.append(self._decide(name, instance, "the fleet file does not ask for it"))
-        for name, pool in wanted.items():
+        for name, template in wanted.items():
             before = state.instances.get(name)
-            if before is not None and before.wanted and before.pool == pool:
+            if before is not None and before.wanted and before.template == template:
                 continue
-            why = "the fleet file asks for it" if before is None else "the fleet file changed"
-            state.instances[name] = Instance(pool, since_us=event.now_us)
+            instance = state.instances[name] = Instance(template, since_us=event.now_us)
             if before is not None and before.node:
                 # Same node: there it replaces the one that runs.
-                state.instances[name].node = before.node
-                found.append(self._decide(name, state.instances[name], why))
+                why = "the fleet file changed"
+                found.append(self._put(name, instance, before.node, why, event.now_us))
         return found + self._place(event.now_us)
 
+    def _recalled(self, event: on.DecisionRecalled) -> list[Effect]:
+        if event.instance not in self.state.instances:
+            self.state.instances[event.instance] = Instance(
+                event.template, event.run, event.node, "starting", "", event.now_us
+            )
+        return []
+
     def _node_seen(self, event: on.NodeSeen) -> list[Effect]:
-        node = self.state.nodes.get(event.node)
-        if node is not None and node.memory_bytes == event.memory_bytes:
+        if self.state.nodes.get(event.node) == event.memory_bytes:
             return []
-        self.state.nodes[event.node] = Node(event.memory_bytes)
+        self.state.nodes[event.node] = event.memory_bytes
         return self._place(event.now_us)
 
     def _changed(self, event: on.InstanceChanged) -> list[Effect]:
@@ -103,23 +107,26 @@ class OperatorCore:
         for name, instance in self.state.instances.items():
             if instance.node or not instance.wanted or not self.state.nodes:
                 continue
-            best = max(
-                sorted(self.state.nodes),
-                key=lambda node: (
-                    self.state.nodes[node].memory_bytes - self.state.nodes[node].placed_bytes
-                ),
-            )
-            self.state.nodes[best].placed_bytes += instance.pool.memory_bytes
-            instance.node, instance.since_us = best, now_us
-            instance.state, instance.reason = "starting", ""
-            found.append(self._decide(name, instance, "the fleet file asks for it"))
+            best = max(sorted(self.state.nodes), key=self._left_bytes)
+            found.append(self._put(name, instance, best, "the fleet file asks for it", now_us))
         return found
 
+    def _left_bytes(self, node: str) -> int:
+        placed = (i for i in self.state.instances.values() if i.wanted and i.node == node)
+        return self.state.nodes[node] - sum(i.template.memory_bytes for i in placed)
+
+    def _put(
+        self, name: str, instance: Instance, node: str, why: str, now_us: int
+    ) -> do.DecideInstance:
+        instance.node, instance.since_us = node, now_us
+        instance.state, instance.reason = "starting", ""
+        return self._decide(name, instance, why)
+
     def _decide(self, name: str, instance: Instance, why: str) -> do.DecideInstance:
-        pool = instance.pool
+        template = instance.template
         return do.DecideInstance(
-            name, self.state.generation, instance.wanted, instance.node, pool.role,
-            pool.memory_bytes, pool.cores, pool.settings, why,
+            name, self.state.generation, instance.wanted, instance.node, template.role,
+            template.memory_bytes, template.cores, template.settings, why,
         )  # fmt: skip
 
 

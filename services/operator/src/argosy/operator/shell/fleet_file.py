@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from argosy.mesh.errors import ArgosyError, Reason
-from argosy.operator.core.events import Pool
+from argosy.operator.core.events import Pool, Template
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -83,6 +83,7 @@ class EngineSpec(Part):
     device: Literal["cpu", "cuda"] = "cpu"
     max_model_tokens: int = Field(0, ge=0)
     max_running: int = Field(16, ge=1)
+    max_pass_tokens: int = Field(0, ge=0)
     sim_speed: float = Field(1, gt=0)
 
 
@@ -186,7 +187,7 @@ class FleetFile(Part):
         settings = self.instance_settings(base_dir)
         named = (("prefill", self.spec.split.prefill), ("decode", self.spec.split.decode))
         return [
-            Pool(role, pool.replicas, pool.resources.memory, pool.resources.cpu, settings)
+            Pool(Template(role, pool.resources.memory, pool.resources.cpu, settings), pool.replicas)
             for role, pool in named
         ]
 
@@ -204,6 +205,7 @@ class FleetFile(Part):
             "block_tokens": str(engine.block_tokens), "kv_bytes": str(engine.kv_memory),
             "dtype": engine.dtype, "max_model_tokens": str(engine.max_model_tokens),
             "max_running": str(engine.max_running), "sim_speed": str(engine.sim_speed),
+            "pass_tokens": str(engine.max_pass_tokens),
         }  # fmt: skip
 
     def not_acted_on(self) -> list[str]:

@@ -28,10 +28,11 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         mesh.server.add(operator_pb2_grpc.add_OperatorServicer_to_server, self, descriptor)
 
     async def start(self) -> None:
-        """Read the control log: the file that holds, then what became of its instances."""
+        """Read the control log: what was decided, the file that holds, what became of it."""
         await self.mesh.wait_for_bus()
         self.mesh.wait_for("the fleet's control log")
         bus, durable = self.mesh.bus, f"{self.mesh.name}-{self.mesh.epoch}"
+        await bus.follow(events_pb2.InstanceDecided, self._on_decided, f"{durable}-decided").wait()
         await bus.follow(events_pb2.FleetApplied, self._on_applied, f"{durable}-applied").wait()
         bus.listen(node_pb2.NodeReported, self._on_node)
         for caught_up in (
@@ -74,7 +75,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             if instance.wanted:
                 reply.instances.append(
                     operator_pb2.InstanceStatus(
-                        instance_id=name, role=instance.pool.role, node=instance.node,
+                        instance_id=name, role=instance.template.role, node=instance.node,
                         state=instance.state, reason=instance.reason,
                         since_ms=instance.since_us // 1000, restarts=instance.restarts,
                     )
@@ -99,6 +100,14 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
 
     def _on_applied(self, fact: events_pb2.FleetApplied, envelope: Envelope) -> None:
         self._apply(fact)
+
+    def _on_decided(self, fact: events_pb2.InstanceDecided, envelope: Envelope) -> None:
+        template = on.Template(fact.role, fact.memory_bytes, int(fact.cpu), dict(fact.settings))
+        self._driver.feed(
+            on.DecisionRecalled(
+                self._driver.now_us(), fact.instance_id, fact.run, fact.node, template
+            )
+        )
 
     def _on_node(self, fact: node_pb2.NodeReported, envelope: Envelope) -> None:
         now_us = self._driver.now_us()

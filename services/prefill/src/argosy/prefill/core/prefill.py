@@ -47,9 +47,10 @@ class PrefillState(msgspec.Struct):
     prompts: dict[str, Prompt] = {}
     draining: bool = False
     us_per_token: float = 0.0
-    stepped_us: int = 0
-    queued_tokens: int = 0
-    submitted_tokens: int = 0
+    """Learned from our own passes; 0: nothing learned yet."""
+    pass_started_us: int = 0
+    backlog_tokens: int = 0
+    """Prompt tokens to compute: what the last step left, and what came since."""
     predicted_us: int = 0
 
 
@@ -73,7 +74,7 @@ class PrefillCore:
             case on.HandoffEnded():
                 return self._drop(event.key)
             case on.StepEnded():
-                return self._predict(event)
+                return self._stepped(event)
             case on.DrainStarted():
                 self.state.draining = True
                 return [do.ReportIdle()] if not self.state.prompts else []
@@ -91,10 +92,12 @@ class PrefillCore:
         for prompt in event.prompts:
             if prompt.key not in state.prompts:
                 state.prompts[prompt.key] = Prompt(prompt.prompt_tokens)
-                state.submitted_tokens += prompt.prompt_tokens
+                if state.backlog_tokens == 0:
+                    state.pass_started_us = event.now_us
+                state.backlog_tokens += prompt.prompt_tokens
                 found.append(do.StartCompute(prompt.key))
                 found.append(SetTimer(prompt.key, event.now_us + state.claim_us))
-        return found
+        return found + self._predict(event.now_us)
 
     def _computed(self, event: on.KvComputed) -> list[Effect]:
         prompt = self.state.prompts.get(event.key)
@@ -145,6 +148,7 @@ class PrefillCore:
             return []
         found: list[Effect] = [CancelTimer(key)]
         if prompt.phase is Phase.COMPUTING:
+            self.state.backlog_tokens = max(0, self.state.backlog_tokens - prompt.prompt_tokens)
             found.append(do.CancelCompute(key))
         else:
             found.append(do.ReleaseKv(key))
@@ -152,25 +156,28 @@ class PrefillCore:
             found.append(do.ReportIdle())
         return found
 
-    def _predict(self, event: on.StepEnded) -> list[Effect]:
-        """Learn from the pass that just ended, and say when the queue will be empty."""
+    def _stepped(self, event: on.StepEnded) -> list[Effect]:
+        """Learn from the pass that just ended."""
         state = self.state
-        computed = state.queued_tokens + state.submitted_tokens - event.queued_prefill_tokens
-        was_busy = state.queued_tokens > 0
-        if was_busy and computed > 0:
-            us_per_token = (event.now_us - state.stepped_us) / computed
-            share = SMOOTHING if state.us_per_token else 1.0
-            state.us_per_token += share * (us_per_token - state.us_per_token)
-        state.stepped_us = event.now_us
-        state.queued_tokens = event.queued_prefill_tokens
-        state.submitted_tokens = 0
-        if not was_busy and not event.queued_prefill_tokens:
+        computed = state.backlog_tokens - event.queued_prefill_tokens
+        state.backlog_tokens = event.queued_prefill_tokens
+        if computed <= 0:
             return []
-        idle_at_us = event.now_us + round(event.queued_prefill_tokens * state.us_per_token)
-        if abs(idle_at_us - state.predicted_us) < PREDICTION_CHANGE_US:
+        us_per_token = (event.now_us - state.pass_started_us) / computed
+        share = SMOOTHING if state.us_per_token else 1.0
+        state.us_per_token += share * (us_per_token - state.us_per_token)
+        state.pass_started_us = event.now_us
+        return self._predict(event.now_us)
+
+    def _predict(self, now_us: int) -> list[Effect]:
+        """Say when the backlog will be empty, if that is known and news."""
+        state = self.state
+        idle_at_us = now_us + round(state.backlog_tokens * state.us_per_token)
+        news = abs(idle_at_us - state.predicted_us) >= PREDICTION_CHANGE_US
+        if not state.us_per_token or not news:
             return []
         state.predicted_us = idle_at_us
-        return [do.PredictIdle(idle_at_us, event.queued_prefill_tokens)]
+        return [do.PredictIdle(idle_at_us, state.backlog_tokens)]
 
 
 SPEC = CoreSpec("prefill", on.PrefillEvent, PrefillState, PrefillCore)

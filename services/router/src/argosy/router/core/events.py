@@ -71,6 +71,7 @@ class LoadReported(Event, frozen=True, tag=True):
     queued_prefill_tokens: int
     kv_used_blocks: int
     at_us: int
+    kv_held_blocks: int = 0
 
 
 class IdlePredicted(Event, frozen=True, tag=True):

@@ -59,6 +59,7 @@ def reported(state: RouterState, event: on.LoadReported) -> bool:
     instance.waiting_requests = event.waiting_requests
     instance.queued_prefill_tokens = event.queued_prefill_tokens
     instance.kv_used_blocks = event.kv_used_blocks
+    instance.kv_held_blocks = event.kv_held_blocks
     covered = event.at_us - CLOCK_SLACK_US
     instance.dispatched = {
         key: entry for key, entry in instance.dispatched.items() if entry[0] > covered
@@ -82,7 +83,8 @@ def expire(state: RouterState, now_us: int) -> None:
     for instance in state.instances.values():
         if now_us - instance.seen_us >= state.ledger_us:
             instance.running_requests = instance.waiting_requests = 0
-            instance.queued_prefill_tokens = instance.kv_used_blocks = 0
+            instance.queued_prefill_tokens = 0
+            instance.kv_used_blocks = instance.kv_held_blocks = 0
         instance.dispatched = {
             key: entry
             for key, entry in instance.dispatched.items()

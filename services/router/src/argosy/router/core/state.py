@@ -30,6 +30,7 @@ class Instance(msgspec.Struct):
     waiting_requests: int = 0
     queued_prefill_tokens: int = 0
     kv_used_blocks: int = 0
+    kv_held_blocks: int = 0
     idle_at_us: int = 0
     dispatched: dict[str, tuple[int, int]] = {}
 

@@ -92,9 +92,9 @@ class Relay:
 
     async def generate(self, passage: Passage) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         """Stream an answer, across as many instances as it takes."""
-        arrived = self._arrival(passage)
+        dispatch = await self._place(passage.request_id, self._arrival(passage))
+        # From here on the request is ours to end; what was refused may be another's id.
         try:
-            dispatch = await self._place(passage.request_id, arrived)
             while True:
                 try:
                     async with aclosing(self._attempt(passage, dispatch)) as chunks:
@@ -207,6 +207,7 @@ class Relay:
             on.LoadReported(
                 self.driver.now_us(), load.instance_id, load.epoch, load.running_requests,
                 load.waiting_requests, load.queued_prefill_tokens, load.kv_used_blocks, load.at_us,
+                load.kv_held_blocks,
             )
         )  # fmt: skip
 

@@ -84,16 +84,19 @@ def encode(job: Job, tokenizer: text.Tokenizer) -> list[int]:
     messages = decode_array(job.messages_json, "messages")
     if not messages:
         raise ArgosyError(Reason.BAD_REQUEST, "messages is empty: send at least one")
+    if not all(isinstance(message.get("role"), str) for message in messages):
+        raise ArgosyError(Reason.BAD_REQUEST, "every message needs a role")
     tools = decode_array(job.tools_json, "tools") if job.tools_json else None
     return tokenizer.encode_chat(messages, tools)
 
 
-def decode_array(encoded: str, name: str) -> list[Any]:
-    """A JSON array, or BAD_REQUEST naming the field."""
+def decode_array(encoded: str, name: str) -> list[dict[str, Any]]:
+    """A JSON array of objects, or BAD_REQUEST naming the field."""
     try:
-        return msgspec.json.decode(encoded, type=list)
+        return msgspec.json.decode(encoded, type=list[dict[str, Any]])
     except msgspec.DecodeError as error:
-        raise ArgosyError(Reason.BAD_REQUEST, f"{name} is not a JSON array: {error}") from error
+        message = f"{name} is not a JSON array of objects: {error}"
+        raise ArgosyError(Reason.BAD_REQUEST, message) from error
 
 
 class TokenizerPool:

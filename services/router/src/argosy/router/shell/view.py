@@ -52,7 +52,7 @@ class View:
                 waiting_requests=instance.waiting_requests + len(instance.dispatched),
                 queued_prefill_tokens=instance.queued_prefill_tokens,
                 kv_used_blocks=instance.kv_used_blocks, kv_total_blocks=instance.kv_total_blocks,
-                at_us=instance.reported_us,
+                kv_held_blocks=instance.kv_held_blocks, at_us=instance.reported_us,
             )  # fmt: skip
             reply.instances.append(
                 router_pb2.InstanceView(

@@ -25,24 +25,34 @@ class BareEngine:
         """Load, in a thread pinned to the engine's cores."""
         os.environ.update(config.environment(self._settings, free_port()))
         self._llm = await asyncio.to_thread(self._load)
-        await self._llm.collective_rpc("argosy_die_with_parent")
+        if self._role:
+            await self._llm.collective_rpc("argosy_die_with_parent")
 
     def stop(self) -> None:
         """Shut down."""
-        if self._llm is not None:
-            self._llm.shutdown()
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            llm.shutdown()
 
     async def generate(
-        self, request_id: str, token_ids: list[int], max_tokens: int, transfer: dict[str, Any]
+        self,
+        request_id: str,
+        token_ids: list[int],
+        max_tokens: int,
+        transfer: dict[str, Any] | None,
     ) -> tuple[list[int], float, dict[str, Any] | None]:
         """Tokens, time of the first (monotonic seconds), and the KV handle if there is one."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         parameters = SamplingParams(
-            max_tokens=max_tokens, temperature=0, ignore_eos=True, detokenize=False,
-            output_kind=RequestOutputKind.DELTA, extra_args={"kv_transfer_params": transfer},
-        )  # fmt: skip
+            max_tokens=max_tokens,
+            temperature=0,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+            extra_args={"kv_transfer_params": transfer} if transfer else None,
+        )
         tokens: list[int] = []
         first, handle = 0.0, None
         running = self._llm.generate({"prompt_token_ids": token_ids}, parameters, request_id)

@@ -100,7 +100,8 @@ class Endpoints:
                 one = router_pb2.GenerateRequest()
                 one.CopyFrom(wire)
                 if number and one.sampling.HasField("seed"):
-                    one.sampling.seed += number
+                    # Exclusive or: a seed of its own for each, and none outgrows the field.
+                    one.sampling.seed ^= number
                 passages.append(await self._intake.admit(one, None, fill_max_tokens=True))
         choices = [Choice(index, chat) for index in range(len(passages))]
         return Asked(request, chat, passages, choices, len(wires))

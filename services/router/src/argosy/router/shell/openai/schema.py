@@ -5,11 +5,11 @@ they are set to anything but their default, rather than ignored.
 """
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from argosy.mesh.errors import ArgosyError, Reason
-from argosy.router.shell.openai.tools import forced_schema
+from argosy.router.shell.openai.tools import forced_schema, mapping
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2
 
@@ -20,6 +20,9 @@ UNSUPPORTED = {
     "audio": (None,), "modalities": (["text"], None), "functions": (None, []),
     "prediction": (None,), "web_search_options": (None,),
 }  # fmt: skip
+
+Count = Annotated[int, msgspec.Meta(le=2**32 - 1)]
+Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class StreamOptions(msgspec.Struct):
@@ -32,10 +35,10 @@ class Request(msgspec.Struct, kw_only=True):
     """What chat and plain completions have in common."""
 
     model: str
-    max_tokens: int | None = None
+    max_tokens: Count | None = None
     temperature: float | None = None
     top_p: float | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     stop: str | list[str] | None = None
     n: int | None = None
     stream: bool | None = False
@@ -60,9 +63,9 @@ class ChatRequest(Request):
     """POST /v1/chat/completions"""
 
     messages: list[dict[str, Any]]
-    max_completion_tokens: int | None = None
+    max_completion_tokens: Count | None = None
     logprobs: bool | None = False
-    top_logprobs: int | None = None
+    top_logprobs: Count | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
@@ -73,7 +76,7 @@ class CompletionRequest(Request):
 
     prompt: str | list[int | str | list[int]]
     """One prompt as text or tokens, or a list of prompts, each as text or tokens."""
-    logprobs: int | None = None
+    logprobs: Count | None = None
     response_format: dict[str, Any] | None = None
 
 
@@ -87,7 +90,7 @@ def parse(body: bytes, kind: type[Any]) -> Any:
             if name in fields and fields[name] not in accepted:
                 raise ArgosyError(Reason.BAD_REQUEST, f"{name} is not supported: leave it out")
         request = msgspec.convert(fields, kind)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArgosyError(
             Reason.BAD_REQUEST, f"the body is not a valid request: {error}"
         ) from error
@@ -164,9 +167,10 @@ def completion_to_wire(request: CompletionRequest, tenant: str) -> list[router_p
 
 def set_top_logprobs(sampling: inference_pb2.Sampling, top: int) -> None:
     """Set the field, or BAD_REQUEST for what it cannot hold."""
-    if top < 0:
-        raise ArgosyError(Reason.BAD_REQUEST, "logprobs must not be negative")
-    sampling.top_logprobs = top
+    try:
+        sampling.top_logprobs = top
+    except ValueError as error:
+        raise ArgosyError(Reason.BAD_REQUEST, f"logprobs is out of range: {error}") from error
 
 
 def plain(message: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +199,7 @@ def response_schema(response_format: dict[str, Any] | None) -> str | None:
     if kind == "json_object":
         return json.dumps({"type": "object"})
     if kind == "json_schema" and response_format is not None:
-        schema = (response_format.get("json_schema") or {}).get("schema")
+        schema = mapping(response_format, "json_schema").get("schema")
         if isinstance(schema, dict):
             return json.dumps(schema)
     raise ArgosyError(

@@ -23,7 +23,7 @@ from argosy.router.shell.openai.replies import error_body
 from argosy.router.shell.relay import Relay
 from argosy.router.shell.view import View
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -57,6 +57,8 @@ class Completion:
         parent = telemetry.extract(request.headers.items())
         try:
             body = await read_body(request, self._http.mesh.settings.body_bytes_max)
+        except ClientDisconnect:
+            return
         except ArgosyError as error:
             await error_response(error)(scope, receive, send)
             return

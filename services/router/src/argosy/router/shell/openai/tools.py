@@ -21,7 +21,7 @@ def forced_schema(tools: list[dict[str, Any]], choice: str | dict[str, Any] | No
         return None
     schemas = {}
     for tool in tools:
-        function = tool.get("function") or {}
+        function = mapping(tool, "function")
         name = function.get("name")
         if not isinstance(name, str):
             raise ArgosyError(Reason.BAD_REQUEST, "every tool needs function.name")
@@ -29,7 +29,7 @@ def forced_schema(tools: list[dict[str, Any]], choice: str | dict[str, Any] | No
             "type": "object",
             "properties": {
                 "name": {"const": name},
-                "arguments": function.get("parameters") or {"type": "object"},
+                "arguments": mapping(function, "parameters") or {"type": "object"},
             },
             "required": ["name", "arguments"],
             "additionalProperties": False,
@@ -38,13 +38,21 @@ def forced_schema(tools: list[dict[str, Any]], choice: str | dict[str, Any] | No
         wanted = list(schemas.values())
         return json.dumps(wanted[0] if len(wanted) == 1 else {"anyOf": wanted})
     if isinstance(choice, dict):
-        name = (choice.get("function") or {}).get("name")
+        name = str(mapping(choice, "function").get("name"))
         if name in schemas:
             return json.dumps(schemas[name])
         raise ArgosyError(Reason.BAD_REQUEST, f"tool_choice names '{name}', which is not in tools")
     raise ArgosyError(
         Reason.BAD_REQUEST, "tool_choice must be none, auto, required (with tools) or a function"
     )
+
+
+def mapping(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """A field that is a JSON object, or absent. Raises BAD_REQUEST for anything else."""
+    value = fields.get(name) or {}
+    if not isinstance(value, dict):
+        raise ArgosyError(Reason.BAD_REQUEST, f"{name} must be a JSON object, not {value!r}")
+    return value
 
 
 class ToolSplitter:
@@ -77,9 +85,19 @@ class ToolSplitter:
         """The rest of the text, and the calls; a call that does not parse stays text."""
         if not self._calling:
             return self._held, []
-        encoded = [self._held] if self._forced else CALL.findall(self._held)
-        calls = [call for call in map(parse_call, encoded) if call is not None]
-        return ("", calls) if calls else (self._held, [])
+        calls: list[dict[str, Any]] = []
+
+        def take(encoded: str, whole: str) -> str:
+            call = parse_call(encoded)
+            if call is None:
+                return whole
+            calls.append(call)
+            return ""
+
+        if self._forced:
+            return take(self._held, self._held), calls
+        rest = CALL.sub(lambda found: take(found[1], found[0]), self._held)
+        return (rest if rest.strip() else ""), calls
 
 
 def parse_call(encoded: str) -> dict[str, Any] | None:

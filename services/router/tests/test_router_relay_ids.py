@@ -1,0 +1,61 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.mesh.service import Mesh
+from argosy.router.core import events as on
+from argosy.router.core.router import SPEC
+from argosy.router.core.state import RouterState
+from argosy.router.settings import RouterSettings
+from argosy.router.shell.relay import Passage, Relay
+from argosy.router.shell.tokenizing import TokenizerPool
+from argosy.wire.inference.v1 import inference_pb2
+
+MINUTE_US = 60_000_000
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[Relay]:
+    """A relay over a real core that knows of a prefill instance only: requests wait."""
+    mesh = Mesh(RouterSettings(fleet_secret="s"), "router")
+    relay = Relay(mesh, TokenizerPool("sim", "sim", 32, 1))
+    state = RouterState(8, 3, 64, MINUTE_US, MINUTE_US, MINUTE_US)
+    relay.driver = mesh.drive(SPEC, state, relay.perform)
+    now_us = relay.driver.now_us()
+    relay.driver.feed(
+        on.InstanceJoined(now_us, "p", "e", "prefill", "host:1", "n", "sim", 8, 32, 99, 1)
+    )
+    yield relay
+    relay.pool.stop()
+    await mesh.close()
+
+
+def passage(relay: Relay, request_id: str) -> Passage:
+    sampling = inference_pb2.Sampling(max_tokens=4)
+    deadline_us = relay.driver.now_us() + MINUTE_US
+    return Passage(request_id, "sim", sampling, [1, 2, 3], 0, "", deadline_us)
+
+
+async def until_queued(relay: Relay) -> None:
+    async with asyncio.timeout(5):
+        while not relay.driver.core.state.queue:
+            await asyncio.sleep(0)
+
+
+async def test_a_request_id_in_use_is_refused_and_its_owner_keeps_its_place(relay: Relay) -> None:
+    owner = asyncio.ensure_future(anext(relay.generate(passage(relay, "a"))))
+    await until_queued(relay)
+    with pytest.raises(ArgosyError, match="a is in use") as refused:
+        await anext(relay.generate(passage(relay, "a")))
+    assert refused.value.reason is Reason.BAD_REQUEST
+    assert relay.driver.core.state.queue == ["a"]
+    owner.cancel()
+
+
+async def test_a_caller_that_hangs_up_while_queued_is_forgotten(relay: Relay) -> None:
+    caller = asyncio.ensure_future(anext(relay.generate(passage(relay, "a"))))
+    await until_queued(relay)
+    caller.cancel()
+    await asyncio.wait([caller])
+    assert relay.driver.core.state.requests == {}

@@ -1,0 +1,22 @@
+"""Fleets that get hurt: one per file, whole again before each test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def hurt_fleet(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Slow enough to be hit in the middle of an answer."""
+    yard = new_shipyard(tmp_path_factory.mktemp("chaos"))
+    yield asyncio.run(yard.launch(speed=0.25, max_running=8))
+    yard.close()
+
+
+@pytest.fixture
+async def whole_fleet(hurt_fleet: Any, eventually: Any) -> AsyncIterator[Any]:
+    """The file's fleet, healed of what the test before did to it."""
+    await eventually(hurt_fleet.is_whole, 30)
+    yield hurt_fleet

@@ -1,0 +1,158 @@
+"""Decode dies: answers go on elsewhere as if nothing had happened, and it comes back."""
+
+import asyncio
+import signal
+from typing import Any
+
+import pytest
+
+from argosy.client import Answer
+from argosy.wire.operator.v1 import operator_pb2, operator_pb2_grpc
+
+LONG = "a long way round the cape of storms " * 8
+SHORT = "land ahead"
+TOKENS = 48
+OPTIONS: dict[str, Any] = {"max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
+
+BOTH_WAYS = pytest.mark.parametrize("direct", [False, True], ids=["relayed", "direct"])
+
+
+async def undisturbed(fleet: Any, text: str, **options: Any) -> Answer:
+    """The answer as it should be."""
+    async with fleet.client() as client:
+        return await client.answer("sim", text=text, **{**OPTIONS, **options})
+
+
+async def disturbed(
+    fleet: Any, text: str, reached: asyncio.Event, *, direct: bool, **options: Any
+) -> Answer:
+    """The answer, telling when it has got going."""
+    answer = Answer()
+    async with fleet.client(direct=direct) as client:
+        async for chunk in client.generate("sim", text=text, **{**OPTIONS, **options}):
+            answer.add(chunk)
+            if len(answer.token_ids) >= 5:
+                reached.set()
+    return answer
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("text", [LONG, SHORT], ids=["disaggregated", "local"])
+async def test_killing_decode_mid_stream_changes_nothing_the_caller_sees(
+    whole_fleet: Any, text: str, direct: bool
+) -> None:
+    expected = await undisturbed(whole_fleet, text)
+    reached = asyncio.Event()
+    asking = asyncio.create_task(disturbed(whole_fleet, text, reached, direct=direct))
+    await reached.wait()
+    await whole_fleet.kill("decode-0")
+    answer = await asking
+
+    assert answer.token_ids == expected.token_ids
+    assert answer.text == expected.text
+    assert answer.finish_reason == expected.finish_reason
+    assert answer.usage.prompt_tokens == expected.usage.prompt_tokens
+    assert answer.usage.completion_tokens == TOKENS
+    assert answer.timing.attempts >= 2
+
+
+async def test_killing_decode_resumes_every_stream_it_had(whole_fleet: Any) -> None:
+    texts = [f"{LONG} {number}" for number in range(3)] + [f"short {n}" for n in range(3)]
+    expected = [await undisturbed(whole_fleet, text, max_tokens=24) for text in texts]
+    reached = [asyncio.Event() for _ in texts]
+    asking = [
+        asyncio.create_task(
+            disturbed(whole_fleet, text, reached[n], direct=n % 2 == 0, max_tokens=24)
+        )
+        for n, text in enumerate(texts)
+    ]
+    await asyncio.gather(*(event.wait() for event in reached))
+    await whole_fleet.kill("decode-0")
+    answers = await asyncio.gather(*asking)
+
+    assert [answer.text for answer in answers] == [answer.text for answer in expected]
+    assert all(answer.timing.attempts >= 2 for answer in answers)
+
+
+async def test_a_stop_string_cut_in_two_by_a_kill_still_stops(whole_fleet: Any) -> None:
+    words = (await undisturbed(whole_fleet, SHORT)).text.split(" ")
+    stop = " ".join(words[4:12])
+    expected = await undisturbed(whole_fleet, SHORT, stop=[stop])
+    reached = asyncio.Event()
+    asking = asyncio.create_task(
+        disturbed(whole_fleet, SHORT, reached, direct=False, stop=[stop])
+    )
+    await reached.wait()
+    await whole_fleet.kill("decode-0")
+    answer = await asking
+
+    assert (answer.text, answer.finish_reason) == (expected.text, "stop")
+    assert answer.timing.attempts >= 2
+
+
+async def test_an_http_stream_goes_on_after_decode_was_killed(whole_fleet: Any) -> None:
+    expected = await undisturbed(whole_fleet, SHORT)
+    pieces: list[str] = []
+    async with whole_fleet.openai() as client:
+        stream = await client.completions.create(
+            model="sim", prompt=SHORT, stream=True, temperature=0, max_tokens=TOKENS,
+            extra_body={"ignore_eos": True},
+        )  # fmt: skip
+        async for chunk in stream:
+            pieces.append(chunk.choices[0].text)
+            if len(pieces) == 5:
+                await whole_fleet.kill("decode-0")
+
+    assert "".join(pieces) == expected.text
+
+
+async def test_health_is_503_while_no_decode_is_live_and_200_once_it_is_back(
+    whole_fleet: Any, eventually: Any
+) -> None:
+    async def health_is(status: int) -> bool:
+        return await whole_fleet.healthz() == status
+
+    assert await health_is(200)
+    await whole_fleet.kill("decode-0")
+    await eventually(lambda: health_is(503))
+    waited = await undisturbed(whole_fleet, SHORT)
+    await eventually(lambda: health_is(200))
+
+    assert len(waited.token_ids) == TOKENS
+
+
+@pytest.mark.parametrize("name", ["prefill-0", "decode-0"])
+async def test_a_killed_instance_comes_back_to_count(
+    whole_fleet: Any, eventually: Any, name: str
+) -> None:
+    async def operator_s() -> Any:
+        async with whole_fleet.channel(whole_fleet.running.operator) as channel:
+            stub = operator_pb2_grpc.OperatorStub(channel)
+            status = await stub.Status(operator_pb2.StatusRequest())
+            return next(i for i in status.instances if i.instance_id == name)
+
+    before = await operator_s()
+    pid = await whole_fleet.kill(name)
+
+    async def is_back() -> bool:
+        now = await operator_s()
+        return bool(now.state == "ready" and now.restarts == before.restarts + 1)
+
+    await eventually(is_back)
+    await eventually(whole_fleet.is_whole)
+    assert (await whole_fleet.processes())[name].pid != pid
+
+
+@BOTH_WAYS
+async def test_a_draining_decode_finishes_its_answers(
+    whole_fleet: Any, eventually: Any, direct: bool
+) -> None:
+    expected = await undisturbed(whole_fleet, LONG)
+    reached = asyncio.Event()
+    asking = asyncio.create_task(disturbed(whole_fleet, LONG, reached, direct=direct))
+    await reached.wait()
+    await whole_fleet.kill("decode-0", signal.SIGTERM)
+    answer = await asking
+
+    assert answer.text == expected.text
+    assert answer.timing.attempts == 1

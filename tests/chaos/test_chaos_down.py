@@ -1,0 +1,76 @@
+"""Taking a fleet down leaves nothing behind, whatever had happened to it."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+
+def left_of(path: Path) -> list[str]:
+    """Every process that has to do with the fleet in this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            told = [*process.cmdline(), *process.environ().values()]
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if any(str(path) in text for text in told) and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(f"{process.pid} {' '.join(process.cmdline())}")
+    return found
+
+
+async def test_down_leaves_no_process(shipyard: Any) -> None:
+    fleet = await shipyard.launch()
+    assert len(left_of(fleet.path)) >= 6
+    await asyncio.to_thread(shipyard.close)
+
+    assert left_of(fleet.path) == []
+    assert not (fleet.path / "state.json").exists()
+
+
+@pytest.mark.parametrize("name", ["node-agent", "router"])
+async def test_down_leaves_no_process_of_a_fleet_that_lost(shipyard: Any, name: str) -> None:
+    fleet = await shipyard.launch()
+    if name == "node-agent":
+        os.kill(fleet.running.pid, signal.SIGKILL)
+    else:
+        await fleet.kill(name)
+    await asyncio.to_thread(shipyard.close)
+
+    assert left_of(fleet.path) == []
+
+
+async def test_without_its_node_agent_a_fleet_ends_by_itself(
+    shipyard: Any, eventually: Any
+) -> None:
+    fleet = await shipyard.launch()
+    os.kill(fleet.running.pid, signal.SIGKILL)
+
+    await eventually(lambda: left_of(fleet.path) == [])
+
+
+async def test_down_lets_answers_under_way_finish(shipyard: Any) -> None:
+    fleet = await shipyard.launch(speed=0.5)
+    async with fleet.client() as client:
+        chunks = client.generate("sim", text="one last word", max_tokens=60, ignore_eos=True)
+        await anext(chunks)
+        closing = asyncio.create_task(asyncio.to_thread(shipyard.close))
+        tokens = 1 + sum([len(chunk.token_ids) async for chunk in chunks])
+        await closing
+
+    assert tokens == 60
+    assert left_of(fleet.path) == []
+
+
+async def test_a_fleet_can_be_brought_up_again_in_the_same_place(shipyard: Any) -> None:
+    first = await shipyard.launch(name="again")
+    await asyncio.to_thread(shipyard.close)
+    second = await shipyard.launch(name="again")
+
+    assert second.path == first.path
+    async with second.client() as client:
+        assert (await client.answer("sim", text="hello", max_tokens=1)).token_ids

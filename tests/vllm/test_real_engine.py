@@ -1,0 +1,292 @@
+"""What only the real model can show. One fleet for all; the tests that kill come last."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+
+import openai
+import pytest
+
+from argosy.cli.fleet.remote import Remote
+from argosy.client import Client
+from argosy.mesh.blocks import chained_block_hashes, root_hash
+from argosy.mesh.bus import Bus
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.mesh.net import free_port
+from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
+from argosy.wire.router.v1 import router_pb2
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"ship": {"enum": ["brig", "sloop"]}, "masts": {"enum": [1, 2]}},
+    "required": ["ship", "masts"],
+    "additionalProperties": False,
+}
+GREEDY = {"temperature": 0, "ignore_eos": True}
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], within_s: float, what: str) -> None:
+    deadline = time.monotonic() + within_s
+    while not await holds():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def router(real, disaggregate_min_tokens: int) -> AsyncIterator[Client]:
+    """One more router of the same fleet, that disaggregates from this length on."""
+    running, port = real.running, free_port()
+    settings = {
+        "instance_id": f"router-{disaggregate_min_tokens}",
+        "fleet": running.fleet,
+        "nats_url": running.nats,
+        "listen": f"127.0.0.1:{port}",
+        "http_listen": "127.0.0.1:0",
+        "model": running.model,
+        "model_source": running.model_source,
+        "disaggregate_min_tokens": str(disaggregate_min_tokens),
+        "fleet_secret": (real.planned.home.path / "secret").read_text(),
+    }
+    environment = {f"ARGOSY_ROUTER_{k.upper()}": v for k, v in settings.items()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "argosy.router"], env={**os.environ, **environment}
+    )
+    try:
+        async with Client(f"127.0.0.1:{port}") as client:
+
+            async def ready() -> bool:
+                with contextlib.suppress(ArgosyError):
+                    return (await client.status()).ready
+                return False
+
+            await eventually(ready, 30, "the router is ready")
+            yield client
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+async def all_blocks_free(client: Client) -> bool:
+    status = await client.status()
+    return all(
+        view.load.kv_used_blocks == 0 and view.load.running_requests == 0
+        for view in status.instances
+    )
+
+
+@pytest.mark.parametrize(
+    ("minimum", "disaggregated"), [(1, True), (100_000, False)], ids=["disaggregated", "local"]
+)
+async def test_greedy_tokens_equal_those_of_one_plain_engine(real, minimum, disaggregated) -> None:
+    async with router(real, minimum) as client:
+        for prompt, plain in zip(real.prompts, real.plain, strict=True):
+            answer = await client.answer(
+                real.running.model, token_ids=prompt, max_tokens=len(plain),
+                tenant=f"minimum-{minimum}", **GREEDY,
+            )  # fmt: skip
+            assert answer.token_ids == plain, f"prompt of {len(prompt)} tokens"
+            assert answer.timing.disaggregated is disaggregated
+            assert bool(answer.timing.transferred_bytes) is disaggregated
+
+
+async def test_kv_facts_name_the_prompts_blocks_by_our_own_hashes(real) -> None:
+    stored: set[int] = set()
+    bus = Bus(real.running.nats, real.running.fleet, "test-kv")
+    bus.listen(prefill_pb2.KvChanged, lambda fact, envelope: stored.update(fact.change.stored))
+    bus.start()
+    await asyncio.wait_for(bus.connected.wait(), 10)
+    prompt = list(range(2000, 2000 + 200))
+    expected = set(chained_block_hashes(prompt, 32, root_hash(real.running.model, "kv-facts")))
+    async with Client(real.running.grpc) as client:
+        await client.answer(
+            real.running.model, token_ids=prompt, max_tokens=2, tenant="kv-facts", **GREEDY
+        )
+
+    async def seen() -> bool:
+        return expected <= stored
+
+    await eventually(seen, 10, "every full block of the prompt was announced")
+    await bus.close()
+
+
+async def test_a_schema_is_followed_through_prefill_and_decode(real) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{real.running.http}/v1", api_key="none") as client:
+        reply = await client.chat.completions.create(
+            model=real.running.model,
+            messages=[{"role": "user", "content": "Describe a small ship as JSON. " * 12}],
+            response_format={
+                "type": "json_schema",
+                "json_schema": {"name": "ship", "schema": SCHEMA},
+            },
+            max_tokens=48,
+            temperature=0,
+        )
+    ship = json.loads(reply.choices[0].message.content or "")
+    assert ship["ship"] in ("brig", "sloop")
+    assert ship["masts"] in (1, 2)
+
+
+async def test_a_required_tool_is_called_with_arguments_that_fit(real) -> None:
+    tool = {"type": "function", "function": {"name": "describe_ship", "parameters": SCHEMA}}
+    async with openai.AsyncOpenAI(base_url=f"{real.running.http}/v1", api_key="none") as client:
+        reply = await client.chat.completions.create(
+            model=real.running.model,
+            messages=[{"role": "user", "content": "Describe a small ship."}],
+            tools=[tool],
+            tool_choice="required",
+            max_tokens=64,
+            temperature=0,
+        )
+    assert reply.choices[0].finish_reason == "tool_calls"
+    call = reply.choices[0].message.tool_calls[0]
+    assert call.function.name == "describe_ship"
+    assert json.loads(call.function.arguments)["ship"] in ("brig", "sloop")
+
+
+async def test_a_schema_the_engine_cannot_follow_is_the_callers_fault(real) -> None:
+    async with Client(real.running.grpc) as client:
+        with pytest.raises(ArgosyError) as refused:
+            await client.answer(
+                real.running.model, text="x", max_tokens=4, json_schema='{"type": "nonsense"}'
+            )
+    assert refused.value.reason is Reason.BAD_REQUEST
+
+
+async def test_logprobs_name_the_chosen_token_and_its_rivals(real) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{real.running.http}/v1", api_key="none") as client:
+        reply = await client.chat.completions.create(
+            model=real.running.model,
+            messages=[{"role": "user", "content": "Say a word."}],
+            logprobs=True,
+            top_logprobs=3,
+            max_tokens=4,
+            temperature=0,
+        )
+    positions = reply.choices[0].logprobs.content
+    assert len(positions) == reply.usage.completion_tokens
+    for position in positions:
+        assert position.logprob <= 0
+        assert len(position.top_logprobs) == 3
+        assert position.top_logprobs[0].logprob == pytest.approx(position.logprob)
+
+
+async def test_the_same_seed_gives_the_same_answer_and_another_one_another(real) -> None:
+    async with Client(real.running.grpc) as client:
+
+        async def sampled(seed: int) -> list[int]:
+            answer = await client.answer(
+                real.running.model, text="The sea is", max_tokens=12, temperature=1.0,
+                seed=seed, ignore_eos=True,
+            )  # fmt: skip
+            return answer.token_ids
+
+        assert await sampled(1) == await sampled(1)
+        assert await sampled(1) != await sampled(2)
+
+
+async def test_a_token_id_outside_the_vocabulary_costs_only_its_own_request(real) -> None:
+    async with Client(real.running.grpc) as client:
+        with pytest.raises(ArgosyError) as refused:
+            await client.answer(real.running.model, token_ids=[5, 10_000_000], max_tokens=4)
+        assert refused.value.reason is Reason.BAD_REQUEST
+        answer = await client.answer(real.running.model, token_ids=[5, 6], max_tokens=2)
+    assert answer.token_ids
+
+
+async def test_a_ticket_that_is_never_used_leaves_no_block_held(real) -> None:
+    async with Client(real.running.grpc) as client:
+        request = router_pb2.GenerateRequest(model=real.running.model)
+        request.tokens.ids.extend(range(3000, 3300))
+        request.sampling.max_tokens = 4
+        await client._router.Route(router_pb2.RouteRequest(request=request))
+
+        async def prefilled() -> bool:
+            return any(v.load.kv_used_blocks for v in (await client.status()).instances)
+
+        await eventually(prefilled, 10, "prefill holds the prompt's KV")
+        await eventually(lambda: all_blocks_free(client), 5, "every block is free")
+
+
+@pytest.mark.parametrize("after_tokens", [0, 3], ids=["prefilling", "decoding"])
+async def test_a_caller_that_hangs_up_leaves_no_block_held(real, after_tokens) -> None:
+    async with Client(real.running.grpc) as client:
+        answer = client.generate(
+            real.running.model, token_ids=list(range(4000, 5200)), max_tokens=400,
+            tenant=f"hang-up-{after_tokens}", **GREEDY,
+        )  # fmt: skip
+        if after_tokens:
+            async with aclosing(answer) as chunks:
+                seen = 0
+                async for chunk in chunks:
+                    seen += len(chunk.token_ids)
+                    if seen >= after_tokens:
+                        break
+        else:
+            first = asyncio.ensure_future(anext(answer))
+
+            async def prefilling() -> bool:
+                return any(v.load.running_requests for v in (await client.status()).instances)
+
+            await eventually(prefilling, 10, "prefill is at work")
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+        await eventually(lambda: all_blocks_free(client), 5, "every block is free")
+
+
+async def pid_of(real, name: str) -> int:
+    remote = Remote(real.running)
+    try:
+        return next(p.pid for p in await remote.processes() if p.name == name)
+    finally:
+        await remote.close()
+
+
+async def test_decode_killed_mid_stream_the_answer_is_the_one_it_would_have_been(real) -> None:
+    prompt, plain = real.prompts[LONG], real.plain[LONG]
+    async with Client(real.running.grpc) as client:
+        tokens, attempts = [], 0
+        async for chunk in client.generate(
+            real.running.model, token_ids=prompt, max_tokens=len(plain), **GREEDY
+        ):
+            tokens += chunk.token_ids
+            attempts = max(attempts, chunk.timing.attempts)
+            if len(tokens) == 4:
+                os.kill(await pid_of(real, "decode-0"), signal.SIGKILL)
+    assert tokens == plain
+    assert attempts > 1
+
+
+async def test_prefill_killed_with_prompts_waiting_all_are_served(real) -> None:
+    chosen = [number for number, prompt in enumerate(real.prompts) if 100 <= len(prompt) <= 500]
+    async with Client(real.running.grpc) as client:
+        answers = [
+            asyncio.ensure_future(
+                client.answer(
+                    real.running.model, token_ids=real.prompts[number], tenant="prefill-killed",
+                    max_tokens=4, **GREEDY,
+                )
+            )
+            for number in chosen
+        ]  # fmt: skip
+
+        async def prefilling() -> bool:
+            views = (await client.status()).instances
+            return any(v.role == "prefill" and v.load.running_requests for v in views)
+
+        await eventually(prefilling, 10, "prefill is at work")
+        os.kill(await pid_of(real, "prefill-0"), signal.SIGKILL)
+        served = await asyncio.gather(*answers)
+    assert all(len(answer.token_ids) == 4 for answer in served)
+
+
+LONG = 15
+"""Index of the prompt of 500 tokens."""
