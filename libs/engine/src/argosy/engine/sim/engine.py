@@ -40,11 +40,14 @@ class SimEngine:
                 self._profile, tokens_per_pass=settings.pass_tokens
             )
         block_bytes = settings.block_tokens * self._profile.kv_bytes_per_token
-        context = settings.max_model_tokens or DEFAULT_CONTEXT_TOKENS
+        blocks = max(1, settings.kv_bytes // block_bytes)
+        # What has no room even alone would wait for ever, and all others behind it.
+        context = min(
+            settings.max_model_tokens or DEFAULT_CONTEXT_TOKENS, blocks * settings.block_tokens
+        )
         self._scheduler = Scheduler(
-            self._profile, max(1, settings.kv_bytes // block_bytes),
-            settings.block_tokens, settings.max_running, context,
-        )  # fmt: skip
+            self._profile, blocks, settings.block_tokens, settings.max_running, context
+        )
         tokenizer = text.load(settings.model_source)
         self._eos = tokenizer.eos_token_ids[0]
         words = (tokenizer.encoder.token_to_id(word) for word in text.SIM_WORDS)
@@ -74,6 +77,11 @@ class SimEngine:
         if request.sampling.json_schema is not None:
             raise EngineRefused(
                 "the sim engine cannot follow a schema: use the vllm engine for response_format"
+            )
+        prompt_tokens, limit = len(request.token_ids), self._info.max_model_tokens
+        if not 0 < prompt_tokens < limit:
+            raise EngineRefused(
+                f"the prompt has {prompt_tokens} tokens; this engine takes 1 to {limit - 1}"
             )
         root = root_hash(self._settings.model, request.cache_salt)
         # Greedy answers depend on the text alone; sampled ones on the seed too.

@@ -65,7 +65,7 @@ class DecodeCore:
         return [SetTimer(WAITING + key, at_us) for key in event.keys]
 
     def _presented(self, event: on.TicketPresented) -> list[Effect]:
-        state, key = self.state, event.key
+        state, key, ticket = self.state, event.key, event.ticket or event.key
         if event.decode_instance != state.instance:
             message = f"the ticket is for {event.decode_instance}, this is {state.instance}"
             return [do.RefuseTicket(key, "TICKET_MISDIRECTED", message)]
@@ -73,7 +73,7 @@ class DecodeCore:
             late_ms = (event.now_us - event.expires_us) // 1000
             message = f"the ticket for {key} expired {late_ms} ms ago; ask the router for a new one"
             return [do.RefuseTicket(key, "TICKET_EXPIRED", message)]
-        if key in state.seen or key in state.answering:
+        if ticket in state.seen or key in state.answering:
             message = f"the ticket for {key} has been used; ask the router for a new one"
             return [do.RefuseTicket(key, "TICKET_USED", message)]
         if state.draining:
@@ -85,9 +85,9 @@ class DecodeCore:
         if local and key not in state.prompts:
             message = f"the prompt of {key} is not here: never submitted, or forgotten"
             return [do.RefuseTicket(key, "KV_LOST", message)]
-        state.seen[key] = event.expires_us
+        state.seen[ticket] = event.expires_us
         state.answering[key] = event.now_us
-        remember = SetTimer(SEEN + key, event.expires_us)
+        remember = SetTimer(SEEN + ticket, event.expires_us)
         if local:
             del state.prompts[key]
             return [remember, CancelTimer(WAITING + key), do.ComputeAndAnswer(key)]

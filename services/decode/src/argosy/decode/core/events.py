@@ -16,6 +16,8 @@ class TicketPresented(Event, frozen=True, tag=True):
     prefill_instance: str
     decode_instance: str
     expires_us: int
+    ticket: str = ""
+    """Names this very ticket: a caller may ask again under the same request id."""
 
 
 class AnswerEnded(Event, frozen=True, tag=True):

@@ -89,7 +89,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
             raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")
         ticket = tickets.verify(request.ticket, self._secret)
         key = prompt_key(ticket)
-        decision = self._decide(ticket)
+        decision = self._decide(ticket, request.ticket.signature)
         if isinstance(decision, do.RefuseTicket):
             raise ArgosyError(Reason[decision.reason], decision.message, instance=self.mesh.name)
         try:
@@ -102,12 +102,12 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         finally:
             self._driver.feed(on.AnswerEnded(self._driver.now_us(), key))
 
-    def _decide(self, ticket: inference_pb2.Ticket) -> Any:
+    def _decide(self, ticket: inference_pb2.Ticket, signature: bytes) -> Any:
         key = prompt_key(ticket)
         self._driver.feed(
             on.TicketPresented(
                 self._driver.now_us(), key, ticket.prefill_instance,
-                ticket.decode_instance, ticket.expires_ms * 1000,
+                ticket.decode_instance, ticket.expires_ms * 1000, signature[:8].hex(),
             )
         )  # fmt: skip
         return self._decisions.pop(key)
