@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from argosy.cli.models import Model, ModelError, Stage, fetch
 
 _WEIGHTS = b"the weights"
@@ -113,9 +112,10 @@ def test_fetch_interrupted_while_gathering_files_completes(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("argosy.cli.models.manifest.file_sha256", interrupted)
-        workshop.fetch(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            workshop.fetch(tmp_path)
     assert not (tmp_path / "tiny").exists()
 
     workshop.fetch(tmp_path)

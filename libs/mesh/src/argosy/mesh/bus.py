@@ -118,10 +118,12 @@ class Bus:
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.01)
-        tasks = [*self._tasks, *(s.task for s in self._subscriptions if s.task is not None)]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        running = {*self._tasks, *(s.task for s in self._subscriptions if s.task is not None)}
+        while running:
+            # Again and again: wait_for, of which nats is full, can swallow a cancellation.
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=0.1)
         if self._client is not None:
             if self.connected.is_set():
                 # The server knows that we listen no more before anyone thinks we do.

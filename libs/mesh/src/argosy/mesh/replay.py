@@ -76,9 +76,20 @@ def replay_segment(path: Path, specs: Mapping[str, CoreSpec]) -> Replayed:
             f"{path}: journal of core '{header.core}', format {header.format}; "
             f"this version replays format {FORMAT} of: {known}"
         )
-    spec = specs[header.core]
+    try:
+        return replay_records(Replayed(path, header.core), header, payloads, specs[header.core])
+    except msgspec.ValidationError as error:
+        raise JournalError(
+            f"{path}: written by another version of core '{header.core}' ({error}). "
+            "Replay it with the version that wrote it"
+        ) from error
+
+
+def replay_records(
+    result: Replayed, header: Header, payloads: Iterator[bytes | None], spec: CoreSpec
+) -> Replayed:
+    """Step through the frames after the header; stops at the first difference."""
     core = spec.build(msgspec.msgpack.decode(header.state, type=spec.state))
-    result = Replayed(path, header.core)
     decode_event = msgspec.msgpack.Decoder(spec.events).decode
     decode_records = msgspec.msgpack.Decoder(list[Record]).decode
     digest = header.digest
@@ -103,8 +114,13 @@ def replay_segment(path: Path, specs: Mapping[str, CoreSpec]) -> Replayed:
 
 def replay_directory(directory: Path, specs: Mapping[str, CoreSpec]) -> Iterator[Replayed]:
     """Replay every segment below `directory`, in path order."""
+    for path in segment_paths(directory):
+        yield replay_segment(path, specs)
+
+
+def segment_paths(directory: Path) -> list[Path]:
+    """Every segment below `directory`, in path order. Raises JournalError if there is none."""
     paths = sorted(directory.rglob(f"*{SUFFIX}"))
     if not paths:
         raise JournalError(f"no journals ({SUFFIX} files) below {directory}")
-    for path in paths:
-        yield replay_segment(path, specs)
+    return paths

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 from argosy.cli import console
 from argosy.decode.core.decode import SPEC as DECODE
-from argosy.mesh.journal import SUFFIX
-from argosy.mesh.replay import JournalError, Replayed, replay_segment
+from argosy.mesh.replay import Replayed, replay_segment, segment_paths
 from argosy.node_agent.core.node import SPEC as NODE_AGENT
 from argosy.operator.core.operator import SPEC as OPERATOR
 from argosy.prefill.core.prefill import SPEC as PREFILL
@@ -21,10 +20,7 @@ SPECS = {spec.name: spec for spec in (ROUTER, PREFILL, DECODE, NODE_AGENT, OPERA
 
 def replay_all(directory: Path) -> list[Replayed]:
     """Replay every segment below a directory. Raises JournalError if there is none."""
-    paths = sorted(directory.rglob(f"*{SUFFIX}"))
-    if not paths:
-        raise JournalError(f"no journals ({SUFFIX} files) below {directory}")
-    steps = track(paths, "replaying", console=console.err, transient=True)
+    steps = track(segment_paths(directory), "replaying", console=console.err, transient=True)
     return [replay_segment(path, SPECS) for path in steps]
 
 

@@ -123,6 +123,7 @@ class SimEngine:
     def _forget(self, request_id: str) -> None:
         self._scheduler.remove(request_id)
         self._report()
+        self._work.set()  # Others may have waited for the room.
 
     async def _run(self) -> None:
         while True:

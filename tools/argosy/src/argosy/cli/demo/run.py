@@ -55,7 +55,7 @@ async def run_demo(engine: str, *, as_json: bool) -> bool:
     if as_json:
         print(json.dumps(report))
     else:
-        console.out.print("\n\n", waterfall(trace))
+        console.out.print("\n\n", waterfall(trace, console.out.width))
         show_report(report)
     return bool(report["ok"])
 

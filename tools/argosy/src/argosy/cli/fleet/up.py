@@ -113,8 +113,8 @@ async def up(planned: Plan, progress: Progress, timeout_s: float) -> Running:
 def start_node_agent(planned: Plan) -> Running:
     """Start the one process everything else belongs to, and note it."""
     folder = planned.home.path
-    shutil.rmtree(folder / "nats", ignore_errors=True)
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    keep_previous(folder)
+    (folder / "logs").mkdir(parents=True)
     boot = folder / "boot.yaml"
     boot.write_text(yaml.safe_dump(boot_entries(planned), sort_keys=False))
     secret_file = folder / "secret"
@@ -137,6 +137,14 @@ def start_node_agent(planned: Plan) -> Running:
     running.started = psutil.Process(process.pid).create_time()
     planned.home.save(running)
     return running
+
+
+def keep_previous(folder: Path) -> None:
+    """Each run starts with nothing; what the last one left stays beside it, as .previous."""
+    previous = folder.with_name(f"{folder.name}.previous")
+    if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.rename(previous)
 
 
 def boot_entries(planned: Plan) -> dict[str, object]:

@@ -20,7 +20,7 @@ def show_trace(directory: Path, trace_id: str, *, as_json: bool) -> None:
         raise NoFleet(f"{len(found)} traces begin with '{trace_id}': {ids}. Give more of the id")
     trace = found[0]
     if not as_json:
-        console.out.print(waterfall(trace))
+        console.out.print(waterfall(trace, console.out.width))
         return
     report = {
         "trace_id": trace.trace_id, "services": trace.services,

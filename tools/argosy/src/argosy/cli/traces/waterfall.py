@@ -7,13 +7,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-BAR_WIDTH = 48
+BAR_WIDTH_MAX = 48
+BAR_WIDTH_MIN = 16
+COLUMNS_BESIDE_BAR = 52
+COLUMNS_FOR_NOTES = 140
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 SHOWN = ("prompt_tokens", "cached_tokens", "transferred_bytes", "decode", "prefill", "why")
 
 
-def waterfall(trace: Trace) -> RenderableType:
-    """Spans under their parents, each with its bar on one time line."""
+def waterfall(trace: Trace, columns: int) -> RenderableType:
+    """Spans under their parents, each with its bar on one time line.
+
+    columns: of the terminal; notes are left out where there is no room for them.
+    """
+    width = min(BAR_WIDTH_MAX, max(BAR_WIDTH_MIN, columns - COLUMNS_BESIDE_BAR))
     start_ns = min(span.start_ns for span in trace.spans)
     end_ns = max(span.end_ns or span.start_ns for span in trace.spans)
     total_ns = max(1, end_ns - start_ns)
@@ -22,12 +29,21 @@ def waterfall(trace: Trace) -> RenderableType:
     for title in ("span", "service"):
         table.add_column(title, no_wrap=True)
     table.add_column("ms", justify="right", no_wrap=True)
-    table.add_column(f"0 … {total_ns / 1e6:.0f} ms", no_wrap=True, min_width=BAR_WIDTH)
-    table.add_column("", overflow="fold")
+    table.add_column(f"0 … {total_ns / 1e6:.0f} ms", no_wrap=True, min_width=width)
+    if columns >= COLUMNS_FOR_NOTES:
+        table.add_column("")
     for depth, span in walk(trace):
         label = Text("  " * depth + span.name, style="red" if span.status == "ERROR" else "")
-        bar = bar_of(span, start_ns, total_ns, colours[span.service])
-        table.add_row(label, Text(span.service, colours[span.service]), ms(span), bar, notes(span))
+        colour = colours[span.service]
+        bar = bar_of(span, start_ns, total_ns, width, colour)
+        cells: list[RenderableType] = [
+            label,
+            Text(span.service, colour),
+            ms(span),
+            bar,
+            notes(span),
+        ]
+        table.add_row(*cells[: len(table.columns)])
     summary = Text(
         f"trace {trace.trace_id}: {len(trace.spans)} spans, {len(trace.services)} services, "
         f"{len(trace.orphans)} orphans, {len(trace.lost)} cut short"
@@ -47,12 +63,12 @@ def walk(trace: Trace) -> Iterator[tuple[int, SpanLine]]:
         yield from below(root, 0)
 
 
-def bar_of(span: SpanLine, start_ns: int, total_ns: int, colour: str) -> Text:
+def bar_of(span: SpanLine, start_ns: int, total_ns: int, width: int, colour: str) -> Text:
     """The span's place on the time line; a span cut short ends in a cross."""
     end_ns = span.end_ns or span.start_ns
-    first = int((span.start_ns - start_ns) / total_ns * (BAR_WIDTH - 1))
-    length = max(1, round((end_ns - span.start_ns) / total_ns * BAR_WIDTH))
-    mark = "█" * min(length, BAR_WIDTH - first) if span.end_ns else "✗"
+    first = int((span.start_ns - start_ns) / total_ns * (width - 1))
+    length = max(1, round((end_ns - span.start_ns) / total_ns * width))
+    mark = "█" * min(length, width - first) if span.end_ns else "✗"
     return Text(" " * first + mark, colour if span.end_ns else "red")
 
 

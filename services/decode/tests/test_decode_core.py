@@ -1,0 +1,268 @@
+from typing import Any
+
+import msgspec
+import pytest
+from argosy.decode.core import effects as do
+from argosy.decode.core import events as on
+from argosy.decode.core.decode import SEEN, SPEC, WAITING, DecodeCore, DecodeState
+from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+S = 1_000_000
+CLAIM_US = 30 * S
+ME = "decode-0"
+
+
+class Decode:
+    """A decode core with a clock; its timers fire as `pass_time` goes by them."""
+
+    def __init__(self, queue_limit: int = 4) -> None:
+        self.state = DecodeState(ME, CLAIM_US, queue_limit)
+        self.core = DecodeCore(self.state)
+        self.now_us = 1_700_000_000 * S
+        self.timers: dict[str, int] = {}
+
+    def feed(self, kind: Any, *fields: Any) -> list[Effect]:
+        return self.step(kind(self.now_us, *fields))
+
+    def step(self, event: Event) -> list[Effect]:
+        effects = self.decide(event)
+        for effect in effects:
+            if isinstance(effect, SetTimer):
+                self.timers[effect.key] = effect.at_us
+            elif isinstance(effect, CancelTimer):
+                self.timers.pop(effect.key, None)
+        return [effect for effect in effects if not isinstance(effect, SetTimer | CancelTimer)]
+
+    def decide(self, event: Event) -> list[Effect]:
+        return self.core.step(event)
+
+    def pass_time(self, us: int) -> list[Effect]:
+        until_us, found = self.now_us + us, []
+        while due := sorted((at, key) for key, at in self.timers.items() if at <= until_us):
+            self.now_us, key = due[0]
+            del self.timers[key]
+            found += self.feed(TimerFired, key)
+        self.now_us = until_us
+        return found
+
+    def submit(self, *keys: str) -> list[Effect]:
+        return self.feed(on.PromptsSubmitted, list(keys))
+
+    def present(
+        self, key: str, *, prefill: str = "prefill-0", decode: str = ME, within_us: int = 30 * S
+    ) -> list[Effect]:
+        return self.feed(on.TicketPresented, key, prefill, decode, self.now_us + within_us)
+
+    def end(self, key: str) -> list[Effect]:
+        return self.feed(on.AnswerEnded, key)
+
+
+@pytest.fixture
+def decode() -> Decode:
+    return Decode()
+
+
+def round_trip(value: Any, kind: Any) -> Any:
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=kind)
+
+
+def reason_of(effects: list[Effect]) -> str:
+    (refused,) = effects
+    assert isinstance(refused, do.RefuseTicket | do.RefuseSubmission)
+    return refused.reason
+
+
+def test_a_ticket_from_a_prefill_instance_leads_to_a_pull(decode: Decode) -> None:
+    assert decode.present("a/0") == [do.PullAndAnswer("a/0")]
+
+
+def test_a_ticket_for_a_submitted_prompt_leads_to_computing_it_here(decode: Decode) -> None:
+    assert decode.submit("a/0") == []
+    assert decode.present("a/0", prefill=ME) == [do.ComputeAndAnswer("a/0")]
+
+
+@pytest.mark.parametrize("answer_is_over", [True, False])
+def test_a_ticket_is_good_once(decode: Decode, answer_is_over: bool) -> None:
+    decode.present("a/0")
+    if answer_is_over:
+        decode.end("a/0")
+    assert reason_of(decode.present("a/0")) == "TICKET_USED"
+
+
+def test_another_attempt_at_the_request_has_a_ticket_of_its_own(decode: Decode) -> None:
+    decode.present("a/0")
+    assert decode.present("a/1") == [do.PullAndAnswer("a/1")]
+
+
+@pytest.mark.parametrize(("within_us", "good"), [(1, True), (0, False), (-S, False)])
+def test_a_ticket_is_good_before_it_expires(decode: Decode, within_us: int, good: bool) -> None:
+    presented = decode.present("a/0", within_us=within_us)
+    assert good == (presented == [do.PullAndAnswer("a/0")])
+    assert good or reason_of(presented) == "TICKET_EXPIRED"
+
+
+def test_a_ticket_is_only_good_at_its_instance(decode: Decode) -> None:
+    assert reason_of(decode.present("a/0", decode="decode-1")) == "TICKET_MISDIRECTED"
+    assert decode.present("a/0") == [do.PullAndAnswer("a/0")]
+
+
+def test_a_ticket_whose_prompt_never_came_is_lost_kv(decode: Decode) -> None:
+    assert reason_of(decode.present("a/0", prefill=ME)) == "KV_LOST"
+
+
+def test_a_prompt_without_a_ticket_is_forgotten(decode: Decode) -> None:
+    decode.submit("a/0")
+    assert decode.pass_time(CLAIM_US - 1) == []
+    assert decode.pass_time(1) == [do.ForgetPrompt("a/0")]
+    assert reason_of(decode.present("a/0", prefill=ME)) == "KV_LOST"
+
+
+def test_a_prompt_whose_ticket_came_is_not_forgotten_later(decode: Decode) -> None:
+    decode.submit("a/0")
+    decode.present("a/0", prefill=ME)
+    assert decode.pass_time(10 * CLAIM_US) == []
+
+
+def test_used_tickets_are_remembered_until_they_would_have_expired(decode: Decode) -> None:
+    decode.present("a/0", within_us=10 * S)
+    decode.end("a/0")
+    decode.pass_time(10 * S - 1)
+    assert list(decode.state.seen) == ["a/0"]
+    decode.pass_time(1)
+    assert (decode.state.seen, decode.timers) == ({}, {})
+
+
+def test_a_prompt_named_like_a_memory_of_a_ticket_is_forgotten_too(decode: Decode) -> None:
+    decode.submit("seen:a/0")
+    assert decode.pass_time(CLAIM_US) == [do.ForgetPrompt("seen:a/0")]
+
+
+def test_an_answer_that_outlives_its_ticket_cannot_be_begun_again(decode: Decode) -> None:
+    decode.present("a/0", within_us=S)
+    decode.pass_time(2 * S)
+    assert reason_of(decode.present("a/0")) == "TICKET_USED"
+
+
+def test_answers_up_to_the_limit_are_taken_and_then_refused() -> None:
+    decode = Decode(queue_limit=2)
+    for key in ("a/0", "b/0"):
+        assert decode.present(key) == [do.PullAndAnswer(key)]
+    assert reason_of(decode.present("c/0")) == "OVERLOADED"
+    decode.end("a/0")
+    assert decode.present("c/0") == [do.PullAndAnswer("c/0")]
+
+
+def test_a_submission_over_the_limit_is_refused_whole() -> None:
+    decode = Decode(queue_limit=3)
+    decode.submit("a/0")
+    decode.present("b/0")
+    (refused,) = decode.submit("c/0", "d/0")
+    assert isinstance(refused, do.RefuseSubmission)
+    assert (refused.reason, refused.retry_after_ms > 0) == ("OVERLOADED", True)
+    assert list(decode.state.prompts) == ["a/0"]
+
+
+def test_a_draining_instance_takes_neither_prompts_nor_tickets(decode: Decode) -> None:
+    decode.submit("a/0")
+    decode.feed(on.DrainStarted)
+    assert reason_of(decode.submit("b/0")) == "DRAINING"
+    assert reason_of(decode.present("a/0", prefill=ME)) == "DRAINING"
+
+
+def test_scale_down_aborting_requests(decode: Decode) -> None:
+    """A drain waits for every answer under way."""
+    decode.present("a/0")
+    decode.present("b/0")
+    assert decode.feed(on.DrainStarted) == []
+    assert decode.end("a/0") == []
+    assert decode.end("b/0") == [do.ReportIdle()]
+
+
+def test_an_instance_without_answers_is_drained_at_once(decode: Decode) -> None:
+    decode.submit("a/0")
+    assert decode.feed(on.DrainStarted) == [do.ReportIdle()]
+
+
+class Twins(Decode):
+    """A core and a twin that is made anew before every event: they decide the same."""
+
+    def __init__(self, queue_limit: int) -> None:
+        super().__init__(queue_limit)
+        self.twin_state = round_trip(self.state, DecodeState)
+
+    def decide(self, event: Event) -> list[Effect]:
+        twin = SPEC.build(round_trip(self.twin_state, DecodeState))
+        effects = self.core.step(event)
+        assert twin.step(round_trip(event, SPEC.events)) == effects
+        self.twin_state = twin.state
+        return effects
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Presents, submits, ends and waits."""
+
+    keys = st.sampled_from(["a/0", "a/1", "b/0", "seen:b/0", "waiting:b/0"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decode = Twins(queue_limit=3)
+        self.answering: set[str] = set()
+        self.good_until_us: dict[str, int] = {}
+        self.prompts: dict[str, int] = {}
+
+    @rule(us=st.sampled_from([1, S, 20 * S, CLAIM_US]))
+    def pass_time(self, us: int) -> None:
+        for effect in self.decode.pass_time(us):
+            assert isinstance(effect, do.ForgetPrompt)
+            assert self.prompts.pop(effect.key) + CLAIM_US <= self.decode.now_us
+
+    @rule(keys=st.lists(keys, min_size=1, max_size=3, unique=True))
+    def submit(self, keys: list[str]) -> None:
+        if not self.decode.submit(*keys):
+            self.prompts |= dict.fromkeys(keys, self.decode.now_us)
+
+    @rule(key=keys, local=st.booleans(), within_us=st.sampled_from([-S, S, 40 * S]))
+    def present(self, key: str, local: bool, within_us: int) -> None:
+        now_us = self.decode.now_us
+        used = now_us < self.good_until_us.get(key, 0) or key in self.answering
+        source = ME if local else "prefill-0"
+        (decided,) = self.decode.present(key, prefill=source, within_us=within_us)
+        if isinstance(decided, do.RefuseTicket):
+            return
+        assert within_us > 0
+        assert not used
+        assert isinstance(decided, do.ComputeAndAnswer) == local
+        if local:
+            del self.prompts[key]
+        self.answering.add(key)
+        self.good_until_us[key] = now_us + within_us
+
+    @precondition(lambda self: self.answering)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.answering)))
+        self.answering.remove(key)
+        self.decode.end(key)
+
+    @invariant()
+    def it_remembers_what_it_must_and_no_more(self) -> None:
+        state, now_us = self.decode.state, self.decode.now_us
+        assert set(state.answering) == self.answering
+        assert len(state.answering) <= state.queue_limit
+        assert set(state.prompts) == set(self.prompts)
+        unexpired = {key for key, until_us in self.good_until_us.items() if until_us > now_us}
+        assert set(state.seen) == unexpired
+        waiting = {WAITING + key for key in state.prompts}
+        assert set(self.decode.timers) == waiting | {SEEN + key for key in state.seen}
+
+    def teardown(self) -> None:
+        self.pass_time(2 * CLAIM_US)
+        assert not self.prompts
+        assert not self.decode.state.seen
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
