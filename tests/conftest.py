@@ -22,6 +22,7 @@ from argosy.cli.traces import spans
 from argosy.client import Client
 from argosy.mesh import rpc
 from argosy.mesh.bus import Bus, Envelope
+from argosy.mesh.errors import ArgosyError
 from argosy.mesh.telemetry import start_telemetry
 from argosy.wire.decode.v1 import events_pb2 as decode_pb2
 from argosy.wire.node_agent.v1 import node_agent_pb2
@@ -126,8 +127,11 @@ class Fleet:
 
     async def is_whole(self) -> bool:
         """Whether every process runs and the router would use every instance."""
-        processes = await self.processes()
-        instances = {i.instance_id: i for i in (await self.status()).instances}
+        try:
+            processes = await self.processes()
+            instances = {i.instance_id: i for i in (await self.status()).instances}
+        except ArgosyError:
+            return False
         names = [name for name in processes if name.startswith(("prefill", "decode"))]
         return all(process.state == "running" for process in processes.values()) and all(
             name in instances and instances[name].live for name in names

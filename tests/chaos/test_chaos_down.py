@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 
 def left_of(path: Path) -> list[str]:
@@ -32,15 +31,25 @@ async def test_down_leaves_no_process(shipyard: Any) -> None:
     assert not (fleet.path / "state.json").exists()
 
 
-@pytest.mark.parametrize("name", ["node-agent", "router"])
-async def test_down_leaves_no_process_of_a_fleet_that_lost(shipyard: Any, name: str) -> None:
+async def test_down_leaves_no_process_of_a_fleet_whose_router_was_killed(shipyard: Any) -> None:
     fleet = await shipyard.launch()
-    if name == "node-agent":
-        os.kill(fleet.running.pid, signal.SIGKILL)
-    else:
-        await fleet.kill(name)
+    await fleet.kill("router")
     await asyncio.to_thread(shipyard.close)
 
+    assert left_of(fleet.path) == []
+
+
+async def test_down_waits_for_what_a_killed_node_agent_left_behind(shipyard: Any) -> None:
+    fleet = await shipyard.launch(speed=0.5)
+    async with fleet.client(direct=True) as client:
+        chunks = client.generate("sim", text="goodbye", max_tokens=100, ignore_eos=True)
+        await anext(chunks)
+        os.kill(fleet.running.pid, signal.SIGKILL)
+        closing = asyncio.create_task(asyncio.to_thread(shipyard.close))
+        tokens = 1 + sum([len(chunk.token_ids) async for chunk in chunks])
+        await closing
+
+    assert tokens == 100
     assert left_of(fleet.path) == []
 
 

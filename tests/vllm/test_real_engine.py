@@ -13,7 +13,6 @@ from contextlib import aclosing, asynccontextmanager
 
 import openai
 import pytest
-
 from argosy.cli.fleet.remote import Remote
 from argosy.client import Client
 from argosy.mesh.blocks import chained_block_hashes, root_hash
@@ -262,6 +261,22 @@ async def test_decode_killed_mid_stream_the_answer_is_the_one_it_would_have_been
             if len(tokens) == 4:
                 os.kill(await pid_of(real, "decode-0"), signal.SIGKILL)
     assert tokens == plain
+    assert attempts > 1
+
+
+async def test_a_structured_answer_survives_the_death_of_its_decode(real) -> None:
+    async with Client(real.running.grpc) as client:
+        asked = {"messages": [{"role": "user", "content": "Describe a small ship. " * 20}]}
+        sampling = {"max_tokens": 64, "temperature": 0, "json_schema": json.dumps(SCHEMA)}
+        undisturbed = await client.answer(real.running.model, **asked, **sampling)
+        tokens, attempts, killed = [], 0, False
+        async for chunk in client.generate(real.running.model, **asked, **sampling):
+            tokens += chunk.token_ids
+            attempts = max(attempts, chunk.timing.attempts)
+            if len(tokens) >= 4 and not killed:
+                killed = True
+                os.kill(await pid_of(real, "decode-0"), signal.SIGKILL)
+    assert tokens == undisturbed.token_ids
     assert attempts > 1
 
 

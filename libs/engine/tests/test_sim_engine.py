@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from argosy.engine.api import (
     BlocksChanged,
     EngineFailed,

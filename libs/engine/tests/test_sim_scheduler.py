@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from argosy.engine.api import EngineOutput, EngineRequest, SamplingSpec
 from argosy.engine.sim.profile import Profile
 from argosy.engine.sim.scheduler import Pass, Scheduler
 from argosy.engine.sim.tokens import TokenSource
 from argosy.mesh.blocks import root_hash
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 BLOCK = 4
 WORDS = list(range(100, 160))
@@ -39,9 +38,7 @@ class Bench:
         kv_handle: bytes | None = None,
     ) -> None:
         sampling = SamplingSpec(max_tokens, ignore_eos=ignore_eos)
-        request = EngineRequest(
-            name, tokens, sampling, produce=produce, kv_handle=kv_handle
-        )
+        request = EngineRequest(name, tokens, sampling, produce=produce, kv_handle=kv_handle)
         self.scheduler.add(request, root_hash("m"), TokenSource(tokens, WORDS, EOS))
 
     def passes(self) -> Iterator[Pass]:

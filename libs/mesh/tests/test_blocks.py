@@ -1,11 +1,8 @@
 """Block hashes: equal exactly when model, salt and everything before are equal."""
 
-from os.path import commonprefix
-
+from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
 
 TOKENS = st.lists(st.integers(0, 2**32 - 1), max_size=60)
 WIDTH = st.integers(1, 8)
@@ -21,9 +18,10 @@ def test_prompts_share_exactly_the_blocks_of_their_common_prefix(
     first = chained_block_hashes(shared + one, width, root)
     second = chained_block_hashes(shared + other, width, root)
 
-    common = len(commonprefix([shared + one, shared + other])) // width
-    assert first[: common] == second[: common]
-    assert not set(first[common :]) & set(second[common :])
+    alike = [a == b for a, b in zip(shared + one, shared + other, strict=False)]
+    common = [*alike, False].index(False) // width
+    assert first[:common] == second[:common]
+    assert not set(first[common:]) & set(second[common:])
 
 
 @PROPERTY

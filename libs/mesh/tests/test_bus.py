@@ -8,16 +8,15 @@ from typing import Any
 
 import nats.errors
 import pytest
+from argosy.mesh import bus as bus_module
+from argosy.mesh.bus import Bus, Envelope
+from argosy.mesh.nats_process import NatsProcess, nats_command
 from argosy.wire.inference.v1.inference_pb2 import Load
 from argosy.wire.instance.v1.events_pb2 import InstanceReady, InstanceStopped
 from argosy.wire.operator.v1.events_pb2 import FleetApplied
 from argosy.wire.prefill.v1.events_pb2 import LoadReported
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-
-from argosy.mesh import bus as bus_module
-from argosy.mesh.bus import Bus, Envelope
-from argosy.mesh.nats_process import NatsProcess, nats_command
 
 Join = Callable[..., Bus]
 
@@ -386,11 +385,12 @@ async def test_a_bus_without_its_log_is_joined_once_it_has_one(
 ) -> None:
     nats.kill()
     without_log = nats_command(nats.port, nats.store)[:-3]
-    with subprocess.Popen(without_log, stderr=subprocess.DEVNULL) as plain:
-        bus = join("one")
-        await eventually(lambda: "has no control log" in caplog.text)
-        assert not bus.connected.is_set()
-        plain.kill()
+    plain = await asyncio.create_subprocess_exec(*without_log, stderr=subprocess.DEVNULL)
+    bus = join("one")
+    await eventually(lambda: "has no control log" in caplog.text)
+    assert not bus.connected.is_set()
+    plain.kill()
+    await plain.wait()
     nats.start()
     await caught_up(bus.follow(InstanceReady, inbox.readiness, "one"))
     bus.publish(ready("a"))

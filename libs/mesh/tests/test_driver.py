@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, Event, SetTimer, TimerFired
 from argosy.mesh.driver import Clock, Driver
 from argosy.mesh.journal import JournalWriter

@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from argosy.mesh import facts
 from argosy.wire.inference.v1.inference_pb2 import Prompt
 from argosy.wire.instance.v1.events_pb2 import InstanceReady
 from argosy.wire.prefill.v1.events_pb2 import LoadReported
-
-from argosy.mesh import facts
 
 PROTO = Path(__file__).parents[3] / "proto"
 ALL = facts.all_facts()
@@ -58,7 +57,7 @@ def test_other_names_make_other_subjects() -> None:
 
 
 def test_a_message_that_is_no_fact_has_no_subject() -> None:
-    with pytest.raises(KeyError, match="inference.v1.Prompt"):
+    with pytest.raises(KeyError, match=r"inference\.v1\.Prompt"):
         facts.subject_of("demo", Prompt())
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from argosy.mesh import journal
 from argosy.mesh.core import TimerFired
 from argosy.mesh.journal import FRAME, JournalWriter, chain
 from argosy.mesh.replay import JournalError, Replayed, replay_directory, replay_segment
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 PATIENCE_S = 20
 WORDS = st.sampled_from(["keel", "mast", "hull", "Ærø", ""])
@@ -89,9 +88,7 @@ def replay(tiny: Any, path: Path) -> Replayed:
 
 
 @pytest.fixture
-def recorder(
-    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Recorder]:
+def recorder(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorder]:
     monkeypatch.setattr(journal, "FLUSH_S", 0.002)
     return lambda **limits: Recorder(tiny, tmp_path / "journal", **limits)
 
@@ -251,7 +248,7 @@ def test_what_a_full_buffer_loses_leaves_no_wrong_step_on_disk(
 def test_a_journal_of_an_unknown_core_is_refused_with_the_known_ones(
     tiny: Any, segment: tuple[Path, list[int]]
 ) -> None:
-    with pytest.raises(JournalError, match="core 'tiny'.*replays format 1 of: router"):
+    with pytest.raises(JournalError, match=r"core 'tiny'.*replays format 1 of: router"):
         replay_segment(segment[0], {"router": tiny.spec})
 
 

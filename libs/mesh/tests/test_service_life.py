@@ -10,10 +10,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from argosy.mesh.nats_process import NatsProcess
 from argosy.mesh.net import free_port
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 PATIENCE_S = 30
 SERVING = health_pb2.HealthCheckResponse.SERVING

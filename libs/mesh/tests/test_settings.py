@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from pydantic import Field
-
 from argosy.mesh.settings import ServiceSettings, SettingsError, describe, load_or_exit
+from pydantic import Field
 
 
 class TinyShipSettings(ServiceSettings):
@@ -96,6 +95,6 @@ def test_help_shows_every_setting_and_no_secret() -> None:
     table = describe(TinyShipSettings)
     for name, field in TinyShipSettings.model_fields.items():
         assert f"`ARGOSY_TINY_SHIP_{name.upper()}`" in table
-        assert field.description and field.description in table
+        assert str(field.description) in table
     secret = TinyShipSettings.model_fields["fleet_secret"].default.get_secret_value()
     assert secret not in table

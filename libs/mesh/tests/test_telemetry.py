@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from argosy.mesh import telemetry
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.telemetry import Telemetry, start_telemetry
@@ -113,7 +112,8 @@ def test_a_full_disk_costs_spans_and_nothing_else(
     traces.close()
 
     (complaint,) = caplog.messages
-    assert "node-1.spans.jsonl" in complaint and "No space left" in complaint
+    assert "node-1.spans.jsonl" in complaint
+    assert "No space left" in complaint
 
 
 def test_a_span_that_ends_after_the_end_is_harmless(traces: Telemetry, tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ class InstanceSettings(ServiceSettings):
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="What vLLM runs on.")
     cpu_cores: str = Field(
-        "", description="Cores for the engine, e.g. `0` or `0-3`; unset: any. Engines that "
+        "", pattern=r"^(\d+(-\d+)?(,\d+(-\d+)?)*)?$",
+        description="Cores for the engine, e.g. `0` or `0-3`; unset: any. Engines that "
         "share cores slow each other down."
     )  # fmt: skip
     gpu_memory_share: float = Field(

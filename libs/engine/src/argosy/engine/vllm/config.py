@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.vllm import connector_names
+from argosy.mesh.cores import parse_cores
 
 if TYPE_CHECKING:
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -88,15 +89,6 @@ def engine_args(settings: InstanceSettings, role: str, events_endpoint: str) -> 
             kv_connector_extra_config={"kv_lease_duration": lease_s},
         )
     return AsyncEngineArgs(**arguments)
-
-
-def parse_cores(text: str) -> set[int]:
-    """`0,2-3` -> {0, 2, 3}"""
-    cores: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        cores |= set(range(int(first), int(last or first) + 1))
-    return cores
 
 
 def missing_files(source: str) -> list[str]:

@@ -30,6 +30,7 @@ from argosy.engine.api import (
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.vllm import config, kv_events
 from argosy.engine.vllm.sampling import logprobs_of, sampling_params
+from argosy.mesh.cores import parse_cores
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.net import free_port
 
@@ -132,7 +133,7 @@ class VllmEngine:
 
     def _load(self, events_endpoint: str) -> Any:
         """In a thread: import vLLM and load. The engine core inherits this thread's cores."""
-        if cores := config.parse_cores(self._settings.cpu_cores):
+        if cores := parse_cores(self._settings.cpu_cores):
             os.sched_setaffinity(0, cores)
         from argosy.engine.vllm.stats import stat_logger
         from vllm.v1.engine.async_llm import AsyncLLM

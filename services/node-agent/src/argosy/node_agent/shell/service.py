@@ -12,6 +12,7 @@ import psutil
 import yaml
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
+from argosy.mesh.cores import parse_cores
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.node_agent.core import effects as do
@@ -34,7 +35,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         settings = mesh.settings
         state = NodeState(
             memory_bytes=settings.memory_bytes or psutil.virtual_memory().total,
-            cores=parse_cores(settings.cores),
+            cores=parse_cores(settings.cores) or sorted(os.sched_getaffinity(0)),
             grace_us=round(settings.stop_grace_s * 1e6),
         )
         self._state = state
@@ -196,17 +197,6 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def parse_cores(text: str) -> list[int]:
-    """`0,2-3` -> [0, 2, 3]; nothing: all this process may use."""
-    if not text:
-        return sorted(os.sched_getaffinity(0))
-    cores: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        cores.extend(range(int(first), int(last or first) + 1))
-    return cores
 
 
 def read_boot(settings: NodeAgentSettings) -> dict[str, Launch]:

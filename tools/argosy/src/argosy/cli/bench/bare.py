@@ -8,6 +8,7 @@ from typing import Any
 
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.vllm import config
+from argosy.mesh.cores import parse_cores
 from argosy.mesh.net import free_port
 
 PRODUCE = {"do_remote_decode": True, "do_remote_prefill": False}
@@ -64,7 +65,7 @@ class BareEngine:
         return tokens, first, handle
 
     def _load(self) -> Any:
-        if cores := config.parse_cores(self._settings.cpu_cores):
+        if cores := parse_cores(self._settings.cpu_cores):
             os.sched_setaffinity(0, cores)
         from vllm.v1.engine.async_llm import AsyncLLM
 

@@ -49,6 +49,17 @@ class FleetHome:
             return running if is_alive(running.pid, running.started) else None
         return None
 
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the fleet, also when the agent that started it is gone."""
+        return [process for process in psutil.process_iter() if self._owns(process)]
+
+    def _owns(self, process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            given = process.environ().items()
+            folders = {v for k, v in given if k.startswith("ARGOSY_") and k.endswith("_DATA_DIR")}
+            return str(self.path) in folders or str(self.path / "nats") in process.cmdline()
+        return False
+
 
 class NoFleet(Exception):
     """There is no fleet to talk to, or several: says what to do."""

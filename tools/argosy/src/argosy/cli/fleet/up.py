@@ -1,6 +1,7 @@
 """Bring a fleet up: checks first, then one detached node agent that starts the rest."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -200,20 +201,16 @@ async def until_ready(planned: Plan, remote: Remote, progress: Progress) -> None
 
 def down(home: FleetHome, running: Running, timeout_s: float = 60) -> None:
     """Stop everything of a fleet, in good order if it can be, and see that it is gone."""
-    try:
-        agent = psutil.Process(running.pid) if is_alive(running.pid, running.started) else None
-        family = [agent, *agent.children(recursive=True)] if agent is not None else []
-    except psutil.NoSuchProcess:
-        agent, family = None, []
-    if agent is not None:
-        agent.terminate()
-        psutil.wait_procs([agent], timeout=timeout_s)
-    left = [process for process in family if process.is_running()]
+    if is_alive(running.pid, running.started):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            agent = psutil.Process(running.pid)
+            agent.terminate()
+            agent.wait(timeout_s)
+    # Without an agent every process was told to end, and may be finishing what it does.
+    _, left = psutil.wait_procs(home.processes(), timeout=timeout_s)
     for process in left:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
     psutil.wait_procs(left, timeout=10)
     home.state_file.unlink(missing_ok=True)
 
