@@ -20,3 +20,11 @@ async def whole_fleet(hurt_fleet: Any, eventually: Any) -> AsyncIterator[Any]:
     """The file's fleet, healed of what the test before did to it."""
     await eventually(hurt_fleet.is_whole, 30)
     yield hurt_fleet
+
+
+@pytest.fixture(scope="module")
+def hurt_pair(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """As hurt_fleet, with a second decode to go on with."""
+    yard = new_shipyard(tmp_path_factory.mktemp("pair"))
+    yield asyncio.run(yard.launch(speed=0.25, max_running=8, decode=2))
+    yard.close()

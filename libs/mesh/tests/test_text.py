@@ -67,6 +67,11 @@ def test_text_that_only_began_like_a_stop_string_is_given_in_the_end() -> None:
     assert pieces([], SIM.encode("abc"), ["bcd"]) == ["a", "", "", "bc"]
 
 
+@pytest.mark.parametrize("stop", [["keel", " k"], [" k", "keel"]])
+def test_of_stop_strings_in_one_token_the_one_that_begins_first_counts(stop: list[str]) -> None:
+    assert pieces([], SIM.encode(" mast keel"), stop) == [" mast", "", ""]
+
+
 def test_nothing_comes_out_after_a_stop_string() -> None:
     stream = TextStream(SIM, [], ["."])
     assert [stream.push(token) for token in SIM.encode("a.b")] == ["a", "", ""]

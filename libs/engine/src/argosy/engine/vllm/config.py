@@ -25,7 +25,7 @@ def environment(settings: InstanceSettings, side_channel_port: int) -> dict[str,
     common = {
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
         "VLLM_NIXL_SIDE_CHANNEL_HOST": settings.advertise_host,
         "VLLM_NIXL_SIDE_CHANNEL_PORT": str(side_channel_port),
     }

@@ -114,11 +114,24 @@ class Relay:
     async def route(
         self, passage: Passage, attempt: int, failed_instance: str, failed_address: str
     ) -> tuple[do.Dispatch, inference_pb2.SignedTicket]:
-        """Place a request, hand its prompt over, and give the caller a ticket."""
-        arrived = self._arrival(passage, attempt, failed_instance, failed_address)
-        dispatch = await self._place(passage.request_id, arrived)
-        await self._submit(passage, dispatch)
-        return dispatch, self._ticket(passage, dispatch)
+        """Place a request, hand its prompt over, and give the caller a ticket.
+
+        An instance that does not take the prompt costs the caller nothing: another is
+        asked, under the same attempt, which is the caller's to count.
+        """
+        refused = 0
+        while True:
+            arrived = self._arrival(passage, attempt, failed_instance, failed_address)
+            dispatch = await self._place(passage.request_id, arrived)
+            try:
+                await self._submit(passage, dispatch)
+            except ArgosyError as error:
+                refused += 1
+                if error.reason not in RETRIABLE or refused >= self.mesh.settings.attempts_max:
+                    raise
+                failed_instance, failed_address = dispatch.prefill, dispatch.prefill_address
+                continue
+            return dispatch, self._ticket(passage, dispatch)
 
     def _arrival(
         self, passage: Passage, attempt: int | None = None,

@@ -1,10 +1,14 @@
 """What Argosy adds to a handover: the same prompts, to both, in turn."""
 
 import json
+import os
 import random
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +41,7 @@ class Pair:
 
 async def run_handover(fleet: Path, requests: int, seed: int, *, as_json: bool) -> None:
     """Bring both up, send every prompt to both, and report."""
-    with tempfile.TemporaryDirectory(prefix="argosy-bench-") as home:
+    with tempfile.TemporaryDirectory(prefix="argosy-bench-") as home, engines_off_stdout():
         planned = plan(fleet, Path(home), 0, 0)
         if planned.fleet.spec.engine.kind != "vllm":
             raise UpError("the baseline is a bare pair of vLLM engines: name a vllm fleet")
@@ -56,6 +60,20 @@ async def run_handover(fleet: Path, requests: int, seed: int, *, as_json: bool) 
         print(json.dumps(report))
     else:
         show(report)
+
+
+@contextmanager
+def engines_off_stdout() -> Iterator[None]:
+    """vLLM's processes log to the stdout they inherit: give them stderr, and only errors."""
+    os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def bare_settings(planned: Plan, core: str) -> InstanceSettings:

@@ -1,0 +1,176 @@
+"""What holds in a node agent's core whatever happens, in whatever order."""
+
+from typing import Any
+
+import msgspec
+from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
+from argosy.node_agent.core import effects as do
+from argosy.node_agent.core import events as on
+from argosy.node_agent.core.node import BACKOFF_MAX_US, SPEC, NodeState, Phase
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+MS, S = 1_000, 1_000_000
+GRACE_US, MEMORY, CORES = 5 * S, 10, [0, 1, 2]
+
+names = st.sampled_from(["a", "b", "c"])
+generations = st.integers(1, 6)
+
+
+def round_trip(value: Any, kind: Any) -> Any:
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=kind)
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Feeds the core as a shell would, and a twin that is made anew before every event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = SPEC.build(NodeState(MEMORY, CORES, GRACE_US))
+        self.twin_state = NodeState(MEMORY, CORES, GRACE_US)
+        self.now_us = 1_700_000_000 * S
+        self.timers: dict[str, int] = {}
+        self.pids = 100
+        self.asked: dict[str, tuple[int, bool, int]] = {}
+        """Newest decision per name: generation, run, memory."""
+        self.starting: dict[str, tuple[int, list[int]]] = {}
+        """Memory and cores of what is being started."""
+        self.running: dict[str, tuple[int, int, list[int]]] = {}
+        """Pid, memory and cores of what runs."""
+        self.asked_to_end_us: dict[int, int] = {}
+        self.stopping = False
+        self.all_stopped = False
+
+    @property
+    def state(self) -> NodeState:
+        state = self.core.state
+        assert isinstance(state, NodeState)
+        return state
+
+    # -- the shell's part
+
+    def feed(self, event: Event) -> None:
+        effects = self.core.step(event)
+        assert msgspec.msgpack.encode(effects) == self.replayed(event)
+        for effect in effects:
+            self.perform(effect)
+
+    def replayed(self, event: Event) -> bytes:
+        twin = SPEC.build(round_trip(self.twin_state, SPEC.state))
+        effects = twin.step(round_trip(event, SPEC.events))
+        self.twin_state = twin.state
+        return msgspec.msgpack.encode(effects)
+
+    def perform(self, effect: Effect) -> None:
+        match effect:
+            case SetTimer():
+                self.timers[effect.key] = effect.at_us
+            case CancelTimer():
+                self.timers.pop(effect.key, None)
+            case do.StartProcess():
+                assert effect.name not in self.starting.keys() | self.running.keys()
+                assert not self.stopping
+                _, run, memory = self.asked[effect.name]
+                assert run
+                self.starting[effect.name] = (memory, effect.cores)
+            case do.StopProcess():
+                assert self.running[effect.name][0] == effect.pid
+                self.asked_to_end_us[effect.pid] = self.now_us
+            case do.KillProcess():
+                assert self.running[effect.name][0] == effect.pid
+                assert self.now_us >= self.asked_to_end_us[effect.pid] + GRACE_US
+            case do.ReportAllStopped():
+                assert self.stopping
+                assert not self.starting
+                assert not self.running
+                self.all_stopped = True
+
+    # -- what happens
+
+    @rule(us=st.sampled_from([MS, S, GRACE_US, 40 * S]))
+    def pass_time(self, us: int) -> None:
+        until_us = self.now_us + us
+        while due := sorted((at, key) for key, at in self.timers.items() if at <= until_us):
+            self.now_us, key = due[0]
+            del self.timers[key]
+            self.feed(TimerFired(self.now_us, key))
+        self.now_us = until_us
+
+    @rule(name=names, generation=generations, memory=st.integers(0, 12), cores=st.integers(0, 4))
+    def want(self, name: str, generation: int, memory: int, cores: int) -> None:
+        if generation > self.asked.get(name, (0,))[0] and not self.stopping:
+            self.asked[name] = (generation, True, memory)
+        self.feed(on.ProcessWanted(self.now_us, name, generation, memory, cores))
+
+    @rule(name=names, generation=generations)
+    def unwant(self, name: str, generation: int) -> None:
+        if generation > self.asked.get(name, (0,))[0]:
+            self.asked[name] = (generation, False, 0)
+        self.feed(on.ProcessUnwanted(self.now_us, name, generation))
+
+    @precondition(lambda self: self.starting)
+    @rule(data=st.data(), fails=st.booleans())
+    def start(self, data: st.DataObject, fails: bool) -> None:
+        self.finish_start(data.draw(st.sampled_from(sorted(self.starting))), fails)
+
+    def finish_start(self, name: str, fails: bool) -> None:
+        memory, cores = self.starting.pop(name)
+        if fails:
+            self.feed(on.ProcessExited(self.now_us, name, 0, 127, "no such file"))
+            return
+        self.pids += 1
+        self.running[name] = (self.pids, memory, cores)
+        self.feed(on.ProcessStarted(self.now_us, name, self.pids, f"e{self.pids}"))
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def exit(self, data: st.DataObject) -> None:
+        self.end(data.draw(st.sampled_from(sorted(self.running))))
+
+    def end(self, name: str) -> None:
+        pid, _, _ = self.running.pop(name)
+        self.feed(on.ProcessExited(self.now_us, name, pid, -9))
+
+    @precondition(lambda self: self.pids > 104)
+    @rule()
+    def shut_down(self) -> None:
+        self.stopping = True
+        self.feed(on.ShutdownStarted(self.now_us))
+
+    @invariant()
+    def no_more_memory_is_promised_than_there_is(self) -> None:
+        starting = sum(memory for memory, _ in self.starting.values())
+        running = sum(memory for _, memory, _ in self.running.values())
+        assert starting + running <= self.state.promised_bytes <= MEMORY
+
+    @invariant()
+    def no_core_is_given_twice(self) -> None:
+        given = [core for _, cores in self.starting.values() for core in cores]
+        given += [core for _, _, cores in self.running.values() for core in cores]
+        assert len(given) == len(set(given))
+
+    @invariant()
+    def nothing_is_refused_that_would_fit(self) -> None:
+        for process in self.state.processes.values():
+            if process.phase is Phase.REFUSED and not self.stopping:
+                assert process.memory_bytes > self.state.free_bytes
+
+    def teardown(self) -> None:
+        """Once nothing fails any more, what runs is what was decided."""
+        for _ in range(8):
+            for name in sorted(self.starting):
+                self.finish_start(name, fails=False)
+            for name, (pid, _, _) in sorted(self.running.items()):
+                if pid in self.asked_to_end_us:
+                    self.end(name)
+            self.pass_time(BACKOFF_MAX_US)
+        assert not self.starting
+        refused = {n for n, p in self.state.processes.items() if p.phase is Phase.REFUSED}
+        wanted = {name for name, (_, run, _) in self.asked.items() if run and not self.stopping}
+        assert self.running.keys() | refused == wanted
+        assert self.stopping == self.all_stopped
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
