@@ -96,7 +96,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         environment = {f"ARGOSY_TINY_{name.upper()}": value for name, value in given.items()}
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(script), stderr=asyncio.subprocess.PIPE,
-            env={"PATH": os.environ["PATH"], **environment},
+            env={**os.environ, **environment},
         )  # fmt: skip
         lives.append(Life(process, port))
         return lives[-1]

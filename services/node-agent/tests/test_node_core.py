@@ -164,6 +164,15 @@ def test_a_newer_decision_replaces_what_runs(node: Node) -> None:
     assert not one(do.AnnounceExited, exited).wanted
 
 
+def test_a_replacement_counts_neither_as_a_restart_nor_as_a_failure(node: Node) -> None:
+    for generation in range(1, 5):
+        node.want(generation=generation)
+        if generation > 1:
+            assert started_by(node.exited(code=0)) == ["a"]
+        node.started()
+    assert node.state.processes["a"].restarts == 0
+
+
 def test_a_newer_decision_waits_for_a_process_that_is_starting(node: Node) -> None:
     node.want(generation=1)
     assert node.want(generation=2) == []

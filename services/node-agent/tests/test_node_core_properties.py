@@ -6,7 +6,7 @@ import msgspec
 from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.node_agent.core import effects as do
 from argosy.node_agent.core import events as on
-from argosy.node_agent.core.node import BACKOFF_MAX_US, SPEC, NodeState, Phase
+from argosy.node_agent.core.node import BACKOFF_MAX_US, SPEC, NodeState, Phase, Process
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -39,6 +39,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.running: dict[str, tuple[int, int, list[int]]] = {}
         """Pid, memory and cores of what runs."""
         self.asked_to_end_us: dict[int, int] = {}
+        self.killed: set[str] = set()
+        """Names of processes that were killed and have not gone yet."""
         self.stopping = False
         self.all_stopped = False
 
@@ -47,6 +49,9 @@ class AnyOrder(RuleBasedStateMachine):
         state = self.core.state
         assert isinstance(state, NodeState)
         return state
+
+    def in_phase(self, phase: Phase) -> dict[str, Process]:
+        return {name: p for name, p in self.state.processes.items() if p.phase is phase}
 
     # -- the shell's part
 
@@ -80,6 +85,7 @@ class AnyOrder(RuleBasedStateMachine):
             case do.KillProcess():
                 assert self.running[effect.name][0] == effect.pid
                 assert self.now_us >= self.asked_to_end_us[effect.pid] + GRACE_US
+                self.killed.add(effect.name)
             case do.ReportAllStopped():
                 assert self.stopping
                 assert not self.starting
@@ -130,6 +136,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def end(self, name: str) -> None:
         pid, _, _ = self.running.pop(name)
+        self.killed.discard(name)
         self.feed(on.ProcessExited(self.now_us, name, pid, -9))
 
     @precondition(lambda self: self.pids > 104)
@@ -140,9 +147,10 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def no_more_memory_is_promised_than_there_is(self) -> None:
-        starting = sum(memory for memory, _ in self.starting.values())
-        running = sum(memory for _, memory, _ in self.running.values())
-        assert starting + running <= self.state.promised_bytes <= MEMORY
+        held = sum(memory for memory, _ in self.starting.values())
+        held += sum(memory for _, memory, _ in self.running.values())
+        held += sum(process.memory_bytes for process in self.in_phase(Phase.BACKING_OFF).values())
+        assert held == self.state.promised_bytes <= MEMORY
 
     @invariant()
     def no_core_is_given_twice(self) -> None:
@@ -152,9 +160,13 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_refused_that_would_fit(self) -> None:
-        for process in self.state.processes.values():
-            if process.phase is Phase.REFUSED and not self.stopping:
-                assert process.memory_bytes > self.state.free_bytes
+        for process in self.in_phase(Phase.REFUSED).values():
+            assert process.memory_bytes > self.state.free_bytes or self.stopping
+
+    @invariant()
+    def a_timer_waits_for_each_process_that_needs_one(self) -> None:
+        ending = {n for n, (pid, _, _) in self.running.items() if pid in self.asked_to_end_us}
+        assert set(self.timers) == self.in_phase(Phase.BACKING_OFF).keys() | ending - self.killed
 
     def teardown(self) -> None:
         """Once nothing fails any more, what runs is what was decided."""
@@ -166,7 +178,7 @@ class AnyOrder(RuleBasedStateMachine):
                     self.end(name)
             self.pass_time(BACKOFF_MAX_US)
         assert not self.starting
-        refused = {n for n, p in self.state.processes.items() if p.phase is Phase.REFUSED}
+        refused = self.in_phase(Phase.REFUSED).keys()
         wanted = {name for name, (_, run, _) in self.asked.items() if run and not self.stopping}
         assert self.running.keys() | refused == wanted
         assert self.stopping == self.all_stopped

@@ -46,6 +46,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.placed: dict[str, do.Dispatch] = {}
         self.goodbyes: set[tuple[str, str]] = set()
         self.faulted_us: dict[str, int] = {}
+        self.lag_us: dict[tuple[str, str], int] = {}
         self.heard_us: dict[str, int] = {}
         self.connected = False
 
@@ -153,6 +154,8 @@ class AnyOrder(RuleBasedStateMachine):
         known = self.state.instances.get(name)
         if known is not None and known.epoch == epoch:
             address, model = known.address, known.model
+        else:
+            self.lag_us.pop((name, epoch), None)
         role = name.partition("-")[0]
         self.heard_us[name] = self.now_us
         self.faulted_us.pop(name, None)
@@ -176,7 +179,9 @@ class AnyOrder(RuleBasedStateMachine):
         at_us = self.now_us - lag_us
         if instance is not None and instance.epoch == epoch:
             self.heard_us[name] = self.now_us
-            if at_us > self.faulted_us.get(name, 0):
+            quickest_us = min(lag_us, self.lag_us.get((name, epoch), lag_us))
+            self.lag_us[name, epoch] = quickest_us
+            if at_us + quickest_us > self.faulted_us.get(name, 0):
                 self.faulted_us.pop(name, None)
         load = on.LoadReported(self.now_us, name, epoch, running, 0, tokens, 0, at_us)
         self.feed(load)

@@ -3,7 +3,8 @@
 from argosy.router.core import events as on
 from argosy.router.core.state import Instance, RouterState
 
-CLOCK_SLACK_US = 20_000
+TRANSIT_US = 20_000
+"""A dispatch this much older than a report has reached the instance by then."""
 
 
 def joined(state: RouterState, event: on.InstanceJoined) -> str:
@@ -50,7 +51,8 @@ def reported(state: RouterState, event: on.LoadReported) -> bool:
     if instance is None or instance.epoch != event.epoch:
         return False
     instance.seen_us = event.now_us
-    if not instance.live and not instance.final and event.at_us > instance.left_us:
+    made_us = by_our_clock(instance, event)
+    if not instance.live and not instance.final and made_us > instance.left_us:
         instance.live, instance.reason = True, ""
     if event.at_us < instance.reported_us:
         return instance.live
@@ -60,11 +62,22 @@ def reported(state: RouterState, event: on.LoadReported) -> bool:
     instance.queued_prefill_tokens = event.queued_prefill_tokens
     instance.kv_used_blocks = event.kv_used_blocks
     instance.kv_held_blocks = event.kv_held_blocks
-    covered = event.at_us - CLOCK_SLACK_US
+    covered = made_us - TRANSIT_US
     instance.dispatched = {
         key: entry for key, entry in instance.dispatched.items() if entry[0] > covered
     }
     return instance.live
+
+
+def by_our_clock(instance: Instance, event: on.LoadReported) -> int:
+    """When a report was made, whatever the skew between the instance's clock and ours.
+
+    The quickest report so far tells the skew, up to its own time in transit.
+    """
+    behind_us = event.now_us - event.at_us
+    if instance.clock_behind_us is None or behind_us < instance.clock_behind_us:
+        instance.clock_behind_us = behind_us
+    return event.at_us + instance.clock_behind_us
 
 
 def silent(state: RouterState, now_us: int) -> list[str]:

@@ -26,6 +26,9 @@ class Instance(msgspec.Struct):
     """It said goodbye: only a new epoch brings it back."""
     seen_us: int = 0
     reported_us: int = 0
+    """By the instance's own clock."""
+    clock_behind_us: int | None = None
+    """Least seen of (our clock on arrival - its clock in the report): skew plus transit."""
     running_requests: int = 0
     waiting_requests: int = 0
     queued_prefill_tokens: int = 0
