@@ -1,11 +1,11 @@
 """Decode dies: answers go on elsewhere as if nothing had happened, and it comes back."""
 
 import asyncio
+import contextlib
 import signal
 from typing import Any
 
 import pytest
-
 from argosy.client import Answer
 from argosy.wire.operator.v1 import operator_pb2, operator_pb2_grpc
 
@@ -36,9 +36,7 @@ async def disturbed(
     return answer
 
 
-async def kill_server(
-    fleet: Any, eventually: Any, number: signal.Signals = signal.SIGKILL
-) -> None:
+async def kill_server(fleet: Any, eventually: Any, number: signal.Signals = signal.SIGKILL) -> None:
     """Signal the decode instance that has something to do."""
 
     async def busy() -> str:
@@ -102,6 +100,24 @@ async def test_killing_decode_resumes_every_stream_it_had(hurt_pair: Any, eventu
 
     assert [answer.text for answer in answers] == [answer.text for answer in expected]
     assert sum(answer.timing.attempts >= 2 for answer in answers) >= 2
+
+
+async def test_the_trace_of_a_resumed_answer_is_one_and_shows_who_died(
+    hurt_pair: Any, eventually: Any
+) -> None:
+    async with hurt_pair.traced_client() as client:
+        chunks = client.generate("sim", text=LONG, **OPTIONS)
+        async with contextlib.aclosing(chunks):
+            await anext(chunks)
+            await kill_server(hurt_pair, eventually)
+            async for _ in chunks:
+                pass
+    trace = hurt_pair.trace(client.last_trace_id)
+
+    assert [span.name for span in trace.roots] == ["client.generate"]
+    assert trace.orphans == []
+    assert [span.name for span in trace.spans].count("decode.generate") == 2
+    assert [span.name for span in trace.lost] == ["decode.generate"]
 
 
 async def test_a_stop_string_cut_in_two_by_a_kill_still_stops(

@@ -4,7 +4,6 @@ from typing import Any
 
 import openai
 import pytest
-
 from argosy.mesh.text import sim_tokenizer
 
 MESSAGES: Any = [{"role": "user", "content": "Which way to the harbor?"}]
@@ -199,7 +198,9 @@ async def test_completions_answer_every_prompt_of_a_list_in_order(fleet: Any) ->
 async def test_completions_take_n_answers_per_prompt(fleet: Any) -> None:
     options = {"temperature": 1, "seed": 3, **ALL}
     together = await complete(fleet, prompt=["a", "b"], n=2, **options)
-    alone = [choice for p in "ab" for choice in (await complete(fleet, prompt=p, n=2, **options)).choices]
+    alone = [
+        choice for p in "ab" for choice in (await complete(fleet, prompt=p, n=2, **options)).choices
+    ]
 
     assert [choice.text for choice in together.choices] == [choice.text for choice in alone]
     assert [choice.index for choice in together.choices] == [0, 1, 2, 3]

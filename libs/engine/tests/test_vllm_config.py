@@ -10,12 +10,8 @@ from argosy.engine.vllm import config
 from pydantic import ValidationError
 
 
-@pytest.mark.parametrize(
-    ("text", "cores"),
-    [("", set()), ("0", {0}), ("0-3", {0, 1, 2, 3}), ("0,2-3", {0, 2, 3}), ("7,7", {7})],
-)
-def test_cores_are_numbers_and_ranges(text: str, cores: set[int]) -> None:
-    assert config.parse_cores(text) == cores
+@pytest.mark.parametrize("text", ["", "0", "0-3", "0,2-3"])
+def test_cores_are_numbers_and_ranges(text: str) -> None:
     assert InstanceSettings(cpu_cores=text).cpu_cores == text
 
 

@@ -3,6 +3,8 @@
 from argosy.router.core import events as on
 from argosy.router.core.state import Instance, RouterState
 
+GONE_EPOCHS = 8
+"""Goodbyes remembered of each instance, since they may overtake its arrival."""
 TRANSIT_US = 20_000
 """A dispatch this much older than a report has reached the instance by then."""
 
@@ -21,7 +23,7 @@ def joined(state: RouterState, event: on.InstanceJoined) -> str:
         event.kv_total_blocks, event.block_tokens, event.max_model_tokens,
         event.max_running_requests, seen_us=event.now_us,
     )  # fmt: skip
-    if state.gone.get(event.instance) == event.epoch:
+    if event.epoch in state.gone.get(event.instance, ()):
         instance.live, instance.final, instance.reason = False, True, "gone before it was known"
     addresses = {other.address for other in state.instances.values()}
     return before.address if before is not None and before.address not in addresses else ""
@@ -35,7 +37,7 @@ def left(
     final: it said so itself. Otherwise it is used again once it is heard of again.
     """
     if final and epoch:
-        state.gone[name] = epoch
+        state.gone[name] = [epoch, *state.gone.get(name, ())][:GONE_EPOCHS]
     instance = state.instances.get(name)
     if instance is None or epoch not in ("", instance.epoch):
         return

@@ -81,5 +81,5 @@ class RouterState(msgspec.Struct):
     bus_connected: bool = False
     models: dict[str, int] = {}
     """Every model ever seen here, with its context; it stays listed at zero instances."""
-    gone: dict[str, str] = {}
-    """The last epoch of each instance that said goodbye: the news may come before it joins."""
+    gone: dict[str, list[str]] = {}
+    """The last epochs of each instance that said goodbye: the news may come before it joins."""
