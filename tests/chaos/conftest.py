@@ -1,7 +1,7 @@
 """Fleets that get hurt: one per file, whole again before each test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,10 +16,10 @@ def hurt_fleet(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture
-async def whole_fleet(hurt_fleet: Any, eventually: Any) -> AsyncIterator[Any]:
+async def whole_fleet(hurt_fleet: Any, eventually: Any) -> Any:
     """The file's fleet, healed of what the test before did to it."""
     await eventually(hurt_fleet.is_whole, 30)
-    yield hurt_fleet
+    return hurt_fleet
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,9 @@ async def test_the_trace_of_a_resumed_answer_is_one_and_shows_who_died(
             await kill_server(hurt_pair, eventually)
             async for _ in chunks:
                 pass
-    trace = hurt_pair.trace(client.last_trace_id)
+    trace_id = client.last_trace_id
+    await eventually(lambda: len(hurt_pair.trace(trace_id).lost) == 1)
+    trace = hurt_pair.trace(trace_id)
 
     assert [span.name for span in trace.roots] == ["client.generate"]
     assert trace.orphans == []

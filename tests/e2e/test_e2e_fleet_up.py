@@ -41,11 +41,11 @@ def refusal(file: Path, text: str, *, grpc_port: int = 0, http_port: int = 0) ->
         ("decode:  {replicas: 1", "decode:  {replica: 1", 9, "write replicas"),
         ("engine: {kind: sim}", "engine: {kind: simm}", 6, "engine.kind"),
         ("256Mi}}\n    decode", "lots}}\n    decode", 8, "512Mi"),
-        ("decode:  {replicas: 1", "decode:  {replicas: 0", 7, "at least 1"),
+        ("decode:  {replicas: 1", "decode:  {replicas: 0", 9, "at least 1"),
         ("apiVersion: argosy.dev/v1alpha1\n", "", 1, "apiVersion"),
         ("metadata: {name: doomed}", "metadata: {name: 'Not A Name'}", 3, "name"),
         ("kind: sim}", "kind: sim", 7, "not YAML"),
-        ("kind: sim}", "kind: vllm}", 4, "model.source is sim"),
+        ("kind: sim}", "kind: vllm}", 5, "model.source is sim"),
     ],
     ids=["unknown field", "unknown engine", "size", "no decode", "no version", "name", "yaml",
          "contradiction"],
@@ -65,7 +65,7 @@ def test_an_empty_fleet_file_is_refused_with_how_one_begins(file: Path) -> None:
 
 
 def test_a_fleet_file_that_is_not_there_is_named(file: Path) -> None:
-    with pytest.raises(UpError, match="cannot read fleet file .*no-such"):
+    with pytest.raises(UpError, match=r"cannot read fleet file .*no-such"):
         plan(file.with_name("no-such.yaml"), file.parent, 0, 0)
 
 

@@ -150,8 +150,9 @@ import asyncio, sys
 from argosy.client import Client
 
 async def main():
-    async with Client(sys.argv[1], direct=bool(int(sys.argv[2]))) as client:
-        async for chunk in client.generate("sim", text=sys.argv[3], max_tokens=7000, ignore_eos=True):
+    _, address, direct, text = sys.argv
+    async with Client(address, direct=bool(int(direct))) as client:
+        async for chunk in client.generate("sim", text=text, max_tokens=7000, ignore_eos=True):
             print(len(chunk.token_ids), flush=True)
 
 asyncio.run(main())

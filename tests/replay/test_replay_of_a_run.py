@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,16 +49,14 @@ async def eventful(yard: Any, eventually: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def journals(
-    new_shipyard: Any, eventually: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+def journals(new_shipyard: Any, eventually: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a fleet that has been taken down."""
     yard = new_shipyard(tmp_path_factory.mktemp("replay"))
     try:
         fleet = asyncio.run(eventful(yard, eventually))
     finally:
         yard.close()
-    yield fleet.path / "journal"
+    return fleet.path / "journal"
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +108,10 @@ def test_a_run_replays_under_another_hash_seed(
     journals: Path, replayed: list[Replayed], seed: str
 ) -> None:
     command = [str(Path(sys.executable).parent / "argosy"), "replay", str(journals), "--json"]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True
-    )
-    report = json.loads(done.stdout)
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    report = json.loads(subprocess.check_output(command, env=environment))
 
-    assert (done.returncode, report["ok"]) == (0, True)
+    assert report["ok"]
     assert {row["segment"]: row["digest"] for row in report["segments"]} == {
         str(result.path.relative_to(journals)): f"{result.digests[-1]:016x}" for result in replayed
     }

@@ -92,6 +92,7 @@ async def test_fleets_on_one_bus_do_not_hear_each_other(
     north, south = join("a", fleet="north"), join("b", fleet="south")
     south.listen(LoadReported, inbox.loads)
     await listening(south)
+    await listening(north)
     north.publish(load(1))
     await north.close()
     south.publish(load(2))
@@ -140,6 +141,7 @@ async def test_a_restarted_source_is_no_gap(join: Join, inbox: Inbox, eventually
     listener, first = join("listener"), join("one")
     listener.listen(LoadReported, inbox.loads)
     await listening(listener)
+    await listening(first)
     for number in (1, 2):
         first.publish(load(number))
     await first.close()

@@ -132,7 +132,11 @@ class Client:
         self, request: router_pb2.GenerateRequest, timeout_s: float, context: Context
     ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         answer = rpc.stream(
-            self._router.Generate, request, timeout_s=timeout_s, trace_context=context
+            self._router.Generate,
+            request,
+            timeout_s=timeout_s,
+            trace_context=context,
+            last=lambda reply: bool(reply.chunk.finish_reason),
         )
         async with aclosing(answer) as replies:
             async for reply in replies:
@@ -156,6 +160,7 @@ class Client:
                 timeout_s=timeout_s,
                 instance=reply.decode_instance,
                 trace_context=context,
+                last=lambda chunk: bool(chunk.finish_reason),
             )
             try:
                 async with aclosing(answer) as chunks:

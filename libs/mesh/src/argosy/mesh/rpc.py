@@ -6,6 +6,7 @@ hangs up cancels the handler's task, which is how cancellation reaches every sta
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeAlias
@@ -24,6 +25,7 @@ MESSAGE_BYTES = 16 << 20
 STATUS_BYTES = 2048
 """Of an error's message: gRPC carries it in a header, 8 KiB in all, up to three for one."""
 CHANNELS_MAX = 1024
+END_S = 1.0
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
@@ -171,15 +173,26 @@ async def stream(
     timeout_s: float,
     instance: str = "",
     trace_context: TraceContext | None = None,
+    last: Callable[[Any], bool] = lambda reply: False,
 ) -> AsyncGenerator[Any, None]:
-    """One streaming call in a trace (the current one); closing the iterator hangs up."""
+    """One streaming call in a trace (the current one); closing the iterator hangs up.
+
+    last: whether a reply is the last one. After it the peer is given END_S to end the
+    call itself: to the peer a finished call that is hung up looks like a caller gone.
+    """
     running = method(request, timeout=timeout_s, metadata=telemetry.inject(trace_context))
+    over = False
     try:
         async for reply in running:
+            over = last(reply)
             yield reply
     except grpc.aio.AioRpcError as error:
         raise from_rpc(error, instance) from None
     finally:
+        if over:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_S):
+                    await running.code()
         running.cancel()
 
 

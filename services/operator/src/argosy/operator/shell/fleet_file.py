@@ -9,7 +9,6 @@ import yaml
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.operator.core.events import Pool, Template
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,7 +16,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
+INSTANCES_MAX = 4096
 UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 
@@ -29,23 +30,29 @@ def parse_bytes(value: Any) -> int:
     return int(match[1]) * UNITS[match[2] or ""]
 
 
-def check_ratio(value: str) -> str:
+def check_ratio(value: Any) -> str:
     """`prefill:decode`, both at least 1."""
-    if re.fullmatch(r"[1-9]\d*:[1-9]\d*", value) is None:
+    # YAML reads 1:2 without quotes as the number 62.
+    if not isinstance(value, str) or re.fullmatch(r"[1-9]\d*:[1-9]\d*", value) is None:
         raise ValueError('write prefill:decode in quotes, such as "1:2"')
     return value
 
 
-def check_duration(value: str) -> str:
+def check_duration(value: Any) -> str:
     """A number and a unit."""
-    if re.fullmatch(r"\d+(\.\d+)?(ms|s|m|h)", value) is None:
+    if re.fullmatch(r"\d+(\.\d+)?(ms|s|m|h)", str(value)) is None:
         raise ValueError("write a duration such as 200ms, 30s or 5m")
-    return value
+    return str(value)
 
 
-Bytes = Annotated[int, BeforeValidator(parse_bytes)]
-Ratio = Annotated[str, AfterValidator(check_ratio)]
-Duration = Annotated[str, AfterValidator(check_duration)]
+def contradiction(message: str, *field: str) -> PydanticCustomError:
+    """What is wrong between fields; `field`: where to look first, from the mapping checked."""
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "field": field})
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(le=1 << 60)]
+Ratio = Annotated[str, BeforeValidator(check_ratio)]
+Duration = Annotated[str, BeforeValidator(check_duration)]
 
 
 def camel(name: str) -> str:
@@ -57,7 +64,7 @@ def camel(name: str) -> str:
 class Part(BaseModel):
     """A mapping of the file: only fields that are known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=camel)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=camel)
 
 
 class Metadata(Part):
@@ -90,14 +97,14 @@ class EngineSpec(Part):
 class Resources(Part):
     """What one instance takes of its node."""
 
-    cpu: int = Field(1, ge=0)
+    cpu: int = Field(1, ge=0, le=4096)
     memory: Bytes = 1 << 30
 
 
 class PoolSpec(Part):
     """Equal instances."""
 
-    replicas: int = Field(ge=0)
+    replicas: int = Field(ge=0, le=INSTANCES_MAX)
     resources: Resources = Field(default_factory=Resources)
 
 
@@ -126,15 +133,16 @@ class Split(Part):
     def check(self) -> "Split":
         """Refuse what contradicts itself."""
         if self.decode.replicas == 0:
-            raise ValueError("decode.replicas is 0: nothing could answer; write at least 1")
+            raise contradiction("nothing could answer; write at least 1", "decode", "replicas")
         if self.ratio is not None:
             low, high = share(self.ratio.min), share(self.ratio.max)
             if low > high:
-                raise ValueError("ratio.min is above ratio.max: swap them")
+                raise contradiction("ratio.min is above ratio.max: swap them", "ratio", "min")
             if not low <= self.prefill.replicas / self.decode.replicas <= high:
-                raise ValueError(
+                raise contradiction(
                     f"{self.prefill.replicas} prefill to {self.decode.replicas} decode is outside "
-                    f"ratio {self.ratio.min} to {self.ratio.max}: change replicas or ratio"
+                    f"ratio {self.ratio.min} to {self.ratio.max}: change replicas or ratio",
+                    "ratio",
                 )
         return self
 
@@ -167,10 +175,12 @@ class Spec(Part):
     def check(self) -> "Spec":
         """Refuse what contradicts itself."""
         if self.engine.kind == "vllm" and self.model.source == "sim":
-            raise ValueError("engine.kind is vllm but model.source is sim: name a model folder")
+            message = "engine.kind is vllm but model.source is sim: name a model folder"
+            raise contradiction(message, "model", "source")
         on_cpu = self.engine.kind == "vllm" and self.engine.device == "cpu"
         if on_cpu and self.engine.block_tokens % 32:
-            raise ValueError("engine.blockTokens must be a multiple of 32 for vllm on cpu")
+            message = "must be a multiple of 32 for vllm on cpu"
+            raise contradiction(message, "engine", "blockTokens")
         return self
 
 
@@ -214,6 +224,17 @@ class FleetFile(Part):
         return found + (["spec.split.placement"] if self.spec.split.placement is not None else [])
 
 
+class FleetLoader(yaml.SafeLoader):
+    """A SafeLoader that also says where a date or number is that is none."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """A node's value. Raises MarkedYAMLError."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+
+
 def share(ratio: str) -> float:
     """`1:2` -> 0.5"""
     prefill, decode = ratio.split(":")
@@ -224,17 +245,23 @@ def parse_fleet(text: str, name: str = "fleet file") -> FleetFile:
     """Check a fleet file. Raises FLEET_FILE with the line and what to write instead."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        values = FleetLoader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ArgosyError(Reason.FLEET_FILE, f"{name}:{line}: not YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise ArgosyError(Reason.FLEET_FILE, f"{name}:1: not YAML: {error}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ArgosyError(Reason.FLEET_FILE, f"{name}:{line}: not YAML: {error.reason}") from error
+    except RecursionError as error:
+        raise ArgosyError(Reason.FLEET_FILE, f"{name}:1: nested too deep") from error
     if not isinstance(values, dict):
         raise ArgosyError(
             Reason.FLEET_FILE,
             f"{name}:1: a fleet file begins with `apiVersion: argosy.dev/v1alpha1`",
         )
+    if twice := repeated(root):
+        problems = [f"{name}:{line}: {key}: given twice; keep one" for line, key in twice]
+        raise ArgosyError(Reason.FLEET_FILE, "\n".join(problems))
     try:
         return FleetFile.model_validate(values)
     except ValidationError as error:
@@ -244,7 +271,7 @@ def parse_fleet(text: str, name: str = "fleet file") -> FleetFile:
 
 def describe(name: str, root: Any, problem: Any) -> str:
     """One problem as `file:line: field: what to write instead`."""
-    where = [str(part) for part in problem["loc"]]
+    where = [str(part) for part in (*problem["loc"], *problem.get("ctx", {}).get("field", ()))]
     line = line_of(root, where)
     field = ".".join(where) or "the file"
     if problem["type"] == "extra_forbidden":
@@ -254,9 +281,31 @@ def describe(name: str, root: Any, problem: Any) -> str:
         return f"{name}:{line}: {field}: unknown field; {advice}"
     if problem["type"] == "missing":
         return f"{name}:{line}: {field}: missing; add `{where[-1]}: ...`"
+    if problem["type"] == "model_type":
+        return f"{name}:{line}: {field}: write a mapping, such as `{where[-1]}: {{...}}`"
     message = problem["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(problem["input"], dict | list) else f" (got {problem['input']!r})"
     return f"{name}:{line}: {field}: {message}{shown}"
+
+
+def repeated(root: Any) -> list[tuple[int, str]]:
+    """Keys that a mapping has twice, with their line: YAML would take the last silently."""
+    found, met, nodes = [], set(), [root]
+    while nodes:
+        node = nodes.pop()
+        if id(node) in met or not isinstance(node, yaml.CollectionNode):
+            continue
+        met.add(id(node))
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        nodes += [value for _, value in pairs] or node.value
+        keys = [key for key, _ in pairs if isinstance(key, yaml.ScalarNode)]
+        values = [key.value for key in keys]
+        found += [
+            (key.start_mark.line + 1, key.value)
+            for index, key in enumerate(keys)
+            if key.value in values[:index]
+        ]
+    return sorted(found)
 
 
 def line_of(root: Any, path: list[str]) -> int:

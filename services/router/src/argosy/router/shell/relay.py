@@ -183,7 +183,10 @@ class Relay:
         stub = decode_pb2_grpc.DecodeStub(self.mesh.channels.get(dispatch.decode_address))
         request = decode_pb2.GenerateRequest(ticket=self._ticket(passage, dispatch))
         timeout_s = max(0.001, (passage.deadline_us - self.driver.now_us()) / 1e6)
-        answer = rpc.stream(stub.Generate, request, timeout_s=timeout_s, instance=dispatch.decode)
+        answer = rpc.stream(
+            stub.Generate, request, timeout_s=timeout_s, instance=dispatch.decode,
+            last=lambda chunk: bool(chunk.finish_reason),
+        )  # fmt: skip
         async with aclosing(answer) as chunks:
             async for chunk in chunks:
                 if chunk.HasField("load"):

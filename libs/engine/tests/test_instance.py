@@ -1,0 +1,206 @@
+"""What an instance tells the mesh about its engine, over a real bus."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from argosy.engine.api import EngineRequest, SamplingSpec
+from argosy.engine.instance import EXIT_ENGINE_DIED, REPORT_S, Instance
+from argosy.engine.settings import InstanceSettings
+from argosy.mesh import bus as bus_module
+from argosy.mesh.bus import Bus
+from argosy.mesh.nats_process import NatsProcess
+from argosy.mesh.service import Mesh
+from argosy.wire.decode.v1.events_pb2 import KvChanged, LoadReported
+from argosy.wire.inference.v1.inference_pb2 import KvChange, Load
+from argosy.wire.instance.v1.events_pb2 import (
+    ROLE_DECODE,
+    InstanceDraining,
+    InstanceReady,
+    InstanceStopped,
+)
+
+PATIENCE_S = 20
+FACTS = (InstanceReady, InstanceDraining, InstanceStopped)
+
+
+class Crew:
+    """An instance, and a listener elsewhere on the bus."""
+
+    def __init__(self, nats: NatsProcess, **given: Any) -> None:
+        settings = InstanceSettings(
+            nats_url=nats.url, instance_id="decode-0", epoch="e1", node="n1",
+            **{"sim_speed": 1000, "block_tokens": 4, "heartbeat_s": 3600, **given},
+        )  # fmt: skip
+        self.mesh = Mesh(settings, "decode")
+        self.instance = Instance(
+            self.mesh, ROLE_DECODE,
+            load_fact=lambda load: LoadReported(load=load),
+            kv_fact=lambda change: KvChanged(change=change),
+            stepped=lambda stats: None,
+        )  # fmt: skip
+        self.elsewhere = Bus(nats.url, settings.fleet, "elsewhere")
+        self.loads: list[Load] = []
+        self.changes: list[KvChange] = []
+        self.told: list[Any] = []
+
+    async def start(self) -> None:
+        bus = self.elsewhere
+        bus.listen(LoadReported, lambda fact, _: self.loads.append(fact.load))
+        bus.listen(KvChanged, lambda fact, _: self.changes.append(fact.change))
+        bus.start()
+        for fact in FACTS:
+            heard = bus.follow(fact, lambda told, _: self.told.append(told), fact.__name__)
+            await asyncio.wait_for(heard.wait(), PATIENCE_S)
+        assert bus._client is not None
+        await bus._client.flush()
+        await self.mesh.open()
+        await asyncio.wait_for(self.instance.start(), PATIENCE_S)
+
+    async def answer(self, name: str, tokens: list[int], max_tokens: int = 20) -> None:
+        sampling = SamplingSpec(max_tokens, ignore_eos=True)
+        async for _ in self.instance.engine.submit(EngineRequest(name, tokens, sampling)):
+            pass
+
+    def names(self) -> list[str]:
+        return [type(fact).__name__ for fact in self.told]
+
+    async def close(self) -> None:
+        await self.instance.stop()
+        await self.mesh.close()
+        await self.elsewhere.close()
+
+
+@pytest.fixture
+async def crew(
+    nats: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[..., Any]]:
+    """Starts instances with some settings; all are stopped when the test ends."""
+    monkeypatch.setattr(bus_module, "FETCH_S", 0.3)  # How long an outage is noticed late.
+    crews: list[Crew] = []
+
+    async def begin(**given: Any) -> Crew:
+        crews.append(Crew(nats, **given))
+        await crews[-1].start()
+        return crews[-1]
+
+    yield begin
+    for made in crews:
+        await made.close()
+
+
+async def eventually(predicate: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not predicate():
+        assert time.monotonic() < deadline, "what was awaited never came"
+        await asyncio.sleep(0.002)
+
+
+async def test_a_ready_instance_says_who_it_is_and_what_its_engine_can_hold(crew: Any) -> None:
+    ship = await crew(max_running=3)
+    await eventually(lambda: ship.told)
+    (fact,) = ship.told
+    assert (fact.instance_id, fact.epoch, fact.role, fact.node) == ("decode-0", "e1", 2, "n1")
+    assert fact.address == ship.mesh.address
+    info = ship.instance.info
+    assert (fact.block_tokens, fact.max_running_requests) == (4, 3)
+    assert fact.kv_total_blocks == info.kv_total_blocks
+    assert fact.max_model_tokens == info.max_model_tokens
+
+
+async def test_the_last_load_is_never_lost(crew: Any) -> None:
+    ship = await crew()
+    await asyncio.gather(*(ship.answer(str(n), [n] * 9) for n in range(5)))
+    expected = ship.instance.load()
+    assert (expected.running_requests, expected.kv_used_blocks) == (0, 0)
+
+    def last_is_expected() -> bool:
+        expected.at_us = ship.loads[-1].at_us if ship.loads else 0
+        return bool(ship.loads) and ship.loads[-1] == expected
+
+    await eventually(last_is_expected)
+    assert max(load.running_requests for load in ship.loads) > 0
+
+
+async def test_loads_are_told_no_more_often_than_promised(crew: Any) -> None:
+    ship = await crew(sim_speed=20)
+    await ship.answer("a", [1] * 9, max_tokens=200)
+    await eventually(lambda: len(ship.loads) > 3 and ship.loads[-1].running_requests == 0)
+    times = [load.at_us for load in ship.loads]
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert min(gaps) > 0.9e6 * REPORT_S
+
+
+async def test_a_silent_engine_is_heard_of_at_every_heartbeat(crew: Any) -> None:
+    ship = await crew(heartbeat_s=0.03)
+    await eventually(lambda: len(ship.loads) >= 4)
+    assert {load.instance_id for load in ship.loads} == {"decode-0"}
+
+
+async def test_block_changes_are_numbered_without_a_jump_and_add_up(crew: Any) -> None:
+    ship = await crew(kv_bytes=1 << 20)
+    for number in range(6):
+        await ship.answer(str(number), [number] * 21, max_tokens=2)
+    engine = ship.instance.engine
+    pool = engine._scheduler.pool
+    resident = set(pool._cached) | set(pool._references)
+    heard: set[int] = set()
+    await eventually(lambda: len(ship.changes) == ship.instance._changes)
+    for change in ship.changes:
+        heard = heard - set(change.removed) | set(change.stored)
+    assert heard == resident
+    assert [c.change_sequence for c in ship.changes] == list(range(1, len(ship.changes) + 1))
+    assert any(change.removed for change in ship.changes)
+
+
+async def test_an_instance_says_when_it_drains_and_when_it_has_stopped(crew: Any) -> None:
+    ship = await crew()
+    idle = asyncio.Event()
+    draining = asyncio.ensure_future(ship.instance.drain(idle))
+    await eventually(lambda: "InstanceDraining" in ship.names())
+    assert not draining.done()
+    idle.set()
+    await draining
+    await ship.instance.stop()
+    await eventually(lambda: "InstanceStopped" in ship.names())
+
+
+async def test_a_bus_that_comes_back_is_told_again_who_is_ready(
+    crew: Any, nats: NatsProcess
+) -> None:
+    ship = await crew()
+    await eventually(lambda: ship.names() == ["InstanceReady"])
+    nats.kill()
+    await eventually(lambda: not ship.mesh.bus.connected.is_set())
+    nats.start()
+    await eventually(lambda: ship.names() == ["InstanceReady"] * 2)
+
+
+async def test_a_draining_instance_does_not_call_itself_ready_again(
+    crew: Any, nats: NatsProcess
+) -> None:
+    ship = await crew()
+    await eventually(lambda: ship.names() == ["InstanceReady"])
+    draining = asyncio.ensure_future(ship.instance.drain(asyncio.Event()))
+    await eventually(lambda: "InstanceDraining" in ship.names())
+    nats.kill()
+    await eventually(lambda: not ship.mesh.bus.connected.is_set())
+    nats.start()
+    await asyncio.wait_for(ship.mesh.bus.connected.wait(), PATIENCE_S)
+    draining.cancel()
+    ship.mesh.bus.publish(InstanceReady(instance_id="the next one"))
+    await eventually(lambda: ship.told[-1].instance_id == "the next one")
+    assert ship.names() == ["InstanceReady", "InstanceDraining", "InstanceReady"]
+
+
+async def test_an_engine_beyond_use_ends_the_process_to_be_started_anew(
+    crew: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    ship = await crew()
+    monkeypatch.setattr(os, "_exit", ended.append)
+    ship.instance.engine._listener.died("it is gone")
+    assert ended == [EXIT_ENGINE_DIED]

@@ -1,0 +1,193 @@
+from pathlib import Path
+
+import pytest
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.operator.core.events import Pool, Template
+from argosy.operator.shell.fleet_file import FleetFile, parse_fleet
+
+REPOSITORY = Path(__file__).parents[3]
+
+SAMPLE = """\
+apiVersion: argosy.dev/v1alpha1
+kind: FedDeployment
+metadata: {name: demo}
+spec:
+  model: {name: smollm2-135m, source: ./models/smollm2-135m}
+  engine: {kind: vllm, blockTokens: 32}
+  split:
+    prefill: {replicas: 1, resources: {cpu: 1, memory: 4Gi}}
+    decode:  {replicas: 1, resources: {cpu: 1, memory: 4Gi}}
+    ratio: {min: "1:2", max: "3:1"}
+    placement: {near: rack}
+  scaling: {silent: 1, idleSleepAfter: 30s, slo: {ttftP99: 2s, tpotP99: 200ms}, plans: []}
+"""
+
+LONG = """\
+# One field a line, so that each has a line of its own.
+apiVersion: argosy.dev/v1alpha1
+kind: FedDeployment
+metadata:
+  name: demo
+spec:
+  model:
+    name: m
+    source: ./models/m
+  engine:
+    kind: vllm
+    blockTokens: 32
+  split:
+    prefill:
+      replicas: 2
+      resources:
+        cpu: 1
+        memory: 4Gi
+    decode:
+      replicas: 2
+    ratio:
+      min: "1:2"
+      max: "3:1"
+  scaling:
+    idleSleepAfter: 30s
+"""
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ArgosyError) as refused:
+        parse_fleet(text, "f.yaml")
+    assert refused.value.reason is Reason.FLEET_FILE
+    return refused.value.message
+
+
+def edited(*edits: str) -> str:
+    """LONG with each `old -> new` made once; `\\n` in them is a new line."""
+    text = LONG
+    for edit in edits:
+        old, _, new = edit.replace("\\n", "\n").partition(" -> ")
+        assert old in text
+        text = text.replace(old, new, 1)
+    return text
+
+
+def test_the_sample_of_the_design_is_taken_as_it_stands() -> None:
+    fleet = parse_fleet(SAMPLE)
+    prefill, decode = fleet.pools(Path("/fleets"))
+    assert prefill == Pool(Template("prefill", 4 << 30, 1, decode.template.settings), 1)
+    assert (decode.template.role, decode.replicas) == ("decode", 1)
+    assert decode.template.settings["model_source"] == "/fleets/models/smollm2-135m"
+    assert fleet.not_acted_on() == ["spec.scaling", "spec.split.placement"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "deploy/local").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_every_fleet_file_that_comes_with_argosy_is_taken(path: Path) -> None:
+    fleet = parse_fleet(path.read_text(), path.name)
+    assert all(pool.replicas for pool in fleet.pools(path.parent))
+
+
+def test_what_a_field_says_reaches_the_instances() -> None:
+    engine = "kind: sim\\n    kvMemory: 512Mi\\n    maxRunning: 3\\n    simSpeed: 2"
+    fleet = parse_fleet(edited(f"kind: vllm -> {engine}", "source: ./models/m -> source: sim"))
+    (prefill, _) = fleet.pools(Path("/fleets"))
+    chosen = {"engine": "sim", "model": "m", "model_source": "sim", "kv_bytes": str(512 << 20),
+              "max_running": "3", "sim_speed": "2.0", "block_tokens": "32"}  # fmt: skip
+    assert chosen.items() <= prefill.template.settings.items()
+
+
+def test_fields_that_are_left_out_have_defaults() -> None:
+    decode = parse_fleet(LONG).spec.split.decode
+    assert (decode.resources.cpu, decode.resources.memory) == (1, 1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("size", "size_bytes"),
+    [("123", 123), ("1Ki", 1 << 10), ("512Mi", 512 << 20), ("4Gi", 4 << 30), ("2Ti", 2 << 40)],
+)
+def test_sizes_are_read_in_their_units(size: str, size_bytes: int) -> None:
+    fleet = parse_fleet(edited(f"4Gi -> {size}"))
+    assert fleet.spec.split.prefill.resources.memory == size_bytes
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        # A field that is unknown, missing or twice there.
+        ("blockTokens -> blockTokenz", "12: spec.engine.blockTokenz: unknown field; write blockTokens"),
+        ("    decode: -> decod:", "not YAML"),
+        ("decode:\\n -> decod:\\n", "19: spec.split.decod: unknown field; write decode"),
+        ("memory: -> ram:", "18: spec.split.prefill.resources.ram: unknown field; known here: cpu, memory"),
+        ("kind: FedDeployment -> kind: FedDeployment\\nstatus: {}", "4: status: unknown field"),
+        ("    kind: vllm\\n -> ", "10: spec.engine.kind: missing; add `kind: ...`"),
+        ("  name: demo -> ", "4: metadata: write a mapping, such as `metadata: {...}`"),
+        ("metadata:\\n  name: demo\\n -> ", "2: metadata: missing; add `metadata: ...`"),
+        ("replicas: 2 -> replicas: 2\\n      replicas: 3", "16: replicas: given twice; keep one"),
+        # A value of the wrong kind.
+        ("v1alpha1 -> v2", "2: apiVersion: Input should be 'argosy.dev/v1alpha1' (got 'argosy.dev/v2')"),
+        ("FedDeployment -> Deployment", "3: kind: Input should be 'FedDeployment' (got 'Deployment')"),
+        ("kind: vllm -> kind: vlm", "11: spec.engine.kind: Input should be 'vllm' or 'sim' (got 'vlm')"),
+        ("name: demo -> name: My Fleet", "5: metadata.name: "),
+        ("name: demo -> name: 7", "5: metadata.name: "),
+        ("4Gi -> 4GB", "18: spec.split.prefill.resources.memory: write a size such as 512Mi or 4Gi (got '4GB')"),
+        ("4Gi -> -1", "18: spec.split.prefill.resources.memory: write a size such as 512Mi or 4Gi (got -1)"),
+        ("4Gi -> 9999999Ti", "18: spec.split.prefill.resources.memory: "),
+        ("replicas: 2 -> replicas: many", "15: spec.split.prefill.replicas: "),
+        ("replicas: 2 -> replicas: yes", "15: spec.split.prefill.replicas: "),
+        ("replicas: 2 -> replicas: 1.5", "15: spec.split.prefill.replicas: "),
+        ("replicas: 2 -> replicas: -1", "15: spec.split.prefill.replicas: "),
+        ("replicas: 2 -> replicas: 1000000000", "15: spec.split.prefill.replicas: "),
+        ("replicas: 2 -> replicas:", "15: spec.split.prefill.replicas: "),
+        ("name: m -> name: [m]", "8: spec.model.name: "),
+        ("name: m -> 1: m", "8: spec.model.1: "),
+        ("30s -> 30", "25: spec.scaling.idleSleepAfter: write a duration such as 200ms, 30s or 5m (got 30)"),
+        ("30s -> soon", "25: spec.scaling.idleSleepAfter: write a duration such as 200ms, 30s or 5m (got 'soon')"),
+        ('"1:2" -> 1:2', '22: spec.split.ratio.min: write prefill:decode in quotes, such as "1:2" (got 62)'),
+        ('"1:2" -> "0:2"', '22: spec.split.ratio.min: write prefill:decode in quotes, such as "1:2" (got \'0:2\')'),
+        # Fields that contradict each other.
+        ('"1:2" -> "4:1"', "22: spec.split.ratio.min: ratio.min is above ratio.max: swap them"),
+        ("replicas: 2 -> replicas: 9", "21: spec.split.ratio: 9 prefill to 2 decode is outside ratio 1:2 to 3:1"),
+        ("decode:\\n      replicas: 2 -> decode:\\n      replicas: 0", "20: spec.split.decode.replicas: nothing could answer; write at least 1"),
+        ("./models/m -> sim", "9: spec.model.source: engine.kind is vllm but model.source is sim"),
+        ("    source: ./models/m\\n -> ", "7: spec.model.source: engine.kind is vllm but model.source is sim"),
+        ("blockTokens: 32 -> blockTokens: 48", "12: spec.engine.blockTokens: must be a multiple of 32 for vllm on cpu"),
+        # Not a fleet file at all.
+        ("kind: vllm -> kind: {vllm", "not YAML"),
+        ("name: m -> name: \t", "not YAML"),
+        ("name: m -> name: \x07", "8: not YAML: special characters are not allowed"),
+        ("name: m -> name: 2020-99-99", "8: not YAML: month must be in 1..12"),
+        ("name: m -> name: !!python/object:os.system {}", "8: not YAML: could not determine a constructor"),
+        ("kind: Fed -> ---\\nkind: Fed", "3: not YAML: but found another document"),
+    ],
+)  # fmt: skip
+def test_a_wrong_fleet_file_says_where_and_what_to_write(edit: str, says: str) -> None:
+    message = refusal(edited(edit))
+    assert message.startswith("f.yaml:")
+    assert says in message
+    assert not says[0].isdigit() or f"f.yaml:{says}" in message
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "- a list\n", "just words\n", "7\n"])
+def test_what_is_no_mapping_is_told_how_a_fleet_file_begins(text: str) -> None:
+    begins = "f.yaml:1: a fleet file begins with `apiVersion: argosy.dev/v1alpha1`"
+    assert refusal(text) == begins
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 5_000, "a: &a {b: *a}", "a: &a [*a]"], ids=["deep", "loop", "list loop"]
+)
+def test_a_file_without_end_is_refused(text: str) -> None:
+    assert refusal(text).startswith("f.yaml:1: ")
+
+
+def test_aliases_that_multiply_are_looked_at_once() -> None:
+    levels = "\n".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 64))
+    assert "a63: unknown field" in refusal(f"a0: &a0 {{x: 1}}\n{levels}\n")
+
+
+def test_every_problem_of_a_file_is_told_at_once() -> None:
+    problems = refusal(edited("4Gi -> 4GB", "kind: vllm -> kind: vlm")).splitlines()
+    assert [problem.split(": ")[0] for problem in problems] == ["f.yaml:11", "f.yaml:18"]
+
+
+def test_vllm_on_cuda_may_have_blocks_of_any_size() -> None:
+    fleet = parse_fleet(edited("blockTokens: 32 -> blockTokens: 16\\n    device: cuda"))
+    assert isinstance(fleet, FleetFile)
