@@ -8,6 +8,8 @@ from argosy.mesh.text import sim_tokenizer
 
 MESSAGES: Any = [{"role": "user", "content": "Which way to the harbor?"}]
 LONG: Any = [{"role": "user", "content": "Tell me of the voyage, day by day. " * 10}]
+BRIEF: Any = [{"role": "user", "content": "Be brief, number 18."}]
+"""The sim engine's answer to this ends by itself after ten tokens."""
 TOOLS: Any = [
     {
         "type": "function",
@@ -79,12 +81,12 @@ async def test_a_chat_is_what_grpc_answers_to_the_same_messages(fleet: Any) -> N
 async def test_an_answer_cut_by_max_tokens_says_length_and_one_that_ended_says_stop(
     fleet: Any,
 ) -> None:
-    cut = await chat(fleet, max_tokens=2, **ALL)
-    ended = await chat(fleet, max_tokens=2000)
+    cut = await chat(fleet, messages=BRIEF, max_tokens=2)
+    ended = await chat(fleet, messages=BRIEF, max_tokens=100)
 
     assert (cut.choices[0].finish_reason, cut.usage.completion_tokens) == ("length", 2)
     assert ended.choices[0].finish_reason == "stop"
-    assert ended.usage.completion_tokens < 2000
+    assert ended.usage.completion_tokens < 100
 
 
 async def test_max_completion_tokens_is_max_tokens(fleet: Any) -> None:
@@ -94,9 +96,11 @@ async def test_max_completion_tokens_is_max_tokens(fleet: Any) -> None:
 
 
 async def test_without_max_tokens_an_answer_goes_on_until_it_ends(fleet: Any) -> None:
-    reply = await chat(fleet, max_tokens=openai.omit)
+    ended = await chat(fleet, messages=BRIEF, max_tokens=100)
+    reply = await chat(fleet, messages=BRIEF, max_tokens=openai.omit)
 
     assert reply.choices[0].finish_reason == "stop"
+    assert reply.choices[0].message.content == ended.choices[0].message.content
 
 
 async def test_usage_counts_prompt_completion_and_cached_tokens(fleet: Any) -> None:

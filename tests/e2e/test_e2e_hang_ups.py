@@ -13,7 +13,7 @@ from argosy.mesh.errors import ArgosyError, Reason
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
 
 WITHIN_S = 5
-VERY_LONG = "x" * 8000
+VERY_LONG = "x" * 6000
 """Takes the slow fleet's prefill more than a second."""
 LONG = "long enough to go to prefill " * 8
 ENDLESS: dict[str, Any] = {"max_tokens": 7000, "ignore_eos": True}

@@ -76,17 +76,16 @@ async def test_an_event_fed_while_another_is_decided_waits_its_turn(stage: Stage
     assert stage.said == ["outer", "rest of outer", "inner"]
 
 
-async def test_a_failing_effect_does_not_stop_later_events(stage: Stage) -> None:
+async def test_a_failing_effect_costs_neither_other_effects_nor_later_events(stage: Stage) -> None:
     def fail(text: str) -> None:
         if text == "bad":
             raise RuntimeError(text)
 
     stage.on_say = fail
-    with pytest.raises(RuntimeError):
-        stage.ask(Say("bad"))
+    stage.ask(Say("bad"), Say("beside it"))
     stage.ask(Say("good"))
 
-    assert stage.said == ["bad", "good"]
+    assert stage.said == ["bad", "beside it", "good"]
 
 
 async def test_a_timer_fires_once_and_never_early(stage: Stage, eventually: Any) -> None:
@@ -165,8 +164,7 @@ async def test_the_step_is_journalled_even_when_performing_it_fails(tmp_path: Pa
         raise RuntimeError
 
     stage.on_say = fail
-    with pytest.raises(RuntimeError):
-        stage.ask(Say("bad"))
+    stage.ask(Say("bad"))
     stage.driver.close()
 
     (replayed,) = replay_directory(tmp_path, {"obedient": SPEC})

@@ -1,5 +1,6 @@
 """A journal is its core's life: whatever is on disk replays to the same effects, or says why."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -251,6 +252,15 @@ def test_a_journal_of_an_unknown_core_is_refused_with_the_known_ones(
 ) -> None:
     with pytest.raises(JournalError, match=r"core 'tiny'.*replays format 1 of: router"):
         replay_segment(segment[0], {"router": tiny.spec})
+
+
+def test_a_journal_of_another_version_of_its_core_is_refused_not_called_different(
+    tiny: Any, segment: tuple[Path, list[int]]
+) -> None:
+    """Here the newer version knows fewer events."""
+    newer = dataclasses.replace(tiny.spec, events=TimerFired)
+    with pytest.raises(JournalError, match="another version of core 'tiny'"):
+        replay_segment(segment[0], {"tiny": newer})
 
 
 def test_a_directory_without_journals_is_an_error_not_a_success(tiny: Any, tmp_path: Path) -> None:

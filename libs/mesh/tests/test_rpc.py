@@ -65,10 +65,10 @@ class Line:
         method = node_agent_pb2_grpc.NodeAgentStub(self.channel).ListProcesses
         return await rpc.call(method, ListProcessesRequest(), timeout_s=timeout_s, instance="them")
 
-    def stream(self, timeout_s: float = 20) -> AsyncIterator[TokenChunk]:
+    def stream(self, timeout_s: float = 20, **options: Any) -> AsyncIterator[TokenChunk]:
         method = decode_pb2_grpc.DecodeStub(self.channel).Generate
         request = decode_pb2.GenerateRequest()
-        return rpc.stream(method, request, timeout_s=timeout_s, instance="them")
+        return rpc.stream(method, request, timeout_s=timeout_s, instance="them", **options)
 
     async def health(self, service: str = "") -> int:
         request = health_pb2.HealthCheckRequest(service=service)
@@ -204,6 +204,27 @@ async def test_closing_a_stream_half_way_cancels_the_handler(line: Line) -> None
     async with contextlib.aclosing(line.stream()) as stream:
         assert (await anext(stream)).text == "more"
     await asyncio.wait_for(cancelled.wait(), 20)
+
+
+async def test_a_stream_closed_after_its_last_reply_is_finished_not_hung_up_on(
+    line: Line,
+) -> None:
+    ended: list[str] = []
+
+    async def behave(context: Any) -> None:
+        try:
+            await context.write(TokenChunk(text="last"))
+            await asyncio.sleep(0)
+            ended.append("finished")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    line.node.behave = behave
+    stream = line.stream(last=lambda reply: reply.text == "last")
+    async with contextlib.aclosing(stream) as replies:
+        assert (await anext(replies)).text == "last"
+    assert ended == ["finished"]
 
 
 async def test_the_callers_trace_goes_on_in_the_handler(line: Line, tmp_path: Path) -> None:

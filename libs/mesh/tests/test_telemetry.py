@@ -123,6 +123,21 @@ def test_a_span_that_ends_after_the_end_is_harmless(traces: Telemetry, tmp_path:
     assert [span["end_ns"] for span in read(tmp_path / "node-1.spans.jsonl")] == [None]
 
 
+def test_a_detached_span_is_nobodys_current_one_but_can_be_a_parent(
+    traces: Telemetry, tmp_path: Path
+) -> None:
+    with telemetry.detached_span(traces.tracer, "stream") as context:
+        with telemetry.span(traces.tracer, "apart"):
+            pass
+        with telemetry.span(traces.tracer, "within", context):
+            pass
+
+    spans = {span["name"]: span for span in read(tmp_path / "node-1.spans.jsonl")}
+    assert spans["apart"]["parent_id"] is None
+    assert spans["within"]["parent_id"] == spans["stream"]["span_id"]
+    assert spans["stream"]["end_ns"] >= spans["within"]["end_ns"]
+
+
 def test_without_files_or_collector_context_still_gets_across() -> None:
     traces = start_telemetry("node", "node-1", traces_dir=None)
     with telemetry.span(traces.tracer, "caller") as caller:

@@ -52,9 +52,10 @@ class Decode:
         return self.feed(on.PromptsSubmitted, list(keys))
 
     def present(
-        self, key: str, *, prefill: str = "prefill-0", decode: str = ME, within_us: int = 30 * S
-    ) -> list[Effect]:
-        return self.feed(on.TicketPresented, key, prefill, decode, self.now_us + within_us)
+        self, key: str, *, prefill: str = "prefill-0", decode: str = ME,
+        within_us: int = 30 * S, ticket: str = "",
+    ) -> list[Effect]:  # fmt: skip
+        return self.feed(on.TicketPresented, key, prefill, decode, self.now_us + within_us, ticket)
 
     def end(self, key: str) -> list[Effect]:
         return self.feed(on.AnswerEnded, key)
@@ -95,6 +96,13 @@ def test_a_ticket_is_good_once(decode: Decode, answer_is_over: bool) -> None:
 def test_another_attempt_at_the_request_has_a_ticket_of_its_own(decode: Decode) -> None:
     decode.present("a/0")
     assert decode.present("a/1") == [do.PullAndAnswer("a/1")]
+
+
+def test_a_new_ticket_for_the_same_request_is_good_once_its_answer_is_over(decode: Decode) -> None:
+    decode.present("a/0", ticket="first")
+    assert reason_of(decode.present("a/0", ticket="second")) == "TICKET_USED"
+    decode.end("a/0")
+    assert decode.present("a/0", ticket="second") == [do.PullAndAnswer("a/0")]
 
 
 @pytest.mark.parametrize(("within_us", "good"), [(1, True), (0, False), (-S, False)])
@@ -224,12 +232,15 @@ class AnyOrder(RuleBasedStateMachine):
         if not self.decode.submit(*keys):
             self.prompts |= dict.fromkeys(keys, self.decode.now_us)
 
-    @rule(key=keys, local=st.booleans(), within_us=st.sampled_from([-S, S, 40 * S]))
-    def present(self, key: str, local: bool, within_us: int) -> None:
-        now_us = self.decode.now_us
-        used = now_us < self.good_until_us.get(key, 0) or key in self.answering
+    @rule(
+        key=keys, number=st.integers(1, 2), local=st.booleans(),
+        within_us=st.sampled_from([-S, S, 40 * S]),
+    )  # fmt: skip
+    def present(self, key: str, number: int, local: bool, within_us: int) -> None:
+        now_us, ticket = self.decode.now_us, f"{key} {number}"
+        used = now_us < self.good_until_us.get(ticket, 0) or key in self.answering
         source = ME if local else "prefill-0"
-        (decided,) = self.decode.present(key, prefill=source, within_us=within_us)
+        (decided,) = self.decode.present(key, prefill=source, within_us=within_us, ticket=ticket)
         if isinstance(decided, do.RefuseTicket):
             return
         assert within_us > 0
@@ -238,7 +249,7 @@ class AnyOrder(RuleBasedStateMachine):
         if local:
             del self.prompts[key]
         self.answering.add(key)
-        self.good_until_us[key] = now_us + within_us
+        self.good_until_us[ticket] = now_us + within_us
 
     @precondition(lambda self: self.answering)
     @rule(data=st.data())

@@ -204,6 +204,24 @@ def test_a_dispatch_counts_until_a_later_report_covers_it() -> None:
     assert (instance.requests, instance.prefill_tokens) == (1, 4)
 
 
+@pytest.mark.parametrize("skew_us", [-3600 * S, 3600 * S])
+def test_clocks_that_disagree_change_nothing(skew_us: int) -> None:
+    router = Router()
+    router.join("decode-0")
+    router.load("decode-0", lag_us=-skew_us)
+    router.pass_time(S)
+    router.arrive("a")
+    instance = router.state.instances["decode-0"]
+    router.load("decode-0", running=0, lag_us=-skew_us)
+    assert instance.requests == 1
+    router.fail("a", at="decode-0")
+    router.pass_time(10 * MS)
+    router.load("decode-0", lag_us=20 * MS - skew_us)
+    assert not instance.live
+    router.load("decode-0", lag_us=-skew_us)
+    assert instance.live
+
+
 def test_a_report_of_another_epoch_changes_nothing() -> None:
     router = Router()
     router.join("decode-0", epoch="e2")
@@ -308,12 +326,15 @@ def test_a_goodbye_is_only_undone_by_a_new_epoch(sign_of_life: str) -> None:
     assert decoded_at(router.join("decode-0", epoch="e2")) == ["decode-0"]
 
 
-def test_a_goodbye_heard_before_the_announcement_still_holds() -> None:
+def test_goodbyes_heard_before_the_announcements_still_hold() -> None:
     router = Router()
-    router.feed(on.InstanceLeft, "decode-0", "e1", "its process exited with 1")
-    router.join("decode-0", epoch="e1")
-    assert decoded_at(router.arrive("a")) == []
-    assert decoded_at(router.join("decode-0", epoch="e2")) == ["decode-0"]
+    for epoch in ("e1", "e2"):
+        router.feed(on.InstanceLeft, "decode-0", epoch, "its process exited with 1")
+    for epoch in ("e1", "e2"):
+        router.join("decode-0", epoch=epoch)
+        assert not router.state.instances["decode-0"].live
+    router.join("decode-0", epoch="e3")
+    assert router.state.instances["decode-0"].live
 
 
 def test_a_goodbye_of_an_older_epoch_leaves_the_newer_alone() -> None:

@@ -51,6 +51,7 @@ class Instance:
         self._load_fact = load_fact
         self._kv_fact = kv_fact
         self._stepped = stepped
+        self._draining = False
         self._changes = 0
         self._report_due: asyncio.TimerHandle | None = None
         self._heartbeat: asyncio.Task[None] | None = None
@@ -65,10 +66,11 @@ class Instance:
         await self.mesh.wait_for_bus()
         self._heartbeat = asyncio.create_task(self._beat())
         self._announce()
-        self.mesh.bus.on_connection.append(lambda up: self._announce() if up else None)
+        self.mesh.bus.on_connection.append(self._on_connection)
 
     async def drain(self, idle: asyncio.Event) -> None:
         """Tell the mesh, then wait until `idle`."""
+        self._draining = True
         self._publish_end(events_pb2.InstanceDraining, reason="asked to stop")
         await idle.wait()
 
@@ -102,6 +104,10 @@ class Instance:
         reported.at_us = now.at_us
         if now != reported:
             self.report()
+
+    def _on_connection(self, connected: bool) -> None:
+        if connected and not self._draining:
+            self._announce()
 
     def _announce(self) -> None:
         mesh, info = self.mesh, self.info

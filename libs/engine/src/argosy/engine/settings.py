@@ -37,7 +37,7 @@ class InstanceSettings(ServiceSettings):
     )
     tensor_parallel: int = Field(1, ge=1, description="GPUs per engine.")
     kv_hold_s: float = Field(
-        30, gt=0, description="How long computed KV waits for a decode that has claimed it."
+        120, gt=0, description="How long computed KV waits for a decode that has claimed it."
     )
     kv_claim_s: float = Field(
         3, gt=0, description="How long computed KV, or a prompt, waits to be claimed at all."

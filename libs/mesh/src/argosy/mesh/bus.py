@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 OUTBOX_FACTS = 4096
 RETRY_S = 0.5
+PING_S = 2
+"""A server that hangs is noticed after three of these."""
 STREAM_BYTES = 256 << 20
 STREAM_AGE_S = 7 * 24 * 3600
 DUPLICATE_WINDOW_S = 120
@@ -98,6 +100,7 @@ class Bus:
         self.connected = asyncio.Event()
         self.on_connection: list[Callable[[bool], None]] = []
         self.dropped = 0
+        self.gaps = 0
         self._client: Client | None = None
         self._stream_out = _Outbox()
         self._control_out = _Outbox()
@@ -192,6 +195,8 @@ class Bus:
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RETRY_S,
                     connect_timeout=2,
+                    ping_interval=PING_S,
+                    max_outstanding_pings=2,
                     pending_size=0,
                     error_cb=self._on_error,
                     disconnected_cb=self._on_disconnected,
@@ -348,23 +353,16 @@ class Bus:
                     await msg.nak(delay=RETRY_S)
 
     def _deliver(self, subscription: _Subscription, msg: Msg) -> bool:
+        """True when the fact is done with; False asks for it again."""
         headers = dict(msg.headers or {})
         id_ = headers.get("Nats-Msg-Id", "")
         if id_ and id_ in subscription.delivered:
             return True  # The acknowledgement was lost, not the fact.
-        source = headers.get("Argosy-Source", "")
-        sequence = int(headers.get("Argosy-Sequence", 0))
-        last = subscription.sequences.get((source, msg.subject), sequence - 1)
-        subscription.sequences[source, msg.subject] = sequence
-        gap = not subscription.durable and sequence > last + 1
-        envelope = Envelope(
-            id_, source, sequence,
-            int(headers.get("Argosy-Time-Ms", 0)), gap, headers,
-        )  # fmt: skip
         try:
+            envelope = self._envelope(subscription, msg.subject, headers)
             subscription.deliver(subscription.message.FromString(msg.data), envelope)
         except Exception:
-            again = "; it is tried again" if subscription.durable else ""
+            again = "; it is tried again, a few times" if subscription.durable else ""
             log.exception("a listener failed on %s%s", msg.subject, again)
             return False
         if subscription.durable:
@@ -372,3 +370,17 @@ class Bus:
             if len(subscription.delivered) > IDS_KEPT:
                 del subscription.delivered[next(iter(subscription.delivered))]
         return True
+
+    def _envelope(
+        self, subscription: _Subscription, subject: str, headers: dict[str, str]
+    ) -> Envelope:
+        source = headers.get("Argosy-Source", "")
+        sequence = int(headers.get("Argosy-Sequence", 0))
+        last = subscription.sequences.get((source, subject), sequence - 1)
+        subscription.sequences[source, subject] = sequence
+        gap = not subscription.durable and sequence > last + 1
+        if gap:
+            self.gaps += 1
+            log.info("%d facts of %s on %s were lost", sequence - last - 1, source, subject)
+        time_ms = int(headers.get("Argosy-Time-Ms", 0))
+        return Envelope(headers.get("Nats-Msg-Id", ""), source, sequence, time_ms, gap, headers)

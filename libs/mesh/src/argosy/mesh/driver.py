@@ -6,6 +6,7 @@ fed while another is being decided waits its turn. `perform` must not block.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,16 +15,28 @@ from typing import Any
 from argosy.mesh.core import CancelTimer, Core, Effect, Event, SetTimer, TimerFired
 from argosy.mesh.journal import JournalWriter
 
+log = logging.getLogger(__name__)
+
+JUMP_NS = 1_000_000_000
+
 
 class Clock:
-    """Wall time that never runs backwards, whatever the system clock does."""
+    """Wall time that never runs backwards, whatever the system clock does.
+
+    It follows jumps forward of over a second (the machine slept, or its clock was set);
+    steps back are ignored.
+    """
 
     def __init__(self) -> None:
         self._offset_ns = time.time_ns() - time.monotonic_ns()
 
     def now_us(self) -> int:
         """Unix microseconds."""
-        return (time.monotonic_ns() + self._offset_ns) // 1000
+        monotonic_ns = time.monotonic_ns()
+        behind_ns = time.time_ns() - monotonic_ns - self._offset_ns
+        if behind_ns > JUMP_NS:
+            self._offset_ns += behind_ns
+        return (monotonic_ns + self._offset_ns) // 1000
 
     def now_ms(self) -> int:
         """Unix milliseconds."""
@@ -77,7 +90,11 @@ class Driver:
         if self._journal is not None:
             self._journal.append(event, effects, self.core.state)
         for effect in effects:
-            self._do(effect)
+            try:
+                self._do(effect)
+            except Exception:
+                # One effect that cannot be performed must not cost the others.
+                log.exception("cannot perform %r", effect)
 
     def _do(self, effect: Effect) -> None:
         if isinstance(effect, SetTimer):

@@ -145,17 +145,29 @@ class JournalWriter:
             closing = self._closed
             with self._lock:
                 batch, self._pending, self._pending_bytes = self._pending, [], 0
-            for is_header, group in itertools.groupby(batch, key=lambda entry: entry[0]):
-                payloads = [data for _, data in group]
-                if is_header:
-                    out = self._next_segment(out, payloads[-1])
-                elif out is not None:
-                    raws = [msgspec.Raw(data) for data in payloads]
-                    out.write(frame(msgspec.msgpack.encode(raws)))
+            try:
+                out = self._write_batch(out, batch)
+            except OSError as error:
+                # As when the buffer overflows: what is on disk replays, a new segment follows.
+                log.error("journal in %s: lost %d records: %s", self.directory, len(batch), error)
+                self.dropped += len(batch)
+                self._rotate = True
             if out is not None and out.tell() > self._segment_bytes:
                 self._rotate = True
         if out is not None:
             out.close()
+
+    def _write_batch(
+        self, out: BinaryIO | None, batch: list[tuple[bool, bytes]]
+    ) -> BinaryIO | None:
+        for is_header, group in itertools.groupby(batch, key=lambda entry: entry[0]):
+            payloads = [data for _, data in group]
+            if is_header:
+                out = self._next_segment(out, payloads[-1])
+            elif out is not None:
+                raws = [msgspec.Raw(data) for data in payloads]
+                out.write(frame(msgspec.msgpack.encode(raws)))
+        return out
 
     def _next_segment(self, current: BinaryIO | None, header: bytes) -> BinaryIO:
         if current is not None:

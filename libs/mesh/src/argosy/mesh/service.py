@@ -11,7 +11,7 @@
 
 Order: telemetry, gRPC (NOT_SERVING), bus in the background, start(), SERVING. On
 SIGTERM or SIGINT: NOT_SERVING, drain() for at most `drain_timeout_s`, stop(), the
-rest backwards. A second signal skips the wait. Exit code 0 is a stop in good order,
+rest backwards. A SIGINT after that skips the wait. Exit code 0 is a stop in good order,
 1 a failure to start, 2 wrong settings.
 """
 
@@ -140,15 +140,19 @@ async def _live(settings: S, service: str, make: Callable[[Mesh[S]], Service]) -
     asked = asyncio.Event()
     again = asyncio.Event()
 
-    def on_signal() -> None:
-        (again if asked.is_set() else asked).set()
+    def on_signal(number: signal.Signals) -> None:
+        # The death of a parent with threads can say SIGTERM once per thread: that is no hurry.
+        if asked.is_set() and number == signal.SIGINT:
+            again.set()
+        asked.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
     mesh = Mesh(settings, service)
-    made = make(mesh)
+    made: Service | None = None
     try:
+        made = make(mesh)
         await mesh.open()
         if not await _first(made.start(), asked):
             log.info("stopped while waiting for %s", mesh.waiting_for)
@@ -166,7 +170,8 @@ async def _live(settings: S, service: str, make: Callable[[Mesh[S]], Service]) -
         log.error("cannot start: %s", error.message)
         return 1
     finally:
-        await made.stop()
+        if made is not None:
+            await made.stop()
         await mesh.close()
 
 

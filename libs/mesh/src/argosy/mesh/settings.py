@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+DEVELOPMENT_SECRET = "argosy-development-only"  # noqa: S105 - it protects nothing, and says so
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 class SettingsError(Exception):
@@ -44,13 +47,24 @@ class ServiceSettings(BaseModel):
         "", description="OTLP/gRPC collector, e.g. http://localhost:4317; unset: span files."
     )
     fleet_secret: SecretStr = Field(
-        SecretStr("argosy-development-only"),
+        SecretStr(DEVELOPMENT_SECRET),
         description="Signs tickets; the same in all of a fleet. Set it in production.",
     )
     drain_timeout_s: float = Field(
         30, gt=0, description="After SIGTERM, how long running requests get to finish."
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Of stderr.")
+
+    @model_validator(mode="after")
+    def check_secret(self) -> Self:
+        """Refuse to listen to the world with a secret that the world knows."""
+        host = self.listen.rpartition(":")[0]
+        if host not in LOOPBACK and self.fleet_secret.get_secret_value() == DEVELOPMENT_SECRET:
+            raise ValueError(
+                f"listening on {host} needs a fleet secret of your own: "
+                f"set {self.prefix()}FLEET_SECRET"
+            )
+        return self
 
     @classmethod
     def prefix(cls) -> str:
@@ -79,7 +93,9 @@ class ServiceSettings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else "?"
+            if not first["loc"]:
+                raise SettingsError(first["msg"].removeprefix("Value error, ")) from error
+            name = str(first["loc"][0])
             field = cls.model_fields.get(name)
             about = field.description if field else ""
             secret = field is not None and field.annotation is SecretStr

@@ -45,7 +45,7 @@ def down(home: HomeOption = HOME, fleet: FleetOption = None) -> None:
     """Take a fleet down; nothing of it is left running. Example: argosy down"""
     from argosy.cli.fleet.up import down as take_down
 
-    folder, running = find_running(home, fleet)
+    folder, running = find_running(home, fleet, also_dead=True)
     with console.out.status(f"stopping {running.fleet}"):
         take_down(folder, running)
     console.out.print(f"{running.fleet} is down; its journals, traces and logs: {folder.path}")

@@ -90,7 +90,7 @@ class VllmEngine:
     async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
         """Stream tokens; see Engine.submit."""
         from vllm.exceptions import VLLMClientError
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         transfer = kv_parameters(request)
         prompt: dict[str, Any] = {"prompt_token_ids": request.token_ids}
@@ -109,6 +109,8 @@ class VllmEngine:
             raise EngineRefused(str(error)) from error
         except EngineDeadError as error:
             raise EngineFailed(f"vLLM's engine core died: {error}") from error
+        except EngineGenerateError as error:
+            raise EngineFailed(f"vLLM failed {request.request_id}: {error}") from error
         finally:
             self._uncomputed.pop(request.request_id, None)
 

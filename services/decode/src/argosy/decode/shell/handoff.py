@@ -50,6 +50,11 @@ class Handoff:
         assert isinstance(offer, prefill_pb2.HandoffOffer)
         return offer
 
+    async def broken(self) -> ArgosyError:
+        """Return why, once prefill has ended the handoff or is gone."""
+        await self._call.code()
+        return await self._reason()
+
     async def pulled(self) -> None:
         """Say that the KV is here, so that prefill can free its own.
 

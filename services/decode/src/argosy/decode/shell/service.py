@@ -21,6 +21,7 @@ from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineR
 from argosy.engine.convert import engine_request, prompt_key
 from argosy.engine.instance import Instance
 from argosy.mesh import rpc, telemetry, text, tickets
+from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc, events_pb2
@@ -98,7 +99,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
                 if isinstance(decision, do.PullAndAnswer):
                     channel = self.mesh.channels.get(ticket.prefill_address)
                     handoff = await stack.enter_async_context(Handoff(channel, ticket))
-                await self._answer(key, handoff, context)
+                await self._answer(ticket, handoff, context)
         finally:
             self._driver.feed(on.AnswerEnded(self._driver.now_us(), key))
 
@@ -112,6 +113,20 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         )  # fmt: skip
         return self._decisions.pop(key)
 
+    def _check_prompt(self, ticket: inference_pb2.Ticket, prompt: inference_pb2.Prompt) -> None:
+        """A ticket is for one prompt: raise TICKET_MISDIRECTED for any other."""
+        model = self.mesh.settings.model
+        own = prompt.token_ids[: len(prompt.token_ids) - prompt.resumed_tokens]
+        root = root_hash(model, prompt.cache_salt)
+        digest = digest_of(chained_block_hashes(own, self.instance.info.block_tokens, root))
+        same = ticket.model == model and ticket.blocks_digest == digest
+        if not same or prompt.sampling.max_tokens > ticket.max_tokens:
+            raise ArgosyError(
+                Reason.TICKET_MISDIRECTED,
+                f"the ticket of {ticket.request_id} is for another model, prompt or length",
+                instance=self.mesh.name,
+            )
+
     def _perform(self, effect: Any) -> None:
         match effect:
             case do.RefuseSubmission():
@@ -123,10 +138,12 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
             case do.ReportIdle():
                 self._idle.set()
 
-    async def _answer(self, key: str, handoff: Handoff | None, context: rpc.Context) -> None:
+    async def _answer(
+        self, ticket: inference_pb2.Ticket, handoff: Handoff | None, context: rpc.Context
+    ) -> None:
         timing = inference_pb2.Timing(disaggregated=handoff is not None, attempts=1)
         if handoff is None:
-            prompt = self._prompts.pop(key)
+            prompt = self._prompts.pop(prompt_key(ticket))
             request = engine_request(prompt)
         else:
             began = time.monotonic()
@@ -135,6 +152,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
             timing.kv_wait_ms = elapsed_ms(began)
             prompt = offer.prompt
             request = engine_request(prompt, kv_handle=offer.kv_handle)
+        self._check_prompt(ticket, prompt)
         answer = Answer(prompt, self._tokenizer)
         if handoff is not None:
             answer.cached_tokens = offer.cached_tokens
@@ -171,10 +189,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
                 with telemetry.span(
                     self.tracer, name, prompt_tokens=len(request.token_ids)
                 ) as span:
-                    # A frozen prefill instance answers nothing, not even with an error.
-                    pull_s = self.mesh.settings.kv_hold_s if handoff is not None else None
-                    async with asyncio.timeout(pull_s):
-                        first = await anext(outputs)
+                    first = await first_output(outputs, handoff)
                     span.set_attribute("transferred_bytes", first.transferred_bytes)
                 if handoff is not None:
                     timing.kv_pull_ms = elapsed_ms(began)
@@ -184,13 +199,29 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
                     yield output
         except EngineRefused as error:
             raise ArgosyError(Reason.BAD_REQUEST, str(error)) from error
-        except TimeoutError as error:
-            message = f"the KV of {request.request_id} was not pulled in time"
-            raise ArgosyError(Reason.KV_LOST, message, instance=self.mesh.name) from error
         except KvLost as error:
             raise ArgosyError(Reason.KV_LOST, str(error), instance=self.mesh.name) from error
         except EngineFailed as error:
             raise ArgosyError(Reason.INSTANCE_LOST, str(error), instance=self.mesh.name) from error
+
+
+async def first_output(
+    outputs: AsyncGenerator[EngineOutput, None], handoff: Handoff | None
+) -> EngineOutput:
+    """The first output, or the reason why prefill will not give the KV after all."""
+    if handoff is None:
+        return await anext(outputs)
+    first = asyncio.ensure_future(anext(outputs))
+    broken = asyncio.ensure_future(handoff.broken())
+    try:
+        await asyncio.wait({first, broken}, return_when=asyncio.FIRST_COMPLETED)
+        if not first.done():
+            raise broken.result()
+        return await first
+    finally:
+        for task in (first, broken):
+            task.cancel()
+        await asyncio.gather(first, broken, return_exceptions=True)
 
 
 def elapsed_ms(began_s: float) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import signal
 from collections.abc import Coroutine
@@ -23,7 +24,10 @@ from argosy.node_agent.shell.processes import Launch, Processes, service_launch,
 from argosy.wire.node_agent.v1 import events_pb2, node_agent_pb2, node_agent_pb2_grpc
 from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 
+log = logging.getLogger(__name__)
+
 REPORT_S = 1.0
+ROLES = ("prefill", "decode")
 
 
 class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
@@ -101,6 +105,12 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         if fact.node != self.mesh.settings.node:
             return
         name, now_us = fact.instance_id, self._driver.now_us()
+        if fact.run and fact.role not in ROLES:
+            log.error("%s: this agent runs %s, not '%s'", name, " and ".join(ROLES), fact.role)
+            return
+        before = self._state.processes.get(name)
+        if before is not None and fact.generation <= before.generation:
+            return
         self._instances.add(name)
         if not fact.run:
             self._driver.feed(on.ProcessUnwanted(now_us, name, fact.generation))

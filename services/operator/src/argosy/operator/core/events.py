@@ -52,6 +52,8 @@ class InstanceChanged(Event, frozen=True, tag=True):
     reason: str
     restarts: int = -1
     """-1: not said."""
+    at_us: int = 0
+    """When it changed, by its node's clock: news may overtake older news. 0: just now."""
 
 
 OperatorEvent = FleetApplied | DecisionRecalled | NodeSeen | InstanceChanged

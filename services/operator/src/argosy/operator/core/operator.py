@@ -21,6 +21,7 @@ class Instance(msgspec.Struct):
     reason: str = "no node is known yet"
     since_us: int = 0
     restarts: int = 0
+    changed_us: int = 0
 
 
 class OperatorState(msgspec.Struct):
@@ -96,9 +97,12 @@ class OperatorCore:
             return []
         if event.restarts >= 0:
             instance.restarts = event.restarts
+        at_us = event.at_us or event.now_us
+        if at_us < instance.changed_us:
+            return []
         if instance.state != event.state:
             instance.state, instance.since_us = event.state, event.now_us
-        instance.reason = event.reason
+        instance.reason, instance.changed_us = event.reason, at_us
         return []
 
     def _place(self, now_us: int) -> list[Effect]:

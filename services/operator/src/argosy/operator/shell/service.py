@@ -5,6 +5,7 @@ from typing import Any
 
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
+from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.operator.core import effects as do
 from argosy.operator.core import events as on
@@ -55,6 +56,8 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self, request: operator_pb2.ApplyRequest, context: Any
     ) -> operator_pb2.ApplyReply:
         """Check a fleet file and make it hold."""
+        if not self.mesh.ready:
+            raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")
         parse_fleet(request.fleet_yaml)
         fact = events_pb2.FleetApplied(
             generation=self._state.generation + 1,
@@ -113,21 +116,24 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         now_us = self._driver.now_us()
         self._driver.feed(on.NodeSeen(now_us, fact.node, fact.memory_bytes, fact.promised_bytes))
 
-    def _changed(self, instance: str, state: str, reason: str = "", restarts: int = -1) -> None:
-        now_us = self._driver.now_us()
-        self._driver.feed(on.InstanceChanged(now_us, instance, state, reason, restarts))
+    def _changed(
+        self, instance: str, state: str, reason: str, envelope: Envelope, restarts: int = -1
+    ) -> None:
+        now_us, at_us = self._driver.now_us(), envelope.time_ms * 1000
+        event = on.InstanceChanged(now_us, instance, state, reason, restarts, at_us)
+        self._driver.feed(event)
 
     def _on_started(self, fact: node_pb2.InstanceStarted, envelope: Envelope) -> None:
-        self._changed(fact.instance_id, "starting", "loading", fact.restarts)
+        self._changed(fact.instance_id, "starting", "loading", envelope, fact.restarts)
 
     def _on_exited(self, fact: node_pb2.InstanceExited, envelope: Envelope) -> None:
-        self._changed(fact.instance_id, "exited", f"exit code {fact.exit_code}")
+        self._changed(fact.instance_id, "exited", f"exit code {fact.exit_code}", envelope)
 
     def _on_refused(self, fact: node_pb2.InstanceRefused, envelope: Envelope) -> None:
-        self._changed(fact.instance_id, "refused", fact.reason)
+        self._changed(fact.instance_id, "refused", fact.reason, envelope)
 
     def _on_ready(self, fact: instance_pb2.InstanceReady, envelope: Envelope) -> None:
-        self._changed(fact.instance_id, "ready")
+        self._changed(fact.instance_id, "ready", "", envelope)
 
     def _on_draining(self, fact: instance_pb2.InstanceDraining, envelope: Envelope) -> None:
-        self._changed(fact.instance_id, "draining", fact.reason)
+        self._changed(fact.instance_id, "draining", fact.reason, envelope)

@@ -5,6 +5,7 @@ the core says so. Bounds: prompts by `queue_limit`, so tasks too.
 """
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 from argosy.wire.prefill.v1 import events_pb2, prefill_pb2, prefill_pb2_grpc
 from opentelemetry.context import Context, get_current
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -85,16 +88,19 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         if not self.mesh.ready:
             raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")
         trace = get_current()
-        prompts = []
+        prompts, fresh = [], {}
         for prompt in request.prompts:
             key = prompt_key(prompt)
-            self._work.setdefault(key, Work(prompt, trace))
+            if key in self._work:
+                raise ArgosyError(Reason.BAD_REQUEST, f"request {key} was submitted before")
+            fresh[key] = Work(prompt, trace)
             prompts.append(on.SubmittedPrompt(key, len(prompt.token_ids)))
         self._refused = None
+        self._work.update(fresh)
         self._driver.feed(on.PromptsSubmitted(self._driver.now_us(), prompts))
         if refused := self._refused:
-            for submitted in prompts:
-                self._work.pop(submitted.key, None)
+            for key in fresh:
+                del self._work[key]
             raise ArgosyError(
                 Reason[refused.reason], refused.message,
                 retry_after_ms=refused.retry_after_ms, instance=self.mesh.name,
@@ -177,6 +183,9 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
             self._compute_failed(key, Reason.BAD_REQUEST, error)
         except EngineFailed as error:
             self._compute_failed(key, Reason.INSTANCE_LOST, error)
+        except Exception as error:
+            log.exception("computing %s failed", key)
+            self._compute_failed(key, Reason.INTERNAL, error)
         else:
             blocks = -(-len(work.prompt.token_ids) // self.instance.info.block_tokens)
             work.kv_blocks = blocks
@@ -192,13 +201,19 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         work = self._work.pop(key, None)
         if work is None:
             return
-        self.instance.held_blocks -= work.kv_blocks
         if work.task is not None and not work.task.done():
             work.task.cancel()
-        elif work.output is not None and work.output.kv_handle is not None:
-            release = asyncio.create_task(self.instance.engine.release(key, work.output.kv_handle))
-            self._releases.add(release)
-            release.add_done_callback(self._releases.discard)
+        release = asyncio.create_task(self._release(key, work))
+        self._releases.add(release)
+        release.add_done_callback(self._releases.discard)
+
+    async def _release(self, key: str, work: Work) -> None:
+        if work.output is not None and work.output.kv_handle is not None:
+            try:
+                await self.instance.engine.release(key, work.output.kv_handle)
+            except Exception:
+                log.exception("the engine did not release %s: its lease has to run out", key)
+        self.instance.held_blocks -= work.kv_blocks
         self.instance.report()
 
     def _on_step(self, stats: EngineStats) -> None:

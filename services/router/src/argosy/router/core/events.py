@@ -51,6 +51,8 @@ class InstanceJoined(Event, frozen=True, tag=True):
     block_tokens: int
     max_model_tokens: int
     max_running_requests: int
+    announced_us: int = 0
+    """When it said so; the control log tells of the past too. 0: just now."""
 
 
 class InstanceLeft(Event, frozen=True, tag=True):

@@ -5,6 +5,7 @@ from argosy.router.core.state import Instance, RouterState
 
 GONE_EPOCHS = 8
 """Goodbyes remembered of each instance, since they may overtake its arrival."""
+FORGET_US = 600_000_000
 TRANSIT_US = 20_000
 """A dispatch this much older than a report has reached the instance by then."""
 
@@ -23,6 +24,8 @@ def joined(state: RouterState, event: on.InstanceJoined) -> str:
         event.kv_total_blocks, event.block_tokens, event.max_model_tokens,
         event.max_running_requests, seen_us=event.now_us,
     )  # fmt: skip
+    if event.announced_us and event.now_us - event.announced_us > state.stale_us:
+        instance.live, instance.reason = False, "announced long ago, not heard of since"
     if event.epoch in state.gone.get(event.instance, ()):
         instance.live, instance.final, instance.reason = False, True, "gone before it was known"
     addresses = {other.address for other in state.instances.values()}
@@ -83,14 +86,28 @@ def by_our_clock(instance: Instance, event: on.LoadReported) -> int:
 
 
 def silent(state: RouterState, now_us: int) -> list[str]:
-    """Live instances not heard of for `stale_us`; none while the bus is away."""
-    if not state.bus_connected:
+    """Live instances not heard of for `stale_us`; none while the bus is away.
+
+    Nor when all of several have fallen silent at once: then it is the bus that is gone,
+    whatever the connection says.
+    """
+    live = [name for name, instance in state.instances.items() if instance.live]
+    quiet = [n for n in live if now_us - state.instances[n].seen_us > state.stale_us]
+    if not state.bus_connected or (len(live) > 1 and len(quiet) == len(live)):
         return []
-    return [
+    return quiet
+
+
+def forget(state: RouterState, now_us: int) -> None:
+    """Drop instances that have been gone for FORGET_US, and what is known of their past."""
+    old = [
         name
         for name, instance in state.instances.items()
-        if instance.live and now_us - instance.seen_us > state.stale_us
+        if not instance.live and now_us - max(instance.seen_us, instance.left_us) > FORGET_US
     ]
+    for name in old:
+        del state.instances[name]
+        state.gone.pop(name, None)
 
 
 def expire(state: RouterState, now_us: int) -> None:

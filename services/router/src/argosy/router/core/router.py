@@ -152,16 +152,20 @@ class RouterCore:
     # -- placement
 
     def _place_waiting(self, now_us: int) -> list[Effect]:
+        """Place what can be placed, in order; once a model is full, no more of it is looked at."""
         state = self.state
         found: list[Effect] = []
         waiting: list[str] = []
+        full: dict[str, bool] = {}
         for request_id in state.queue:
             request = state.requests[request_id]
-            decode = placement.choose_decode(state, request)
-            if decode is None:
-                waiting.append(request_id)
-                continue
-            found += self._dispatch(request_id, request, decode, now_us)
+            if request.model not in full:
+                decode = placement.choose_decode(state, request)
+                if decode is not None:
+                    found += self._dispatch(request_id, request, decode, now_us)
+                    continue
+                full[request.model] = True
+            waiting.append(request_id)
         state.queue = waiting
         return found
 
@@ -207,6 +211,7 @@ class RouterCore:
         ledger.expire(self.state, now_us)
         for name in ledger.silent(self.state, now_us):
             ledger.left(self.state, name, "not heard of", now_us)
+        ledger.forget(self.state, now_us)
         return [SetTimer(SWEEP, now_us + SWEEP_US), *self._place_waiting(now_us)]
 
 

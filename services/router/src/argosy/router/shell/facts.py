@@ -61,7 +61,7 @@ class Ears:
             on.InstanceJoined(
                 self._driver.now_us(), fact.instance_id, fact.epoch, ROLES[fact.role],
                 fact.address, fact.node, fact.model, fact.kv_total_blocks, fact.block_tokens,
-                fact.max_model_tokens, fact.max_running_requests,
+                fact.max_model_tokens, fact.max_running_requests, envelope.time_ms * 1000,
             )
         )  # fmt: skip
 

@@ -25,7 +25,7 @@ from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.prefill.v1 import prefill_pb2_grpc
 from opentelemetry import trace
 
-SUBMIT_TIMEOUT_S = 10
+SUBMIT_TIMEOUT_S = 3
 
 
 @dataclass
@@ -41,20 +41,31 @@ class Passage:
     deadline_us: int
     produced: list[int] = field(default_factory=list)
     attempts: int = 1
-    disaggregated: bool = False
+    nonce: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
     @property
-    def structured(self) -> bool:
-        """Whether a grammar has to see the answer from its first token."""
-        return bool(self.sampling.HasField("json_schema"))
+    def instance_request_id(self) -> str:
+        """What instances call it: callers choose request ids, and may choose the same."""
+        return f"{self.request_id}.{self.nonce}"
+
+    @property
+    def regenerates(self) -> bool:
+        """Whether the engine has to see the whole answer, not a prompt that holds some of it.
+
+        A grammar and penalties count output tokens; a seed's chances are drawn in order.
+        """
+        sampling = self.sampling
+        seeded = sampling.HasField("seed") and sampling.temperature != 0
+        penalised = sampling.presence_penalty or sampling.frequency_penalty
+        return bool(sampling.HasField("json_schema") or seeded or penalised)
 
     def prompt(self, attempt: int) -> inference_pb2.Prompt:
         """The prompt for the next attempt."""
         prompt = inference_pb2.Prompt(
-            request_id=self.request_id, attempt=attempt, sampling=self.sampling,
+            request_id=self.instance_request_id, attempt=attempt, sampling=self.sampling,
             cache_salt=self.salt, token_ids=self.prompt_ids, deadline_ms=self.deadline_us // 1000,
         )  # fmt: skip
-        if self.structured:
+        if self.regenerates:
             prompt.sent_token_ids.extend(self.produced)
         else:
             prompt.token_ids.extend(self.produced)
@@ -169,7 +180,7 @@ class Relay:
         passage.attempts += 1
         span = trace.get_current_span()
         span.add_event("re-route", {"instance": error.instance, "reason": error.reason.name})
-        produced = 0 if passage.structured else len(passage.produced)
+        produced = 0 if passage.regenerates else len(passage.produced)
         failure = on.AttemptFailed(
             self.driver.now_us(), passage.request_id, failed.attempt, error.reason.name,
             error.message, error.instance, len(passage.prompt_ids) + produced,
@@ -201,15 +212,25 @@ class Relay:
         local = dispatch.prefill == dispatch.decode
         stub = (decode_pb2_grpc.DecodeStub if local else prefill_pb2_grpc.PrefillStub)(channel)
         request = inference_pb2.SubmitRequest(prompts=[passage.prompt(dispatch.attempt)])
-        reply = await rpc.call(
-            stub.Submit, request, timeout_s=SUBMIT_TIMEOUT_S, instance=dispatch.prefill
-        )
+        left_s = max(0.001, (passage.deadline_us - self.driver.now_us()) / 1e6)
+        try:
+            reply = await rpc.call(
+                stub.Submit, request, timeout_s=min(left_s, SUBMIT_TIMEOUT_S),
+                instance=dispatch.prefill,
+            )  # fmt: skip
+        except ArgosyError as error:
+            if error.reason is Reason.DEADLINE and left_s > SUBMIT_TIMEOUT_S:
+                message = f"no answer within {SUBMIT_TIMEOUT_S} s"
+                raise ArgosyError(
+                    Reason.INSTANCE_LOST, message, instance=dispatch.prefill
+                ) from error
+            raise
         self.heard(reply.load)
 
     def _ticket(self, passage: Passage, dispatch: do.Dispatch) -> inference_pb2.SignedTicket:
         now_ms = self.driver.now_us() // 1000
         ticket = inference_pb2.Ticket(
-            request_id=passage.request_id, attempt=dispatch.attempt, model=passage.model,
+            request_id=passage.instance_request_id, attempt=dispatch.attempt, model=passage.model,
             prefill_instance=dispatch.prefill, prefill_address=dispatch.prefill_address,
             decode_instance=dispatch.decode, decode_address=dispatch.decode_address,
             blocks_digest=passage.blocks_digest, max_tokens=passage.sampling.max_tokens,

@@ -42,12 +42,17 @@ class FleetHome:
         """Note that the fleet is up."""
         self.state_file.write_bytes(msgspec.json.encode(running))
 
+    def last(self) -> Running | None:
+        """The fleet that was brought up and not taken down, alive or not."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(self.state_file.read_bytes(), type=Running)
+        return None
+
     def running(self) -> Running | None:
         """The fleet, if its node agent is alive."""
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            running = msgspec.json.decode(self.state_file.read_bytes(), type=Running)
-            return running if is_alive(running.pid, running.started) else None
-        return None
+        running = self.last()
+        alive = running is not None and is_alive(running.pid, running.started)
+        return running if alive else None
 
     def processes(self) -> list[psutil.Process]:
         """Every process of the fleet, also when the agent that started it is gone."""
@@ -65,10 +70,16 @@ class NoFleet(Exception):
     """There is no fleet to talk to, or several: says what to do."""
 
 
-def find_running(home: Path, fleet: str | None) -> tuple[FleetHome, Running]:
-    """The fleet of that name, or the only one that is up. Raises NoFleet."""
+def find_running(
+    home: Path, fleet: str | None, *, also_dead: bool = False
+) -> tuple[FleetHome, Running]:
+    """The fleet of that name, or the only one that is up. Raises NoFleet.
+
+    also_dead: or whose node agent died without taking it down.
+    """
     names = [fleet] if fleet else sorted(p.parent.name for p in home.glob("*/state.json"))
-    found = [(FleetHome(home, name), FleetHome(home, name).running()) for name in names]
+    folders = [FleetHome(home, name) for name in names]
+    found = [(f, f.last() if also_dead else f.running()) for f in folders]
     up = [(folder, running) for folder, running in found if running is not None]
     if len(up) == 1:
         return up[0]

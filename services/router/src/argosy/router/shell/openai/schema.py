@@ -182,9 +182,10 @@ def plain(message: dict[str, Any]) -> dict[str, Any]:
     if isinstance(content, list):
         parts = []
         for part in content:
-            if not isinstance(part, dict) or part.get("type") != "text":
+            is_text = isinstance(part, dict) and part.get("type") == "text"
+            if not is_text or not isinstance(part.get("text"), str):
                 raise ArgosyError(Reason.BAD_REQUEST, "content parts must be text here")
-            parts.append(str(part.get("text", "")))
+            parts.append(part["text"])
         content = "".join(parts)
     elif content is not None and not isinstance(content, str):
         raise ArgosyError(Reason.BAD_REQUEST, "content must be text or a list of text parts")

@@ -85,6 +85,11 @@ class Completion:
         except ArgosyError as error:
             await error_response(error, headers)(scope, receive, send)
             raise
+        except Exception as error:
+            log.exception("%s failed", self._name)
+            failure = ArgosyError(Reason.INTERNAL, f"{self._name}: {error!r}")
+            await error_response(failure, headers)(scope, receive, send)
+            raise failure from error
 
     async def _stream(
         self, asked: Asked, headers: dict[str, str], scope: Scope, receive: Receive, send: Send
