@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 import httpx
 import pytest
+from google.protobuf.message import Message
+from openai import AsyncOpenAI
+
 from argosy.cli.fleet.home import Running
 from argosy.cli.fleet.remote import Remote
 from argosy.cli.fleet.up import down, plan, up
@@ -24,8 +27,6 @@ from argosy.mesh.telemetry import start_telemetry
 from argosy.wire.decode.v1 import events_pb2 as decode_pb2
 from argosy.wire.node_agent.v1 import node_agent_pb2
 from argosy.wire.router.v1 import router_pb2
-from google.protobuf.message import Message
-from openai import AsyncOpenAI
 
 UP_S = 60
 POLL_S = 0.02

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+
 from argosy.client import Answer
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.wire.decode.v1 import events_pb2 as decode_events

@@ -6,6 +6,7 @@ import signal
 from typing import Any
 
 import pytest
+
 from argosy.client import Answer
 from argosy.wire.operator.v1 import operator_pb2, operator_pb2_grpc
 

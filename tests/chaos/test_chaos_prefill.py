@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from argosy.client import Answer
 
 OPTIONS: dict[str, Any] = {"max_tokens": 4, "temperature": 0, "ignore_eos": True}

@@ -4,6 +4,7 @@ from typing import Any
 
 import openai
 import pytest
+
 from argosy.mesh.text import sim_tokenizer
 
 MESSAGES: Any = [{"role": "user", "content": "Which way to the harbor?"}]

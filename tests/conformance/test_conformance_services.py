@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from argosy.mesh.net import free_port
-from argosy.mesh.rpc import Channels
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from argosy.mesh.net import free_port
+from argosy.mesh.rpc import Channels
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from argosy.mesh.text import sim_tokenizer
 
 LONG = "the keel of the old ship turns slowly to the north " * 8

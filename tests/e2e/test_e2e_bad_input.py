@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
 from argosy.mesh import tickets
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc

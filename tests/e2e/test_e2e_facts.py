@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from argosy.mesh.blocks import chained_block_hashes, root_hash
 from argosy.mesh.text import sim_tokenizer
 from argosy.wire.decode.v1 import events_pb2 as decode_events

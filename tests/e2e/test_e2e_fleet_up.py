@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from argosy.cli.fleet.home import FleetHome
 from argosy.cli.fleet.up import UpError, plan, up
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
 

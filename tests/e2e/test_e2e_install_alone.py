@@ -42,9 +42,13 @@ def test_a_service_starts_in_an_environment_that_has_only_it(tmp_path) -> None:
     python = str(environment / "bin/python")
     install = [python, "-m", "pip", "install", "--quiet", "-c", CONSTRAINTS]
     subprocess.run([*install, "libs/mesh", "services/router"], check=True, timeout=280)
+    settings = {
+        "ARGOSY_ROUTER_NATS_URL": "nats://127.0.0.1:1",
+        "ARGOSY_ROUTER_HTTP_LISTEN": "127.0.0.1:0",
+    }
     process = subprocess.Popen(
         [python, "-m", "argosy.router"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        env={"ARGOSY_ROUTER_NATS_URL": "nats://127.0.0.1:1", "ARGOSY_ROUTER_HTTP_LISTEN": "127.0.0.1:0"},
+        env=settings,
     )  # fmt: skip
     try:
         assert process.stderr is not None

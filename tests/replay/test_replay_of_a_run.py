@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from argosy.decode.core.decode import SPEC as DECODE
 from argosy.mesh.core import CoreSpec, Effect
 from argosy.mesh.replay import Replayed, replay_directory, replay_segment
@@ -19,8 +22,6 @@ from argosy.node_agent.core.node import SPEC as NODE_AGENT
 from argosy.operator.core.operator import SPEC as OPERATOR
 from argosy.prefill.core.prefill import SPEC as PREFILL
 from argosy.router.core.router import SPEC as ROUTER
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SPECS = {spec.name: spec for spec in (ROUTER, PREFILL, DECODE, NODE_AGENT, OPERATOR)}
 LONG = "everything that happened, as it happened " * 5

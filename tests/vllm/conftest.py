@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from argosy.cli.fleet.home import Running
 from argosy.cli.fleet.up import Plan, down, plan, up
 from argosy.mesh import text

@@ -13,6 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import openai
 import pytest
+
 from argosy.cli.fleet.remote import Remote
 from argosy.client import Client
 from argosy.mesh.blocks import chained_block_hashes, root_hash

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from argosy.mesh.nats_process import NatsProcess, running_nats
 
 PATIENCE_S = 20

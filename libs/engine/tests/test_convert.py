@@ -1,6 +1,7 @@
 """Between the contract's words and the engine's: nothing invented, nothing dropped."""
 
 import pytest
+
 from argosy.engine import convert
 from argosy.engine.api import EngineInfo, EngineStats, Logprobs, SamplingSpec
 from argosy.mesh import text

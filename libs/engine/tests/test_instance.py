@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+
 from argosy.engine.api import EngineRequest, SamplingSpec
 from argosy.engine.instance import EXIT_ENGINE_DIED, REPORT_S, Instance
 from argosy.engine.settings import InstanceSettings

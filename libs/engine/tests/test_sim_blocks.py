@@ -1,8 +1,6 @@
 """The pool's books balance whatever happens, and who listens knows what is resident."""
 
 import pytest
-from argosy.engine.changes import NetChanges
-from argosy.engine.sim.blocks import BlockPool
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -14,6 +12,9 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
+
+from argosy.engine.changes import NetChanges
+from argosy.engine.sim.blocks import BlockPool
 
 
 def chain(prompt: int, blocks: int) -> list[int]:

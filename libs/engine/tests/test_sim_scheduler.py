@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from argosy.engine.api import EngineOutput, EngineRequest, SamplingSpec
 from argosy.engine.sim.profile import Profile
 from argosy.engine.sim.scheduler import Pass, Scheduler
 from argosy.engine.sim.tokens import TokenSource
 from argosy.mesh.blocks import root_hash
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 BLOCK = 4
 WORDS = list(range(100, 160))

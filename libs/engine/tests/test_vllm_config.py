@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.vllm import config
-from pydantic import ValidationError
 
 
 @pytest.mark.parametrize("text", ["", "0", "0-3", "0,2-3"])

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from argosy.mesh.blocks import chained_block_hashes, root_hash
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from argosy.mesh.blocks import chained_block_hashes, root_hash
 
 kv_events = pytest.importorskip("argosy.engine.vllm.kv_events", exc_type=ImportError)
 

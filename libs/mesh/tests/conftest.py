@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from argosy.mesh.bus import Bus
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, Event, SetTimer, TimerFired
 from argosy.mesh.nats_process import NatsProcess, running_nats

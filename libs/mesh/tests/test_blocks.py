@@ -1,8 +1,9 @@
 """Block hashes: equal exactly when model, salt and everything before are equal."""
 
-from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
 
 TOKENS = st.lists(st.integers(0, 2**32 - 1), max_size=60)
 WIDTH = st.integers(1, 8)

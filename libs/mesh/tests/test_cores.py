@@ -1,6 +1,7 @@
 """Lists of cores, as settings give them."""
 
 import pytest
+
 from argosy.mesh.cores import parse_cores
 
 

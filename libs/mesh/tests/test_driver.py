@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+
+from argosy.mesh import driver as driver_module
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, Event, SetTimer, TimerFired
 from argosy.mesh.driver import Clock, Driver
 from argosy.mesh.journal import JournalWriter
@@ -169,3 +171,51 @@ async def test_the_step_is_journalled_even_when_performing_it_fails(tmp_path: Pa
 
     (replayed,) = replay_directory(tmp_path, {"obedient": SPEC})
     assert replayed.steps == 1
+
+
+class Watch:
+    """Stands in for the time module: both clocks say what the test says, in seconds."""
+
+    def __init__(self) -> None:
+        self.wall_s, self.monotonic_s = 1_000_000.0, 50.0
+
+    def time_ns(self) -> int:
+        return round(self.wall_s * 1e9)
+
+    def monotonic_ns(self) -> int:
+        return round(self.monotonic_s * 1e9)
+
+    def pass_s(self, monotonic: float, wall: float) -> None:
+        self.monotonic_s += monotonic
+        self.wall_s += wall
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    made = Watch()
+    monkeypatch.setattr(driver_module, "time", made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "told_s"),
+    [(5.0, 5.0), (4.5, 5.0), (-3600.0, 5.0), (5.9, 5.0), (3605.0, 3605.0)],
+    ids=["alike", "slewed back", "set back", "slewed on", "slept"],
+)
+def test_wall_time_follows_jumps_forward_and_nothing_else(
+    watch: Watch, wall_s: float, told_s: float
+) -> None:
+    """While 5 s pass on the monotonic clock."""
+    clock = Clock()
+    before = clock.now_us()
+    watch.pass_s(5, wall_s)
+    assert clock.now_us() - before == round(told_s * 1e6)
+
+
+def test_wall_time_never_runs_back_even_when_a_jump_is_taken_back(watch: Watch) -> None:
+    clock = Clock()
+    times = [clock.now_us()]
+    for wall_s in (0.1, 100, -100, 0.1, 50):
+        watch.pass_s(0.1, wall_s)
+        times.append(clock.now_us())
+    assert times == sorted(set(times))

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from argosy.mesh import facts
 from argosy.wire.inference.v1.inference_pb2 import Prompt
 from argosy.wire.instance.v1.events_pb2 import InstanceReady

@@ -1,21 +1,24 @@
 """A journal is its core's life: whatever is on disk replays to the same effects, or says why."""
 
 import dataclasses
+import errno
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from argosy.mesh import journal
 from argosy.mesh.core import TimerFired
 from argosy.mesh.journal import FRAME, JournalWriter, chain
 from argosy.mesh.replay import JournalError, Replayed, replay_directory, replay_segment
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 PATIENCE_S = 20
 WORDS = st.sampled_from(["keel", "mast", "hull", "Ærø", ""])
@@ -244,6 +247,37 @@ def test_what_a_full_buffer_loses_leaves_no_wrong_step_on_disk(
     assert all(r.difference is None and not r.cut for r in replays)
     steps = sum(r.steps for r in replays)
     assert steps == len(made.digests) - made.writer.dropped
+    assert replays[-1].digests[-1] == made.digests[-1]
+
+
+def test_what_a_full_disk_loses_leaves_no_wrong_step_on_disk(
+    tiny: Any, recorder: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = threading.Event()
+
+    def frame_unless_full(payload: bytes) -> bytes:
+        if full.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return frame(payload)
+
+    frame = journal.frame
+    monkeypatch.setattr(journal, "frame", frame_unless_full)
+    made = recorder()
+    made.note_and_wait_until_written("before")
+    for _ in range(3):
+        full.set()
+        before = made.writer.dropped
+        made.note("lost")
+        wait_until(lambda before=before: made.writer.dropped > before)
+        full.clear()
+        for word in ("after", "after that"):
+            made.note(word)
+            wait_until(lambda: not made.writer._pending)
+    made.note("the end")
+    made.close()
+
+    replays = list(replay_directory(made.directory, {"tiny": tiny.spec}))
+    assert all(r.difference is None and not r.cut for r in replays)
     assert replays[-1].digests[-1] == made.digests[-1]
 
 

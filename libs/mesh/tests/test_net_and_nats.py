@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from argosy.mesh import nats_process
 from argosy.mesh.nats_process import NatsMissing, running_nats
 from argosy.mesh.net import free_port, port_is_free

@@ -3,8 +3,9 @@
 from concurrent import futures
 
 import grpc
-from argosy.mesh.telemetry import span, start_telemetry
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+from argosy.mesh.telemetry import span, start_telemetry
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):

@@ -9,6 +9,10 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from opentelemetry import trace
+
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.net import free_port
@@ -17,9 +21,6 @@ from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1.inference_pb2 import TokenChunk
 from argosy.wire.node_agent.v1 import node_agent_pb2, node_agent_pb2_grpc
 from argosy.wire.node_agent.v1.node_agent_pb2 import ListProcessesReply, ListProcessesRequest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from opentelemetry import trace
 
 HealthStatus = health_pb2.HealthCheckResponse
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from argosy.mesh.nats_process import NatsProcess
 from argosy.mesh.net import free_port
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 PATIENCE_S = 30
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -139,13 +140,14 @@ async def test_it_becomes_ready_when_a_bus_comes_later(start: Start, nats: NatsP
     assert await life.health() == SERVING
 
 
-async def test_while_it_drains_it_is_not_healthy_and_a_second_signal_ends_the_wait(
+async def test_while_it_drains_it_is_not_healthy_and_only_an_interrupt_ends_the_wait(
     start: Start, nats: NatsProcess
 ) -> None:
     life = await start(nats_url=nats.url, hold="true")
     await life.says("is ready")
     life.process.send_signal(signal.SIGTERM)
     await life.says("draining")
+    life.process.send_signal(signal.SIGTERM)
     assert await life.health() == NOT_SERVING
 
     life.process.send_signal(signal.SIGINT)

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from argosy.mesh.settings import ServiceSettings, SettingsError, describe, load_or_exit
 from pydantic import Field
+
+from argosy.mesh.settings import ServiceSettings, SettingsError, describe, load_or_exit
 
 
 class TinyShipSettings(ServiceSettings):
@@ -70,6 +71,14 @@ def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path: Path, conten
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "absent.yaml"
     assert str(file) in refusal({"ARGOSY_TINY_SHIP_SETTINGS": str(file)})
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:5000", "[::]:5000", "10.0.0.7:0", ":5000"])
+def test_the_secret_everyone_knows_is_refused_where_others_can_reach_us(listen: str) -> None:
+    message = refusal({"ARGOSY_TINY_SHIP_LISTEN": listen})
+    assert message.endswith("set ARGOSY_TINY_SHIP_FLEET_SECRET")
+    own = {"ARGOSY_TINY_SHIP_LISTEN": listen, "ARGOSY_TINY_SHIP_FLEET_SECRET": "mine"}
+    assert TinyShipSettings.load(own).listen == listen
 
 
 def test_other_services_settings_are_not_ours() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from argosy.mesh import telemetry
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.telemetry import Telemetry, start_telemetry

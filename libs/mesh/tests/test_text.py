@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from argosy.mesh import text
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.text import TextStream
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SIM = text.sim_tokenizer()
 INCOMPLETE = "\ufffd"

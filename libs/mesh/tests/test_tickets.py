@@ -1,6 +1,7 @@
 """Tickets: what this fleet signed, bit for bit, and nothing else."""
 
 import pytest
+
 from argosy.mesh import tickets
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.wire.inference.v1.inference_pb2 import SignedTicket, Ticket

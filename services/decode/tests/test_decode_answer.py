@@ -1,13 +1,14 @@
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from argosy.decode.shell.answer import Answer
 from argosy.engine.api import EngineOutput, Logprobs
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.text import sim_tokenizer
 from argosy.wire.inference.v1 import inference_pb2
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ENCODER = sim_tokenizer()
 PROMPT = ENCODER.encode("<|im_start|>user\nWhere do we sail? é☃<|im_end|>\n")

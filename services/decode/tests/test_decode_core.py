@@ -2,13 +2,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from argosy.decode.core import effects as do
 from argosy.decode.core import events as on
 from argosy.decode.core.decode import SEEN, SPEC, WAITING, DecodeCore, DecodeState
 from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 S = 1_000_000
 CLAIM_US = 30 * S

@@ -1,6 +1,7 @@
 from typing import Any, TypeVar
 
 import pytest
+
 from argosy.mesh.core import CancelTimer, Effect, SetTimer, TimerFired
 from argosy.node_agent.core import effects as do
 from argosy.node_agent.core import events as on

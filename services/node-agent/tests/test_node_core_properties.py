@@ -3,13 +3,14 @@
 from typing import Any
 
 import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.node_agent.core import effects as do
 from argosy.node_agent.core import events as on
 from argosy.node_agent.core.node import BACKOFF_MAX_US, SPEC, NodeState, Phase, Process
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 MS, S = 1_000, 1_000_000
 GRACE_US, MEMORY, CORES = 5 * S, 10, [0, 1, 2]

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.operator.core.events import Pool, Template
 from argosy.operator.shell.fleet_file import FleetFile, parse_fleet

@@ -2,12 +2,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from argosy.mesh.core import Effect
 from argosy.operator.core import effects as do
 from argosy.operator.core import events as on
 from argosy.operator.core.operator import SPEC, OperatorCore, OperatorState
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 GIB = 1 << 30
 

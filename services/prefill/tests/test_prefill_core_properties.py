@@ -3,13 +3,14 @@
 from typing import Any
 
 import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.prefill.core import effects as do
 from argosy.prefill.core import events as on
 from argosy.prefill.core.prefill import SPEC, PrefillState
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 MS, S = 1_000, 1_000_000
 CLAIM_US, HOLD_US, QUEUE_LIMIT = 30 * S, 10 * S, 4

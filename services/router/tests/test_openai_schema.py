@@ -2,6 +2,7 @@ import json
 from typing import Any
 
 import pytest
+
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.router.shell.openai.schema import (
     CHOICES_MAX,

@@ -3,10 +3,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from argosy.mesh.errors import ArgosyError, Reason
-from argosy.router.shell.openai.tools import ToolSplitter, forced_schema, parse_call
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.router.shell.openai.tools import ToolSplitter, forced_schema, parse_call
 
 SAIL = {"function": {"name": "sail", "parameters": {"type": "object", "required": ["to"]}}}
 MOOR = {"function": {"name": "moor"}}

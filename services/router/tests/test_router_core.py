@@ -2,6 +2,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
+
 from argosy.mesh.core import CancelTimer, Effect, SetTimer, TimerFired
 from argosy.router.core import effects as do
 from argosy.router.core import events as on

@@ -3,14 +3,15 @@
 from typing import Any
 
 import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
 from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
 from argosy.router.core.router import SPEC, SWEEP_US, WAIT
 from argosy.router.core.state import RouterState
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 MS, S = 1_000, 1_000_000
 LIMITS = {

@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+
 from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.router.core import events as on

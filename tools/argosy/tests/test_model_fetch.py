@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from argosy.cli.models import Model, ModelError, Stage, fetch
 
 _WEIGHTS = b"the weights"

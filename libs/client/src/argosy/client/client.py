@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from opentelemetry import trace
+from opentelemetry.context import Context
+
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.errors import RETRIABLE, ArgosyError, Reason
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
-from opentelemetry import trace
-from opentelemetry.context import Context
 
 ROUTES_MAX = 5
 

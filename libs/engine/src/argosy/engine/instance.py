@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 
+from google.protobuf.message import Message
+
 from argosy.engine.api import BlocksChanged, EngineInfo, EngineStats, Listener
 from argosy.engine.build import build_engine
 from argosy.engine.convert import load_message
@@ -17,7 +19,6 @@ from argosy.engine.settings import InstanceSettings
 from argosy.mesh.service import Mesh
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2
-from google.protobuf.message import Message
 
 log = logging.getLogger(__name__)
 

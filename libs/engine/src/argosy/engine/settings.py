@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from argosy.mesh.settings import ServiceSettings
 from pydantic import Field
+
+from argosy.mesh.settings import ServiceSettings
 
 
 class InstanceSettings(ServiceSettings):

@@ -16,18 +16,22 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import nats
 import nats.errors
-from argosy.mesh import facts, telemetry
 from google.protobuf.message import Message
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import BadRequestError
+
+from argosy.mesh import facts, telemetry
+from argosy.mesh.inbox import Envelope, Subscription
+
+__all__ = ["Bus", "Envelope"]
 
 log = logging.getLogger(__name__)
 
@@ -41,22 +45,8 @@ DUPLICATE_WINDOW_S = 120
 DELIVERIES_MAX = 5
 FETCH = 64
 FETCH_S = 5
-IDS_KEPT = 1024
 
 M = TypeVar("M", bound=Message)
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """What travels beside a fact."""
-
-    id: str
-    source: str
-    sequence: int
-    time_ms: int
-    gap: bool
-    """Stream facts of this source and subject were lost just before this one."""
-    headers: dict[str, str]
 
 
 @dataclass
@@ -74,22 +64,6 @@ class _Outbox:
         self.filled = asyncio.Event()
 
 
-@dataclass
-class _Subscription:
-    """Begun at the next connection, so it may be asked for before there is one."""
-
-    pattern: str
-    message: type[Message]
-    deliver: Callable[[Any, Envelope], None]
-    durable: str = ""
-    caught_up: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-    sequences: dict[tuple[str, str], int] = field(default_factory=dict)
-    """The last sequence heard of each source and subject."""
-    delivered: dict[str, None] = field(default_factory=dict)
-    """Ids of the last IDS_KEPT control facts delivered, oldest first."""
-
-
 class Bus:
     """One process's place on the bus. `source` is the process's name."""
 
@@ -100,13 +74,17 @@ class Bus:
         self.connected = asyncio.Event()
         self.on_connection: list[Callable[[bool], None]] = []
         self.dropped = 0
-        self.gaps = 0
         self._client: Client | None = None
         self._stream_out = _Outbox()
         self._control_out = _Outbox()
         self._sequences: dict[str, int] = {}
-        self._subscriptions: list[_Subscription] = []
+        self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def gaps(self) -> int:
+        """How often stream facts were missing since start."""
+        return sum(subscription.gaps for subscription in self._subscriptions)
 
     def start(self) -> None:
         """Begin connecting, in the background, for as long as it takes."""
@@ -158,7 +136,7 @@ class Bus:
     def listen(self, message: type[M], deliver: Callable[[M, Envelope], None]) -> None:
         """Call `deliver` for each fact of a stream type from now on."""
         pattern = facts.pattern_of(self.fleet, message)
-        self._add(_Subscription(pattern, message, deliver))
+        self._add(Subscription(pattern, message, deliver))
 
     def follow(
         self, message: type[M], deliver: Callable[[M, Envelope], None], durable: str
@@ -170,16 +148,16 @@ class Bus:
         where it stopped. Returns an event set once what was on the log is delivered.
         """
         pattern = facts.pattern_of(self.fleet, message)
-        subscription = _Subscription(pattern, message, deliver, facts.token(durable))
+        subscription = Subscription(pattern, message, deliver, facts.token(durable))
         self._add(subscription)
         return subscription.caught_up
 
-    def _add(self, subscription: _Subscription) -> None:
+    def _add(self, subscription: Subscription) -> None:
         self._subscriptions.append(subscription)
         if self.connected.is_set():
             self._begin(subscription)
 
-    def _begin(self, subscription: _Subscription) -> None:
+    def _begin(self, subscription: Subscription) -> None:
         if subscription.task is None:
             subscription.task = asyncio.create_task(self._subscribe(subscription))
 
@@ -298,18 +276,18 @@ class Bus:
 
     # -- in
 
-    async def _subscribe(self, subscription: _Subscription) -> None:
+    async def _subscribe(self, subscription: Subscription) -> None:
         if subscription.durable:
             await self._consume(subscription)
             return
 
         async def on_message(msg: Msg) -> None:
-            self._deliver(subscription, msg)
+            subscription.take(msg)
 
         assert self._client is not None
         await self._client.subscribe(subscription.pattern, cb=on_message)
 
-    async def _consume(self, subscription: _Subscription) -> None:
+    async def _consume(self, subscription: Subscription) -> None:
         config = ConsumerConfig(
             durable_name=subscription.durable,
             deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
@@ -334,7 +312,7 @@ class Bus:
                 await self.connected.wait()
 
     async def _pump(
-        self, subscription: _Subscription, pull: JetStreamContext.PullSubscription
+        self, subscription: Subscription, pull: JetStreamContext.PullSubscription
     ) -> None:
         pending = (await pull.consumer_info()).num_pending or 0
         while True:
@@ -347,40 +325,7 @@ class Bus:
                 continue
             for msg in batch:
                 pending -= 1
-                if self._deliver(subscription, msg):
+                if subscription.take(msg):
                     await msg.ack()
                 else:
                     await msg.nak(delay=RETRY_S)
-
-    def _deliver(self, subscription: _Subscription, msg: Msg) -> bool:
-        """True when the fact is done with; False asks for it again."""
-        headers = dict(msg.headers or {})
-        id_ = headers.get("Nats-Msg-Id", "")
-        if id_ and id_ in subscription.delivered:
-            return True  # The acknowledgement was lost, not the fact.
-        try:
-            envelope = self._envelope(subscription, msg.subject, headers)
-            subscription.deliver(subscription.message.FromString(msg.data), envelope)
-        except Exception:
-            again = "; it is tried again, a few times" if subscription.durable else ""
-            log.exception("a listener failed on %s%s", msg.subject, again)
-            return False
-        if subscription.durable:
-            subscription.delivered[id_] = None
-            if len(subscription.delivered) > IDS_KEPT:
-                del subscription.delivered[next(iter(subscription.delivered))]
-        return True
-
-    def _envelope(
-        self, subscription: _Subscription, subject: str, headers: dict[str, str]
-    ) -> Envelope:
-        source = headers.get("Argosy-Source", "")
-        sequence = int(headers.get("Argosy-Sequence", 0))
-        last = subscription.sequences.get((source, subject), sequence - 1)
-        subscription.sequences[source, subject] = sequence
-        gap = not subscription.durable and sequence > last + 1
-        if gap:
-            self.gaps += 1
-            log.info("%d facts of %s on %s were lost", sequence - last - 1, source, subject)
-        time_ms = int(headers.get("Argosy-Time-Ms", 0))
-        return Envelope(headers.get("Nats-Msg-Id", ""), source, sequence, time_ms, gap, headers)

@@ -7,8 +7,9 @@ from importlib import import_module
 from types import ModuleType
 from urllib.parse import quote
 
-from argosy.wire.fact.v1 import options_pb2
 from google.protobuf.message import Message
+
+from argosy.wire.fact.v1 import options_pb2
 
 EVENT_MODULES = ("prefill", "decode", "instance", "node_agent", "operator")
 

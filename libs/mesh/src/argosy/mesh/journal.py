@@ -24,6 +24,7 @@ import crc32c
 import msgspec
 import xxhash
 import zstandard
+
 from argosy.mesh.core import CoreSpec
 
 log = logging.getLogger(__name__)
@@ -148,10 +149,11 @@ class JournalWriter:
             try:
                 out = self._write_batch(out, batch)
             except OSError as error:
-                # As when the buffer overflows: what is on disk replays, a new segment follows.
+                # Nothing may follow the gap in its segment: a new one goes on after it.
                 log.error("journal in %s: lost %d records: %s", self.directory, len(batch), error)
                 self.dropped += len(batch)
                 self._rotate = True
+                out = None
             if out is not None and out.tell() > self._segment_bytes:
                 self._rotate = True
         if out is not None:

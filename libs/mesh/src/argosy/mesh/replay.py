@@ -12,6 +12,7 @@ from typing import Any
 import crc32c
 import msgspec
 import zstandard
+
 from argosy.mesh.core import CoreSpec
 from argosy.mesh.journal import FORMAT, FRAME, SUFFIX, Header, Record, chain
 

@@ -12,12 +12,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
-from argosy.mesh import telemetry
-from argosy.mesh.errors import ArgosyError, Reason, from_rpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from opentelemetry import trace
 from opentelemetry.context import Context as TraceContext
+
+from argosy.mesh import telemetry
+from argosy.mesh.errors import ArgosyError, Reason, from_rpc
 
 log = logging.getLogger(__name__)
 

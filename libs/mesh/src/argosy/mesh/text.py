@@ -13,9 +13,10 @@ from typing import Any
 
 import jinja2
 import jinja2.sandbox
-from argosy.mesh.errors import ArgosyError, Reason
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
+
+from argosy.mesh.errors import ArgosyError, Reason
 
 SIM = "sim"
 SIM_WORDS = tuple(

@@ -3,9 +3,10 @@
 import hashlib
 import hmac
 
+from google.protobuf.message import DecodeError
+
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.wire.inference.v1 import inference_pb2
-from google.protobuf.message import DecodeError
 
 
 def sign(ticket: inference_pb2.Ticket, secret: bytes) -> inference_pb2.SignedTicket:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from argosy.mesh.settings import ServiceSettings
 from pydantic import Field
+
+from argosy.mesh.settings import ServiceSettings
 
 
 class NodeAgentSettings(ServiceSettings):

@@ -1,7 +1,8 @@
 """Settings of the router."""
 
-from argosy.mesh.settings import ServiceSettings
 from pydantic import Field
+
+from argosy.mesh.settings import ServiceSettings
 
 
 class RouterSettings(ServiceSettings):

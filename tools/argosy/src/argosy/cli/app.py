@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from argosy.cli import console
 from argosy.cli.bench.app import bench
 from argosy.cli.fleet.home import HOME, NoFleet, find_running

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from rich.progress import track
+from rich.table import Table
+
 from argosy.cli import console
 from argosy.decode.core.decode import SPEC as DECODE
 from argosy.mesh.replay import Replayed, replay_segment, segment_paths
@@ -12,8 +15,6 @@ from argosy.node_agent.core.node import SPEC as NODE_AGENT
 from argosy.operator.core.operator import SPEC as OPERATOR
 from argosy.prefill.core.prefill import SPEC as PREFILL
 from argosy.router.core.router import SPEC as ROUTER
-from rich.progress import track
-from rich.table import Table
 
 SPECS = {spec.name: spec for spec in (ROUTER, PREFILL, DECODE, NODE_AGENT, OPERATOR)}
 

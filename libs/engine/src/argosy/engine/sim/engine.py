@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 import msgspec
+
 from argosy.engine.api import (
     EngineFailed,
     EngineInfo,

@@ -13,9 +13,10 @@ import signal
 from typing import Any
 
 import nixl._api as nixl_api
-from argosy.engine.vllm.connector_names import POLL_US_VARIABLE
 from vllm.distributed.kv_transfer import get_kv_transfer_group
 from vllm.distributed.kv_transfer.kv_connector.v1.nixl.connector import NixlPullConnector
+
+from argosy.engine.vllm.connector_names import POLL_US_VARIABLE
 
 PR_SET_PDEATHSIG = 1
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from argosy.engine.api import (
     EngineFailed,
     EngineInfo,
@@ -137,8 +138,9 @@ class VllmEngine:
         """In a thread: import vLLM and load. The engine core inherits this thread's cores."""
         if cores := parse_cores(self._settings.cpu_cores):
             os.sched_setaffinity(0, cores)
-        from argosy.engine.vllm.stats import stat_logger
         from vllm.v1.engine.async_llm import AsyncLLM
+
+        from argosy.engine.vllm.stats import stat_logger
 
         arguments = config.engine_args(self._settings, self._role, events_endpoint)
         return AsyncLLM.from_engine_args(arguments, stat_loggers=[stat_logger(self._on_stats)])

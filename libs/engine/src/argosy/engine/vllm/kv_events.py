@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import zmq
 import zmq.asyncio
+
 from argosy.engine.api import BlocksChanged
 from argosy.engine.changes import NetChanges
 from argosy.mesh.blocks import chained_block_hashes, root_hash

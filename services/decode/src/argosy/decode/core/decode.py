@@ -6,6 +6,7 @@ tickets times their life. A prompt without a ticket is forgotten after `claim_us
 """
 
 import msgspec
+
 from argosy.decode.core import effects as do
 from argosy.decode.core import events as on
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
+
 from argosy.mesh import telemetry
 from argosy.mesh.errors import ArgosyError, Reason, from_rpc
 from argosy.wire.inference.v1 import inference_pb2

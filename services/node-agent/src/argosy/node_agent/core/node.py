@@ -11,6 +11,7 @@ An older generation never undoes a newer one.
 from enum import StrEnum
 
 import msgspec
+
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
 from argosy.node_agent.core import effects as do
 from argosy.node_agent.core import events as on

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import yaml
+
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
 from argosy.mesh.cores import parse_cores

@@ -1,6 +1,7 @@
 """What happens to a fleet."""
 
 import msgspec
+
 from argosy.mesh.core import Event
 
 

@@ -6,6 +6,7 @@ restart of the operator, which recalls its decisions from the control log.
 """
 
 import msgspec
+
 from argosy.mesh.core import CoreSpec, Effect
 from argosy.operator.core import effects as do
 from argosy.operator.core import events as on

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from argosy.mesh.errors import ArgosyError, Reason
-from argosy.operator.core.events import Pool, Template
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -17,6 +15,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.operator.core.events import Pool, Template
 
 INSTANCES_MAX = 4096
 UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}

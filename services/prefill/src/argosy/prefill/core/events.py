@@ -1,6 +1,7 @@
 """What happens to prefill. A `key` names one attempt at a request."""
 
 import msgspec
+
 from argosy.mesh.core import Event, TimerFired
 
 

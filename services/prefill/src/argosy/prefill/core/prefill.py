@@ -11,6 +11,7 @@ frees what it claimed. So nothing stays pinned, whoever dies.
 from enum import StrEnum
 
 import msgspec
+
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
 from argosy.prefill.core import effects as do
 from argosy.prefill.core import events as on

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from opentelemetry.context import Context, get_current
+
 from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineStats
 from argosy.engine.convert import engine_request, prompt_key, request_key
 from argosy.engine.instance import Instance
@@ -23,7 +25,6 @@ from argosy.prefill.settings import PrefillSettings
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 from argosy.wire.prefill.v1 import events_pb2, prefill_pb2, prefill_pb2_grpc
-from opentelemetry.context import Context, get_current
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from opentelemetry import trace
+
 from argosy.mesh import rpc, telemetry, tickets
 from argosy.mesh.driver import Driver
 from argosy.mesh.errors import RETRIABLE, ArgosyError, Reason
@@ -23,7 +25,6 @@ from argosy.router.shell.tokenizing import TokenizerPool
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.prefill.v1 import prefill_pb2_grpc
-from opentelemetry import trace
 
 SUBMIT_TIMEOUT_S = 3
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+
 from argosy.mesh import text
 from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
 from argosy.mesh.errors import ArgosyError, Reason

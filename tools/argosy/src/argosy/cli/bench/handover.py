@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.progress import track
+from rich.table import Table
+
 from argosy.cli import console
 from argosy.cli.bench.bare import BarePair
 from argosy.cli.fleet.show import show_up
 from argosy.cli.fleet.up import Plan, UpError, down, plan
 from argosy.client import Answer, Client
 from argosy.engine.settings import InstanceSettings
-from rich.progress import track
-from rich.table import Table
 
 LENGTHS = (96, 200, 384, 512, 768, 1024, 1400)
 VOCABULARY = range(1000, 40_000)

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from argosy.cli import console
 from argosy.cli.demo.conversation import Turn, converse, lose_decode
 from argosy.cli.fleet.home import HOME, FleetHome, Running
@@ -17,7 +19,6 @@ from argosy.cli.replay import replay_all
 from argosy.cli.talk import traced_client
 from argosy.cli.traces.spans import Trace, find
 from argosy.cli.traces.waterfall import waterfall
-from rich.table import Table
 
 FLEETS = {"vllm": Path("deploy/local/demo.yaml"), "sim": Path("deploy/local/demo-sim.yaml")}
 UP_TIMEOUT_S = 300

@@ -1,6 +1,7 @@
 """Calls to a fleet's services."""
 
 import httpx
+
 from argosy.cli.fleet.home import Running
 from argosy.mesh import rpc
 from argosy.wire.node_agent.v1 import node_agent_pb2, node_agent_pb2_grpc

@@ -4,15 +4,16 @@ import json
 import time
 from typing import Any
 
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+
 from argosy.cli import console
 from argosy.cli.fleet.home import Running
 from argosy.cli.fleet.remote import Remote
 from argosy.cli.fleet.up import Plan, up
 from argosy.client import Client
 from argosy.wire.operator.v1 import operator_pb2
-from rich.live import Live
-from rich.spinner import Spinner
-from rich.table import Table
 
 STATE_COLOURS = {"ready": "green", "running": "green", "refused": "red", "exited": "red"}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import yaml
+
 from argosy.cli.fleet.home import FleetHome, Running, is_alive
 from argosy.cli.fleet.remote import Remote
 from argosy.mesh.errors import ArgosyError, Reason

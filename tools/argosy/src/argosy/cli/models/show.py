@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from argosy.cli import console
-from argosy.cli.models.fetch import fetch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from argosy.cli import console
+from argosy.cli.models.fetch import fetch
 
 
 def show_fetch(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import msgspec
+
 from argosy.cli import console
 from argosy.cli.fleet.home import NoFleet
 from argosy.cli.traces.spans import find

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from argosy.cli.traces.spans import SpanLine, Trace
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from argosy.cli.traces.spans import SpanLine, Trace
 
 BAR_WIDTH_MAX = 48
 BAR_WIDTH_MIN = 16

@@ -8,6 +8,7 @@ import json
 from typing import Annotated, Any
 
 import msgspec
+
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.router.shell.openai.tools import forced_schema, mapping
 from argosy.wire.inference.v1 import inference_pb2

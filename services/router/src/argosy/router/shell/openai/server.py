@@ -13,6 +13,12 @@ from typing import Any
 
 import msgspec
 import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
@@ -22,11 +28,6 @@ from argosy.router.shell.openai.endpoints import Asked, Endpoints
 from argosy.router.shell.openai.replies import error_body
 from argosy.router.shell.relay import Relay
 from argosy.router.shell.view import View
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
