@@ -11,7 +11,7 @@ import pytest
 def hurt_fleet(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Slow enough to be hit in the middle of an answer."""
     yard = new_shipyard(tmp_path_factory.mktemp("chaos"))
-    yield asyncio.run(yard.launch(speed=0.25, max_running=8))
+    yield asyncio.run(yard.launch(speed=0.4, max_running=8))
     yard.close()
 
 
@@ -26,5 +26,5 @@ async def whole_fleet(hurt_fleet: Any, eventually: Any) -> Any:
 def hurt_pair(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """As hurt_fleet, with a second decode to go on with."""
     yard = new_shipyard(tmp_path_factory.mktemp("pair"))
-    yield asyncio.run(yard.launch(speed=0.25, max_running=8, decode=2))
+    yield asyncio.run(yard.launch(speed=0.4, max_running=8, decode=2))
     yard.close()

@@ -19,7 +19,7 @@ BOTH_WAYS = pytest.mark.parametrize("direct", [False, True], ids=["relayed", "di
 
 
 async def undisturbed(fleet: Any, text: str, **options: Any) -> Answer:
-    """The answer as it should be."""
+    """The answer as it should be: of a fleet that nobody hurts, and that is faster."""
     async with fleet.client() as client:
         return await client.answer("sim", text=text, **{**OPTIONS, **options})
 
@@ -51,9 +51,9 @@ async def kill_server(fleet: Any, eventually: Any, number: signal.Signals = sign
 @BOTH_WAYS
 @pytest.mark.parametrize("text", [LONG, SHORT], ids=["disaggregated", "local"])
 async def test_killing_decode_mid_stream_changes_nothing_the_caller_sees(
-    hurt_pair: Any, eventually: Any, text: str, direct: bool
+    fleet: Any, hurt_pair: Any, eventually: Any, text: str, direct: bool
 ) -> None:
-    expected = await undisturbed(hurt_pair, text)
+    expected = await undisturbed(fleet, text)
     reached = asyncio.Event()
     asking = asyncio.create_task(disturbed(hurt_pair, text, reached, direct=direct))
     await reached.wait()
@@ -70,9 +70,9 @@ async def test_killing_decode_mid_stream_changes_nothing_the_caller_sees(
 
 @BOTH_WAYS
 async def test_killing_the_only_decode_makes_its_answer_wait_for_the_next(
-    whole_fleet: Any, direct: bool
+    fleet: Any, whole_fleet: Any, direct: bool
 ) -> None:
-    expected = await undisturbed(whole_fleet, LONG)
+    expected = await undisturbed(fleet, LONG)
     reached = asyncio.Event()
     asking = asyncio.create_task(disturbed(whole_fleet, LONG, reached, direct=direct))
     await reached.wait()
@@ -83,11 +83,11 @@ async def test_killing_the_only_decode_makes_its_answer_wait_for_the_next(
     assert answer.timing.attempts >= 2
 
 
-async def test_killing_decode_resumes_every_stream_it_had(hurt_pair: Any, eventually: Any) -> None:
+async def test_killing_decode_resumes_every_stream_it_had(
+    fleet: Any, hurt_pair: Any, eventually: Any
+) -> None:
     texts = [f"{LONG} {number}" for number in range(3)] + [f"short {n}" for n in range(3)]
-    expected = await asyncio.gather(
-        *(undisturbed(hurt_pair, text, max_tokens=24) for text in texts)
-    )
+    expected = await asyncio.gather(*(undisturbed(fleet, text, max_tokens=24) for text in texts))
     reached = [asyncio.Event() for _ in texts]
     asking = [
         asyncio.create_task(
@@ -124,11 +124,11 @@ async def test_the_trace_of_a_resumed_answer_is_one_and_shows_who_died(
 
 
 async def test_a_stop_string_cut_in_two_by_a_kill_still_stops(
-    hurt_pair: Any, eventually: Any
+    fleet: Any, hurt_pair: Any, eventually: Any
 ) -> None:
-    words = (await undisturbed(hurt_pair, SHORT)).text.split(" ")
+    words = (await undisturbed(fleet, SHORT)).text.split(" ")
     stop = " ".join(words[4:16])
-    expected = await undisturbed(hurt_pair, SHORT, stop=[stop])
+    expected = await undisturbed(fleet, SHORT, stop=[stop])
     reached = asyncio.Event()
     asking = asyncio.create_task(disturbed(hurt_pair, SHORT, reached, direct=False, stop=[stop]))
     await reached.wait()
@@ -140,9 +140,9 @@ async def test_a_stop_string_cut_in_two_by_a_kill_still_stops(
 
 
 async def test_an_http_stream_goes_on_after_decode_was_killed(
-    hurt_pair: Any, eventually: Any
+    fleet: Any, hurt_pair: Any, eventually: Any
 ) -> None:
-    expected = await undisturbed(hurt_pair, SHORT)
+    expected = await undisturbed(fleet, SHORT)
     pieces: list[str] = []
     async with hurt_pair.openai() as client:
         stream = await client.completions.create(
@@ -196,9 +196,9 @@ async def test_a_killed_instance_comes_back_to_count(
 
 @BOTH_WAYS
 async def test_a_draining_decode_finishes_its_answers(
-    hurt_pair: Any, eventually: Any, direct: bool
+    fleet: Any, hurt_pair: Any, eventually: Any, direct: bool
 ) -> None:
-    expected = await undisturbed(hurt_pair, LONG)
+    expected = await undisturbed(fleet, LONG)
     reached = asyncio.Event()
     asking = asyncio.create_task(disturbed(hurt_pair, LONG, reached, direct=direct))
     await reached.wait()

@@ -31,9 +31,9 @@ async def eventful(yard: Any, eventually: Any) -> Any:
     """A fleet after answers, refusals, hang-ups and the death of one of each."""
     fleet = await yard.launch(speed=2)
     options = {"max_tokens": 40, "ignore_eos": True}
-    for direct in (False, True):
+    for direct, names in ((False, ("decode-0", "router")), (True, ("prefill-0", "nats"))):
         async with fleet.client(direct=direct) as client:
-            for name in ("decode-0", "prefill-0", "router", "nats"):
+            for name in names:
                 chunks = client.generate("sim", text=f"{LONG} {name} {direct}", **options)
                 async with contextlib.aclosing(chunks):
                     await anext(chunks)
@@ -77,9 +77,9 @@ def test_each_life_of_a_killed_process_has_a_journal_of_its_own(
     lives = [result.core for result in replayed]
 
     assert {core: lives.count(core) for core in ("router", "prefill", "decode")} == {
-        "router": 3,
-        "prefill": 3,
-        "decode": 3,
+        "router": 2,
+        "prefill": 2,
+        "decode": 2,
     }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import io
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -255,13 +256,14 @@ def test_what_a_full_disk_loses_leaves_no_wrong_step_on_disk(
 ) -> None:
     full = threading.Event()
 
-    def frame_unless_full(payload: bytes) -> bytes:
+    def write_unless_full(out: BinaryIO, data: bytes) -> None:
         if full.is_set():
+            write_whole(out, data[:-1])
             raise OSError(errno.ENOSPC, "No space left on device")
-        return frame(payload)
+        write_whole(out, data)
 
-    frame = journal.frame
-    monkeypatch.setattr(journal, "frame", frame_unless_full)
+    write_whole = journal.write_whole
+    monkeypatch.setattr(journal, "write_whole", write_unless_full)
     made = recorder()
     made.note_and_wait_until_written("before")
     for _ in range(3):
@@ -277,8 +279,21 @@ def test_what_a_full_disk_loses_leaves_no_wrong_step_on_disk(
     made.close()
 
     replays = list(replay_directory(made.directory, {"tiny": tiny.spec}))
-    assert all(r.difference is None and not r.cut for r in replays)
+    assert all(r.difference is None for r in replays)
+    assert sum(r.cut for r in replays) == 3
     assert replays[-1].digests[-1] == made.digests[-1]
+
+
+def test_a_disk_that_takes_only_a_part_is_full() -> None:
+    with Path("/dev/full").open("ab", buffering=0) as out, pytest.raises(OSError, match="space"):
+        journal.write_whole(out, b"x")
+    with pytest.raises(OSError, match="space"):
+        journal.write_whole(Grudging(), b"xy")
+
+
+class Grudging(io.BytesIO):
+    def write(self, data: Any) -> int:
+        return super().write(data[:-1])
 
 
 def test_a_journal_of_an_unknown_core_is_refused_with_the_known_ones(

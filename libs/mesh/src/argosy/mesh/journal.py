@@ -11,8 +11,10 @@ that records are dropped, and the next segment starts from a fresh state, so wha
 on disk always replays. `total_bytes` on disk; beyond that the oldest segments go.
 """
 
+import errno
 import itertools
 import logging
+import os
 import struct
 import threading
 import time
@@ -153,6 +155,8 @@ class JournalWriter:
                 log.error("journal in %s: lost %d records: %s", self.directory, len(batch), error)
                 self.dropped += len(batch)
                 self._rotate = True
+                if out is not None:
+                    out.close()
                 out = None
             if out is not None and out.tell() > self._segment_bytes:
                 self._rotate = True
@@ -168,7 +172,9 @@ class JournalWriter:
                 out = self._next_segment(out, payloads[-1])
             elif out is not None:
                 raws = [msgspec.Raw(data) for data in payloads]
-                out.write(frame(msgspec.msgpack.encode(raws)))
+                write_whole(out, frame(msgspec.msgpack.encode(raws)))
+            else:
+                self.dropped += len(payloads)
         return out
 
     def _next_segment(self, current: BinaryIO | None, header: bytes) -> BinaryIO:
@@ -177,8 +183,14 @@ class JournalWriter:
         self._prune()
         decoded = msgspec.msgpack.decode(header, type=Header)
         name = f"{self._spec.name}-{self._started_ms}-{decoded.segment:06d}{SUFFIX}"
-        out = (self.directory / name).open("ab", buffering=0)
-        out.write(frame(header))
+        path = self.directory / name
+        out = path.open("ab", buffering=0)
+        try:
+            write_whole(out, frame(header))
+        except OSError:
+            out.close()
+            path.unlink()
+            raise
         return out
 
     def _prune(self) -> None:
@@ -189,6 +201,12 @@ class JournalWriter:
             kept_bytes -= oldest.stat().st_size
             log.info("journal over %d bytes: deleting %s", self._total_bytes, oldest.name)
             oldest.unlink()
+
+
+def write_whole(out: BinaryIO, data: bytes) -> None:
+    """Write all of `data`. Raises OSError also when a full disk takes only a part."""
+    if out.write(data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def frame(payload: bytes) -> bytes:

@@ -123,7 +123,8 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         if not same or prompt.sampling.max_tokens > ticket.max_tokens:
             raise ArgosyError(
                 Reason.TICKET_MISDIRECTED,
-                f"the ticket of {ticket.request_id} is for another model, prompt or length",
+                f"the ticket of {ticket.request_id} is for another model, prompt or length; "
+                "router and decode must have the same model and block_tokens",
                 instance=self.mesh.name,
             )
 

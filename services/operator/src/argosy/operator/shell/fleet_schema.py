@@ -1,0 +1,227 @@
+"""What a fleet file may hold, and what would contradict itself."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from argosy.operator.core.events import Pool, Template
+
+INSTANCES_MAX = 4096
+UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+
+def parse_bytes(value: Any) -> int:
+    """512Mi, 4Gi or a number of bytes."""
+    match = re.fullmatch(r"(\d+)(Ki|Mi|Gi|Ti)?", str(value))
+    if match is None:
+        raise ValueError("write a size such as 512Mi or 4Gi")
+    return int(match[1]) * UNITS[match[2] or ""]
+
+
+def check_ratio(value: Any) -> str:
+    """`prefill:decode`, both at least 1."""
+    # YAML reads 1:2 without quotes as the number 62.
+    if not isinstance(value, str) or re.fullmatch(r"[1-9]\d*:[1-9]\d*", value) is None:
+        raise ValueError('write prefill:decode in quotes, such as "1:2"')
+    return value
+
+
+def check_duration(value: Any) -> str:
+    """A number and a unit."""
+    if re.fullmatch(r"\d+(\.\d+)?(ms|s|m|h)", str(value)) is None:
+        raise ValueError("write a duration such as 200ms, 30s or 5m")
+    return str(value)
+
+
+def contradiction(message: str, *field: str) -> PydanticCustomError:
+    """What is wrong between fields; `field`: where to look first, from the mapping checked."""
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "field": field})
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(le=1 << 60)]
+Ratio = Annotated[str, BeforeValidator(check_ratio)]
+Duration = Annotated[str, BeforeValidator(check_duration)]
+
+
+def camel(name: str) -> str:
+    """block_tokens -> blockTokens"""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+class Part(BaseModel):
+    """A mapping of the file: only fields that are known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=camel)
+
+
+class Metadata(Part):
+    """Who this fleet is."""
+
+    name: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")
+
+
+class Model(Part):
+    """What it serves. `source`: a folder, relative to the file, or `sim`."""
+
+    name: str = Field(min_length=1)
+    source: str = "sim"
+
+
+class EngineSpec(Part):
+    """What serves it."""
+
+    kind: Literal["vllm", "sim"]
+    block_tokens: int = Field(32, ge=1)
+    kv_memory: Bytes = 1 << 30
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    device: Literal["cpu", "cuda"] = "cpu"
+    max_model_tokens: int = Field(0, ge=0)
+    max_running: int = Field(16, ge=1)
+    max_pass_tokens: int = Field(0, ge=0)
+    sim_speed: float = Field(1, gt=0)
+
+
+class Resources(Part):
+    """What one instance takes of its node."""
+
+    cpu: int = Field(1, ge=0, le=4096)
+    memory: Bytes = 1 << 30
+
+
+class PoolSpec(Part):
+    """Equal instances."""
+
+    replicas: int = Field(ge=0, le=INSTANCES_MAX)
+    resources: Resources = Field(default_factory=Resources)
+
+
+class RatioSpec(Part):
+    """Bounds of prefill to decode instances."""
+
+    min: Ratio
+    max: Ratio
+
+
+class Placement(Part):
+    """Where pairs go."""
+
+    near: Literal["node", "rack", "zone"]
+
+
+class Split(Part):
+    """Prefill and decode apart."""
+
+    prefill: PoolSpec
+    decode: PoolSpec
+    ratio: RatioSpec | None = None
+    placement: Placement | None = None
+
+    @model_validator(mode="after")
+    def check(self) -> "Split":
+        """Refuse what contradicts itself."""
+        if self.decode.replicas == 0:
+            raise contradiction("nothing could answer; write at least 1", "decode", "replicas")
+        if self.ratio is not None:
+            low, high = share(self.ratio.min), share(self.ratio.max)
+            if low > high:
+                raise contradiction("ratio.min is above ratio.max: swap them", "ratio", "min")
+            if not low <= self.prefill.replicas / self.decode.replicas <= high:
+                raise contradiction(
+                    f"{self.prefill.replicas} prefill to {self.decode.replicas} decode is outside "
+                    f"ratio {self.ratio.min} to {self.ratio.max}: change replicas or ratio",
+                    "ratio",
+                )
+        return self
+
+
+class Slo(Part):
+    """What callers are promised."""
+
+    ttft_p99: Duration | None = Field(None, alias="ttftP99")
+    tpot_p99: Duration | None = Field(None, alias="tpotP99")
+
+
+class Scaling(Part):
+    """Checked, and kept for the services that scale and put to sleep."""
+
+    silent: int = Field(0, ge=0)
+    idle_sleep_after: Duration | None = None
+    slo: Slo | None = None
+    plans: list[dict[str, Any]] = []
+
+
+class Spec(Part):
+    """The fleet."""
+
+    model: Model
+    engine: EngineSpec
+    split: Split
+    scaling: Scaling | None = None
+
+    @model_validator(mode="after")
+    def check(self) -> "Spec":
+        """Refuse what contradicts itself."""
+        if self.engine.kind == "vllm" and self.model.source == "sim":
+            message = "engine.kind is vllm but model.source is sim: name a model folder"
+            raise contradiction(message, "model", "source")
+        on_cpu = self.engine.kind == "vllm" and self.engine.device == "cpu"
+        if on_cpu and self.engine.block_tokens % 32:
+            message = "must be a multiple of 32 for vllm on cpu"
+            raise contradiction(message, "engine", "blockTokens")
+        return self
+
+
+class FleetFile(Part):
+    """A whole file."""
+
+    api_version: Literal["argosy.dev/v1alpha1"]
+    kind: Literal["FedDeployment"]
+    metadata: Metadata
+    spec: Spec
+
+    def pools(self, base_dir: Path) -> list[Pool]:
+        """What the operator's core keeps."""
+        settings = self.instance_settings(base_dir)
+        named = (("prefill", self.spec.split.prefill), ("decode", self.spec.split.decode))
+        return [
+            Pool(Template(role, pool.resources.memory, pool.resources.cpu, settings), pool.replicas)
+            for role, pool in named
+        ]
+
+    def model_source(self, base_dir: Path) -> str:
+        """`sim`, or the model's folder as an absolute path."""
+        source = self.spec.model.source
+        return source if source == "sim" else str((base_dir / source).resolve())
+
+    def instance_settings(self, base_dir: Path) -> dict[str, str]:
+        """Settings every instance starts with."""
+        engine = self.spec.engine
+        return {
+            "engine": engine.kind, "model": self.spec.model.name,
+            "model_source": self.model_source(base_dir), "device": engine.device,
+            "block_tokens": str(engine.block_tokens), "kv_bytes": str(engine.kv_memory),
+            "dtype": engine.dtype, "max_model_tokens": str(engine.max_model_tokens),
+            "max_running": str(engine.max_running), "sim_speed": str(engine.sim_speed),
+            "pass_tokens": str(engine.max_pass_tokens),
+        }  # fmt: skip
+
+    def not_acted_on(self) -> list[str]:
+        """Fields that are checked but that nothing here acts on yet."""
+        found = ["spec.scaling"] if self.spec.scaling is not None else []
+        return found + (["spec.split.placement"] if self.spec.split.placement is not None else [])
+
+
+def share(ratio: str) -> float:
+    """`1:2` -> 0.5"""
+    prefill, decode = ratio.split(":")
+    return int(prefill) / int(decode)
