@@ -1,4 +1,4 @@
-"""Fleets that get hurt: one per file, whole again before each test."""
+"""Fleets that get hurt, and heal."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hurt_fleet(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Slow enough to be hit in the middle of an answer."""
     yard = new_shipyard(tmp_path_factory.mktemp("chaos"))
@@ -17,12 +17,12 @@ def hurt_fleet(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 async def whole_fleet(hurt_fleet: Any, eventually: Any) -> Any:
-    """The file's fleet, healed of what the test before did to it."""
+    """hurt_fleet, healed of what the test before did to it."""
     await eventually(hurt_fleet.is_whole, 30)
     return hurt_fleet
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hurt_pair(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """As hurt_fleet, with a second decode to go on with."""
     yard = new_shipyard(tmp_path_factory.mktemp("pair"))

@@ -21,15 +21,6 @@ def left_of(path: Path) -> list[str]:
     return found
 
 
-async def test_down_leaves_no_process(shipyard: Any) -> None:
-    fleet = await shipyard.launch()
-    assert len(left_of(fleet.path)) >= 6
-    await asyncio.to_thread(shipyard.close)
-
-    assert left_of(fleet.path) == []
-    assert not (fleet.path / "state.json").exists()
-
-
 async def test_down_waits_for_what_a_killed_node_agent_left_behind(shipyard: Any) -> None:
     fleet = await shipyard.launch(speed=0.5)
     async with fleet.client(direct=True) as client:
@@ -66,11 +57,16 @@ async def test_down_lets_answers_under_way_finish(shipyard: Any) -> None:
     assert left_of(fleet.path) == []
 
 
-async def test_a_fleet_can_be_brought_up_again_in_the_same_place(shipyard: Any) -> None:
+async def test_down_leaves_no_process_and_up_starts_again_in_the_same_place(
+    shipyard: Any,
+) -> None:
     first = await shipyard.launch(name="again")
+    assert len(left_of(first.path)) >= 6
     await asyncio.to_thread(shipyard.close)
-    second = await shipyard.launch(name="again")
 
+    assert left_of(first.path) == []
+    assert not (first.path / "state.json").exists()
+    second = await shipyard.launch(name="again")
     assert second.path == first.path
     async with second.client() as client:
         assert (await client.answer("sim", text="hello", max_tokens=1)).token_ids

@@ -126,13 +126,10 @@ async def test_a_service_alone_says_what_it_waits_for_and_ends_when_told(
         assert await asyncio.wait_for(alone.process.wait(), 10) == 0
 
 
-@EVERY
-async def test_a_wrong_setting_ends_a_service_with_the_name_meant(
-    tmp_path: Path, service: str
-) -> None:
-    async with started(service, tmp_path, fleat="demo") as alone:
+async def test_a_wrong_setting_ends_a_service_with_the_name_meant(tmp_path: Path) -> None:
+    async with started("decode", tmp_path, fleat="demo") as alone:
         assert await asyncio.wait_for(alone.process.wait(), 20) == 2
-        assert alone.says("FLEAT; did you mean ARGOSY_")
+        assert alone.says("ARGOSY_DECODE_FLEAT; did you mean ARGOSY_DECODE_FLEET?")
 
 
 @pytest.mark.parametrize("option", ["listen", "http_listen"])

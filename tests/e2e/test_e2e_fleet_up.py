@@ -98,10 +98,10 @@ def test_missing_weights_are_named_before_anything_starts(file: Path) -> None:
     assert "*.safetensors missing" in refusal(file, model)
 
 
-async def test_a_fleet_that_is_up_is_not_started_twice(shipyard: Any) -> None:
-    fleet = await shipyard.launch(name="once")
-    with pytest.raises(UpError, match="fleet once is up already"):
-        plan(fleet.path.parent / "once.yaml", fleet.path.parent, 0, 0)
+def test_a_fleet_that_is_up_is_not_started_twice(fleet: Any) -> None:
+    name, home = fleet.running.fleet, fleet.path.parent
+    with pytest.raises(UpError, match=f"fleet {name} is up already"):
+        plan(home / f"{name}.yaml", home, 0, 0)
 
 
 async def test_too_little_memory_fails_with_the_sum_and_leaves_nothing(file: Path) -> None:

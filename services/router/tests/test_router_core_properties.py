@@ -49,7 +49,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.faulted_us: dict[str, int] = {}
         self.lag_us: dict[tuple[str, str], int] = {}
         self.heard_us: dict[str, int] = {}
+        self.all_silent_us = 0
+        """When several live instances were last silent all at once."""
         self.connected = False
+        self.known: set[str] = set()
 
     # -- the shell's part
 
@@ -91,7 +94,8 @@ class AnyOrder(RuleBasedStateMachine):
             assert (name, instance.epoch) not in self.goodbyes
             assert name not in self.faulted_us
             silent_us = self.now_us - self.heard_us[name]
-            assert not self.connected or silent_us <= LIMITS["stale_us"] + SWEEP_US
+            bus_seems_gone = self.now_us - self.all_silent_us <= SWEEP_US or not self.connected
+            assert bus_seems_gone or silent_us <= LIMITS["stale_us"] + SWEEP_US
         assert self.state.instances[dispatch.decode].role == "decode"
         if dispatch.request_id in self.direct:
             self.direct.remove(dispatch.request_id)
@@ -100,6 +104,13 @@ class AnyOrder(RuleBasedStateMachine):
 
     def check(self) -> None:
         state = self.state
+        live = [name for name, instance in state.instances.items() if instance.live]
+        stale_us = self.now_us - LIMITS["stale_us"]
+        if len(live) > 1 and all(self.heard_us[name] < stale_us for name in live):
+            self.all_silent_us = self.now_us
+        forgotten = self.known - state.instances.keys()
+        self.known = set(state.instances)
+        self.goodbyes = {goodbye for goodbye in self.goodbyes if goodbye[0] not in forgotten}
         assert len(state.queue) == len(set(state.queue))
         assert set(state.queue) == set(self.waiting)
         assert set(state.requests) == {*self.waiting, *self.placed}
