@@ -1,6 +1,7 @@
 """Prefill dies: every prompt it had is served."""
 
 import asyncio
+import signal
 from typing import Any
 
 import pytest
@@ -35,6 +36,23 @@ async def test_killing_prefill_with_prompts_waiting_serves_them_all(
 
     expected = await asyncio.gather(*(ask(whole_fleet, text) for text in texts))
     assert [answer.token_ids for answer in answers] == [e.token_ids for e in expected]
+
+
+async def test_a_draining_prefill_loses_no_prompt(whole_fleet: Any, eventually: Any) -> None:
+    async def has_work() -> bool:
+        return (await whole_fleet.instance("prefill-0")).load.queued_prefill_tokens > 0
+
+    asking = [
+        asyncio.create_task(ask(whole_fleet, text, direct=number % 2 == 0))
+        for number, text in enumerate(prompts("draining"))
+    ]
+    await eventually(has_work)
+    await whole_fleet.kill("prefill-0", signal.SIGTERM)
+    answers = await asyncio.gather(*asking)
+
+    assert [len(answer.token_ids) for answer in answers] == [4] * len(answers)
+    assert {answer.timing.attempts for answer in answers} == {1}
+    assert all(answer.timing.disaggregated for answer in answers)
 
 
 @pytest.mark.parametrize("direct", [False, True], ids=["relayed", "direct"])

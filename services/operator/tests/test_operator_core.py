@@ -36,8 +36,10 @@ class Operator:
     ) -> list[do.DecideInstance]:
         return self.feed(on.FleetApplied, generation, pools(prefill, decode, gib, model))
 
-    def hear(self, instance: str, state: str, reason: str = "", restarts: int = -1) -> None:
-        self.feed(on.InstanceChanged, instance, state, reason, restarts)
+    def hear(
+        self, instance: str, state: str, reason: str = "", restarts: int = -1, at_us: int = 0
+    ) -> None:
+        self.feed(on.InstanceChanged, instance, state, reason, restarts, at_us)
 
     def recall(self, decision: do.DecideInstance) -> None:
         template = on.Template(
@@ -150,6 +152,13 @@ def test_what_became_of_an_instance_is_shown(operator: Operator) -> None:
     shown = operator.state.instances["decode-0"]
     assert (shown.state, shown.reason, shown.restarts) == ("ready", "", 1)
     assert shown.since_us == became_ready_us
+
+
+def test_news_that_was_overtaken_does_not_hide_what_is(operator: Operator) -> None:
+    operator.apply(1)
+    operator.hear("decode-0", "ready", at_us=30)
+    operator.hear("decode-0", "draining", "asked to stop", at_us=20)
+    assert operator.state.instances["decode-0"].state == "ready"
 
 
 def test_a_replaced_instance_is_shown_as_starting(operator: Operator) -> None:

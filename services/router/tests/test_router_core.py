@@ -6,6 +6,7 @@ import pytest
 from argosy.mesh.core import CancelTimer, Effect, SetTimer, TimerFired
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
+from argosy.router.core.ledger import FORGET_US
 from argosy.router.core.router import RouterCore
 from argosy.router.core.state import RouterState
 
@@ -49,10 +50,11 @@ class Router:
     def join(
         self, name: str, role: str = "decode", *, epoch: str = "e1", address: str = "",
         node: str = "n1", model: str = "m", context: int = 4096, max_running: int = 2,
+        ago_us: int = 0,
     ) -> list[Effect]:  # fmt: skip
         return self.feed(
             on.InstanceJoined, name, epoch, role, address or f"{name}:{epoch}", node, model,
-            100, 32, context, max_running,
+            100, 32, context, max_running, self.now_us - ago_us,
         )  # fmt: skip
 
     def load(
@@ -143,6 +145,17 @@ def test_a_request_only_goes_to_instances_of_its_model() -> None:
     router.join("decode-1", model="m")
     router.load("decode-1", running=1)
     assert decoded_at(router.arrive("a", model="m")) == ["decode-1"]
+
+
+def test_a_model_that_is_full_does_not_hold_up_another() -> None:
+    router = Router()
+    router.join("decode-0", model="k", max_running=1)
+    router.load("decode-0", running=2)
+    router.join("prefill-0", "prefill", model="m")
+    router.arrive("a", model="k")
+    router.arrive("b", model="m")
+    assert decoded_at(router.join("decode-1", model="m")) == ["decode-1"]
+    assert router.state.queue == ["a"]
 
 
 def test_pd_silently_never_disaggregating() -> None:
@@ -265,6 +278,33 @@ def test_a_bus_that_comes_back_gives_instances_time_to_speak() -> None:
     router.feed(on.BusChanged, True)
     router.pass_time(2 * S)
     assert decoded_at(router.arrive("a")) == ["decode-0"]
+
+
+def test_instances_silent_all_at_once_are_used_for_it_is_the_bus_that_is_gone() -> None:
+    router = Router()
+    router.feed(on.BusChanged, True)
+    router.join("decode-0")
+    router.join("prefill-0", "prefill")
+    router.pass_time(100 * S)
+    dispatch = one(do.Dispatch, router.arrive("a"))
+    assert (dispatch.prefill, dispatch.decode) == ("prefill-0", "decode-0")
+
+
+def test_an_instance_announced_long_ago_is_used_once_it_is_heard_of() -> None:
+    router = Router()
+    router.join("decode-0", ago_us=4 * S)
+    assert decoded_at(router.arrive("a")) == []
+    assert decoded_at(router.load("decode-0")) == ["decode-0"]
+
+
+def test_an_instance_gone_for_long_is_forgotten_and_its_model_is_not() -> None:
+    router = Router()
+    router.feed(on.BusChanged, True)
+    router.join("decode-0")
+    router.feed(on.InstanceLeft, "decode-0", "e1", "scaled away")
+    router.pass_time(FORGET_US + S)
+    assert (router.state.instances, router.state.gone) == ({}, {})
+    assert router.state.models == {"m": 4096}
 
 
 def test_dispatches_expire_when_no_report_ever_covers_them() -> None:

@@ -161,8 +161,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(
         name=names, epoch=epochs, address=addresses, model=models, running=st.integers(1, 2),
+        ago_us=st.sampled_from([0, S, 5 * S]),
     )  # fmt: skip
-    def join(self, name: str, epoch: str, address: str, model: str, running: int) -> None:
+    def join(
+        self, name: str, epoch: str, address: str, model: str, running: int, ago_us: int
+    ) -> None:
         known = self.state.instances.get(name)
         if known is not None and known.epoch == epoch:
             address, model = known.address, known.model
@@ -171,11 +174,15 @@ class AnyOrder(RuleBasedStateMachine):
         role = name.partition("-")[0]
         self.heard_us[name] = self.now_us
         self.faulted_us.pop(name, None)
+        if (known is None or known.epoch != epoch) and ago_us > LIMITS["stale_us"]:
+            self.faulted_us[name] = 0
+        announced_us = self.now_us - ago_us
         self.feed(
             on.InstanceJoined(
-                self.now_us, name, epoch, role, address, "n1", model, 100, 32, 4096, running
+                self.now_us, name, epoch, role, address, "n1", model, 100, 32, 4096, running,
+                announced_us,
             )
-        )
+        )  # fmt: skip
 
     @rule(name=names, epoch=epochs)
     def leave(self, name: str, epoch: str) -> None:

@@ -29,6 +29,11 @@ from argosy.wire.prefill.v1 import prefill_pb2_grpc
 SUBMIT_TIMEOUT_S = 3
 
 
+def new_nonce() -> str:
+    """Tells one handing over of a request from another under the same id."""
+    return uuid.uuid4().hex[:8]
+
+
 @dataclass
 class Passage:
     """One request under way. token_ids: [prompt + produced]."""
@@ -42,7 +47,7 @@ class Passage:
     deadline_us: int
     produced: list[int] = field(default_factory=list)
     attempts: int = 1
-    nonce: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    nonce: str = field(default_factory=new_nonce)
 
     @property
     def instance_request_id(self) -> str:
@@ -142,6 +147,7 @@ class Relay:
                 if error.reason not in RETRIABLE or refused >= self.mesh.settings.attempts_max:
                     raise
                 failed_instance, failed_address = dispatch.prefill, dispatch.prefill_address
+                passage.nonce = new_nonce()
                 continue
             return dispatch, self._ticket(passage, dispatch)
 
