@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 
+import msgspec
 from google.protobuf.message import Message
 
 from argosy.engine.api import BlocksChanged, EngineInfo, EngineStats, Listener
@@ -48,6 +49,8 @@ class Instance:
         self.engine = build_engine(mesh.settings, mesh.service)
         self.info = EngineInfo(0, 0, 0, 0)
         self.held_blocks = 0
+        self.requests_before_engine = 0
+        """Accepted, but not the engine's yet: they wait for their KV."""
         self._role = role
         self._load_fact = load_fact
         self._kv_fact = kv_fact
@@ -86,11 +89,12 @@ class Instance:
 
     def load(self) -> inference_pb2.Load:
         """What there is to do right now."""
-        mesh = self.mesh
+        mesh, stats = self.mesh, self.engine.stats()
+        waiting = stats.waiting_requests + self.requests_before_engine
+        stats = msgspec.structs.replace(stats, waiting_requests=waiting)
         return load_message(
-            mesh.name, mesh.epoch, self.engine.stats(), self.info,
-            self.held_blocks, mesh.clock.now_us(),
-        )  # fmt: skip
+            mesh.name, mesh.epoch, stats, self.info, self.held_blocks, mesh.clock.now_us()
+        )
 
     def report(self) -> None:
         """Publish the load, now or (within REPORT_S of the last) a little later."""

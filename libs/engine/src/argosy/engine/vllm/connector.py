@@ -1,7 +1,8 @@
-"""vLLM's NIXL connector, with two things it lacks. Imported inside vLLM's own processes.
+"""vLLM's NIXL connector, with three things it lacks. Imported inside vLLM's own processes.
 
 - `release`: let go of KV held for a puller that will not come. vLLM itself waits for
   the lease to run out.
+- On CPU, the engine stays on its own cores.
 - On CPU, NIXL's progress thread sleeps between polls. NIXL's Python API asks for no
   delay at all, which spins a core per engine: on one core per engine, decode steps
   take twice as long. See docs/adr/0004.
@@ -47,7 +48,14 @@ if poll_us := int(os.environ.get(POLL_US_VARIABLE, "0")):
 
 
 class ArgosyNixlConnector(NixlPullConnector):  # type: ignore[misc]
-    """NixlPullConnector that can let go."""
+    """NixlPullConnector that can let go, and leaves the model on the cores it was given."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # On CPU vLLM's own moves the thread that makes it to the node's last core: here
+        # that is the thread the model runs in, so all engines would share one core.
+        cores = os.sched_getaffinity(0)
+        super().__init__(*args, **kwargs)
+        os.sched_setaffinity(0, cores)
 
     def release(self, request_ids: list[str]) -> int:
         """End the leases of these requests; the next engine step frees their blocks."""

@@ -27,6 +27,7 @@ from argosy.mesh.service import Mesh
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc, events_pb2
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
+from argosy.wire.prefill.v1 import prefill_pb2
 
 
 class DecodeService(decode_pb2_grpc.DecodeServicer):
@@ -149,7 +150,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         else:
             began = time.monotonic()
             with telemetry.span(self.tracer, "decode.await_kv"):
-                offer = await handoff.claim()
+                offer = await self._claim(handoff)
             timing.kv_wait_ms = elapsed_ms(began)
             prompt = offer.prompt
             request = engine_request(prompt, kv_handle=offer.kv_handle)
@@ -158,6 +159,15 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         if handoff is not None:
             answer.cached_tokens = offer.cached_tokens
         await self._stream(answer, request, handoff, timing, context)
+
+    async def _claim(self, handoff: Handoff) -> prefill_pb2.HandoffOffer:
+        """Wait for the KV, as a request of ours: the load shows it before the engine does."""
+        self.instance.requests_before_engine += 1
+        self.instance.report()
+        try:
+            return await handoff.claim()
+        finally:
+            self.instance.requests_before_engine -= 1
 
     async def _stream(
         self,
