@@ -27,7 +27,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from argosy.mesh.bus import Bus
 from argosy.mesh.core import CoreSpec
 from argosy.mesh.driver import Clock, Driver
-from argosy.mesh.errors import ArgosyError
+from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.journal import JournalWriter
 from argosy.mesh.rpc import Channels, Server
 from argosy.mesh.settings import ServiceSettings, load_or_exit
@@ -73,6 +73,13 @@ class Mesh(Generic[S]):
         driver = Driver(spec.build(state), journal, perform, self.clock)
         self._drivers.append(driver)
         return driver
+
+    def check_ready(self, *, retry_after_ms: int = 0) -> None:
+        """Raise NOT_READY, saying what is waited for, until start-up is over and once draining."""
+        if not self.ready:
+            raise ArgosyError(
+                Reason.NOT_READY, f"waiting for {self.waiting_for}", retry_after_ms=retry_after_ms
+            )
 
     def wait_for(self, what: str) -> None:
         """Say what start-up waits for now, in the log and to whoever asks."""

@@ -71,8 +71,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         self, request: inference_pb2.SubmitRequest, context: rpc.Context
     ) -> inference_pb2.SubmitReply:
         """Keep every prompt for its ticket, or refuse all."""
-        if not self.mesh.ready:
-            raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")
+        self.mesh.check_ready()
         keys = [prompt_key(prompt) for prompt in request.prompts]
         self._refused = None
         self._driver.feed(on.PromptsSubmitted(self._driver.now_us(), keys))
@@ -87,8 +86,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
     @rpc.handler("decode.generate")
     async def Generate(self, request: decode_pb2.GenerateRequest, context: rpc.Context) -> None:
         """Stream the answer a ticket permits."""
-        if not self.mesh.ready:
-            raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")
+        self.mesh.check_ready()
         ticket = tickets.verify(request.ticket, self._secret)
         key = prompt_key(ticket)
         decision = self._decide(ticket, request.ticket.signature)

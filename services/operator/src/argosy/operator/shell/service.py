@@ -5,7 +5,6 @@ from typing import Any
 
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.operator.core import effects as do
 from argosy.operator.core import events as on
@@ -56,8 +55,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self, request: operator_pb2.ApplyRequest, context: Any
     ) -> operator_pb2.ApplyReply:
         """Check a fleet file and make it hold."""
-        if not self.mesh.ready:
-            raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")
+        self.mesh.check_ready()
         parse_fleet(request.fleet_yaml)
         fact = events_pb2.FleetApplied(
             generation=self._state.generation + 1,

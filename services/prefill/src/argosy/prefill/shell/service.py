@@ -86,8 +86,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         self, request: inference_pb2.SubmitRequest, context: rpc.Context
     ) -> inference_pb2.SubmitReply:
         """Queue every prompt, or refuse all."""
-        if not self.mesh.ready:
-            raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")
+        self.mesh.check_ready()
         trace = get_current()
         prompts, fresh = [], {}
         for prompt in request.prompts:

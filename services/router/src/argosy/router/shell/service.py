@@ -69,7 +69,7 @@ class RouterService(router_pb2_grpc.RouterServicer):
     @rpc.handler("router.generate")
     async def Generate(self, request: router_pb2.GenerateRequest, context: rpc.Context) -> None:
         """Relay an answer."""
-        self._check_ready()
+        self.mesh.check_ready()
         passage = await self.intake.admit(request, context.time_remaining())
         async with aclosing(self.relay.generate(passage)) as chunks:
             request_id = passage.request_id
@@ -82,7 +82,7 @@ class RouterService(router_pb2_grpc.RouterServicer):
         self, request: router_pb2.RouteRequest, context: rpc.Context
     ) -> router_pb2.RouteReply:
         """Give a ticket for an answer to be streamed from decode."""
-        self._check_ready()
+        self.mesh.check_ready()
         passage = await self.intake.admit(request.request, context.time_remaining())
         passage.produced = list(request.produced_token_ids)
         if len(passage.produced) >= passage.sampling.max_tokens:
@@ -106,7 +106,3 @@ class RouterService(router_pb2_grpc.RouterServicer):
     async def Status(self, request: Any, context: Any) -> router_pb2.StatusReply:
         """What this router believes."""
         return self.view.status()
-
-    def _check_ready(self) -> None:
-        if not self.mesh.ready:
-            raise ArgosyError(Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}")

@@ -76,7 +76,7 @@ class Completion:
         scope: Scope, receive: Receive, send: Send,
     ) -> None:  # fmt: skip
         try:
-            self._http.check_ready()
+            self._http.mesh.check_ready(retry_after_ms=1000)
             asked = await self._ask(body, tenant)
             if asked.request.stream:
                 await self._stream(asked, headers, scope, receive, send)
@@ -160,13 +160,6 @@ class HttpServer:
         self._server.should_exit = True
         if self._task is not None:
             await self._task
-
-    def check_ready(self) -> None:
-        """Raise NOT_READY until start-up is over and again once draining."""
-        if not self.mesh.ready:
-            raise ArgosyError(
-                Reason.NOT_READY, f"waiting for {self.mesh.waiting_for}", retry_after_ms=1000
-            )
 
     async def _healthz(self, request: Request) -> Response:
         if trouble := self._view.trouble():
