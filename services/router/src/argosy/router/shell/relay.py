@@ -61,7 +61,8 @@ class Passage:
         A grammar and penalties count output tokens; a seed's chances are drawn in order.
         """
         sampling = self.sampling
-        seeded = sampling.HasField("seed") and sampling.temperature != 0
+        greedy = sampling.HasField("temperature") and sampling.temperature == 0
+        seeded = sampling.HasField("seed") and not greedy
         penalised = sampling.presence_penalty or sampling.frequency_penalty
         return bool(sampling.HasField("json_schema") or seeded or penalised)
 
