@@ -4,7 +4,10 @@ from argosy.mesh.core import Effect
 
 
 class Dispatch(Effect, frozen=True, tag=True):
-    """Send the request on its way. Equal instances: decode prefills by itself."""
+    """Send the request on its way. Equal instances: decode prefills by itself.
+
+    Dispatches of one step that name the same `prefill` are one batch: one submission.
+    """
 
     request_id: str
     attempt: int
@@ -13,6 +16,10 @@ class Dispatch(Effect, frozen=True, tag=True):
     decode: str
     decode_address: str
     why: str
+    prefill_rank: int = 0
+    decode_rank: int = 0
+    uncached_tokens: int = 0
+    """Prompt tokens to compute where it is prefilled, as far as the index knows."""
 
 
 class Reject(Effect, frozen=True, tag=True):
@@ -28,3 +35,27 @@ class ForgetAddress(Effect, frozen=True, tag=True):
     """Nobody is at this address any more: close the connection."""
 
     address: str
+
+
+class AskKvSnapshot(Effect, frozen=True, tag=True):
+    """Ask the instance which KV blocks it holds; ends in KvSnapshotTaken or -Failed."""
+
+    instance: str
+    epoch: str
+    address: str
+    role: str
+
+
+class TellSiblings(Effect, frozen=True, tag=True):
+    """Let the other routers know of this dispatch, or (`ended`) of its end."""
+
+    request_id: str
+    ended: bool = False
+    prefill: str = ""
+    prefill_rank: int = 0
+    decode: str = ""
+    decode_rank: int = 0
+    prompt_tokens: int = 0
+    uncached_tokens: int = 0
+    tenant: str = ""
+    blocks: list[int] = []

@@ -1,6 +1,9 @@
 """What happens to the router."""
 
+import msgspec
+
 from argosy.mesh.core import Event, TimerFired
+from argosy.mesh.timing import Timing
 
 
 class RequestArrived(Event, frozen=True, tag=True):
@@ -16,10 +19,24 @@ class RequestArrived(Event, frozen=True, tag=True):
     """The caller streams from decode itself: we shall not see the end."""
     failed_instance: str = ""
     failed_address: str = ""
+    blocks: list[int] = []
+    """Chained hashes of the prompt's full KV blocks."""
+    tenant: str = ""
+    priority: int = 0
+    """Higher bands go first; below 0 is background."""
 
 
 class RequestEnded(Event, frozen=True, tag=True):
     """The answer is complete, or nobody wants it any more."""
+
+    request_id: str
+    output_tokens: int = 0
+    cached_tokens: int | None = None
+    """Prompt tokens that needed no prefill, where the answer said so."""
+
+
+class FirstTokenSeen(Event, frozen=True, tag=True):
+    """The answer has begun: nothing of the prompt is left to prefill."""
 
     request_id: str
 
@@ -44,15 +61,22 @@ class InstanceJoined(Event, frozen=True, tag=True):
     instance: str
     epoch: str
     role: str
+    """prefill, decode (which also prefills), or free: either, as the router likes."""
     address: str
     node: str
     model: str
     kv_total_blocks: int
+    """Of each data-parallel rank."""
     block_tokens: int
     max_model_tokens: int
     max_running_requests: int
+    """Of each data-parallel rank."""
     announced_us: int = 0
     """When it said so; the control log tells of the past too. 0: just now."""
+    dp_ranks: int = 1
+    tokens_per_pass: int = 8192
+    rack: str = ""
+    timing: Timing | None = None
 
 
 class InstanceLeft(Event, frozen=True, tag=True):
@@ -63,17 +87,25 @@ class InstanceLeft(Event, frozen=True, tag=True):
     reason: str
 
 
+class RankLoad(msgspec.Struct, frozen=True, array_like=True):
+    """What one data-parallel rank has to do."""
+
+    running_requests: int
+    waiting_requests: int
+    queued_prefill_tokens: int
+    kv_used_blocks: int
+
+
 class LoadReported(Event, frozen=True, tag=True):
     """An instance says what it has to do."""
 
     instance: str
     epoch: str
-    running_requests: int
-    waiting_requests: int
-    queued_prefill_tokens: int
-    kv_used_blocks: int
+    ranks: list[RankLoad]
     at_us: int
     kv_held_blocks: int = 0
+    pass_us: int = 0
+    """Of the last engine pass."""
 
 
 class IdlePredicted(Event, frozen=True, tag=True):
@@ -84,6 +116,56 @@ class IdlePredicted(Event, frozen=True, tag=True):
     idle_at_us: int
 
 
+class KvChanged(Event, frozen=True, tag=True):
+    """KV blocks an instance gained and lost. `sequence` counts from 1 in each epoch."""
+
+    instance: str
+    epoch: str
+    sequence: int
+    stored: list[int]
+    removed: list[int]
+    cleared: bool = False
+    """All blocks of all ranks are gone; applies before `stored`."""
+    dp_rank: int = 0
+
+
+class KvSnapshotTaken(Event, frozen=True, tag=True):
+    """All KV blocks an instance holds, by rank, its changes up to `sequence` included."""
+
+    instance: str
+    epoch: str
+    sequence: int
+    blocks: list[list[int]]
+
+
+class KvSnapshotFailed(Event, frozen=True, tag=True):
+    """The instance did not give its snapshot: ask again later."""
+
+    instance: str
+    epoch: str
+
+
+class SiblingDispatched(Event, frozen=True, tag=True):
+    """Another router sent a request its way."""
+
+    router: str
+    request_id: str
+    prefill: str
+    prefill_rank: int
+    decode: str
+    decode_rank: int
+    prompt_tokens: int
+    uncached_tokens: int
+    blocks: list[int]
+
+
+class SiblingEnded(Event, frozen=True, tag=True):
+    """Requests of another router ended."""
+
+    router: str
+    request_ids: list[str]
+
+
 class BusChanged(Event, frozen=True, tag=True):
     """The bus was lost or came back: silence means nothing while it is away."""
 
@@ -91,6 +173,7 @@ class BusChanged(Event, frozen=True, tag=True):
 
 
 RouterEvent = (
-    RequestArrived | RequestEnded | AttemptFailed | InstanceJoined | InstanceLeft
-    | LoadReported | IdlePredicted | BusChanged | TimerFired
+    RequestArrived | RequestEnded | FirstTokenSeen | AttemptFailed | InstanceJoined
+    | InstanceLeft | LoadReported | IdlePredicted | KvChanged | KvSnapshotTaken
+    | KvSnapshotFailed | SiblingDispatched | SiblingEnded | BusChanged | TimerFired
 )  # fmt: skip
