@@ -6,6 +6,8 @@ from typing import Protocol
 
 import msgspec
 
+from argosy.mesh.timing import Timing
+
 
 class SamplingSpec(msgspec.Struct, frozen=True):
     """How to choose tokens; the fields mean what they mean in the contract."""
@@ -34,6 +36,7 @@ class EngineRequest(msgspec.Struct, frozen=True):
     cache_salt: str = ""
     produce: bool = False
     kv_handle: bytes | None = None
+    dp_rank: int = 0
 
 
 class Logprobs(msgspec.Struct, frozen=True):
@@ -63,6 +66,10 @@ class EngineStats(msgspec.Struct, frozen=True):
     waiting_requests: int = 0
     queued_prefill_tokens: int = 0
     kv_used_blocks: int = 0
+    pass_us: int = 0
+    """How long the last pass took."""
+    ranks: "tuple[EngineStats, ...]" = ()
+    """By data-parallel rank where there are several; the fields above are sums."""
 
 
 class BlocksChanged(msgspec.Struct, frozen=True):
@@ -71,6 +78,7 @@ class BlocksChanged(msgspec.Struct, frozen=True):
     stored: list[int]
     removed: list[int]
     cleared: bool = False
+    dp_rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,11 @@ class EngineInfo:
     kv_total_blocks: int
     max_model_tokens: int
     max_running_requests: int
+    dp_ranks: int = 1
+    """Each with the KV blocks and running requests named above."""
+    tokens_per_pass: int = 8192
+    timing: Timing | None = None
+    """How long passes take, where it is known."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import typer
 from argosy.cli import console
 from argosy.cli.bench.app import bench
 from argosy.cli.fleet.home import HOME, NoFleet, find_running
+from argosy.cli.profile.app import profile
+from argosy.cli.sim.app import sim
 from argosy.mesh.errors import ArgosyError
 
 app = typer.Typer(
@@ -18,6 +20,8 @@ app = typer.Typer(
 model_app = typer.Typer(no_args_is_help=True, help="Prepare models.")
 app.add_typer(model_app, name="model")
 app.add_typer(bench, name="bench")
+app.command()(sim)
+app.add_typer(profile, name="profile")
 
 HomeOption = Annotated[Path, typer.Option("--home", help="Where fleets keep their things.")]
 FleetOption = Annotated[str | None, typer.Option("--fleet", help="Which fleet, if several are up.")]

@@ -1,16 +1,18 @@
 """Paged KV memory with prefix reuse, as block counts and hashes; no bytes."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from argosy.engine.api import BlocksChanged
 from argosy.engine.changes import NetChanges
 
 
 class BlockPool:
-    """`total` blocks. A full block is known by its chained hash and may be shared.
+    """`total` blocks. A full block whose KV is computed is known by its hash and shared.
 
-    Owner of a block: a request (it counts a reference), or nobody (it stays cached,
-    least recently used first to go), or free. used + cached + free = total.
+    Owner of a block: requests, by hash (each counts a reference) or privately; or nobody:
+    then it stays cached, least recently used first to go; or it is free.
+    used + cached + free = total.
     """
 
     def __init__(self, total: int) -> None:
@@ -30,49 +32,76 @@ class BlockPool:
         """Blocks that could be had now, cached ones included."""
         return self.total - self.used
 
-    def prefix_hit_blocks(self, hashes: list[int]) -> int:
+    def known_blocks(self) -> list[int]:
+        """Hashes of every block whose KV is here."""
+        return [*self._references, *self._cached]
+
+    def prefix_hit_blocks(self, hashes: Sequence[int]) -> int:
         """Leading blocks of a prompt that are here already."""
         hit = 0
+        references, cached = self._references, self._cached
         for block in hashes:
-            if block not in self._references and block not in self._cached:
+            if block not in references and block not in cached:
                 break
             hit += 1
         return hit
 
-    def acquire(self, hashes: list[int], private: int) -> bool:
-        """Take a prompt's full blocks and `private` partial ones; False if they do not fit."""
-        resident = [h for h in hashes if h in self._references]
-        revived = [h for h in hashes if h in self._cached]
-        fresh = len(hashes) - len(resident) - len(revived)
-        if len(revived) + fresh + private > self.available:
+    def acquire(self, hit: Sequence[int], private: int) -> bool:
+        """Take `hit` known blocks and `private` new ones; False, and nothing, if they do not fit.
+
+        hit: as found by prefix_hit_blocks, just now.
+        """
+        references, cached = self._references, self._cached
+        revived = [block for block in hit if block not in references]
+        if len(revived) + private > self.available:
             return False
         for block in revived:
-            del self._cached[block]
-            self._references[block] = 0
-        self._make_room(fresh + private)
-        for block in hashes:
-            if block not in self._references:
-                self._changes.store(block)
-            self._references[block] = self._references.get(block, 0) + 1
+            del cached[block]
+        for block in hit:
+            references[block] = references.get(block, 0) + 1
+        self._make_room(private)
         self._private += private
         return True
 
     def grow(self) -> bool:
-        """One more private block, for tokens being generated; False if none is left."""
-        if self.available < 1:
-            return False
-        self._make_room(1)
-        self._private += 1
-        return True
+        """One more private block; False if none is left."""
+        return self.acquire((), 1)
 
-    def release(self, hashes: list[int], private: int) -> None:
-        """Give a request's blocks back; full ones stay cached, last of the prompt first out."""
+    def register(self, blocks: Sequence[int]) -> None:
+        """Private blocks of a request turn out, now computed, to be these full blocks.
+
+        One that is known already is dropped for the copy that is here.
+        """
+        references, cached = self._references, self._cached
+        for block in blocks:
+            count = references.get(block)
+            if count is not None:
+                references[block] = count + 1
+            else:
+                if block in cached:
+                    del cached[block]
+                else:
+                    self._changes.store(block)
+                references[block] = 1
+        self._private -= len(blocks)
+
+    def release(self, known: Sequence[int], private: int) -> None:
+        """Give a request's blocks back; known ones stay cached, last of the prompt first out."""
         self._private -= private
-        for block in reversed(hashes):
-            self._references[block] -= 1
-            if self._references[block] == 0:
-                del self._references[block]
-                self._cached[block] = None
+        references, cached = self._references, self._cached
+        for block in reversed(known):
+            count = references[block]
+            if count == 1:
+                del references[block]
+                cached[block] = None
+            else:
+                references[block] = count - 1
+
+    def clear(self) -> None:
+        """Forget every block that nobody uses: their KV is gone."""
+        for block in self._cached:
+            self._changes.remove(block)
+        self._cached.clear()
 
     def take_changes(self) -> BlocksChanged | None:
         """Which blocks came and went since the last call; None for nothing."""
@@ -84,9 +113,9 @@ class BlockPool:
         terms = f"used {used} + cached {cached} of total {self.total}"
         assert self._private >= 0, terms
         assert used + cached <= self.total, terms
+        assert not self._references.keys() & self._cached.keys(), terms
 
     def _make_room(self, blocks: int) -> None:
-        free = self.total - self.used - len(self._cached)
-        for _ in range(blocks - free):
-            victim, _ = self._cached.popitem(last=False)
-            self._changes.remove(victim)
+        cached, remove = self._cached, self._changes.remove
+        for _ in range(blocks - (self.total - self.used - len(cached))):
+            remove(cached.popitem(last=False)[0])

@@ -1,172 +1,146 @@
 """Continuous batching in plain, synchronous, deterministic code: no clock, no loop.
 
-`plan` says how long the next pass takes; `finish` says what it yields. The live shell
-sleeps in between; virtual time jumps.
+`plan` says how long the next pass takes, `finish` what it yields. The live shell sleeps
+in between; virtual time jumps. Data-parallel ranks run in lockstep: a pass lasts as long
+as its slowest rank.
 """
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from argosy.engine.api import EngineOutput, EngineRequest, EngineStats
-from argosy.engine.sim.blocks import BlockPool
-from argosy.engine.sim.profile import Profile
-from argosy.engine.sim.tokens import TokenSource
-from argosy.mesh.blocks import chained_block_hashes
+from argosy.engine.api import BlocksChanged, EngineStats
+from argosy.engine.profile import Profile
+from argosy.engine.sim.rank import Rank, Share
+from argosy.engine.sim.sequence import Sequence
 
 
-@dataclass(eq=False)
-class Sequence:
-    """One request inside the engine. Tokens [0, computed) have KV; the rest wait."""
-
-    request: EngineRequest
-    hashes: list[int]
-    source: TokenSource
-    private_blocks: int = 1
-    computed: int = 0
-    cached: int = 0
-    produced: int = 0
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Length of the prompt."""
-        return len(self.request.token_ids)
-
-    @property
-    def missing(self) -> int:
-        """Prompt tokens without KV yet."""
-        return self.prompt_tokens - self.computed
-
-
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Pass:
-    """One planned pass: prompt tokens per sequence, and who decodes."""
+    """A planned pass, or `passes` equal ones in a row. started_us + passes·each_us is its end."""
 
-    duration_ms: float
-    chunks: list[tuple[Sequence, int]] = field(default_factory=list)
-    decoding: list[Sequence] = field(default_factory=list)
+    started_us: int
+    each_us: int
+    passes: int
+    shares: list[Share | None]
+
+    @property
+    def ends_us(self) -> int:
+        """When the last of the passes is over."""
+        return self.started_us + self.passes * self.each_us
+
+    def cut(self, now_us: int) -> None:
+        """End with the pass that is under way: something has come up."""
+        begun = -(-(now_us - self.started_us) // self.each_us)
+        self.passes = min(self.passes, max(1, begun))
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a pass did for one sequence. `first`, `last`: its first or last token is among them."""
+
+    sequence: Sequence
+    tokens: int
+    first: bool
+    last: bool
 
 
 class Scheduler:
-    """Admits by KV room, first come first served; prefills in chunks, decodes in one batch."""
+    """An engine's `dp_ranks` ranks; each has `blocks` KV blocks and `max_running` sequences."""
 
     def __init__(
-        self, profile: Profile, blocks: int, block_tokens: int, max_running: int,
-        max_model_tokens: int,
-    ) -> None:  # fmt: skip
+        self, profile: Profile, blocks: int, block_tokens: int, max_running: int, dp_ranks: int = 1
+    ) -> None:
         self.profile = profile
         self.block_tokens = block_tokens
-        self.max_model_tokens = max_model_tokens
-        self.max_running = max_running
-        self.pool = BlockPool(blocks)
-        self._waiting: deque[Sequence] = deque()
-        self._running: dict[str, Sequence] = {}
-        self._held: dict[str, Sequence] = {}
+        self.ranks = [Rank(profile, blocks, block_tokens, max_running) for _ in range(dp_ranks)]
+        self.pass_us = 0
+        self._rank_of: dict[str, Rank] = {}
 
-    def add(self, request: EngineRequest, root: int, source: TokenSource) -> None:
-        """Queue a request. `root` starts its block hash chain."""
-        hashes = chained_block_hashes(request.token_ids, self.block_tokens, root)
-        self._waiting.append(Sequence(request, hashes, source))
+    def add(self, sequence: Sequence, dp_rank: int = 0) -> None:
+        """Queue a sequence at a rank. Its blocks must fit the rank when it is alone."""
+        rank = self.ranks[dp_rank]
+        self._rank_of[sequence.key] = rank
+        rank.waiting.append(sequence)
 
-    def remove(self, request_id: str) -> None:
+    def remove(self, key: str) -> None:
         """Forget a request wherever it is, and free what it holds."""
-        self._waiting = deque(s for s in self._waiting if s.request.request_id != request_id)
-        sequence = self._running.pop(request_id, None) or self._held.pop(request_id, None)
-        if sequence is not None:
-            self.pool.release(sequence.hashes, sequence.private_blocks)
+        if (rank := self._rank_of.pop(key, None)) is not None:
+            rank.remove(key)
 
-    def plan(self) -> Pass | None:
-        """The next pass, or None when there is nothing to do."""
-        self._admit()
-        budget = self.profile.tokens_per_pass
-        chunks, decoding, pulled_bytes = [], [], 0
-        for sequence in self._running.values():
-            if sequence.missing == 0:
-                decoding.append(sequence)
-            elif sequence.request.kv_handle is not None:
-                pulled_bytes += sequence.prompt_tokens * self.profile.kv_bytes_per_token
-                chunks.append((sequence, sequence.missing))
-            elif budget > 0:
-                take = min(budget, sequence.missing)
-                budget -= take
-                chunks.append((sequence, take))
-        if not chunks and not decoding:
+    def plan(self, now_us: int, passes_max: int = 1) -> Pass | None:
+        """The next pass, or up to `passes_max` that are all alike; None: nothing to compute."""
+        shares = [rank.plan(now_us) for rank in self.ranks]
+        busy = [share for share in shares if share is not None]
+        if not busy:
             return None
-        computed = self.profile.tokens_per_pass - budget
-        duration_ms = self.profile.prefill_pass_ms(computed)
-        if decoding:
-            duration_ms += self.profile.decode_pass_ms(self.pool.used / self.pool.total)
-        if pulled_bytes:
-            duration_ms += self.profile.transfer_pass_ms(pulled_bytes)
-        return Pass(duration_ms, chunks, decoding)
+        each_us = max(1, round(1e3 * max(share.duration_ms for share in busy)))
+        passes = min(passes_max, *(share.passes for share in busy))
+        if (pull_us := self.next_pull_us()) is not None:
+            passes = min(passes, max(1, -(-(pull_us - now_us) // each_us)))
+        return Pass(now_us, each_us, passes, shares)
 
-    def finish(self, done: Pass) -> list[tuple[str, EngineOutput]]:
-        """What a pass yields. Requests removed meanwhile yield nothing."""
-        outputs = []
-        for sequence, tokens in done.chunks:
-            if sequence.request.request_id in self._running:
-                sequence.computed += tokens
-                if sequence.missing == 0:
-                    outputs.append(self._emit(sequence))
-        outputs += [
-            self._emit(sequence)
-            for sequence in done.decoding
-            if sequence.request.request_id in self._running
-        ]
-        return outputs
+    def next_pull_us(self) -> int | None:
+        """When the next KV transfer is over; the engine is idle until then if `plan` says None."""
+        return min((at for rank in self.ranks if (at := rank.next_pull_us()) is not None),
+                   default=None)  # fmt: skip
+
+    def finish(self, done: Pass) -> list[Progress]:
+        """What a pass yields, in order of ranks. Requests removed meanwhile yield nothing."""
+        self.pass_us = done.each_us
+        found: list[Progress] = []
+        for rank, share in zip(self.ranks, done.shares, strict=True):
+            if share is not None:
+                self._finish_chunks(rank, share, found)
+                for sequence in share.decoding:
+                    if sequence.key in rank.running:
+                        rank.advance(sequence, done.passes, done.passes)
+                        found.append(self._progress(rank, sequence, done.passes))
+        return found
+
+    def take_pulled(self) -> list[Sequence]:
+        """Sequences whose KV transfer has ended since the last call."""
+        found = []
+        for rank in self.ranks:
+            if rank.pulled:
+                found += rank.pulled
+                rank.pulled = []
+        return found
 
     def stats(self) -> EngineStats:
         """What there is to do, and who holds blocks."""
-        queued = sum(s.missing for s in self._running.values() if s.request.kv_handle is None)
-        queued += sum(s.missing for s in self._waiting if s.request.kv_handle is None)
-        return EngineStats(len(self._running), len(self._waiting), queued, self.pool.used)
+        parts = tuple(rank.stats() for rank in self.ranks)
+        return EngineStats(
+            sum(part.running_requests for part in parts),
+            sum(part.waiting_requests for part in parts),
+            sum(part.queued_prefill_tokens for part in parts),
+            sum(part.kv_used_blocks for part in parts),
+            self.pass_us, parts if len(parts) > 1 else (),
+        )  # fmt: skip
 
-    def _admit(self) -> None:
-        while self._waiting and len(self._running) < self.max_running:
-            sequence = self._waiting[0]
-            hit = self.pool.prefix_hit_blocks(sequence.hashes)
-            if not self.pool.acquire(sequence.hashes, sequence.private_blocks):
-                return
-            self._waiting.popleft()
-            # The last prompt token is always computed: its logits give the first answer token.
-            sequence.cached = min(hit * self.block_tokens, sequence.prompt_tokens - 1)
-            sequence.computed = sequence.cached
-            self._running[sequence.request.request_id] = sequence
+    def take_changes(self) -> list[BlocksChanged]:
+        """KV blocks that came and went since the last call, by rank."""
+        found = []
+        for number, rank in enumerate(self.ranks):
+            if changed := rank.pool.take_changes():
+                found.append(
+                    BlocksChanged(changed.stored, changed.removed, changed.cleared, number)
+                )
+        return found
 
-    def _emit(self, sequence: Sequence) -> tuple[str, EngineOutput]:
-        request, sampling = sequence.request, sequence.request.sampling
-        token = sequence.source.next(ignore_eos=sampling.ignore_eos)
-        sequence.produced += 1
-        finish = None
-        length = sequence.prompt_tokens + sequence.produced
-        if sequence.source.is_eos(token):
-            finish = "stop"
-        elif request.produce or sequence.produced >= sampling.max_tokens:
-            finish = "length"
-        elif length >= self.max_model_tokens:
-            finish = "length"
-        elif length % self.block_tokens == 0:
-            # A pool without room ends the answer early rather than deadlock.
-            if self.pool.grow():
-                sequence.private_blocks += 1
-            else:
-                finish = "length"
-        pulled = request.kv_handle is not None and sequence.produced == 1
-        output = EngineOutput(
-            token_ids=[token],
-            finish=finish,
-            cached_tokens=sequence.cached,
-            kv_handle=b"sim" if request.produce and finish else None,
-            transferred_bytes=(
-                sequence.prompt_tokens * self.profile.kv_bytes_per_token if pulled else 0
-            ),
-        )
-        if finish:
-            self._end(sequence)
-        return request.request_id, output
+    def _finish_chunks(self, rank: Rank, share: Share, found: list[Progress]) -> None:
+        for sequence, tokens in share.chunks:
+            if sequence.key not in rank.running:
+                continue
+            rank.advance(sequence, tokens, 0)
+            if sequence.missing == 0:
+                sequence.decodes = True
+                sequence.produced += 1
+                found.append(self._progress(rank, sequence, 1))
 
-    def _end(self, sequence: Sequence) -> None:
-        request_id = sequence.request.request_id
-        if sequence.request.produce:
-            self._held[request_id] = self._running.pop(request_id)
-        else:
-            self.remove(request_id)
+    def _progress(self, rank: Rank, sequence: Sequence, tokens: int) -> Progress:
+        last = sequence.produced >= sequence.answer_tokens
+        progress = Progress(sequence, tokens, sequence.produced == tokens, last)
+        if last:
+            rank.end(sequence)
+            if not sequence.hold:
+                del self._rank_of[sequence.key]
+        return progress

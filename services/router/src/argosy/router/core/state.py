@@ -2,23 +2,100 @@
 
 import msgspec
 
+from argosy.mesh.timing import Timing
+from argosy.router.core.index import PrefixIndex
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What the router is told to keep to."""
+
+    queue_limit: int
+    attempts_max: int
+    stale_us: int
+    """An instance this long silent is not used."""
+    ledger_us: int
+    """How long a dispatch or report says something of now."""
+    wait_us: int
+    """Longest wait for an instance, each time a request is queued."""
+    policy: str = "argosy"
+    tenant_queue_limit: int = 0
+    """Most requests of one tenant waiting; 0: no limit of its own."""
+    ttft_limit_us: int = 0
+    """Refuse at the door what is predicted to wait longer for its first token; 0: never."""
+    itl_target_ms: float = 50
+    """Decode batches are kept under this time per token while there is a choice."""
+    index_blocks_max: int = 4_000_000
+    name: str = ""
+    """Tells this router from its siblings; empty: it has none."""
+
+
+class Sent(msgspec.Struct, array_like=True):
+    """A request on its way to a rank, not in the rank's own reports yet."""
+
+    at_us: int
+    prefill_tokens: int
+    kv_blocks: int
+
+
+class Rank(msgspec.Struct):
+    """One data-parallel rank in the load ledger: last report + what was sent since."""
+
+    number: int
+    holder: str
+    """Its name in the prefix index."""
+    running_requests: int = 0
+    waiting_requests: int = 0
+    queued_prefill_tokens: int = 0
+    kv_used_blocks: int = 0
+    sent: dict[str, Sent] = {}
+    """To prefill here."""
+    inbound: dict[str, tuple[int, int]] = {}
+    """To decode here once another instance has prefilled: (kv_blocks, until_us)."""
+    prefill_done_us: int = 0
+    """When it will have prefilled all it has, as far as we can know."""
+    sent_blocks: int = 0
+    """Sum over `sent`."""
+    inbound_blocks: int = 0
+    """Sum over `inbound`."""
+    written_tokens: float = 0
+    """New KV sent here of late; halves every WRITTEN_HALF_US."""
+    busy_us: float = 0
+    """Prefill time sent here of late; halves every BUSY_HALF_US."""
+    written_us: int = 0
+
+    @property
+    def requests(self) -> int:
+        """Requests it has, as far as we can know."""
+        return self.running_requests + self.waiting_requests + len(self.sent) + len(self.inbound)
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens it has yet to compute, as far as we can know."""
+        return self.queued_prefill_tokens + sum(s.prefill_tokens for s in self.sent.values())
+
+    @property
+    def kv_blocks(self) -> int:
+        """KV blocks in use or spoken for."""
+        return self.kv_used_blocks + self.sent_blocks + self.inbound_blocks
+
 
 class Instance(msgspec.Struct):
-    """An instance and its place in the load ledger.
+    """An instance, and what it says of itself."""
 
-    Load = what it last reported + what was dispatched to it since. `dispatched` maps a
-    request to (when, tokens); a report older than a dispatch does not cover it.
-    """
-
+    name: str
     epoch: str
     role: str
     address: str
     node: str
+    rack: str
     model: str
     kv_total_blocks: int
     block_tokens: int
     max_model_tokens: int
     max_running_requests: int
+    tokens_per_pass: int
+    timing: Timing
+    ranks: list[Rank]
     live: bool = True
     reason: str = ""
     left_us: int = 0
@@ -29,23 +106,25 @@ class Instance(msgspec.Struct):
     """By the instance's own clock."""
     clock_behind_us: int | None = None
     """Least seen of (our clock on arrival - its clock in the report): skew plus transit."""
-    running_requests: int = 0
-    waiting_requests: int = 0
-    queued_prefill_tokens: int = 0
-    kv_used_blocks: int = 0
     kv_held_blocks: int = 0
-    idle_at_us: int = 0
-    dispatched: dict[str, tuple[int, int]] = {}
+    pass_us: float = 0
+    """Smoothed length of its passes; 0: none seen."""
+    pass_ends_us: int = 0
+    """When the pass under way ends, as far as we can know."""
+    background: dict[str, int] = {}
+    """Background requests sent here whose prefill may not be over: until when."""
+    kv_sequence: int = 0
+    """Of the last KV change taken in."""
+    kv_asked: bool = False
+    """A snapshot is on its way: changes wait in `kv_later`."""
+    kv_retry_us: int = 0
+    kv_later: list[tuple[int, int, list[int], list[int], bool]] = []
+    """(sequence, dp_rank, stored, removed, cleared)"""
 
     @property
     def requests(self) -> int:
         """Requests it has, as far as we can know."""
-        return self.running_requests + self.waiting_requests + len(self.dispatched)
-
-    @property
-    def prefill_tokens(self) -> int:
-        """Prompt tokens it has yet to compute, as far as we can know."""
-        return self.queued_prefill_tokens + sum(tokens for _, tokens in self.dispatched.values())
+        return sum(rank.requests for rank in self.ranks)
 
 
 class Request(msgspec.Struct):
@@ -56,30 +135,66 @@ class Request(msgspec.Struct):
     max_tokens: int
     deadline_us: int
     arrived_us: int
+    blocks: list[int] = []
+    tenant: str = ""
+    priority: int = 0
     attempt: int = 0
     direct: bool = False
     prefill: str = ""
+    prefill_rank: int = 0
     decode: str = ""
+    decode_rank: int = 0
+    uncached_tokens: int = 0
+    """As charged to its tenant at dispatch."""
+    due_us: int = 0
+    """Orders a tenant's waiting requests."""
     queued: bool = True
+    first_token: bool = False
     last_failure: str = ""
+    hits: dict[str, int] = {}
+    """Blocks cached, by holder, when last looked up."""
+    matched_us: int = 0
+
+
+class Tenant(msgspec.Struct):
+    """What a tenant has had."""
+
+    served_tokens: float = 0
+    """Virtual: lifted to the others' least when it comes back from a pause."""
+    waiting: dict[int, list[str]] = {}
+    """Its waiting requests by band, in order of arrival."""
+    used_us: int = 0
 
 
 class RouterState(msgspec.Struct):
     """All that the router's core knows, and the limits it keeps."""
 
-    queue_limit: int
-    attempts_max: int
-    disaggregate_min_tokens: int
-    stale_us: int
-    ledger_us: int
-    wait_us: int
-    """Longest wait for an instance, each time a request is queued."""
+    limits: Limits
+    index: PrefixIndex
     instances: dict[str, Instance] = {}
     requests: dict[str, Request] = {}
-    queue: list[str] = []
-    """Waiting for an instance, in order of arrival."""
+    tenants: dict[str, Tenant] = {}
+    queued_requests: int = 0
+    queued_by_band: dict[int, int] = {}
+    """Prompt tokens waiting."""
+    freed_blocks_per_s: float = 0
+    """KV blocks of answers that ended, smoothed."""
+    freed_us: int = 0
     bus_connected: bool = False
     models: dict[str, int] = {}
     """Every model ever seen here, with its context; it stays listed at zero instances."""
     gone: dict[str, list[str]] = {}
     """The last epochs of each instance that said goodbye: the news may come before it joins."""
+    turns: int = 0
+    """Dispatches so far."""
+    answer_tokens: float = 256
+    """Smoothed length of answers."""
+    cached_share: float = 0
+    """Smoothed share of prompt tokens that need no prefill."""
+    arrived_requests: int = 0
+    rejected_requests: int = 0
+
+
+def new_state(limits: Limits) -> RouterState:
+    """A router that knows nothing yet."""
+    return RouterState(limits, PrefixIndex(limits.index_blocks_max))

@@ -1,0 +1,211 @@
+"""Who is let in, and who is next: bands, tenants' fair shares, ageing, early refusal.
+
+Order: higher bands first, strictly. Within a band the tenant served least goes first,
+served counted in tokens really computed: prompt tokens without KV, and answer tokens
+(after VTC, OSDI '24, which charges the whole prompt). A tenant that comes back from a
+pause starts level with the least served of those that wait, so a pause earns no credit.
+A tenant's own requests go in order of arrival. So that nothing starves, every
+AGED_TURN-th dispatch goes to the longest waiting request over AGED_US, whatever its band.
+
+Bounds: `queue_limit` requests wait, of one tenant `tenant_queue_limit`; beyond it a
+request is refused at once. TENANTS_MAX tenants are remembered.
+"""
+
+from bisect import insort
+from collections.abc import Iterator
+
+from argosy.router.core import effects as do
+from argosy.router.core import events as on
+from argosy.router.core.seats import Seats, prefill_us, wait_us
+from argosy.router.core.state import Request, RouterState, Tenant
+
+AGED_US = 5_000_000
+AGED_TURN = 16
+TENANTS_MAX = 10_000
+SMOOTHING = 0.02
+RETRY_MS_MAX = 30_000
+
+
+def refusal(state: RouterState, event: on.RequestArrived) -> do.Reject | None:
+    """Why a request cannot be taken at all, if so."""
+    request_id, limits = event.request_id, state.limits
+    context = state.models.get(event.model)
+    if not state.models:
+        return do.Reject(request_id, "NOT_READY", "no instance has joined yet", 1000)
+    if context is None:
+        known = ", ".join(sorted(state.models))
+        message = f"no model '{event.model}' here; there are: {known}"
+        return do.Reject(request_id, "MODEL_NOT_FOUND", message, 0)
+    if event.prompt_tokens + 1 > context:
+        message = (
+            f"the prompt has {event.prompt_tokens} tokens, and {event.model} takes "
+            f"{context} with the answer; shorten the prompt"
+        )
+        return do.Reject(request_id, "PROMPT_TOO_LONG", message, 0)
+    if request_id in state.requests:
+        message = f"request id {request_id} is in use; choose another, or leave it out"
+        return do.Reject(request_id, "BAD_REQUEST", message, 0)
+    if event.attempt >= limits.attempts_max:
+        message = f"{event.attempt} instances in a row failed this request"
+        return do.Reject(request_id, "NO_INSTANCE", message, 1000)
+    if state.queued_requests >= limits.queue_limit:
+        message = f"{state.queued_requests} requests are waiting, the most allowed"
+        return do.Reject(request_id, "OVERLOADED", message, 1000)
+    tenant = state.tenants.get(event.tenant)
+    waiting = sum(map(len, tenant.waiting.values())) if tenant else 0
+    if 0 < limits.tenant_queue_limit <= waiting:
+        message = f"{waiting} requests of tenant '{event.tenant}' are waiting, the most allowed"
+        return do.Reject(request_id, "OVERLOADED", message, 1000)
+    return None
+
+
+def too_late(
+    state: RouterState, request: Request, request_id: str, seats: Seats, now_us: int
+) -> do.Reject | None:
+    """Refuse early what would miss its deadline, or the limit on TTFT, before any work.
+
+    Predicted: the least loaded rank's wait, the work queued ahead of it here shared among
+    all ranks, its own prefill, and the wait for KV room where it would be decoded.
+    """
+    left_us = request.deadline_us - now_us
+    limit_us = state.limits.ttft_limit_us or left_us
+    if request.priority > 0:
+        limit_us = left_us
+    if not seats.decode:
+        return None
+    predicted_us = predicted_ttft_us(state, request, seats, now_us)
+    if predicted_us <= min(left_us, limit_us):
+        return None
+    retry_ms = min(RETRY_MS_MAX, max(100, (predicted_us - limit_us) // 1000))
+    message = (
+        f"the first token is predicted in {predicted_us / 1e6:.1f} s, "
+        f"over the limit of {min(left_us, limit_us) / 1e6:.1f} s; try again later"
+    )
+    return do.Reject(request_id, "OVERLOADED", message, retry_ms)
+
+
+def predicted_ttft_us(state: RouterState, request: Request, seats: Seats, now_us: int) -> int:
+    """See too_late; microseconds from now."""
+    able = seats.prefilling
+    block_tokens = able[0].instance.block_tokens
+    hit = max(request.hits.values(), default=0) * block_tokens
+    own_us = prefill_us(able[0], max(1, request.prompt_tokens - hit))
+    wait = min(wait_us(seat, now_us, {}) for seat in able)
+    ahead_tokens = round(tokens_ahead(state, request) * (1 - state.cached_share))
+    ahead_us = prefill_us(able[0], ahead_tokens) // len(able) if ahead_tokens else 0
+    return wait + ahead_us + own_us + decode_wait_us(state, request, seats)
+
+
+def tokens_ahead(state: RouterState, request: Request) -> int:
+    """Prompt tokens waiting in the request's band and above."""
+    return sum(
+        tokens for band, tokens in state.queued_by_band.items() if band >= request.priority
+    )
+
+
+def decode_wait_us(state: RouterState, request: Request, seats: Seats) -> int:
+    """How long until KV for the request comes free, at the rate at which answers end."""
+    lacking = min(
+        seat.rank.kv_blocks - seat.instance.kv_total_blocks for seat in seats.decode
+    ) + -(-request.prompt_tokens // seats.decode[0].instance.block_tokens)
+    if lacking <= 0 or not state.freed_blocks_per_s:
+        return 0
+    return round(1e6 * lacking / state.freed_blocks_per_s)
+
+
+def enqueue(state: RouterState, request_id: str) -> None:
+    """Let a request wait: by arrival, so one that failed goes ahead of those that came later."""
+    request = state.requests[request_id]
+    request.queued = True
+    tenant = state.tenants.get(request.tenant)
+    if tenant is None:
+        tenant = state.tenants[request.tenant] = Tenant()
+    if not tenant.waiting:
+        least = min((t.served_tokens for t in state.tenants.values() if t.waiting), default=None)
+        if least is not None:
+            tenant.served_tokens = max(tenant.served_tokens, least)
+    waiting = tenant.waiting.setdefault(request.priority, [])
+    insort(waiting, request_id, key=lambda other: state.requests[other].due_us)
+    tenant.used_us = request.arrived_us
+    state.queued_requests += 1
+    bands = state.queued_by_band
+    bands[request.priority] = bands.get(request.priority, 0) + request.prompt_tokens
+
+
+def dequeue(state: RouterState, request_id: str) -> None:
+    """Take a request out of the queue."""
+    request = state.requests[request_id]
+    request.queued = False
+    tenant = state.tenants[request.tenant]
+    waiting = tenant.waiting[request.priority]
+    waiting.remove(request_id)
+    if not waiting:
+        del tenant.waiting[request.priority]
+    state.queued_requests -= 1
+    left = state.queued_by_band[request.priority] - request.prompt_tokens
+    if left > 0:
+        state.queued_by_band[request.priority] = left
+    else:
+        del state.queued_by_band[request.priority]
+
+
+def in_order(state: RouterState, now_us: int) -> Iterator[str]:
+    """Waiting requests, next first; what is taken is charged in thought as it goes."""
+    aged = oldest(state, now_us) if state.turns % AGED_TURN == 0 else None
+    if aged is not None:
+        yield aged
+    for band in sorted(state.queued_by_band, reverse=True):
+        heads = {
+            name: 0 for name, tenant in sorted(state.tenants.items()) if band in tenant.waiting
+        }
+        served = {name: state.tenants[name].served_tokens for name in heads}
+        while heads:
+            name = min(heads, key=served.__getitem__)
+            waiting = state.tenants[name].waiting.get(band, ())
+            if heads[name] >= len(waiting):
+                del heads[name]
+                continue
+            request_id = waiting[heads[name]]
+            heads[name] += 1
+            served[name] += state.requests[request_id].prompt_tokens
+            if request_id != aged:
+                yield request_id
+
+
+def oldest(state: RouterState, now_us: int) -> str | None:
+    """The longest waiting request, if it has waited over AGED_US."""
+    heads = [
+        waiting[0] for tenant in state.tenants.values() for waiting in tenant.waiting.values()
+    ]
+    best = min(heads, key=lambda r: (state.requests[r].arrived_us, r), default=None)
+    if best is None or now_us - state.requests[best].arrived_us < AGED_US:
+        return None
+    return best
+
+
+def charge(state: RouterState, tenant_name: str, tokens: float) -> None:
+    """Tokens computed for a tenant; negative where less was needed than thought."""
+    tenant = state.tenants.get(tenant_name)
+    if tenant is not None:
+        tenant.served_tokens += tokens
+
+
+def learn(state: RouterState, request: Request, event: on.RequestEnded) -> None:
+    """What an answer that ended tells of answers to come, and of what its tenant had."""
+    if event.output_tokens:
+        state.answer_tokens += SMOOTHING * (event.output_tokens - state.answer_tokens)
+    charged = float(event.output_tokens)
+    if event.cached_tokens is not None:
+        uncached = request.prompt_tokens - event.cached_tokens
+        charged += uncached - request.uncached_tokens
+    charge(state, request.tenant, charged)
+
+
+def forget_tenants(state: RouterState) -> None:
+    """Beyond TENANTS_MAX, forget those without requests that came longest ago."""
+    excess = len(state.tenants) - TENANTS_MAX
+    if excess <= 0:
+        return
+    idle = sorted((t.used_us, name) for name, t in state.tenants.items() if not t.waiting)
+    for _, name in idle[:excess]:
+        del state.tenants[name]

@@ -1,0 +1,201 @@
+"""Which KV blocks are where: block hash -> the set of its holders, as a bit mask.
+
+A holder is one cache: a data-parallel rank of an instance, in one life of its process.
+Hashes are chained, so the first block a holder lacks ends its prefix hit.
+
+Wiping a holder takes its bit out of `_live` at once, so nothing of it is found again;
+its bits in the table are swept out later, a few at a time, and only then is the bit
+given to another holder.
+
+Bound: `blocks_max` blocks in two generations. When the young one holds half of that,
+the old one is forgotten and the young one takes its place; a block stored or used for
+a dispatch is young again. So what goes is what was not used for longest, roughly
+(the idea of CLOCK, in two steps).
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+SWEEP_BLOCKS = 20_000
+MASKS_MAX = 65_536
+
+
+class PrefixIndex:
+    """See the module. Memory: about 32 B for a hash, and a slot of a dict."""
+
+    def __init__(self, blocks_max: int) -> None:
+        self.blocks_max = blocks_max
+        self._young: dict[int, int] = {}
+        self._old: dict[int, int] = {}
+        self._guesses: dict[int, int] = {}
+        """Blocks that are on their way to a holder: what was just dispatched there."""
+        self._guessed: deque[tuple[int, int, tuple[int, ...]]] = deque()
+        """(until_us, bit, blocks), in order of time."""
+        self._masks: dict[int, int] = {}
+        """Equal masks are one object: most blocks have one of few sets of holders."""
+        self._bits: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._live = 0
+        self._dead = 0
+        self._sweeping: tuple[int, list[int]] = (0, [])
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def store(self, holder: str, blocks: Iterable[int]) -> None:
+        """The holder has these blocks from now on."""
+        bit = self._bits.get(holder) or self._new_bit(holder)
+        young, old, masks = self._young, self._old, self._masks
+        for block in blocks:
+            mask = young.get(block)
+            if mask is None:
+                mask = old.pop(block, 0) if old else 0
+            mask |= bit
+            young[block] = masks.setdefault(mask, mask)
+        self._bound()
+
+    def remove(self, holder: str, blocks: Iterable[int]) -> None:
+        """The holder has these blocks no more."""
+        bit = self._bits.get(holder)
+        if bit is None:
+            return
+        masks = self._masks
+        for block in blocks:
+            table = self._young if block in self._young else self._old
+            mask = table.get(block)
+            if mask is not None and mask & bit:
+                if mask == bit:
+                    del table[block]
+                else:
+                    mask ^= bit
+                    table[block] = masks.setdefault(mask, mask)
+
+    def wipe(self, holder: str) -> None:
+        """The holder has nothing any more: its process restarted, slept or went away."""
+        bit = self._bits.pop(holder, None)
+        if bit is not None:
+            del self._names[bit]
+            self._live &= ~bit
+            self._dead |= bit
+
+    def guess(self, holder: str, blocks: Sequence[int], until_us: int) -> None:
+        """The holder will have these blocks soon; believed until then, or until it says so."""
+        if not blocks:
+            return
+        bit = self._bits.get(holder) or self._new_bit(holder)
+        guesses, old = self._guesses, self._old
+        for block in blocks:
+            guesses[block] = guesses.get(block, 0) | bit
+            if old and block in old:
+                self._young[block] = old.pop(block)
+        self._guessed.append((until_us, bit, tuple(blocks)))
+
+    def forget_guesses(self, now_us: int) -> None:
+        """Drop guesses whose time is over."""
+        while self._guessed and self._guessed[0][0] <= now_us:
+            _, bit, blocks = self._guessed.popleft()
+            for block in blocks:
+                mask = self._guesses.get(block, 0) & ~bit
+                if mask:
+                    self._guesses[block] = mask
+                else:
+                    self._guesses.pop(block, None)
+
+    def match(self, blocks: Sequence[int]) -> dict[str, int]:
+        """Leading blocks of a prompt, by holder; those with none are left out."""
+        young, old, guesses = self._young, self._old, self._guesses
+        depth, mask = 0, self._live
+        found: dict[str, int] = {}
+        for block in blocks:
+            here = young.get(block, 0) or (old.get(block, 0) if old else 0)
+            if guesses:
+                here |= guesses.get(block, 0)
+            here &= mask
+            if here != mask:
+                if depth:
+                    self._note(mask & ~here, depth, found)
+                mask = here
+                if not mask:
+                    break
+            depth += 1
+        if depth:
+            self._note(mask, depth, found)
+        return found
+
+    def held_by(self, holder: str) -> int:
+        """Blocks the index believes the holder has (slow: for people and tests)."""
+        bit = self._bits.get(holder, 0)
+        return sum(1 for table in (self._young, self._old) for mask in table.values() if mask & bit)
+
+    def sweep(self) -> None:
+        """Take dead holders' bits out of some blocks; when out of all, they may be used again."""
+        dead, blocks = self._sweeping
+        if not dead:
+            if not self._dead:
+                return
+            dead, self._dead = self._dead, 0
+            blocks = [*self._old, *self._young]
+        for block in blocks[-SWEEP_BLOCKS:]:
+            for table in (self._young, self._old):
+                mask = table.get(block)
+                if mask is not None and mask & dead:
+                    mask &= ~dead
+                    if mask:
+                        table[block] = self._masks.setdefault(mask, mask)
+                    else:
+                        del table[block]
+        del blocks[-SWEEP_BLOCKS:]
+        self._sweeping = (dead, blocks) if blocks else (0, [])
+
+    def image(self) -> dict[str, Any]:
+        """All of it as plain data: blocks by holder."""
+        holders: dict[str, list[int]] = {}
+        old: dict[str, list[int]] = {}
+        for table, into in ((self._young, holders), (self._old, old)):
+            for block, mask in table.items():
+                for name in self._holders(mask & self._live):
+                    into.setdefault(name, []).append(block)
+        guesses = [
+            [until_us, self._names[bit], list(blocks)]
+            for until_us, bit, blocks in self._guessed if bit in self._names
+        ]  # fmt: skip
+        return {"max": self.blocks_max, "young": holders, "old": old, "guesses": guesses}
+
+    @classmethod
+    def from_image(cls, image: dict[str, Any]) -> "PrefixIndex":
+        """An index that answers as the one the image was taken of."""
+        index = cls(image["max"])
+        for name, blocks in image["old"].items():
+            index.store(name, blocks)
+        index._old, index._young = index._young, {}
+        for name, blocks in image["young"].items():
+            index.store(name, blocks)
+        for until_us, name, blocks in image["guesses"]:
+            index.guess(name, blocks, until_us)
+        return index
+
+    def _note(self, mask: int, depth: int, found: dict[str, int]) -> None:
+        names = self._names
+        while mask:
+            bit = mask & -mask
+            found[names[bit]] = depth
+            mask ^= bit
+
+    def _holders(self, mask: int) -> list[str]:
+        found: dict[str, int] = {}
+        self._note(mask, 1, found)
+        return list(found)
+
+    def _new_bit(self, holder: str) -> int:
+        taken = self._live | self._dead | self._sweeping[0]
+        bit = ~taken & (taken + 1)
+        self._bits[holder], self._names[bit] = bit, holder
+        self._live |= bit
+        return bit
+
+    def _bound(self) -> None:
+        if len(self._young) * 2 > self.blocks_max:
+            self._old, self._young = self._young, {}
+        if len(self._masks) > MASKS_MAX:
+            self._masks.clear()

@@ -1,0 +1,181 @@
+"""When a request leaves the router: staggered batches.
+
+A request goes to the rank its policy finds cheapest. If that rank is about to become
+idle (within the window), it goes now; if not it waits here, where it can still go
+elsewhere, and holds the rank's next time in thought, so that those behind it see it
+taken. Every event that may open a rank starts a new round, and so does a timer at the
+time the ledger expects the next rank to open: a missing report can delay nothing.
+
+The window: I = (smoothed pass + transfer) / active instances, the time in which one of
+evenly staggered instances becomes idle. It is at most WINDOW_US_MAX, shrinks with the
+passes, and is reset when nothing runs; a request that has waited WATCHDOG windows more
+than predicted goes to the best rank whether it is open or not.
+Source: staggered batch scheduling, arXiv 2512.16134 (reconstructed; the exact form of
+the interval is not public).
+
+At low load some rank is always idle, so everything is sent at once.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from argosy.router.core import ledger
+from argosy.router.core.admission import in_order
+from argosy.router.core.policies import POLICIES
+from argosy.router.core.seats import Choice, Planned, Seat, Seats, prefill_us, seats_of, wait_us
+from argosy.router.core.state import Request, RouterState
+
+ROUND_MAX = 64
+"""Requests looked at in one round: bounds its time. Those behind wait for the next."""
+WINDOW_US_MAX = 200_000
+WINDOW_US_MIN = 2_000
+"""A submission takes as long to arrive; sent later, a rank would idle in between."""
+MATCH_US = 20_000
+"""A prefix match this old is looked up again."""
+BACKGROUND_SHARE = 0.5
+"""Share of the ranks that background prefills may keep at once."""
+
+
+class Round:
+    """One look at who waits and what is open. Yields what to send, in order; the caller
+    puts each in the ledger before it asks for the next."""
+
+    def __init__(self, state: RouterState, now_us: int, known: dict[str, Seats]) -> None:
+        self.state = state
+        self.now_us = now_us
+        self.policy = POLICIES[state.limits.policy]
+        self.planned: Planned = {}
+        self._known = known
+
+    def decide(self) -> Iterator[tuple[str, Choice]]:
+        """Requests that go now, and where."""
+        order = islice(in_order(self.state, self.now_us), ROUND_MAX)
+        full: set[str] = set()
+        while batch := self.batch(order, full):
+            for request_id in batch:
+                request = self.state.requests[request_id]
+                if request.model in full:
+                    continue
+                choice = self.choose(request)
+                if choice is None:
+                    full.add(request.model)
+                elif self.goes(request, choice):
+                    yield request_id, choice
+                else:
+                    self.plan(choice)
+
+    def batch(self, order: Iterator[str], full: set[str]) -> list[str]:
+        """The next requests that together fill what is open; with several ranks to an
+        instance the longest first, so that the ranks end up even (LPT)."""
+        found: list[tuple[int, str]] = []
+        room = 1
+        ranks = 1
+        for request_id in order:
+            request = self.state.requests[request_id]
+            if request.model in full:
+                continue
+            seats = self.seats(request.model)
+            if not found:
+                room = self.open_tokens(seats)
+                if not room:
+                    full.add(request.model)
+                    continue
+                ranks = max(len(seat.instance.ranks) for seat in seats.prefilling)
+            look_up(self.state, request, self.now_us)
+            tokens = request.prompt_tokens - likely_hit(request, seats)
+            found.append((tokens, request_id))
+            room -= tokens
+            if room <= 0:
+                break
+        if ranks > 1:
+            found.sort(key=lambda entry: -entry[0])
+        return [request_id for _, request_id in found]
+
+    def open_tokens(self, seats: Seats) -> int:
+        """Prompt tokens that open ranks could take in their next pass."""
+        if not self.policy.staggered:
+            return 1 << 60 if seats.decode else 0
+        window_us = self.window_us(seats)
+        return sum(
+            seat.instance.tokens_per_pass
+            for seat in seats.prefilling
+            if wait_us(seat, self.now_us, self.planned) <= window_us
+        )
+
+    def choose(self, request: Request) -> Choice | None:
+        """The policy's choice, by what is cached now."""
+        seats = self.seats(request.model)
+        if not seats.decode:
+            return None
+        return self.policy.choose(self.state, seats, request, self.now_us, self.planned)
+
+    def goes(self, request: Request, choice: Choice) -> bool:
+        """Whether the request leaves now."""
+        if not self.policy.staggered:
+            return True
+        seats = self.seats(request.model)
+        if wait_us(choice.prefill, self.now_us, self.planned) > self.window_us(seats):
+            return False
+        return request.priority >= 0 or self.room_for_background(seats, choice)
+
+    def room_for_background(self, seats: Seats, choice: Choice) -> bool:
+        """Background work takes idle ranks only, and never so many that a request of a
+        higher band would find none."""
+        instance = choice.prefill.instance
+        if wait_us(choice.prefill, self.now_us, self.planned) > 0:
+            return False
+        able = seats.prefilling
+        kept = sum(1 for seat in able if seat.instance.background)
+        return not instance.background and kept + 1 <= max(1, BACKGROUND_SHARE * len(able))
+
+    def plan(self, choice: Choice) -> None:
+        """The request waits for this rank: to those behind it, it is taken for as long."""
+        seat = choice.prefill
+        took_us = prefill_us(seat, choice.uncached_tokens)
+        self.planned[seat.rank.holder] = self.planned.get(seat.rank.holder, 0) + took_us
+
+    def window_us(self, seats: Seats) -> int:
+        """How soon a rank must become idle to be sent a batch now."""
+        able = seats.prefill or seats.decode
+        passes = [seat.instance.pass_us for seat in able if seat.instance.pass_us]
+        if not passes:
+            return WINDOW_US_MIN
+        mean_us = sum(passes) / len(passes)
+        transfer_us = able[0].instance.timing.transfer_ms * 1e3
+        window = (mean_us + transfer_us) / len({seat.instance.name for seat in able})
+        return round(min(WINDOW_US_MAX, max(WINDOW_US_MIN, window)))
+
+    def next_open_us(self) -> int | None:
+        """When the ledger expects a rank that requests wait for to open."""
+        times = []
+        for model in {r.model for r in self.waiting()}:
+            seats = self.seats(model)
+            if seats.decode:
+                soonest = min(wait_us(seat, self.now_us, {}) for seat in seats.prefilling)
+                times.append(self.now_us + max(1_000, soonest - self.window_us(seats)))
+        return min(times, default=None)
+
+    def waiting(self) -> Iterator[Request]:
+        """The head of every queue."""
+        for tenant in self.state.tenants.values():
+            for waiting in tenant.waiting.values():
+                yield self.state.requests[waiting[0]]
+
+    def seats(self, model: str) -> Seats:
+        """Live ranks of a model; remembered by the caller until an instance comes or goes."""
+        if model not in self._known:
+            self._known[model] = seats_of(self.state, model)
+        return self._known[model]
+
+
+def look_up(state: RouterState, request: Request, now_us: int) -> None:
+    """Which ranks cache how much of the prompt, unless that was just looked up."""
+    if request.blocks and (not request.matched_us or now_us - request.matched_us > MATCH_US):
+        request.hits = state.index.match(request.blocks)
+        request.matched_us = now_us
+
+
+def likely_hit(request: Request, seats: Seats) -> int:
+    """Prompt tokens cached where most are."""
+    best = max(request.hits.values(), default=0)
+    return best * seats.decode[0].instance.block_tokens if best and seats.decode else 0

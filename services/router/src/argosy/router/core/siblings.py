@@ -1,0 +1,40 @@
+"""What other routers of the fleet sent: their dispatches weigh in this ledger and index too.
+
+Best effort: a fact that is lost leaves an entry out, or in until `ledger_us` is over;
+the instances' own reports correct both.
+"""
+
+from argosy.router.core import events as on
+from argosy.router.core import ledger
+from argosy.router.core.state import RouterState
+
+GUESS_US = 5_000_000
+
+
+def dispatched(state: RouterState, event: on.SiblingDispatched) -> None:
+    """As if this router had sent it."""
+    key = f"{event.router}:{event.request_id}"
+    prefill = state.instances.get(event.prefill)
+    decode = state.instances.get(event.decode)
+    if prefill is None or decode is None or not (prefill.live and decode.live):
+        return
+    if event.prefill_rank >= len(prefill.ranks) or event.decode_rank >= len(decode.ranks):
+        return
+    rank = prefill.ranks[event.prefill_rank]
+    blocks = -(-event.prompt_tokens // prefill.block_tokens)
+    ledger.send(prefill, rank, key, event.uncached_tokens, blocks, event.now_us)
+    state.index.guess(rank.holder, event.blocks, event.now_us + GUESS_US)
+    target = decode.ranks[event.decode_rank]
+    if target is not rank:
+        blocks = -(-event.prompt_tokens // decode.block_tokens)
+        ledger.expect(target, key, blocks, rank.prefill_done_us)
+
+
+def ended(state: RouterState, event: on.SiblingEnded) -> None:
+    """Its requests are over: what of them is still in the ledger goes."""
+    keys = [f"{event.router}:{request_id}" for request_id in event.request_ids]
+    for instance in state.instances.values():
+        for rank in instance.ranks:
+            for key in keys:
+                if key in rank.sent or key in rank.inbound:
+                    ledger.unsend(rank, key, event.now_us)

@@ -1,0 +1,1 @@
+"""Timing profiles: what a real engine was measured to take, for the sim engine to take too."""

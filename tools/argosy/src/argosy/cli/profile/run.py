@@ -1,0 +1,109 @@
+"""`argosy profile fit`: load, measure, fit, write, show."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import msgspec
+from rich.progress import Progress
+
+from argosy.cli import console
+from argosy.cli.bench.handover import engines_off_stdout
+from argosy.cli.fleet.up import UpError, check_model, plan
+from argosy.cli.profile.fit import fit
+from argosy.cli.profile.measure import measure
+from argosy.cli.profile.mixed import predict_ms
+from argosy.cli.profile.model import kv_bytes_per_token, read_config
+from argosy.cli.profile.report import Report, show, to_json
+from argosy.cli.profile.written import write_yaml
+from argosy.engine.profile import Profile
+from argosy.engine.settings import InstanceSettings
+from argosy.mesh.cores import parse_cores
+
+PASS_TOKENS = 2048
+"""When the fleet leaves it to the engine: a prompt of a whole pass has to be known as such."""
+LOOPBACK_GB_PER_S = 1.07
+"""NIXL between two processes' DRAM, over UCX's loopback without RDMA: 1 GiB/s, measured apart."""
+NOT_MEASURED = {
+    "cpu": "transfers (NIXL over loopback, 1 GiB/s, measured apart), sleep and wake (defaults)",
+    "cuda": "transfers, sleep and wake (defaults)",
+}
+
+
+def settings_of_fleet(fleet: Path) -> InstanceSettings:
+    """What a prefill instance of the fleet is told, on as many cores. Raises UpError."""
+    with tempfile.TemporaryDirectory(prefix="argosy-profile-") as home:
+        planned = plan(fleet, Path(home), 0, 0)
+    spec = planned.fleet.spec
+    if spec.engine.kind != "vllm":
+        raise UpError(f"{fleet} runs the {spec.engine.kind} engine: name a vllm fleet to measure")
+    cores = sorted(os.sched_getaffinity(0))[: spec.split.prefill.resources.cpu]
+    fields = planned.fleet.instance_settings(planned.base_dir)
+    return InstanceSettings.model_validate({**fields, "cpu_cores": ",".join(map(str, cores))})
+
+
+def settings_of_model(model_source: str) -> InstanceSettings:
+    """Defaults, on whatever cores there are. Raises UpError when files are missing."""
+    name = Path(model_source).name
+    check_model(model_source, name)
+    return InstanceSettings(engine="vllm", model=name, model_source=model_source)
+
+
+async def run_fit(
+    settings: InstanceSettings, out: Path, repeats: int, seed: int, *, as_json: bool
+) -> None:
+    """Do it all; at the end the profile is in `out`. Raises ArgosyError."""
+    check_writable(out)
+    if not settings.pass_tokens:
+        settings = settings.model_copy(update={"pass_tokens": PASS_TOKENS})
+    config = read_config(settings.model_source)
+    base = base_profile(settings, kv_bytes_per_token(config, settings.dtype))
+    bar = Progress(console=console.err, transient=True)
+    task = bar.add_task("starting", total=None)
+    with engines_off_stdout(), bar:
+        measured = await measure(
+            settings, int(config["vocab_size"]), repeats, seed,
+            lambda doing, done, total: bar.update(
+                task, description=doing, completed=done, total=total
+            ),
+        )  # fmt: skip
+    profile, errors = fit(measured.prefill, measured.decode, base)
+    profile = msgspec.structs.replace(profile, load_ms=measured.load_ms)
+    with console.err.status("the sim engine's turn"):
+        predicted_ms = await predict_ms(settings, profile, measured.mixed_tokens)
+    report = Report(
+        described(settings), NOT_MEASURED[settings.device], repeats, measured, profile, errors,
+        predicted_ms,
+    )  # fmt: skip
+    write_yaml(report, out)
+    if as_json:
+        print(json.dumps(to_json(report)))
+    else:
+        show(report)
+        console.out.print(f"written to {out}: name it as sim_profile to run by it")
+
+
+def check_writable(out: Path) -> None:
+    """Rather before minutes of measuring than after. Raises UpError."""
+    if not out.parent.is_dir():
+        raise UpError(f"cannot write {out}: there is no folder {out.parent}")
+
+
+def base_profile(settings: InstanceSettings, kv_bytes: int) -> Profile:
+    """What is known before anything is measured."""
+    base = Profile(kv_bytes_per_token=kv_bytes, tokens_per_pass=settings.pass_tokens)
+    if settings.device != "cpu":
+        return base
+    speeds = (LOOPBACK_GB_PER_S, LOOPBACK_GB_PER_S, LOOPBACK_GB_PER_S)
+    return msgspec.structs.replace(base, transfer_gb_per_s=speeds)
+
+
+def described(settings: InstanceSettings) -> str:
+    """What was measured. vLLM has been loaded by then."""
+    from vllm import __version__
+
+    cores = len(parse_cores(settings.cpu_cores))
+    where = f"{settings.device}, {cores} core{'s' * (cores != 1)}" if cores else settings.device
+    version = __version__.partition("+")[0]
+    return f"{settings.model}, vLLM {version} on {where}, {settings.dtype}"

@@ -1,0 +1,85 @@
+"""The sim command's options, checked before anything slow begins."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from argosy.cli.sim import TraceFormat
+
+
+def sim(
+    trace: Annotated[Path, typer.Option(help="Who arrives when: a trace file.")],
+    trace_format: Annotated[
+        TraceFormat | None, typer.Option("--format", help="Of the trace; else guessed.")
+    ] = None,
+    aggregated: Annotated[int, typer.Option(min=0, help="Instances that do both.")] = 0,
+    prefill: Annotated[int, typer.Option(min=0, help="Prefill instances; needs --decode.")] = 0,
+    decode: Annotated[int, typer.Option(min=0, help="Decode instances; needs --prefill.")] = 0,
+    free: Annotated[int, typer.Option(min=0, help="Instances whose role Argosy chooses.")] = 0,
+    dp: Annotated[int, typer.Option(min=1, help="Data-parallel ranks of an instance.")] = 1,
+    kv_tokens: Annotated[int, typer.Option(min=1, help="KV cache of a rank.")] = 1_048_576,
+    block_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a KV block.")] = 64,
+    policy: Annotated[str, typer.Option(help="Who decides where requests go.")] = "argosy",
+    timing: Annotated[str | None, typer.Option(help="A profile's name or YAML file.")] = None,
+    speedup: Annotated[float, typer.Option(min=0.001, help="Arrivals so much denser.")] = 1.0,
+    slo_ttft: Annotated[float | None, typer.Option(help="Milliseconds to aim at.")] = None,
+    slo_itl: Annotated[float | None, typer.Option(help="Milliseconds to aim at.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything left to chance.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw TTFT into this SVG file.")] = None,
+) -> None:
+    """Serve a trace in virtual time: the router's own decisions, simulated engines.
+
+    Example: argosy sim --trace conversation_trace.jsonl --prefill 6 --decode 10 --speedup 6
+    """
+    check_shape(aggregated, prefill, decode, free)
+    check_policy(policy)
+    if plot is not None and plot.suffix != ".svg":
+        hint = plot.with_suffix(".svg")
+        raise typer.BadParameter(f"the picture is SVG: write --plot {hint}", param_hint="--plot")
+    # Slow to import, and only whoever simulates needs them.
+    from argosy.cli.sim.show import SimOptions, show_sim
+    from argosy.cli.sim.world import Fleet
+    from argosy.engine.profile import load_profile
+
+    fleet = Fleet(
+        aggregated=aggregated, prefill=prefill, decode=decode, free=free, dp_ranks=dp,
+        kv_tokens=kv_tokens, block_tokens=block_tokens, policy=policy,
+        profile=load_profile(timing), slo_ttft_ms=slo_ttft, slo_itl_ms=slo_itl, seed=seed,
+    )  # fmt: skip
+    show_sim(SimOptions(trace, trace_format, speedup, fleet), as_json=json, plot_path=plot)
+
+
+def check_shape(aggregated: int, prefill: int, decode: int, free: int) -> None:
+    """Exactly one kind of fleet, and a whole one; else typer.BadParameter says what to write."""
+    if prefill and not decode:
+        raise typer.BadParameter(
+            f"prefill without decode answers nobody: write --prefill {prefill} --decode {prefill}"
+        )
+    if decode and not prefill:
+        raise typer.BadParameter(
+            f"decode without prefill has nothing to decode: write --prefill {decode} "
+            f"--decode {decode}, or --aggregated {decode}"
+        )
+    shapes = {
+        f"--aggregated {aggregated}": aggregated,
+        f"--prefill {prefill} --decode {decode}": prefill,
+        f"--free {free}": free,
+    }
+    given = [text for text, count in shapes.items() if count]
+    if not given:
+        raise typer.BadParameter(
+            "nobody serves: write --aggregated 16, or --prefill 6 --decode 10, or --free 16"
+        )
+    if len(given) > 1:
+        raise typer.BadParameter(f"a fleet has one shape: write either {' or '.join(given)}")
+
+
+def check_policy(name: str) -> None:
+    """Known to the router; else typer.BadParameter lists those that are."""
+    from argosy.router.core.policies import POLICIES
+
+    if name not in POLICIES:
+        known = ", ".join(sorted(POLICIES))
+        raise typer.BadParameter(f"no policy '{name}': write one of {known}", param_hint="--policy")

@@ -1,0 +1,160 @@
+"""One instance in virtual time: the sim engine's scheduler, and the facts it tells."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from argosy.engine.profile import Profile
+from argosy.engine.sim.scheduler import Pass, Scheduler
+from argosy.engine.sim.sequence import Sequence
+from argosy.router.core import events as on
+
+if TYPE_CHECKING:
+    from argosy.cli.sim.world import World
+
+PASSES_MAX = 1 << 20
+REPORT_US = 50_000
+"""Load facts of passes that only decode are at least this far apart."""
+
+
+class Ship:
+    """An instance. It computes whenever it has something to, and reports after each pass."""
+
+    def __init__(
+        self, world: "World", name: str, role: str, profile: Profile, blocks: int,
+        block_tokens: int, max_running: int, dp_ranks: int,
+    ) -> None:  # fmt: skip
+        self.world = world
+        self.name = name
+        self.role = role
+        self.profile = profile
+        self.epoch = 0
+        self.alive = False
+        self._shape = (profile, blocks, block_tokens, max_running, dp_ranks)
+        self.scheduler = Scheduler(*self._shape)
+        self.on_token: dict[str, Callable[[int, bool, bool], None]] = {}
+        """Who is told of a sequence's tokens: (tokens, first, last)."""
+        self.on_pulled: dict[str, Callable[[], None]] = {}
+        self._pass: Pass | None = None
+        self._version = 0
+        self._reported_us = -REPORT_US
+        self._kv_sequence = 0
+
+    def start(self) -> None:
+        """Join the fleet, empty."""
+        self.epoch += 1
+        self.alive = True
+        self.scheduler = Scheduler(*self._shape)
+        self._pass, self._kv_sequence = None, 0
+        profile, blocks, block_tokens, max_running, dp_ranks = self._shape
+        context = blocks * block_tokens
+        self.world.tell(
+            lambda now_us: on.InstanceJoined(
+                now_us, self.name, str(self.epoch), self.role, self.name, f"node-{self.name}",
+                "model", blocks, block_tokens, context, max_running, 0, dp_ranks,
+                profile.tokens_per_pass, "rack", profile,
+            )
+        )  # fmt: skip
+        self._beat(self.epoch)
+
+    def kill(self, restart_us: int) -> None:
+        """As SIGKILL: what it had is gone; it starts again after `restart_us`."""
+        self.alive = False
+        self._version += 1
+        self.on_token.clear()
+        self.on_pulled.clear()
+        epoch = str(self.epoch)
+        self.world.tell(lambda now_us: on.InstanceLeft(now_us, self.name, epoch, "killed"))
+        self.world.after(restart_us, self.start)
+
+    def submit(
+        self, sequence: Sequence, rank: int, on_token: Callable[[int, bool, bool], None]
+    ) -> None:
+        """Queue a sequence."""
+        self.scheduler.add(sequence, rank)
+        self.on_token[sequence.key] = on_token
+        self._disturb()
+
+    def forget(self, key: str) -> None:
+        """Drop a sequence and the KV it holds."""
+        self.on_token.pop(key, None)
+        self.scheduler.remove(key)
+        self._disturb()
+
+    def _disturb(self) -> None:
+        """Something came up: passes planned ahead end with the one under way."""
+        if self._pass is None:
+            self._go_on()
+        elif self._pass.passes > 1:
+            self._pass.cut(self.world.now_us)
+            self._schedule()
+
+    def _go_on(self) -> None:
+        now_us = self.world.now_us
+        self._pass = self.scheduler.plan(now_us, PASSES_MAX)
+        for sequence in self.scheduler.take_pulled():
+            self.on_pulled.pop(sequence.key)()
+        if self._pass is not None:
+            self._schedule()
+        elif (pull_us := self.scheduler.next_pull_us()) is not None:
+            self._version += 1
+            self.world.at(pull_us, self._pull_over, self._version)
+
+    def _schedule(self) -> None:
+        assert self._pass is not None
+        self._version += 1
+        self.world.at(self._pass.ends_us, self._pass_over, self._version)
+
+    def _pull_over(self, version: int) -> None:
+        if version == self._version and self._pass is None:
+            self._go_on()
+
+    def _pass_over(self, version: int) -> None:
+        if version != self._version:
+            return
+        done, self._pass = self._pass, None
+        assert done is not None
+        if self.world.on_pass is not None:
+            self.world.on_pass(self, done)
+        progress = self.scheduler.finish(done)
+        ended = False
+        for step in progress:
+            ended = ended or step.last
+            tell = self.on_token[step.sequence.key]
+            if step.last:
+                del self.on_token[step.sequence.key]
+            tell(step.tokens, step.first, step.last)
+        prefilled = any(share is not None and share.chunks for share in done.shares)
+        if prefilled or ended or self.world.now_us - self._reported_us >= REPORT_US:
+            self._report()
+        if self._pass is None:
+            self._go_on()
+
+    def _beat(self, epoch: int) -> None:
+        if self.alive and epoch == self.epoch:
+            self._report()
+            self.world.after(self.world.heartbeat_us, self._beat, epoch)
+
+    def _report(self) -> None:
+        """Load and KV changes, as they are now, to be heard a moment later."""
+        self._reported_us = at_us = self.world.now_us
+        name, epoch = self.name, str(self.epoch)
+        for change in self.scheduler.take_changes():
+            self._kv_sequence += 1
+            number = self._kv_sequence
+            self.world.tell(
+                lambda now_us, change=change, number=number: on.KvChanged(
+                    now_us, name, epoch, number, change.stored, change.removed,
+                    change.cleared, change.dp_rank,
+                )
+            )  # fmt: skip
+        stats = self.scheduler.stats()
+        ranks = [
+            on.RankLoad(
+                s.running_requests, s.waiting_requests, s.queued_prefill_tokens, s.kv_used_blocks
+            )
+            for s in stats.ranks or (stats,)
+        ]
+        pass_us = self.scheduler.pass_us
+        self.world.tell(
+            lambda now_us: on.LoadReported(now_us, name, epoch, ranks, at_us, 0, pass_us)
+        )

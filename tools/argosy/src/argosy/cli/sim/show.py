@@ -1,0 +1,103 @@
+"""The sim command: a trace in, a report out."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from rich.progress import Progress
+
+from argosy.cli import console
+from argosy.cli.sim import TraceFormat
+from argosy.cli.sim.plot import plot
+from argosy.cli.sim.report import report_of
+from argosy.cli.sim.table import table_of
+from argosy.cli.sim.trace import TraceError, read_trace
+from argosy.cli.sim.world import Fleet, simulate
+
+SLO_TTFT_MS = 2000.0
+SLO_ITL_MS = 50.0
+"""What the report measures against where the fleet was given nothing to aim at."""
+BAR_AFTER_S = 1.0
+"""Who waits less than this needs no progress bar."""
+BAR_STEP_S = 0.1
+
+
+@dataclass(frozen=True)
+class SimOptions:
+    """What to simulate."""
+
+    trace: Path
+    trace_format: TraceFormat | None
+    speedup: float
+    fleet: Fleet
+
+
+class Bar:
+    """A progress bar on stderr that comes only in a run long enough to wonder about."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(console=console.err, transient=True)
+        self._task = self._progress.add_task("simulating", total=None)
+        self._next_s = time.monotonic() + BAR_AFTER_S
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # One that never started would still end its line.
+        if self._progress.live.is_started:
+            self._progress.stop()
+
+    def __call__(self, ended: int, total: int) -> None:
+        """So many requests of all have ended; cheap enough to be told of each."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + BAR_STEP_S
+        self._progress.update(self._task, completed=ended, total=total)
+        self._progress.start()
+
+
+def show_sim(options: SimOptions, *, as_json: bool, plot_path: Path | None) -> None:
+    """Simulate, print the report, draw the picture if there is a path for it.
+
+    Ends with a message and exit code 1 where the trace cannot be read or the picture written.
+    """
+    fleet = options.fleet
+    try:
+        trace = read_trace(options.trace, options.trace_format, fleet.block_tokens, options.speedup)
+    except TraceError as error:
+        console.fail(str(error))
+    slo_ttft_ms = SLO_TTFT_MS if fleet.slo_ttft_ms is None else fleet.slo_ttft_ms
+    slo_itl_ms = SLO_ITL_MS if fleet.slo_itl_ms is None else fleet.slo_itl_ms
+    began_s = time.monotonic()
+    with Bar() as bar:
+        simulated = simulate(trace, fleet, bar)
+    report = report_of(
+        simulated.outcomes, slo_ttft_ms=slo_ttft_ms, slo_itl_ms=slo_itl_ms,
+        instance_seconds=simulated.instance_seconds, virtual_us=simulated.virtual_us,
+        wall_s=time.monotonic() - began_s,
+    )  # fmt: skip
+    # Before the picture: where that cannot be written, the run was not for nothing.
+    if as_json:
+        print(json.dumps(report), flush=True)
+    else:
+        console.out.print(table_of(report))
+    if plot_path is not None:
+        try:
+            plot(simulated.outcomes, plot_path, title_of(options), slo_ttft_ms)
+        except OSError as error:
+            console.fail(f"cannot write the picture {plot_path}: {error.strerror}")
+
+
+def title_of(options: SimOptions) -> str:
+    """What was simulated, in a line."""
+    fleet = options.fleet
+    counts = {
+        "aggregated": fleet.aggregated, "prefill": fleet.prefill, "decode": fleet.decode,
+        "free": fleet.free,
+    }  # fmt: skip
+    shape = " + ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f"{options.trace.name} at {options.speedup:g}×: {shape}, {fleet.policy}"

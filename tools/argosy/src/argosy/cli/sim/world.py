@@ -1,0 +1,203 @@
+"""Virtual time: the real router core against sim engines, one heap of (time, sequence, event).
+
+Hundreds of instances, hours in seconds, no I/O. Facts and calls take NETWORK_US. The
+same trace, fleet and seed give the same outcome on any machine.
+"""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from argosy.cli.sim.outcome import Outcome
+from argosy.cli.sim.passage import Passage
+from argosy.cli.sim.ship import Ship
+from argosy.cli.sim.trace import TraceRequest
+from argosy.engine.profile import Profile
+from argosy.engine.sim.scheduler import Pass
+from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
+from argosy.router.core import effects as do
+from argosy.router.core import events as on
+from argosy.router.core.router import RouterCore
+from argosy.router.core.state import Limits, new_state
+
+NETWORK_US = 200
+HEARTBEAT_US = 1_000_000
+MAX_RUNNING = 256
+DEADLINE_US = 600_000_000
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What is simulated. Instances by role; `free` ones prefill or decode as the router likes."""
+
+    aggregated: int = 0
+    prefill: int = 0
+    decode: int = 0
+    free: int = 0
+    dp_ranks: int = 1
+    kv_tokens: int = 1_048_576
+    """Of each data-parallel rank."""
+    block_tokens: int = 64
+    policy: str = "argosy"
+    profile: Profile = field(default_factory=Profile)
+    slo_ttft_ms: float | None = None
+    slo_itl_ms: float | None = None
+    seed: int = 0
+    routers: int = 1
+
+    def instances(self) -> list[tuple[str, str]]:
+        """(name, role) of each."""
+        roles = [
+            ("decode", "decode", self.aggregated), ("prefill", "prefill", self.prefill),
+            ("decode", "decode", self.decode), ("free", "free", self.free),
+        ]  # fmt: skip
+        return [
+            (f"{name}-{number:03d}", role) for name, role, count in roles for number in range(count)
+        ]
+
+
+@dataclass
+class Simulated:
+    """What came of it. outcomes: in the trace's order."""
+
+    outcomes: list[Outcome]
+    virtual_us: int
+    instance_seconds: float
+
+
+def simulate(
+    trace: list[TraceRequest], fleet: Fleet, progress: Callable[[int, int], None]
+) -> Simulated:
+    """Run a trace to its end. `progress(ended, total)` is called now and then."""
+    world = World(trace, fleet)
+    world.run(progress)
+    seconds = len(world.ships) * world.now_us / 1e6
+    return Simulated([passage.outcome for passage in world.passages], world.now_us, seconds)
+
+
+class Router:
+    """A router's core in virtual time, with its timers."""
+
+    def __init__(self, world: "World", number: int, fleet: Fleet) -> None:
+        self.world = world
+        self.name = f"router-{number}" if fleet.routers > 1 else ""
+        limits = Limits(
+            queue_limit=1 << 30, attempts_max=100, stale_us=5_000_000, ledger_us=30_000_000,
+            wait_us=DEADLINE_US, policy=fleet.policy, name=self.name,
+            ttft_limit_us=round(1e3 * fleet.slo_ttft_ms) if fleet.slo_ttft_ms else 0,
+            itl_target_ms=fleet.slo_itl_ms or 50,
+        )  # fmt: skip
+        self.core = RouterCore(new_state(limits))
+        self._timers: dict[str, int] = {}
+
+    def feed(self, event: Event) -> None:
+        """Let the core decide and do what it says."""
+        for effect in self.core.step(event):
+            self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        world = self.world
+        match effect:
+            case SetTimer():
+                at_us = max(effect.at_us, world.now_us)
+                self._timers[effect.key] = at_us
+                world.at(at_us, self._fire, effect.key, at_us)
+            case CancelTimer():
+                self._timers.pop(effect.key, None)
+            case do.Dispatch():
+                world.passages[int(effect.request_id)].dispatched(effect)
+            case do.Reject():
+                world.passages[int(effect.request_id)].rejected()
+            case do.TellSiblings():
+                world.tell_siblings(self, effect)
+            case do.AskKvSnapshot():
+                world.after(2 * NETWORK_US, self._snapshot, effect.instance)
+
+    def _fire(self, key: str, at_us: int) -> None:
+        if self._timers.get(key) == at_us:
+            del self._timers[key]
+            self.feed(TimerFired(self.world.now_us, key))
+
+    def _snapshot(self, name: str) -> None:
+        ship = self.world.ships[name]
+        if ship.alive:
+            self.feed(ship.snapshot(self.world.now_us))
+
+
+class World:
+    """See the module."""
+
+    def __init__(self, trace: list[TraceRequest], fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.now_us = 0
+        self.heartbeat_us = HEARTBEAT_US
+        self.on_pass: Callable[[Ship, Pass], None] | None = None
+        self.ended = 0
+        self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._sequence = 0
+        self.routers = [Router(self, number, fleet) for number in range(fleet.routers)]
+        self.passages = [Passage(self, n, request) for n, request in enumerate(trace)]
+        blocks = fleet.kv_tokens // fleet.block_tokens
+        self.ships = {
+            name: Ship(
+                self, name, role, fleet.profile, blocks, fleet.block_tokens, MAX_RUNNING,
+                fleet.dp_ranks,
+            )
+            for name, role in fleet.instances()
+        }  # fmt: skip
+
+    def run(self, progress: Callable[[int, int], None]) -> None:
+        """Until every request has ended."""
+        for router in self.routers:
+            router.feed(on.BusChanged(0, connected=True))
+        for ship in self.ships.values():
+            ship.start()
+        for passage in self.passages:
+            # After what the fleet has to say of itself at the start.
+            self.at(passage.outcome.arrived_us + 10 * NETWORK_US, passage.arrive)
+        total, steps = len(self.passages), 0
+        heap = self._heap
+        while self.ended < total and heap:
+            self.now_us, _, call, arguments = heapq.heappop(heap)
+            call(*arguments)
+            steps += 1
+            if not steps & 0x3FFF:
+                progress(self.ended, total)
+        progress(self.ended, total)
+
+    def at(self, at_us: int, call: Callable[..., None], *arguments: Any) -> None:
+        """Do something at a time."""
+        self._sequence += 1
+        heapq.heappush(self._heap, (at_us, self._sequence, call, arguments))
+
+    def after(self, delay_us: int, call: Callable[..., None], *arguments: Any) -> None:
+        """Do something later."""
+        self.at(self.now_us + delay_us, call, *arguments)
+
+    def tell(self, fact: Callable[[int], Event]) -> None:
+        """Let every router know, a moment later."""
+        self.after(NETWORK_US, self._deliver, fact, None)
+
+    def tell_siblings(self, router: Router, effect: do.TellSiblings) -> None:
+        """Let the other routers know."""
+        if effect.ended:
+            self.after(
+                NETWORK_US, self._deliver,
+                lambda now_us: on.SiblingEnded(now_us, router.name, [effect.request_id]), router,
+            )  # fmt: skip
+            return
+        self.after(
+            NETWORK_US, self._deliver,
+            lambda now_us: on.SiblingDispatched(
+                now_us, router.name, effect.request_id, effect.prefill, effect.prefill_rank,
+                effect.decode, effect.decode_rank, effect.prompt_tokens, effect.uncached_tokens,
+                effect.blocks,
+            ), router,
+        )  # fmt: skip
+
+    def _deliver(self, fact: Callable[[int], Event], but: Router | None) -> None:
+        event = fact(self.now_us)
+        for router in self.routers:
+            if router is not but:
+                router.feed(event)
