@@ -1,6 +1,5 @@
 """The profile commands."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -39,4 +38,4 @@ def fit(
     from argosy.cli.profile.run import run_fit, settings_of_fleet, settings_of_model
 
     settings = settings_of_model(model_source) if model_source else settings_of_fleet(fleet)
-    asyncio.run(run_fit(settings, out, repeats, seed, as_json=json))
+    run_fit(settings, out, repeats, seed, as_json=json)

@@ -1,8 +1,10 @@
 """`argosy profile fit`: load, measure, fit, write, show."""
 
+import asyncio
 import json
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -50,7 +52,7 @@ def settings_of_model(model_source: str) -> InstanceSettings:
     return InstanceSettings(engine="vllm", model=name, model_source=model_source)
 
 
-async def run_fit(
+def run_fit(
     settings: InstanceSettings, out: Path, repeats: int, seed: int, *, as_json: bool
 ) -> None:
     """Do it all; at the end the profile is in `out`. Raises ArgosyError."""
@@ -60,18 +62,15 @@ async def run_fit(
     config = read_config(settings.model_source)
     base = base_profile(settings, kv_bytes_per_token(config, settings.dtype))
     bar = Progress(console=console.err, transient=True)
-    task = bar.add_task("starting", total=None)
+    bar.add_task("starting", total=None)
     with engines_off_stdout(), bar:
-        measured = await measure(
-            settings, int(config["vocab_size"]), repeats, seed,
-            lambda doing, done, total: bar.update(
-                task, description=doing, completed=done, total=total
-            ),
-        )  # fmt: skip
+        # A loop of its own: vLLM's tasks end with it, before they can log that it is gone.
+        vocabulary = int(config["vocab_size"])
+        measured = asyncio.run(measure(settings, vocabulary, repeats, seed, partial(tell, bar)))
     profile, errors = fit(measured.prefill, measured.decode, base)
     profile = msgspec.structs.replace(profile, load_ms=measured.load_ms)
     with console.err.status("the sim engine's turn"):
-        predicted_ms = await predict_ms(settings, profile, measured.mixed_tokens)
+        predicted_ms = asyncio.run(predict_ms(settings, profile, measured.mixed_tokens))
     report = Report(
         described(settings), NOT_MEASURED[settings.device], repeats, measured, profile, errors,
         predicted_ms,
@@ -82,6 +81,11 @@ async def run_fit(
     else:
         show(report)
         console.out.print(f"written to {out}: name it as sim_profile to run by it")
+
+
+def tell(bar: Progress, doing: str, done: int, total: int) -> None:
+    """Move the one bar there is."""
+    bar.update(bar.task_ids[0], description=doing, completed=done, total=total)
 
 
 def check_writable(out: Path) -> None:

@@ -59,8 +59,8 @@ def plot(outcomes: Sequence[Outcome], path: Path, title: str, slo_ttft_ms: float
                 ncols=5,
                 loc="lower left",
                 bbox_to_anchor=(0, 1),
-                columnspacing=1.2,
-                handlelength=1.4,
+                columnspacing=1,
+                handlelength=1.2,
             )
         figure.savefig(path, format="svg", dpi=150, metadata={"Date": None})
 
