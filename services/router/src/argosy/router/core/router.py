@@ -223,9 +223,7 @@ class RouterCore:
         for request_id, choice in look.decide():
             found += self._dispatch(request_id, choice, now_us)
         if state.queued_requests:
-            at_us = look.next_open_us()
-            if at_us is not None:
-                found.append(SetTimer(WINDOW, at_us))
+            found.append(SetTimer(WINDOW, look.again_us))
         return found
 
     def _dispatch(self, request_id: str, choice: Choice, now_us: int) -> list[Effect]:

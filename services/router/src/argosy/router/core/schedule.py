@@ -30,6 +30,9 @@ ROUND_MAX = 64
 WINDOW_US_MAX = 200_000
 WINDOW_US_MIN = 2_000
 """A submission takes as long to arrive; sent later, a rank would idle in between."""
+HELD_US_MAX = 20_000
+"""A request held for a rank is not looked at again for as long: bounds the work of rounds,
+and how long it can miss that another rank has become better."""
 MATCH_US = 20_000
 """A prefix match this old is looked up again."""
 BACKGROUND_SHARE = 0.5
@@ -45,7 +48,10 @@ class Round:
         self.now_us = now_us
         self.policy = POLICIES[state.limits.policy]
         self.planned: Planned = {}
+        self.again_us = now_us + HELD_US_MAX
+        """When to look again, if nothing happens before."""
         self._known = known
+        self._windows: dict[str, int] = {}
 
     def decide(self) -> Iterator[tuple[str, Choice]]:
         """Requests that go now, and where."""
@@ -62,7 +68,7 @@ class Round:
                 elif self.goes(request, choice):
                     yield request_id, choice
                 else:
-                    self.plan(choice)
+                    self.hold(request, choice)
 
     def batch(self, order: Iterator[str], full: set[str]) -> list[str]:
         """The next requests that together fill what is open; with several ranks to an
@@ -75,10 +81,14 @@ class Round:
             if request.model in full:
                 continue
             seats = self.seats(request.model)
+            if self.still_held(request, seats):
+                self.plan(request)
+                continue
             if not found:
                 room = self.open_tokens(seats)
                 if not room:
                     full.add(request.model)
+                    self.expect_opening(seats)
                     continue
                 ranks = max(len(seat.instance.ranks) for seat in seats.prefilling)
             look_up(self.state, request, self.now_us)
@@ -101,6 +111,13 @@ class Round:
             for seat in seats.prefilling
             if wait_us(seat, self.now_us, self.planned) <= window_us
         )
+
+    def expect_opening(self, seats: Seats) -> None:
+        """Nothing is open: look again when the ledger expects that."""
+        if seats.decode:
+            soonest = min(wait_us(seat, self.now_us, self.planned) for seat in seats.prefilling)
+            opens_us = self.now_us + max(1_000, soonest - self.window_us(seats))
+            self.again_us = min(self.again_us, opens_us)
 
     def choose(self, request: Request) -> Choice | None:
         """The policy's choice, by what is cached now."""
@@ -128,15 +145,40 @@ class Round:
         kept = sum(1 for seat in able if seat.instance.background)
         return not instance.background and kept + 1 <= max(1, BACKGROUND_SHARE * len(able))
 
-    def plan(self, choice: Choice) -> None:
-        """The request waits for this rank: to those behind it, it is taken for as long."""
+    def hold(self, request: Request, choice: Choice) -> None:
+        """The request waits for this rank, and is looked at again when that may have opened."""
         seat = choice.prefill
-        took_us = prefill_us(seat, choice.uncached_tokens)
-        self.planned[seat.rank.holder] = self.planned.get(seat.rank.holder, 0) + took_us
+        opens_us = wait_us(seat, self.now_us, self.planned) - self.window_us(
+            self.seats(request.model)
+        )
+        request.held_for = seat.rank.holder
+        request.held_us = prefill_us(seat, choice.uncached_tokens)
+        request.held_until_us = self.now_us + max(1_000, min(HELD_US_MAX, opens_us))
+        self.plan(request)
+
+    def still_held(self, request: Request, seats: Seats) -> bool:
+        """Whether it was looked at a moment ago, and the rank it waits for has not opened."""
+        if self.now_us >= request.held_until_us:
+            return False
+        seat = seats.by_holder.get(request.held_for)
+        if seat is None:
+            return False
+        return wait_us(seat, self.now_us, self.planned) > self.window_us(seats)
+
+    def plan(self, request: Request) -> None:
+        """To those behind it, the rank it is held for is taken for as long as it needs it."""
+        self.again_us = min(self.again_us, request.held_until_us)
+        self.planned[request.held_for] = self.planned.get(request.held_for, 0) + request.held_us
 
     def window_us(self, seats: Seats) -> int:
         """How soon a rank must become idle to be sent a batch now."""
         able = seats.prefill or seats.decode
+        name = able[0].instance.model
+        if name not in self._windows:
+            self._windows[name] = self._window_us(able)
+        return self._windows[name]
+
+    def _window_us(self, able: list[Seat]) -> int:
         passes = [seat.instance.pass_us for seat in able if seat.instance.pass_us]
         if not passes:
             return WINDOW_US_MIN
@@ -144,22 +186,6 @@ class Round:
         transfer_us = able[0].instance.timing.transfer_ms * 1e3
         window = (mean_us + transfer_us) / len({seat.instance.name for seat in able})
         return round(min(WINDOW_US_MAX, max(WINDOW_US_MIN, window)))
-
-    def next_open_us(self) -> int | None:
-        """When the ledger expects a rank that requests wait for to open."""
-        times = []
-        for model in {r.model for r in self.waiting()}:
-            seats = self.seats(model)
-            if seats.decode:
-                soonest = min(wait_us(seat, self.now_us, {}) for seat in seats.prefilling)
-                times.append(self.now_us + max(1_000, soonest - self.window_us(seats)))
-        return min(times, default=None)
-
-    def waiting(self) -> Iterator[Request]:
-        """The head of every queue."""
-        for tenant in self.state.tenants.values():
-            for waiting in tenant.waiting.values():
-                yield self.state.requests[waiting[0]]
 
     def seats(self, model: str) -> Seats:
         """Live ranks of a model; remembered by the caller until an instance comes or goes."""

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import NamedTuple
 
 from argosy.mesh.timing import distance
 from argosy.router.core import ledger
 from argosy.router.core.state import Instance, Rank, Request, RouterState
 
+LISTED_MAX = 32
+LISTED_US = 5_000
 REQUESTS_FACTOR = 2
 """Requests a rank may have for each it can run: the rest wait in its own queue."""
 
@@ -22,15 +25,37 @@ class Seat(NamedTuple):
 @dataclass
 class Seats:
     """The live ranks of a model, in order of names. prefill: instances of that role only;
-    decode: those that can decode, which can also prefill."""
+    decode: those that can decode, which can also prefill; prefilling: both."""
 
     prefill: list[Seat] = field(default_factory=list)
     decode: list[Seat] = field(default_factory=list)
+    prefilling: list[Seat] = field(default_factory=list)
+    by_holder: dict[str, Seat] = field(default_factory=dict)
+    listed_us: int = -LISTED_US
+    listed: tuple[list[Seat], list[Seat]] = ([], [])
+    written: float = 0
+    """Tokens of new KV of late, the mean over ranks, when last listed."""
 
-    @property
-    def prefilling(self) -> list[Seat]:
-        """All that can prefill."""
-        return self.prefill + self.decode
+    def worth_a_look(self, request: Request, now_us: int) -> tuple[list[Seat], list[Seat]]:
+        """Prefill and decode ranks a policy should weigh: all of a small fleet; of a large
+        one the least loaded, as of LISTED_US ago at most, and those that cache a part."""
+        if now_us - self.listed_us >= LISTED_US:
+            self.listed_us = now_us
+            self.listed = (least_loaded(self.prefill, now_us), least_loaded(self.decode, now_us))
+            self.written = sum(ledger.written(s.rank, now_us) for s in self.prefilling) / max(
+                1, len(self.prefilling)
+            )
+        prefill, decode = self.listed
+        if len(prefill) == len(self.prefill) and len(decode) == len(self.decode):
+            return prefill, decode
+        hits = sorted(request.hits, key=request.hits.__getitem__, reverse=True)[:LISTED_MAX]
+        cached = [seat for name in hits if (seat := self.by_holder.get(name)) is not None]
+        near = {id(seat.rank) for seat in (*prefill, *decode)}
+        cached = [seat for seat in cached if id(seat.rank) not in near]
+        return (
+            prefill + [seat for seat in cached if seat.instance.role == "prefill"],
+            decode + [seat for seat in cached if seat.instance.role != "prefill"],
+        )
 
 
 class Choice(NamedTuple):
@@ -58,7 +83,20 @@ def seats_of(state: RouterState, model: str) -> Seats:
         if instance.live and instance.model == model:
             into = seats.prefill if instance.role == "prefill" else seats.decode
             into += [Seat(instance, rank) for rank in instance.ranks]
+    seats.prefilling = seats.prefill + seats.decode
+    seats.by_holder = {seat.rank.holder: seat for seat in seats.prefilling}
     return seats
+
+
+def least_loaded(seats: list[Seat], now_us: int) -> list[Seat]:
+    """The LISTED_MAX that could begin soonest, then with most KV free; all, in order of
+    names, where there are not more."""
+    if len(seats) <= LISTED_MAX:
+        return seats
+    return nsmallest(
+        LISTED_MAX, seats,
+        key=lambda s: (max(now_us, s.rank.prefill_done_us), s.rank.kv_blocks, s.rank.holder),
+    )  # fmt: skip
 
 
 def uncached_tokens(seat: Seat, request: Request) -> int:

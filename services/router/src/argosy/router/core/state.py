@@ -151,6 +151,10 @@ class Request(msgspec.Struct):
     queued: bool = True
     first_token: bool = False
     last_failure: str = ""
+    held_for: str = ""
+    """The rank it waits for, by holder; for how much of its time (us); until it is looked at."""
+    held_us: int = 0
+    held_until_us: int = 0
     hits: dict[str, int] = {}
     """Blocks cached, by holder, when last looked up."""
     matched_us: int = 0

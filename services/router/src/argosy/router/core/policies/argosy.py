@@ -6,13 +6,15 @@ cost = wait for the rank + prefill of what is not cached + transfer of the KV
      + what its new KV pushes out of a cache that is written much (against herding)
 
 Time taken from tokens is priced by how near the target a token's time already is
-(`itl_price`): free while answers run well inside it, dear at it. So at low load only
-TTFT counts, and as decodes fill up prefills keep away from them: which instance
-prefills and which decodes follows, request by request.
+(`itl_price`): next to nothing while answers run well inside it, a second for a second at
+it. So at low load only TTFT counts, and as decodes fill up prefills keep away from them:
+which instance prefills and which decodes follows, request by request.
 
 Local or apart: a decode instance prefills by itself when that is cheaper than prefill
 elsewhere plus the transfer, with OWN_WORK held against it, since answers will come.
 """
+
+from typing import NamedTuple
 
 from argosy.router.core import ledger
 from argosy.router.core.seats import (
@@ -20,7 +22,6 @@ from argosy.router.core.seats import (
     Planned,
     Seat,
     Seats,
-    prefill_us,
     transfer_ms,
     uncached_tokens,
     wait_us,
@@ -31,91 +32,87 @@ from argosy.router.core.state import Request, RouterState
 OWN_WORK = 0.25
 PRICE_POWER = 4
 PUSHED_OUT = 0.5
+BUSY_MAX = 0.9
+
+
+class Rated(NamedTuple):
+    """A rank that could decode, and what that would cost in seconds."""
+
+    cost: float
+    seat: Seat
+    pass_ms: float
+    """One decode pass of what runs there now."""
+    price: float
+    """Of a second taken from an answer there."""
 
 
 def choose(
     state: RouterState, seats: Seats, request: Request, now_us: int, planned: Planned
 ) -> Choice | None:
     """The cheapest pair of ranks, or one rank for both."""
+    prefills, decodes = seats.worth_a_look(request, now_us)
     answer_tokens = min(request.max_tokens, state.answer_tokens)
-    decodes = with_room(seats.decode, request, round(answer_tokens))
+    decodes = with_room(decodes, request, round(answer_tokens))
     if not decodes:
         return None
-    written = mean_written(seats, now_us)
-    pressure = [decode_cost(state, seat, request, answer_tokens, now_us) for seat in decodes]
-    best: tuple[float, str] | None = None
-    choice: Choice | None = None
-    for seat, decoding in zip(decodes, pressure, strict=True):
-        cost = prefill_cost(state, seat, request, now_us, planned, written)
-        if seats.prefill:
-            tokens = uncached_tokens(seat, request)
-            cost += OWN_WORK * prefill_us(seat, tokens) / 1e6
-        key = (cost + decoding, seat.rank.holder)
-        if best is None or key < best:
-            best = key
-            choice = Choice(seat, seat, uncached_tokens(seat, request), "cheapest, local")
-    apart = seats.prefill or (seats.decode if decodes[0].instance.role == "free" else [])
+    rated = [rate(state, seat, request, answer_tokens, now_us) for seat in decodes]
+    best_cost, best = float("inf"), rated[0].seat
+    for r in rated:
+        cost = r.cost + prefill_cost(state, seats, r.seat, request, now_us, planned, r)
+        if cost < best_cost:
+            best_cost, best = cost, r.seat
+    choice = Choice(best, best, uncached_tokens(best, request), "cheapest, local")
+    apart = prefills or (decodes if decodes[0].instance.role == "free" else [])
     if not apart:
         return choice
-    least, decode = min(
-        ((cost, n) for n, cost in enumerate(pressure)), key=lambda pair: pair
-    )
-    target = decodes[decode]
+    target = min(rated, key=lambda r: (r.cost, r.seat.rank.holder))
+    to_move = uncached_tokens(target.seat, request)
+    by_rank = {id(r.seat.rank): r for r in rated}
     for seat in apart:
-        if seat.rank is target.rank:
+        if seat.rank is target.seat.rank:
             continue
-        cost = prefill_cost(state, seat, request, now_us, planned, written)
-        moved = transfer_ms(seat.instance, target.instance, uncached_tokens(target, request))
-        key = (cost + least + moved / 1e3, seat.rank.holder)
-        if best is None or key < best:
-            best = key
-            choice = Choice(seat, target, uncached_tokens(seat, request), "cheapest, apart")
+        running = by_rank.get(id(seat.rank))
+        cost = target.cost + prefill_cost(state, seats, seat, request, now_us, planned, running)
+        cost += transfer_ms(seat.instance, target.seat.instance, to_move) / 1e3
+        if cost < best_cost:
+            best_cost = cost
+            choice = Choice(
+                seat, target.seat, uncached_tokens(seat, request), "cheapest, apart"
+            )
     return choice
 
 
-def itl_price(state: RouterState, itl_ms: float) -> float:
-    """What a second taken from an answer is worth, in seconds of waiting for one's first token."""
-    return min(1.0, (itl_ms / state.limits.itl_target_ms) ** PRICE_POWER)
-
-
 def prefill_cost(
-    state: RouterState, seat: Seat, request: Request, now_us: int, planned: Planned, written: float
-) -> float:
+    state: RouterState, seats: Seats, seat: Seat, request: Request, now_us: int,
+    planned: Planned, running: Rated | None,
+) -> float:  # fmt: skip
     """Seconds until the prompt is prefilled there, and what that does to others."""
     instance, rank = seat
     tokens = uncached_tokens(seat, request)
-    took_s = prefill_us(seat, tokens) / 1e6
-    cost = wait_us(seat, now_us, planned) / 1e6 + took_s
-    if instance.role != "prefill" and rank.running_requests:
-        itl_ms = token_ms(seat, now_us)
-        cost += took_s * rank.running_requests * itl_price(state, itl_ms)
-    if written > 0:
-        excess = ledger.written(rank, now_us) / written - 1
-        cost += PUSHED_OUT * state.cached_share * took_s * excess
-    return cost
+    per_pass = instance.tokens_per_pass
+    took_s = instance.timing.prompt_ms(tokens, per_pass) / 1e3
+    price = 1.0
+    if running is not None and rank.running_requests:
+        took_s += (1 + tokens // per_pass) * running.pass_ms / 1e3
+        price += rank.running_requests * running.price
+    if running is not None and seats.prefill:
+        price += OWN_WORK
+    if seats.written > 0:
+        excess = ledger.written(rank, now_us) / seats.written - 1
+        price += PUSHED_OUT * state.cached_share * excess
+    return wait_us(seat, now_us, planned) / 1e6 + price * took_s
 
 
-def decode_cost(
+def rate(
     state: RouterState, seat: Seat, request: Request, answer_tokens: float, now_us: int
-) -> float:
-    """Seconds the answer takes there and takes from others, at their price."""
+) -> Rated:
+    """Seconds the answer takes there, and takes from others, at their price."""
     instance, rank = seat
     blocks = -(-request.prompt_tokens // instance.block_tokens)
+    running = rank.requests
     before_ms = ledger.decode_ms(instance, rank)
     after_ms = ledger.decode_ms(instance, rank, blocks, 1)
-    busy = ledger.busy_share(rank, now_us)
-    itl_ms = after_ms / max(0.1, 1 - busy)
-    slower = (after_ms - before_ms) * rank.requests
-    return (itl_ms + slower) * answer_tokens / 1e3 * itl_price(state, itl_ms)
-
-
-def token_ms(seat: Seat, now_us: int) -> float:
-    """Time per token of answers there, prefills in between included."""
-    busy = ledger.busy_share(seat.rank, now_us)
-    return ledger.decode_ms(seat.instance, seat.rank) / max(0.1, 1 - busy)
-
-
-def mean_written(seats: Seats, now_us: int) -> float:
-    """Tokens of new KV of late, the mean over ranks that prefill."""
-    ranks = [seat.rank for seat in seats.prefilling]
-    return sum(ledger.written(rank, now_us) for rank in ranks) / len(ranks)
+    itl_ms = after_ms / (1 - min(BUSY_MAX, ledger.busy_share(rank, now_us)))
+    slower_ms = (after_ms - before_ms) * running
+    price = min(1.0, (itl_ms / state.limits.itl_target_ms) ** PRICE_POWER)
+    return Rated((itl_ms + slower_ms) * answer_tokens / 1e3 * price, seat, before_ms, price)
