@@ -2,7 +2,9 @@
 
 from argosy.engine.api import EngineInfo, EngineRequest, EngineStats, Logprobs, SamplingSpec
 from argosy.mesh.text import Tokenizer
+from argosy.mesh.timing import Timing
 from argosy.wire.inference.v1 import inference_pb2 as wire
+from argosy.wire.instance.v1 import events_pb2
 
 FINISH = {"stop": wire.FINISH_REASON_STOP, "length": wire.FINISH_REASON_LENGTH}
 
@@ -31,12 +33,13 @@ def sampling_spec(sampling: wire.Sampling) -> SamplingSpec:
 
 
 def engine_request(
-    prompt: wire.Prompt, *, produce: bool = False, kv_handle: bytes | None = None
+    prompt: wire.Prompt, *, dp_rank: int = 0, produce: bool = False,
+    kv_handle: bytes | None = None,
 ) -> EngineRequest:
     """A prompt as the engine takes it."""
     return EngineRequest(
         prompt_key(prompt), list(prompt.token_ids), sampling_spec(prompt.sampling),
-        prompt.cache_salt, produce, kv_handle,
+        prompt.cache_salt, produce, kv_handle, dp_rank,
     )  # fmt: skip
 
 
@@ -54,7 +57,28 @@ def load_message(
         kv_total_blocks=info.kv_total_blocks,
         kv_held_blocks=held_blocks,
         at_us=now_us,
-    )
+        pass_us=stats.pass_us,
+        ranks=[
+            wire.RankLoad(
+                running_requests=rank.running_requests, waiting_requests=rank.waiting_requests,
+                queued_prefill_tokens=rank.queued_prefill_tokens,
+                kv_used_blocks=rank.kv_used_blocks,
+            )
+            for rank in stats.ranks
+        ],
+    )  # fmt: skip
+
+
+def timing_message(timing: Timing | None) -> events_pb2.Timing | None:
+    """What an engine says of its passes, as the mesh hears it."""
+    if timing is None:
+        return None
+    return events_pb2.Timing(
+        prefill_ms=timing.prefill_ms, decode_ms=timing.decode_ms,
+        decode_ms_per_request=timing.decode_ms_per_request,
+        kv_bytes_per_token=timing.kv_bytes_per_token,
+        transfer_ms=timing.transfer_ms, transfer_gb_per_s=timing.transfer_gb_per_s,
+    )  # fmt: skip
 
 
 def position_logprobs(position: Logprobs, tokenizer: Tokenizer) -> wire.PositionLogprobs:

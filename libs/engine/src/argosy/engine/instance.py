@@ -7,7 +7,7 @@ never lost), and at least one per heartbeat. KV-block facts go out per step.
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import msgspec
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from argosy.engine.api import BlocksChanged, EngineInfo, EngineStats, Listener
 from argosy.engine.build import build_engine
-from argosy.engine.convert import load_message
+from argosy.engine.convert import load_message, timing_message
 from argosy.engine.settings import InstanceSettings
 from argosy.mesh.service import Mesh
 from argosy.wire.inference.v1 import inference_pb2
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 REPORT_S = 0.02
 EXIT_ENGINE_DIED = 70
+SNAPSHOT_PART_BLOCKS = 50_000
 
 S = TypeVar("S", bound=InstanceSettings)
 
@@ -57,6 +58,8 @@ class Instance:
         self._stepped = stepped
         self._draining = False
         self._changes = 0
+        self._blocks: list[dict[int, None]] = []
+        """The KV blocks each data-parallel rank holds: for routers that missed changes."""
         self._report_due: asyncio.TimerHandle | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
@@ -122,7 +125,9 @@ class Instance:
                 node=mesh.settings.node, model=mesh.settings.model,
                 block_tokens=info.block_tokens, kv_total_blocks=info.kv_total_blocks,
                 max_model_tokens=info.max_model_tokens,
-                max_running_requests=info.max_running_requests,
+                max_running_requests=info.max_running_requests, dp_ranks=info.dp_ranks,
+                tokens_per_pass=info.tokens_per_pass, rack=mesh.settings.rack,
+                timing=timing_message(info.timing),
             )
         )  # fmt: skip
         self.report()
@@ -140,11 +145,31 @@ class Instance:
         self.report()
         self._stepped(stats)
 
+    def kv_snapshot(self) -> Iterator[inference_pb2.KvSnapshotPart]:
+        """Every KV block held now, in parts; changes so far are in it."""
+        for dp_rank in range(max(1, self.info.dp_ranks)):
+            held = list(self._blocks[dp_rank]) if dp_rank < len(self._blocks) else []
+            for start in range(0, max(1, len(held)), SNAPSHOT_PART_BLOCKS):
+                yield inference_pb2.KvSnapshotPart(
+                    instance_id=self.mesh.name, epoch=self.mesh.epoch,
+                    change_sequence=self._changes, dp_rank=dp_rank,
+                    blocks=held[start : start + SNAPSHOT_PART_BLOCKS],
+                )  # fmt: skip
+
     def _on_blocks(self, changed: BlocksChanged) -> None:
         self._changes += 1
+        while len(self._blocks) <= changed.dp_rank:
+            self._blocks.append({})
+        held = self._blocks[changed.dp_rank]
+        if changed.cleared:
+            held.clear()
+        for block in changed.removed:
+            held.pop(block, None)
+        held.update(dict.fromkeys(changed.stored))
         change = inference_pb2.KvChange(
             instance_id=self.mesh.name, epoch=self.mesh.epoch, stored=changed.stored,
             removed=changed.removed, cleared=changed.cleared, change_sequence=self._changes,
+            dp_rank=changed.dp_rank,
         )  # fmt: skip
         self.mesh.bus.publish(self._kv_fact(change))
 

@@ -1,6 +1,5 @@
 """What an instance (prefill or decode) can be told, on top of what every service can."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -47,7 +46,15 @@ class InstanceSettings(ServiceSettings):
         1024, ge=1, description="Most prompts held; beyond it Submit is refused."
     )
     sim_speed: float = Field(1, gt=0, description="Sim engine: how many times faster it runs.")
-    sim_profile: Path | None = Field(
-        None, description="Sim engine: timing profile (YAML); unset: the built-in one."
+    sim_profile: str = Field(
+        "dynamo-mocker", description="Sim engine: timing profile, by name or a YAML file."
     )
+    timing_profile: str = Field(
+        "", description="vLLM: what `argosy profile fit` found, by name or a YAML file, so "
+        "that the router can predict passes; unset: it goes by a default."
+    )  # fmt: skip
+    dp_ranks: int = Field(
+        1, ge=1, description="Sim engine: data-parallel ranks, each with `kv_bytes` of its own."
+    )
+    rack: str = Field("", description="Where the node stands; near instances are preferred.")
     heartbeat_s: float = Field(0.5, gt=0, description="Longest silence between load facts.")

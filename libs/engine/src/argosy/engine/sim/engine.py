@@ -6,7 +6,9 @@ output queue holds at most max_tokens entries.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -20,87 +22,78 @@ from argosy.engine.api import (
     Listener,
     Logprobs,
 )
+from argosy.engine.profile import load_profile
 from argosy.engine.settings import InstanceSettings
-from argosy.engine.sim.profile import load_profile
-from argosy.engine.sim.scheduler import Scheduler
+from argosy.engine.sim.scheduler import Progress, Scheduler
+from argosy.engine.sim.sequence import Sequence
 from argosy.engine.sim.tokens import TokenSource
 from argosy.mesh import text
-from argosy.mesh.blocks import root_hash
+from argosy.mesh.blocks import chained_block_hashes, root_hash
 
 DEFAULT_CONTEXT_TOKENS = 8192
 
 
+@dataclass
+class Running:
+    """A request under way: the answer it will have, and who waits for it."""
+
+    request: EngineRequest
+    answer: list[int]
+    finish: str
+    outputs: "asyncio.Queue[EngineOutput | EngineFailed]" = field(default_factory=asyncio.Queue)
+
+
 class SimEngine:
-    """Engine protocol over the sim scheduler."""
+    """Engine protocol over the sim scheduler. One pass at a time, so that tokens stream."""
 
     def __init__(self, settings: InstanceSettings) -> None:
         self._settings = settings
-        self._profile = load_profile(settings.sim_profile)
+        profile = load_profile(settings.sim_profile)
         if settings.pass_tokens:
-            self._profile = msgspec.structs.replace(
-                self._profile, tokens_per_pass=settings.pass_tokens
-            )
-        block_bytes = settings.block_tokens * self._profile.kv_bytes_per_token
+            profile = msgspec.structs.replace(profile, tokens_per_pass=settings.pass_tokens)
+        self._profile = profile.faster(settings.sim_speed)
+        block_bytes = settings.block_tokens * profile.kv_bytes_per_token
         blocks = max(1, settings.kv_bytes // block_bytes)
         # What has no room even alone would wait for ever, and all others behind it.
         context = min(
             settings.max_model_tokens or DEFAULT_CONTEXT_TOKENS, blocks * settings.block_tokens
         )
         self._scheduler = Scheduler(
-            self._profile, blocks, settings.block_tokens, settings.max_running, context
+            self._profile, blocks, settings.block_tokens, settings.max_running, settings.dp_ranks
         )
-        tokenizer = text.load(settings.model_source)
-        self._eos = tokenizer.eos_token_ids[0]
-        words = (tokenizer.encoder.token_to_id(word) for word in text.SIM_WORDS)
-        self._words = [word for word in words if word is not None]
-        if not self._words:
-            # A real vocabulary: words with a leading space, whatever they are.
-            vocabulary = tokenizer.encoder.get_vocab()
-            self._words = sorted(i for token, i in vocabulary.items() if token[:1] in "Ġ▁")
-        self._outputs: dict[str, asyncio.Queue[EngineOutput | EngineFailed]] = {}
+        self._tokenizer = text.load(settings.model_source)
+        self._words = word_ids(self._tokenizer)
+        self._running: dict[str, Running] = {}
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
+        self._stopped = False
         self._info = EngineInfo(
-            settings.block_tokens, self._scheduler.pool.total,
-            context, settings.max_running,
+            settings.block_tokens, blocks, context, settings.max_running, settings.dp_ranks,
+            self._profile.tokens_per_pass, self._profile,
         )  # fmt: skip
 
     async def start(self, listener: Listener) -> EngineInfo:
         """Take as long as the profile says loading takes, then run passes."""
-        await asyncio.sleep(self._profile.load_ms / 1e3 / self._settings.sim_speed)
+        await asyncio.sleep(self._profile.load_ms / 1e3)
         self._listener = listener
         self._task = asyncio.create_task(self._run())
         return self._info
 
     async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
         """Stream invented tokens; see Engine.submit."""
-        if request.sampling.json_schema is not None:
-            raise EngineRefused(
-                "the sim engine cannot follow a schema: use the vllm engine for response_format"
-            )
-        prompt_tokens, limit = len(request.token_ids), self._info.max_model_tokens
-        if not 0 < prompt_tokens < limit:
-            raise EngineRefused(
-                f"the prompt has {prompt_tokens} tokens; this engine takes 1 to {limit - 1}"
-            )
-        root = root_hash(self._settings.model, request.cache_salt)
-        # Greedy answers depend on the text alone; sampled ones on the seed too.
-        salt = 0 if request.sampling.temperature == 0 else (request.sampling.seed or 0)
-        source = TokenSource(request.token_ids, self._words, self._eos, salt & (2**64 - 1))
-        outputs = self._outputs[request.request_id] = asyncio.Queue()
-        self._scheduler.add(request, root, source)
-        self._work.set()
+        self._check(request)
+        running = self._running[request.request_id] = self._begin(request)
         finished = False
         try:
             while not finished:
-                output = await outputs.get()
+                output = await running.outputs.get()
                 if isinstance(output, EngineFailed):
                     raise output
                 finished = output.finish is not None
                 yield with_logprobs(output, request.sampling.top_logprobs)
         finally:
-            self._outputs.pop(request.request_id, None)
+            self._running.pop(request.request_id, None)
             if not finished:
                 self._forget(request.request_id)
 
@@ -114,12 +107,55 @@ class SimEngine:
 
     async def stop(self) -> None:
         """Stop passes; running requests fail."""
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        for outputs in self._outputs.values():
-            outputs.put_nowait(EngineFailed("the engine stopped"))
+        for running in self._running.values():
+            running.outputs.put_nowait(EngineFailed("the engine stopped"))
+
+    def _check(self, request: EngineRequest) -> None:
+        if self._stopped:
+            raise EngineFailed("the engine stopped")
+        if request.sampling.json_schema is not None:
+            raise EngineRefused(
+                "the sim engine cannot follow a schema: use the vllm engine for response_format"
+            )
+        prompt_tokens, limit = len(request.token_ids), self._info.max_model_tokens
+        if not 0 < prompt_tokens < limit:
+            raise EngineRefused(
+                f"the prompt has {prompt_tokens} tokens; this engine takes 1 to {limit - 1}"
+            )
+        if request.dp_rank >= self._info.dp_ranks:
+            raise EngineRefused(
+                f"no data-parallel rank {request.dp_rank}: this engine has {self._info.dp_ranks}"
+            )
+
+    def _begin(self, request: EngineRequest) -> Running:
+        """Invent the whole answer, and queue its computation."""
+        prompt_tokens = len(request.token_ids)
+        limit = min(request.sampling.max_tokens, self._info.max_model_tokens - prompt_tokens)
+        # Greedy answers depend on the text alone; sampled ones on the seed too.
+        salt = 0 if request.sampling.temperature == 0 else (request.sampling.seed or 0)
+        source = TokenSource(
+            request.token_ids, self._words, self._tokenizer.eos_token_ids[0], salt & (2**64 - 1)
+        )
+        answer, finish = source.answer(
+            1 if request.produce else limit, ignore_eos=request.sampling.ignore_eos
+        )
+        root = root_hash(self._settings.model, request.cache_salt)
+        whole = [*request.token_ids, *answer]
+        hashes = chained_block_hashes(whole, self._settings.block_tokens, root)
+        self._scheduler.add(
+            Sequence(
+                request.request_id, prompt_tokens, len(answer), hashes,
+                hold=request.produce, pull=request.kv_handle is not None,
+            ),
+            request.dp_rank,
+        )  # fmt: skip
+        self._work.set()
+        return Running(request, answer, "length" if request.produce else finish)
 
     def _forget(self, request_id: str) -> None:
         self._scheduler.remove(request_id)
@@ -128,23 +164,60 @@ class SimEngine:
 
     async def _run(self) -> None:
         while True:
-            planned = self._scheduler.plan()
+            self._work.clear()
+            planned = self._scheduler.plan(time.monotonic_ns() // 1000)
             if planned is None:
-                self._work.clear()
-                await self._work.wait()
+                await self._idle()
                 continue
-            await asyncio.sleep(planned.duration_ms / 1e3 / self._settings.sim_speed)
-            for request_id, output in self._scheduler.finish(planned):
-                if queue := self._outputs.get(request_id):
-                    queue.put_nowait(output)
+            await asyncio.sleep(planned.each_us / 1e6)
+            for progress in self._scheduler.finish(planned):
+                self._emit(progress)
             self._report()
+
+    async def _idle(self) -> None:
+        """Until there is work, or the KV on its way has come."""
+        pull_us = self._scheduler.next_pull_us()
+        if pull_us is None:
+            await self._work.wait()
+            return
+        left_s = max(0, pull_us - time.monotonic_ns() // 1000) / 1e6
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._work.wait(), left_s)
+
+    def _emit(self, progress: Progress) -> None:
+        sequence = progress.sequence
+        running = self._running.get(sequence.key)
+        if running is None:
+            return
+        pulled = sequence.pull and progress.first
+        moved = (sequence.prompt_tokens - sequence.cached) * self._profile.kv_bytes_per_token
+        running.outputs.put_nowait(
+            EngineOutput(
+                token_ids=running.answer[sequence.produced - progress.tokens : sequence.produced],
+                finish=running.finish if progress.last else None,
+                cached_tokens=sequence.cached,
+                kv_handle=b"sim" if sequence.hold and progress.last else None,
+                transferred_bytes=moved if pulled else 0,
+            )
+        )
 
     def _report(self) -> None:
         if self._listener is None:
             return
-        if changes := self._scheduler.pool.take_changes():
+        for changes in self._scheduler.take_changes():
             self._listener.blocks_changed(changes)
         self._listener.stepped(self._scheduler.stats())
+
+
+def word_ids(tokenizer: text.Tokenizer) -> list[int]:
+    """Tokens to make answers of."""
+    words = [tokenizer.encoder.token_to_id(word) for word in text.SIM_WORDS]
+    known = [word for word in words if word is not None]
+    if known:
+        return known
+    # A real vocabulary: words with a leading space, whatever they are.
+    vocabulary = tokenizer.encoder.get_vocab()
+    return sorted(i for token, i in vocabulary.items() if token[:1] in "Ġ▁")
 
 
 def with_logprobs(output: EngineOutput, top: int | None) -> EngineOutput:

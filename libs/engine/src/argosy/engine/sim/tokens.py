@@ -30,6 +30,15 @@ class TokenSource:
         self._state.update(token.to_bytes(4, "little"))
         return token
 
+    def answer(self, tokens_max: int, *, ignore_eos: bool) -> tuple[list[int], str]:
+        """A whole answer, and why it ends: "stop" or "length"."""
+        tokens: list[int] = []
+        while len(tokens) < tokens_max:
+            tokens.append(self.next(ignore_eos=ignore_eos))
+            if self.is_eos(tokens[-1]):
+                return tokens, "stop"
+        return tokens, "length"
+
     def is_eos(self, token_id: int) -> bool:
         """Whether this token ends an answer."""
         return token_id == self._eos

@@ -28,6 +28,7 @@ from argosy.engine.api import (
     Listener,
     SamplingSpec,
 )
+from argosy.engine.profile import load_profile
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.vllm import config, kv_events
 from argosy.engine.vllm.sampling import logprobs_of, sampling_params
@@ -152,6 +153,9 @@ class VllmEngine:
             configuration.cache_config.num_gpu_blocks,
             configuration.model_config.max_model_len,
             configuration.scheduler_config.max_num_seqs,
+            1,
+            configuration.scheduler_config.max_num_batched_tokens,
+            load_profile(name) if (name := self._settings.timing_profile) else None,
         )
 
     def _output(self, output: Any, request: EngineRequest) -> EngineOutput:

@@ -64,6 +64,9 @@ def too_late(
 ) -> do.Reject | None:
     """Refuse early what would miss its deadline, or the limit on TTFT, before any work.
 
+    A prompt that takes longer than the limit by itself is not refused for that: no other
+    time would be better.
+
     Predicted: the least loaded rank's wait, the work queued ahead of it here shared among
     all ranks, its own prefill, and the wait for KV room where it would be decoded.
     """
@@ -73,8 +76,9 @@ def too_late(
         limit_us = left_us
     if not seats.decode:
         return None
-    predicted_us = predicted_ttft_us(state, request, seats, now_us)
-    if predicted_us <= min(left_us, limit_us):
+    own_us, wait = predicted_ttft_us(state, request, seats, now_us)
+    predicted_us = own_us + wait
+    if predicted_us <= min(left_us, max(limit_us, own_us)):
         return None
     retry_ms = min(RETRY_MS_MAX, max(100, (predicted_us - limit_us) // 1000))
     message = (
@@ -84,8 +88,10 @@ def too_late(
     return do.Reject(request_id, "OVERLOADED", message, retry_ms)
 
 
-def predicted_ttft_us(state: RouterState, request: Request, seats: Seats, now_us: int) -> int:
-    """See too_late; microseconds from now."""
+def predicted_ttft_us(
+    state: RouterState, request: Request, seats: Seats, now_us: int
+) -> tuple[int, int]:
+    """See too_late: (its own prefill, all it waits for), microseconds."""
     able = seats.prefilling
     block_tokens = able[0].instance.block_tokens
     hit = max(request.hits.values(), default=0) * block_tokens
@@ -93,7 +99,7 @@ def predicted_ttft_us(state: RouterState, request: Request, seats: Seats, now_us
     wait = min(wait_us(seat, now_us, {}) for seat in able)
     ahead_tokens = round(tokens_ahead(state, request) * (1 - state.cached_share))
     ahead_us = prefill_us(able[0], ahead_tokens) // len(able) if ahead_tokens else 0
-    return wait + ahead_us + own_us + decode_wait_us(state, request, seats)
+    return own_us, wait + ahead_us + decode_wait_us(state, request, seats)
 
 
 def tokens_ahead(state: RouterState, request: Request) -> int:

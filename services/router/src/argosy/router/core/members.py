@@ -34,6 +34,9 @@ def joined(state: RouterState, event: on.InstanceJoined) -> list[Effect]:
     addresses = {other.address for other in state.instances.values()}
     if before is not None and before.address not in addresses:
         found.append(do.ForgetAddress(before.address))
+    if event.announced_us and not instance.final:
+        # It may have been at work for long before this router came.
+        found += ask(instance)
     return found
 
 

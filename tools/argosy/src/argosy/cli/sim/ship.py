@@ -80,6 +80,11 @@ class Ship:
         self.scheduler.remove(key)
         self._disturb()
 
+    def snapshot(self, now_us: int) -> on.KvSnapshotTaken:
+        """The KV blocks it holds, its changes told so far included."""
+        blocks = [rank.pool.known_blocks() for rank in self.scheduler.ranks]
+        return on.KvSnapshotTaken(now_us, self.name, str(self.epoch), self._kv_sequence, blocks)
+
     def _disturb(self) -> None:
         """Something came up: passes planned ahead end with the one under way."""
         if self._pass is None:

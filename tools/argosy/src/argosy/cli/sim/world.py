@@ -5,7 +5,7 @@ same trace, fleet and seed give the same outcome on any machine.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,15 @@ class Fleet:
         ]
 
 
+@dataclass(frozen=True)
+class Fault:
+    """An instance is killed, and starts again, empty, after a while."""
+
+    at_us: int
+    instance: str
+    restart_us: int
+
+
 @dataclass
 class Simulated:
     """What came of it. outcomes: in the trace's order."""
@@ -67,10 +76,13 @@ class Simulated:
 
 
 def simulate(
-    trace: list[TraceRequest], fleet: Fleet, progress: Callable[[int, int], None]
-) -> Simulated:
+    trace: list[TraceRequest], fleet: Fleet, progress: Callable[[int, int], None],
+    faults: Sequence[Fault] = (),
+) -> Simulated:  # fmt: skip
     """Run a trace to its end. `progress(ended, total)` is called now and then."""
     world = World(trace, fleet)
+    for fault in faults:
+        world.at(fault.at_us, world.kill, fault.instance, fault.restart_us)
     world.run(progress)
     seconds = len(world.ships) * world.now_us / 1e6
     return Simulated([passage.outcome for passage in world.passages], world.now_us, seconds)
@@ -134,6 +146,8 @@ class World:
         self.heartbeat_us = HEARTBEAT_US
         self.on_pass: Callable[[Ship, Pass], None] | None = None
         self.ended = 0
+        self.on_lost_fact: Callable[[Event], bool] | None = None
+        """Asked of every fact on its way to a router: True loses it."""
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
         self.routers = [Router(self, number, fleet) for number in range(fleet.routers)]
@@ -165,6 +179,13 @@ class World:
             if not steps & 0x3FFF:
                 progress(self.ended, total)
         progress(self.ended, total)
+
+    def kill(self, name: str, restart_us: int) -> None:
+        """An instance dies, with all it has."""
+        if self.ships[name].alive:
+            self.ships[name].kill(restart_us)
+            for passage in self.passages:
+                passage.instance_lost(name)
 
     def at(self, at_us: int, call: Callable[..., None], *arguments: Any) -> None:
         """Do something at a time."""
@@ -198,6 +219,8 @@ class World:
 
     def _deliver(self, fact: Callable[[int], Event], but: Router | None) -> None:
         event = fact(self.now_us)
+        if self.on_lost_fact is not None and self.on_lost_fact(event):
+            return
         for router in self.routers:
             if router is not but:
                 router.feed(event)

@@ -3,7 +3,8 @@
 cost = wait for the rank + prefill of what is not cached + transfer of the KV
      + what the prefill takes from answers that run there
      + what decoding there will cost, itself and those beside it
-     + what its new KV pushes out of a cache that is written much (against herding)
+     + SPREAD_S for each time the mean of new KV the rank was sent of late: between ranks
+       that are alike otherwise, the one whose cache is written least (against herding)
 
 Time taken from tokens is priced by how near the target a token's time already is
 (`itl_price`): next to nothing while answers run well inside it, a second for a second at
@@ -31,7 +32,7 @@ from argosy.router.core.state import Request, RouterState
 
 OWN_WORK = 0.25
 PRICE_POWER = 4
-PUSHED_OUT = 0.5
+SPREAD_S = 0.002
 BUSY_MAX = 0.9
 
 
@@ -97,10 +98,8 @@ def prefill_cost(
         price += rank.running_requests * running.price
     if running is not None and seats.prefill:
         price += OWN_WORK
-    if seats.written > 0:
-        excess = ledger.written(rank, now_us) / seats.written - 1
-        price += PUSHED_OUT * state.cached_share * excess
-    return wait_us(seat, now_us, planned) / 1e6 + price * took_s
+    spread_s = SPREAD_S * ledger.written(rank, now_us) / seats.written if seats.written else 0.0
+    return wait_us(seat, now_us, planned) / 1e6 + price * took_s + spread_s
 
 
 def rate(
