@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
-from argosy.router.core.seats import Seats, prefill_us, wait_us
+from argosy.router.core.seats import Seats, opens_us, prefill_us
 from argosy.router.core.state import Request, RouterState, Tenant
 
 AGED_US = 5_000_000
@@ -96,7 +96,7 @@ def predicted_ttft_us(
     block_tokens = able[0].instance.block_tokens
     hit = max(request.hits.values(), default=0) * block_tokens
     own_us = prefill_us(able[0], max(1, request.prompt_tokens - hit))
-    wait = min(wait_us(seat, now_us, {}) for seat in able)
+    wait = min(opens_us(seat, now_us, {}) for seat in able)
     ahead_tokens = round(tokens_ahead(state, request) * (1 - state.cached_share))
     ahead_us = prefill_us(able[0], ahead_tokens) // len(able) if ahead_tokens else 0
     return own_us, wait + ahead_us + decode_wait_us(state, request, seats)

@@ -26,36 +26,40 @@ def new_instance(event: on.InstanceJoined) -> Instance:
     )  # fmt: skip
 
 
-def reported(instance: Instance, event: on.LoadReported) -> bool:
-    """Correct the ledger by a report; False if a newer one was taken in before."""
+def reported(instance: Instance, event: on.LoadReported) -> None:
+    """Correct the ledger by a report, unless a newer one was taken in before."""
     made_us = by_our_clock(instance, event)
     if event.at_us < instance.reported_us:
-        return False
+        return
+    advance(instance, event.now_us)
     instance.reported_us = event.at_us
     instance.kv_held_blocks = event.kv_held_blocks
     if event.pass_us:
         pass_us = min(event.pass_us, PASS_US_MAX)
         share = SMOOTHING if instance.pass_us else 1.0
         instance.pass_us += share * (pass_us - instance.pass_us)
-    covered_us = made_us - TRANSIT_US
-    pass_ms = 0.0
+    # With all there was still there, it was made in the middle of the pass.
+    ended = any(
+        load.queued_prefill_tokens < rank.queued_prefill_tokens
+        for rank, load in zip(instance.ranks, event.ranks, strict=False)
+    )
+    idle = not any(load.queued_prefill_tokens for load in event.ranks)
+    under_way = instance.pass_ends_us > event.now_us and not ended and not idle
     for rank, load in zip(instance.ranks, event.ranks, strict=False):
         rank.running_requests = load.running_requests
         rank.waiting_requests = load.waiting_requests
-        rank.queued_prefill_tokens = load.queued_prefill_tokens
         rank.kv_used_blocks = load.kv_used_blocks
-        rank.prefill_done_us = made_us
-        if load.queued_prefill_tokens:
-            rank.prefill_done_us += round(
-                1e3 * prefill_ms(instance, rank, load.queued_prefill_tokens)
-            )
-        chunk = min(load.queued_prefill_tokens, instance.tokens_per_pass)
-        pass_ms = max(pass_ms, instance.timing.prefill_pass_ms(chunk))
+        rank.queued_prefill_tokens = rank.backlog_tokens = load.queued_prefill_tokens
+        if under_way:
+            rank.backlog_tokens = max(0, rank.backlog_tokens - rank.pass_tokens)
+        else:
+            rank.pass_tokens = 0
+    if not under_way:
+        instance.busy, instance.pass_ends_us = False, made_us
+        begin_pass(instance, made_us)
+    for rank in instance.ranks:
         if rank.sent:
-            uncover(instance, rank, covered_us)
-    if pass_ms:
-        instance.pass_ends_us = made_us + round(1e3 * pass_ms)
-    return True
+            uncover(instance, rank, made_us - TRANSIT_US)
 
 
 def uncover(instance: Instance, rank: Rank, covered_us: int) -> None:
@@ -64,16 +68,55 @@ def uncover(instance: Instance, rank: Rank, covered_us: int) -> None:
     rank.sent_blocks = 0
     for sent in rank.sent.values():
         rank.sent_blocks += sent.kv_blocks
-        rank.prefill_done_us += round(1e3 * prefill_ms(instance, rank, sent.prefill_tokens))
+        add_work(instance, rank, sent.prefill_tokens, sent.at_us)
+
+
+def begin_pass(instance: Instance, at_us: int) -> None:
+    """The next prefill pass starts: each rank takes what fits of its backlog."""
+    pass_ms = 0.0
+    for rank in instance.ranks:
+        rank.pass_tokens = min(rank.backlog_tokens, instance.tokens_per_pass)
+        rank.backlog_tokens -= rank.pass_tokens
+        if rank.pass_tokens:
+            pass_ms = max(pass_ms, pass_time_ms(instance, rank, rank.pass_tokens))
+    instance.busy = pass_ms > 0
+    if instance.busy:
+        instance.pass_started_us = at_us
+        instance.pass_ends_us = at_us + max(1, round(1e3 * pass_ms))
+
+
+def advance(instance: Instance, now_us: int) -> None:
+    """Let the passes that must be over by now be over, reports or not."""
+    while instance.busy and instance.pass_ends_us <= now_us:
+        begin_pass(instance, instance.pass_ends_us)
+
+
+def add_work(instance: Instance, rank: Rank, tokens: int, at_us: int) -> None:
+    """Prompt tokens reach a rank: they join a pass that starts only now, or the backlog."""
+    rank.backlog_tokens += tokens
+    if not instance.busy:
+        begin_pass(instance, max(at_us, instance.pass_ends_us))
+    elif instance.pass_started_us >= at_us and rank.pass_tokens < instance.tokens_per_pass:
+        joins = min(rank.backlog_tokens, instance.tokens_per_pass - rank.pass_tokens)
+        rank.pass_tokens += joins
+        rank.backlog_tokens -= joins
+        took_us = round(1e3 * pass_time_ms(instance, rank, rank.pass_tokens))
+        instance.pass_ends_us = max(instance.pass_ends_us, instance.pass_started_us + took_us)
+
+
+def pass_time_ms(instance: Instance, rank: Rank, tokens: int) -> float:
+    """One pass over so many prompt tokens, the rank's decodes with it."""
+    took = instance.timing.prefill_pass_ms(tokens)
+    if rank.running_requests and instance.role != "prefill":
+        took += decode_ms(instance, rank)
+    return took
 
 
 def prefill_ms(instance: Instance, rank: Rank, tokens: int) -> float:
     """How long a rank takes over this many prompt tokens, its decodes in every pass."""
-    timing = instance.timing
-    took = timing.prompt_ms(tokens, instance.tokens_per_pass)
+    took = instance.timing.prompt_ms(tokens, instance.tokens_per_pass)
     if rank.running_requests and instance.role != "prefill":
-        passes = 1 + tokens // instance.tokens_per_pass
-        took += passes * decode_ms(instance, rank)
+        took += -(-tokens // instance.tokens_per_pass) * decode_ms(instance, rank)
     return took
 
 
@@ -87,15 +130,12 @@ def send(
     instance: Instance, rank: Rank, request_id: str, tokens: int, kv_blocks: int, now_us: int
 ) -> None:
     """A request goes to a rank to be prefilled."""
-    took_us = round(1e3 * prefill_ms(instance, rank, tokens))
-    starts_us = max(now_us, rank.prefill_done_us)
-    rank.prefill_done_us = starts_us + took_us
-    if instance.pass_ends_us <= now_us:
-        chunk = min(tokens, instance.tokens_per_pass)
-        instance.pass_ends_us = now_us + round(1e3 * instance.timing.prefill_pass_ms(chunk))
+    advance(instance, now_us)
+    add_work(instance, rank, tokens, now_us)
     rank.sent[request_id] = Sent(now_us, tokens, kv_blocks)
     rank.sent_blocks += kv_blocks
     past_us = now_us - rank.written_us
+    took_us = 1e3 * prefill_ms(instance, rank, tokens)
     rank.written_tokens = rank.written_tokens * 0.5 ** (past_us / WRITTEN_HALF_US) + tokens
     rank.busy_us = rank.busy_us * 0.5 ** (past_us / BUSY_HALF_US) + took_us
     rank.written_us = now_us
@@ -137,10 +177,15 @@ def busy_share(rank: Rank, now_us: int) -> float:
 def predicted_idle(instance: Instance, idle_at_us: int, now_us: int) -> None:
     """The instance itself says when it will be out of work: believe it, but for what it
     cannot know of yet."""
-    bound_us = now_us + 10 * PASS_US_MAX
-    for rank in instance.ranks:
-        if not rank.sent:
-            rank.prefill_done_us = min(max(idle_at_us, now_us), bound_us)
+    advance(instance, now_us)
+    if any(rank.sent for rank in instance.ranks):
+        return
+    if idle_at_us <= now_us:
+        instance.busy, instance.pass_ends_us = False, now_us
+        for rank in instance.ranks:
+            rank.pass_tokens = rank.backlog_tokens = 0
+    elif instance.busy and not any(rank.backlog_tokens for rank in instance.ranks):
+        instance.pass_ends_us = min(idle_at_us, now_us + PASS_US_MAX)
 
 
 def by_our_clock(instance: Instance, event: on.LoadReported) -> int:
@@ -163,6 +208,7 @@ def expire(state: RouterState, now_us: int) -> None:
             if silent:
                 rank.running_requests = rank.waiting_requests = 0
                 rank.queued_prefill_tokens = rank.kv_used_blocks = 0
+                rank.pass_tokens = rank.backlog_tokens = 0
             for key in [key for key, sent in rank.sent.items() if sent.at_us <= old_us]:
                 rank.sent_blocks -= rank.sent.pop(key).kv_blocks
             for key in [key for key, (_, until) in rank.inbound.items() if until <= now_us]:

@@ -13,7 +13,7 @@ from argosy.router.core import admission, ledger, members, siblings
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
 from argosy.router.core.schedule import Round, look_up
-from argosy.router.core.seats import Choice, Seats, prompt_blocks, seats_of
+from argosy.router.core.seats import Choice, Seats, first_token_us, prompt_blocks, seats_of
 from argosy.router.core.state import Request, RouterState
 
 SWEEP = "sweep"
@@ -260,16 +260,15 @@ class RouterCore:
         """Put a dispatch in the ledger and in the index."""
         prefill, decode = choice.prefill, choice.decode
         blocks = prompt_blocks(prefill.instance, request)
+        done_us = now_us + first_token_us(prefill, choice.uncached_tokens, now_us, {})
         ledger.send(
             prefill.instance, prefill.rank, request_id, choice.uncached_tokens, blocks, now_us
         )
         if request.priority < 0:
-            until_us = prefill.rank.prefill_done_us
-            prefill.instance.background[request_id] = until_us
+            prefill.instance.background[request_id] = done_us
         if not choice.local:
             ledger.expect(
-                decode.rank, request_id, prompt_blocks(decode.instance, request),
-                prefill.rank.prefill_done_us,
+                decode.rank, request_id, prompt_blocks(decode.instance, request), done_us,
             )  # fmt: skip
             self.state.index.guess(decode.rank.holder, request.blocks, now_us + GUESS_US)
         self.state.index.guess(prefill.rank.holder, request.blocks, now_us + GUESS_US)

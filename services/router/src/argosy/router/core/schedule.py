@@ -22,7 +22,7 @@ from itertools import islice
 from argosy.router.core import ledger
 from argosy.router.core.admission import in_order
 from argosy.router.core.policies import POLICIES
-from argosy.router.core.seats import Choice, Planned, Seat, Seats, prefill_us, seats_of, wait_us
+from argosy.router.core.seats import Choice, Planned, Seat, Seats, opens_us, seats_of
 from argosy.router.core.state import Request, RouterState
 
 ROUND_MAX = 64
@@ -109,15 +109,15 @@ class Round:
         return sum(
             seat.instance.tokens_per_pass
             for seat in seats.prefilling
-            if wait_us(seat, self.now_us, self.planned) <= window_us
+            if opens_us(seat, self.now_us, self.planned) <= window_us
         )
 
     def expect_opening(self, seats: Seats) -> None:
         """Nothing is open: look again when the ledger expects that."""
         if seats.decode:
-            soonest = min(wait_us(seat, self.now_us, self.planned) for seat in seats.prefilling)
-            opens_us = self.now_us + max(1_000, soonest - self.window_us(seats))
-            self.again_us = min(self.again_us, opens_us)
+            soonest = min(opens_us(seat, self.now_us, self.planned) for seat in seats.prefilling)
+            again_us = self.now_us + max(1_000, soonest - self.window_us(seats))
+            self.again_us = min(self.again_us, again_us)
 
     def choose(self, request: Request) -> Choice | None:
         """The policy's choice, by what is cached now."""
@@ -131,7 +131,7 @@ class Round:
         if not self.policy.staggered:
             return True
         seats = self.seats(request.model)
-        if wait_us(choice.prefill, self.now_us, self.planned) > self.window_us(seats):
+        if opens_us(choice.prefill, self.now_us, self.planned) > self.window_us(seats):
             return False
         return request.priority >= 0 or self.room_for_background(seats, choice)
 
@@ -139,7 +139,7 @@ class Round:
         """Background work takes idle ranks only, and never so many that a request of a
         higher band would find none."""
         instance = choice.prefill.instance
-        if wait_us(choice.prefill, self.now_us, self.planned) > 0:
+        if opens_us(choice.prefill, self.now_us, self.planned) > 0:
             return False
         able = seats.prefilling
         kept = sum(1 for seat in able if seat.instance.background)
@@ -148,12 +148,11 @@ class Round:
     def hold(self, request: Request, choice: Choice) -> None:
         """The request waits for this rank, and is looked at again when that may have opened."""
         seat = choice.prefill
-        opens_us = wait_us(seat, self.now_us, self.planned) - self.window_us(
-            self.seats(request.model)
-        )
+        soon_us = opens_us(seat, self.now_us, self.planned)
+        soon_us -= self.window_us(self.seats(request.model))
         request.held_for = seat.rank.holder
-        request.held_us = prefill_us(seat, choice.uncached_tokens)
-        request.held_until_us = self.now_us + max(1_000, min(HELD_US_MAX, opens_us))
+        request.held_tokens = choice.uncached_tokens
+        request.held_until_us = self.now_us + max(1_000, min(HELD_US_MAX, soon_us))
         self.plan(request)
 
     def still_held(self, request: Request, seats: Seats) -> bool:
@@ -163,12 +162,13 @@ class Round:
         seat = seats.by_holder.get(request.held_for)
         if seat is None:
             return False
-        return wait_us(seat, self.now_us, self.planned) > self.window_us(seats)
+        return opens_us(seat, self.now_us, self.planned) > self.window_us(seats)
 
     def plan(self, request: Request) -> None:
         """To those behind it, the rank it is held for is taken for as long as it needs it."""
         self.again_us = min(self.again_us, request.held_until_us)
-        self.planned[request.held_for] = self.planned.get(request.held_for, 0) + request.held_us
+        promised = self.planned.get(request.held_for, 0)
+        self.planned[request.held_for] = promised + request.held_tokens
 
     def window_us(self, seats: Seats) -> int:
         """How soon a rank must become idle to be sent a batch now."""

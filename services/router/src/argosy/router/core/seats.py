@@ -41,7 +41,7 @@ class Seats:
         one the least loaded, as of LISTED_US ago at most, and those that cache a part."""
         if now_us - self.listed_us >= LISTED_US:
             self.listed_us = now_us
-            self.listed = (least_loaded(self.prefill, now_us), least_loaded(self.decode, now_us))
+            self.listed = (least_loaded(self.prefill), least_loaded(self.decode))
             self.written = sum(ledger.written(s.rank, now_us) for s in self.prefilling) / max(
                 1, len(self.prefilling)
             )
@@ -73,7 +73,7 @@ class Choice(NamedTuple):
 
 
 Planned = dict[str, int]
-"""Prefill time (us) promised in this round to requests that wait for a rank, by holder."""
+"""Prompt tokens promised in this round to requests that wait for a rank, by holder."""
 
 
 def seats_of(state: RouterState, model: str) -> Seats:
@@ -88,14 +88,14 @@ def seats_of(state: RouterState, model: str) -> Seats:
     return seats
 
 
-def least_loaded(seats: list[Seat], now_us: int) -> list[Seat]:
-    """The LISTED_MAX that could begin soonest, then with most KV free; all, in order of
+def least_loaded(seats: list[Seat]) -> list[Seat]:
+    """The LISTED_MAX with least to prefill, then with most KV free; all, in order of
     names, where there are not more."""
     if len(seats) <= LISTED_MAX:
         return seats
     return nsmallest(
         LISTED_MAX, seats,
-        key=lambda s: (max(now_us, s.rank.prefill_done_us), s.rank.kv_blocks, s.rank.holder),
+        key=lambda s: (s.rank.prefill_tokens, s.rank.kv_blocks, s.rank.holder),
     )  # fmt: skip
 
 
@@ -127,16 +127,46 @@ def with_room(seats: Iterable[Seat], request: Request, extra_tokens: int = 0) ->
     )
 
 
-def wait_us(seat: Seat, now_us: int, planned: Planned) -> int:
-    """How long until the rank could begin with a new prompt."""
+def opens_us(seat: Seat, now_us: int, planned: Planned) -> int:
+    """How long until a pass of this rank starts that has tokens to spare; 0: now.
+
+    In lockstep, a rank without work waits for the others' pass to end.
+    """
     instance, rank = seat
-    done_us = rank.prefill_done_us
-    if planned:
-        done_us = max(done_us, now_us) + planned.get(rank.holder, 0)
+    ledger.advance(instance, now_us)
+    if not instance.busy and not planned:
+        return 0
+    backlog = rank.backlog_tokens + planned.get(rank.holder, 0)
+    wait = max(0, instance.pass_ends_us - now_us) if instance.busy else 0
+    if instance.busy and instance.pass_started_us >= now_us:
+        # The pass starts just now: what else is sent now still joins it.
+        spare = instance.tokens_per_pass - rank.pass_tokens
+        if backlog < spare:
+            return 0
+    passes = backlog // instance.tokens_per_pass
+    if passes:
+        full = min(backlog, passes * instance.tokens_per_pass)
+        wait += round(1e3 * ledger.prefill_ms(instance, rank, full))
+    return wait
+
+
+def first_token_us(seat: Seat, tokens: int, now_us: int, planned: Planned) -> int:
+    """How long until the rank has prefilled so many more tokens, behind what it has."""
+    instance, rank = seat
+    ledger.advance(instance, now_us)
+    wait = 0
+    total = rank.backlog_tokens + planned.get(rank.holder, 0) + tokens
+    if instance.busy:
+        if instance.pass_started_us >= now_us:
+            total += rank.pass_tokens
+        else:
+            wait = max(0, instance.pass_ends_us - now_us)
     if len(instance.ranks) > 1:
-        # In lockstep, a rank without work waits for the others' pass to end.
-        done_us = max(done_us, instance.pass_ends_us)
-    return max(0, done_us - now_us)
+        # In lockstep the passes it takes are as long as the heaviest rank's.
+        others = max(other.backlog_tokens for other in instance.ranks)
+        per_pass = instance.tokens_per_pass
+        total = max(total, min(others, -(-total // per_pass) * per_pass))
+    return wait + round(1e3 * ledger.prefill_ms(instance, rank, total))
 
 
 def transfer_ms(source: Instance, target: Instance, tokens: int) -> float:

@@ -6,6 +6,7 @@ the instances' own reports correct both.
 
 from argosy.router.core import events as on
 from argosy.router.core import ledger
+from argosy.router.core.seats import Seat, first_token_us
 from argosy.router.core.state import RouterState
 
 GUESS_US = 5_000_000
@@ -22,12 +23,13 @@ def dispatched(state: RouterState, event: on.SiblingDispatched) -> None:
         return
     rank = prefill.ranks[event.prefill_rank]
     blocks = -(-event.prompt_tokens // prefill.block_tokens)
+    done_us = event.now_us + first_token_us(Seat(prefill, rank), event.uncached_tokens, event.now_us, {})
     ledger.send(prefill, rank, key, event.uncached_tokens, blocks, event.now_us)
     state.index.guess(rank.holder, event.blocks, event.now_us + GUESS_US)
     target = decode.ranks[event.decode_rank]
     if target is not rank:
         blocks = -(-event.prompt_tokens // decode.block_tokens)
-        ledger.expect(target, key, blocks, rank.prefill_done_us)
+        ledger.expect(target, key, blocks, done_us)
 
 
 def ended(state: RouterState, event: on.SiblingEnded) -> None:

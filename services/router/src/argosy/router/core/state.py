@@ -46,13 +46,16 @@ class Rank(msgspec.Struct):
     running_requests: int = 0
     waiting_requests: int = 0
     queued_prefill_tokens: int = 0
+    """As last reported."""
     kv_used_blocks: int = 0
+    pass_tokens: int = 0
+    """Prompt tokens in the pass under way, as far as we can know."""
+    backlog_tokens: int = 0
+    """Prompt tokens for later passes."""
     sent: dict[str, Sent] = {}
     """To prefill here."""
     inbound: dict[str, tuple[int, int]] = {}
     """To decode here once another instance has prefilled: (kv_blocks, until_us)."""
-    prefill_done_us: int = 0
-    """When it will have prefilled all it has, as far as we can know."""
     sent_blocks: int = 0
     """Sum over `sent`."""
     inbound_blocks: int = 0
@@ -71,7 +74,7 @@ class Rank(msgspec.Struct):
     @property
     def prefill_tokens(self) -> int:
         """Prompt tokens it has yet to compute, as far as we can know."""
-        return self.queued_prefill_tokens + sum(s.prefill_tokens for s in self.sent.values())
+        return self.pass_tokens + self.backlog_tokens
 
     @property
     def kv_blocks(self) -> int:
@@ -109,8 +112,11 @@ class Instance(msgspec.Struct):
     kv_held_blocks: int = 0
     pass_us: float = 0
     """Smoothed length of its passes; 0: none seen."""
+    pass_started_us: int = 0
     pass_ends_us: int = 0
-    """When the pass under way ends, as far as we can know."""
+    """When the pass that prefills now ends, as far as we can know."""
+    busy: bool = False
+    """Whether any rank has prompt tokens left, as far as we can know."""
     background: dict[str, int] = {}
     """Background requests sent here whose prefill may not be over: until when."""
     kv_sequence: int = 0
@@ -152,8 +158,8 @@ class Request(msgspec.Struct):
     first_token: bool = False
     last_failure: str = ""
     held_for: str = ""
-    """The rank it waits for, by holder; for how much of its time (us); until it is looked at."""
-    held_us: int = 0
+    """The rank it waits for, by holder; for how many tokens; until it is looked at again."""
+    held_tokens: int = 0
     held_until_us: int = 0
     hits: dict[str, int] = {}
     """Blocks cached, by holder, when last looked up."""

@@ -88,7 +88,9 @@ class Ship:
     def _disturb(self) -> None:
         """Something came up: passes planned ahead end with the one under way."""
         if self._pass is None:
-            self._go_on()
+            # After whatever else arrives at this very time: a batch starts as one.
+            self._version += 1
+            self.world.at(self.world.now_us, self._begin, self._version)
         elif self._pass.passes > 1:
             self._pass.cut(self.world.now_us)
             self._schedule()
@@ -102,14 +104,14 @@ class Ship:
             self._schedule()
         elif (pull_us := self.scheduler.next_pull_us()) is not None:
             self._version += 1
-            self.world.at(pull_us, self._pull_over, self._version)
+            self.world.at(pull_us, self._begin, self._version)
 
     def _schedule(self) -> None:
         assert self._pass is not None
         self._version += 1
         self.world.at(self._pass.ends_us, self._pass_over, self._version)
 
-    def _pull_over(self, version: int) -> None:
+    def _begin(self, version: int) -> None:
         if version == self._version and self._pass is None:
             self._go_on()
 

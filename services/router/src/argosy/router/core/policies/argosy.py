@@ -23,9 +23,9 @@ from argosy.router.core.seats import (
     Planned,
     Seat,
     Seats,
+    first_token_us,
     transfer_ms,
     uncached_tokens,
-    wait_us,
     with_room,
 )
 from argosy.router.core.state import Request, RouterState
@@ -90,16 +90,17 @@ def prefill_cost(
     """Seconds until the prompt is prefilled there, and what that does to others."""
     instance, rank = seat
     tokens = uncached_tokens(seat, request)
-    per_pass = instance.tokens_per_pass
-    took_s = instance.timing.prompt_ms(tokens, per_pass) / 1e3
-    price = 1.0
-    if running is not None and rank.running_requests:
-        took_s += (1 + tokens // per_pass) * running.pass_ms / 1e3
+    cost = first_token_us(seat, tokens, now_us, planned) / 1e6
+    price = 0.0
+    if running is not None:
         price += rank.running_requests * running.price
-    if running is not None and seats.prefill:
-        price += OWN_WORK
-    spread_s = SPREAD_S * ledger.written(rank, now_us) / seats.written if seats.written else 0.0
-    return wait_us(seat, now_us, planned) / 1e6 + price * took_s + spread_s
+        if seats.prefill:
+            price += OWN_WORK
+    if price:
+        cost += price * instance.timing.prompt_ms(tokens, instance.tokens_per_pass) / 1e3
+    if seats.written:
+        cost += SPREAD_S * ledger.written(rank, now_us) / seats.written
+    return cost
 
 
 def rate(
