@@ -69,8 +69,8 @@ class SimEngine:
         self._listener: Listener | None = None
         self._stopped = False
         self._info = EngineInfo(
-            settings.block_tokens, blocks, context, settings.max_running, settings.dp_ranks,
-            self._profile.tokens_per_pass, self._profile,
+            settings.block_tokens, blocks, context, self._scheduler.ranks[0].max_running,
+            settings.dp_ranks, self._profile.tokens_per_pass, self._profile,
         )  # fmt: skip
 
     async def start(self, listener: Listener) -> EngineInfo:
@@ -166,6 +166,7 @@ class SimEngine:
         while True:
             self._work.clear()
             planned = self._scheduler.plan(time.monotonic_ns() // 1000)
+            self._scheduler.take_pulled()  # Nobody waits for these: a first token says it too.
             if planned is None:
                 await self._idle()
                 continue
@@ -189,7 +190,8 @@ class SimEngine:
         running = self._running.get(sequence.key)
         if running is None:
             return
-        pulled = sequence.pull and progress.first
+        # Preempted in between, it pulls no more; but it has.
+        pulled = running.request.kv_handle is not None and progress.first
         moved = (sequence.prompt_tokens - sequence.cached) * self._profile.kv_bytes_per_token
         running.outputs.put_nowait(
             EngineOutput(

@@ -37,7 +37,8 @@ class Rank:
     def __init__(self, profile: Profile, blocks: int, block_tokens: int, max_running: int) -> None:
         self.profile = profile
         self.block_tokens = block_tokens
-        self.max_running = max_running
+        # Each takes a token of every pass once it decodes: more would exceed the pass.
+        self.max_running = min(max_running, profile.tokens_per_pass)
         self.pool = BlockPool(blocks)
         self.waiting: deque[Sequence] = deque()
         self.running: dict[str, Sequence] = {}
@@ -66,7 +67,7 @@ class Rank:
         return found
 
     def plan(self, now_us: int) -> Share | None:
-        """This rank's share of the next pass; None when it has nothing to compute."""
+        """The rank's share of the next pass; None when it has nothing to compute."""
         self._finish_pulls(now_us)
         share = Share()
         budget = self._decode_share(share)
@@ -124,7 +125,8 @@ class Rank:
                 blocks += 1
             left = blocks * self.block_tokens - sequence.tokens + 1
             left = min(left, sequence.answer_tokens - sequence.produced)
-            share.passes = min(share.passes, left)
+            # A first token (of pulled KV) is told when it is there, not with those after it.
+            share.passes = min(share.passes, left if sequence.produced else 1)
             share.decoding.append(sequence)
         # A later one may have been preempted to let an earlier one grow.
         share.decoding = [s for s in share.decoding if s.key in self.running]

@@ -22,7 +22,7 @@ from itertools import islice
 from argosy.router.core import ledger
 from argosy.router.core.admission import in_order
 from argosy.router.core.policies import POLICIES
-from argosy.router.core.seats import Choice, Planned, Seat, Seats, opens_us, seats_of
+from argosy.router.core.seats import Choice, Planned, Seat, Seats, joins_pass, opens_us, seats_of
 from argosy.router.core.state import Request, RouterState
 
 ROUND_MAX = 64
@@ -131,7 +131,9 @@ class Round:
         if not self.policy.staggered:
             return True
         seats = self.seats(request.model)
-        if opens_us(choice.prefill, self.now_us, self.planned) > self.window_us(seats):
+        joins = joins_pass(choice.prefill, request, self.now_us)
+        soon_us = opens_us(choice.prefill, self.now_us, self.planned, joins=joins)
+        if soon_us > self.window_us(seats):
             return False
         return request.priority >= 0 or self.room_for_background(seats, choice)
 
@@ -148,7 +150,8 @@ class Round:
     def hold(self, request: Request, choice: Choice) -> None:
         """The request waits for this rank, and is looked at again when that may have opened."""
         seat = choice.prefill
-        soon_us = opens_us(seat, self.now_us, self.planned)
+        joins = joins_pass(seat, request, self.now_us)
+        soon_us = opens_us(seat, self.now_us, self.planned, joins=joins)
         soon_us -= self.window_us(self.seats(request.model))
         request.held_for = seat.rank.holder
         request.held_tokens = choice.uncached_tokens
@@ -162,7 +165,8 @@ class Round:
         seat = seats.by_holder.get(request.held_for)
         if seat is None:
             return False
-        return opens_us(seat, self.now_us, self.planned) > self.window_us(seats)
+        joins = joins_pass(seat, request, self.now_us)
+        return opens_us(seat, self.now_us, self.planned, joins=joins) > self.window_us(seats)
 
     def plan(self, request: Request) -> None:
         """To those behind it, the rank it is held for is taken for as long as it needs it."""

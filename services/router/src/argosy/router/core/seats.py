@@ -127,9 +127,19 @@ def with_room(seats: Iterable[Seat], request: Request, extra_tokens: int = 0) ->
     )
 
 
-def opens_us(seat: Seat, now_us: int, planned: Planned) -> int:
+def joins_pass(seat: Seat, request: Request, now_us: int) -> bool:
+    """Whether a pass starts at this rank just now that the request may still join.
+
+    One that counts on KV cached there may not: some of it could be what this very pass
+    is to compute, and only a later pass can use that.
+    """
+    return seat.instance.pass_started_us >= now_us and seat.rank.holder not in request.hits
+
+
+def opens_us(seat: Seat, now_us: int, planned: Planned, *, joins: bool = True) -> int:
     """How long until a pass of this rank starts that has tokens to spare; 0: now.
 
+    joins: whether a pass that starts just now will do.
     In lockstep, a rank without work waits for the others' pass to end.
     """
     instance, rank = seat
@@ -138,10 +148,8 @@ def opens_us(seat: Seat, now_us: int, planned: Planned) -> int:
         return 0
     backlog = rank.backlog_tokens + planned.get(rank.holder, 0)
     wait = max(0, instance.pass_ends_us - now_us) if instance.busy else 0
-    if instance.busy and instance.pass_started_us >= now_us:
-        # The pass starts just now: what else is sent now still joins it.
-        spare = instance.tokens_per_pass - rank.pass_tokens
-        if backlog < spare:
+    if joins and instance.busy and instance.pass_started_us >= now_us:
+        if backlog < instance.tokens_per_pass - rank.pass_tokens:
             return 0
     passes = backlog // instance.tokens_per_pass
     if passes:
@@ -150,14 +158,16 @@ def opens_us(seat: Seat, now_us: int, planned: Planned) -> int:
     return wait
 
 
-def first_token_us(seat: Seat, tokens: int, now_us: int, planned: Planned) -> int:
+def first_token_us(
+    seat: Seat, tokens: int, now_us: int, planned: Planned, *, joins: bool = True
+) -> int:
     """How long until the rank has prefilled so many more tokens, behind what it has."""
     instance, rank = seat
     ledger.advance(instance, now_us)
     wait = 0
     total = rank.backlog_tokens + planned.get(rank.holder, 0) + tokens
     if instance.busy:
-        if instance.pass_started_us >= now_us:
+        if joins and instance.pass_started_us >= now_us:
             total += rank.pass_tokens
         else:
             wait = max(0, instance.pass_ends_us - now_us)

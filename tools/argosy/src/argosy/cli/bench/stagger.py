@@ -9,7 +9,8 @@ objective, interpolated between the loads that were run.
 Balance: over all passes, the most prompt tokens of a rank over the mean of ranks, each
 pass weighted by its tokens: what lockstep makes of the work. Prefill's is taken at
 capacity, where passes decide throughput. Decode's is the same of KV tokens held by
-answers, in passes that have at least a few answers for each rank.
+answers. Both while requests arrive, the first fifth of them left out: neither filling
+up nor running dry is what a scheduler is chosen for.
 """
 
 import json
@@ -40,7 +41,7 @@ LOADS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)
 COMPARED_LOAD = 0.8
 ATTAINED = 0.9
 DECODES = 2
-ANSWERS_MIN = 4
+WARM_UP_SHARE = 0.2
 
 
 @dataclass
@@ -98,9 +99,11 @@ def run_prefill(policy: str, load: float, requests: list[TraceRequest], slo_ms: 
     world = World(requests, fleet)
     balance = Balance()
 
+    steady = steady_us(requests)
+
     def on_pass(ship: Ship, done: Pass) -> None:
         tokens = [share.prefill_tokens if share else 0 for share in done.shares]
-        if any(tokens):
+        if any(tokens) and done.started_us in steady:
             balance.add(tokens)
 
     world.on_pass = on_pass
@@ -108,6 +111,12 @@ def run_prefill(policy: str, load: float, requests: list[TraceRequest], slo_ms: 
     waits = [ttft_ms(passage.outcome) for passage in world.passages]
     attained = sum(wait <= slo_ms for wait in waits) / len(waits)
     return Run(policy, load, sum(waits) / len(waits), attained, balance)
+
+
+def steady_us(requests: list[TraceRequest]) -> range:
+    """From when the fleet has filled up until the last arrival."""
+    first = requests[int(len(requests) * WARM_UP_SHARE)].arrived_us
+    return range(first, requests[-1].arrived_us)
 
 
 def ttft_ms(outcome: Outcome) -> float:
@@ -122,9 +131,11 @@ def run_decode(requests: list[TraceRequest]) -> Balance:
     world = World(requests, fleet)
     balance = Balance()
 
+    steady = steady_us(requests)
+
     def on_pass(ship: Ship, done: Pass) -> None:
         answers = [share.decoding if share else [] for share in done.shares]
-        if ship.role == "decode" and sum(map(len, answers)) >= ANSWERS_MIN * len(answers):
+        if ship.role == "decode" and done.started_us in steady:
             balance.add([sum(s.tokens for s in rank) * done.passes for rank in answers])
 
     world.on_pass = on_pass

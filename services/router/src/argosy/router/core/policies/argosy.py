@@ -2,7 +2,7 @@
 
 cost = wait for the rank + prefill of what is not cached + transfer of the KV
      + what the prefill takes from answers that run there
-     + what decoding there will cost, itself and those beside it
+     + what decoding there will cost
      + SPREAD_S for each time the mean of new KV the rank was sent of late: between ranks
        that are alike otherwise, the one whose cache is written least (against herding)
 
@@ -18,12 +18,14 @@ elsewhere plus the transfer, with OWN_WORK held against it, since answers will c
 from typing import NamedTuple
 
 from argosy.router.core import ledger
+from argosy.router.core.balance import without_outliers
 from argosy.router.core.seats import (
     Choice,
     Planned,
     Seat,
     Seats,
     first_token_us,
+    joins_pass,
     transfer_ms,
     uncached_tokens,
     with_room,
@@ -53,7 +55,7 @@ def choose(
     """The cheapest pair of ranks, or one rank for both."""
     prefills, decodes = seats.worth_a_look(request, now_us)
     answer_tokens = min(request.max_tokens, state.answer_tokens)
-    decodes = with_room(decodes, request, round(answer_tokens))
+    decodes = without_outliers(with_room(decodes, request, round(answer_tokens)))
     if not decodes:
         return None
     rated = [rate(state, seat, request, answer_tokens, now_us) for seat in decodes]
@@ -90,8 +92,12 @@ def prefill_cost(
     """Seconds until the prompt is prefilled there, and what that does to others."""
     instance, rank = seat
     tokens = uncached_tokens(seat, request)
-    cost = first_token_us(seat, tokens, now_us, planned) / 1e6
+    joins = joins_pass(seat, request, now_us)
+    cost = first_token_us(seat, tokens, now_us, planned, joins=joins) / 1e6
     price = 0.0
+    if joins and instance.busy:
+        # Whoever is in the pass already waits for all of it.
+        price += len(rank.sent)
     if running is not None:
         price += rank.running_requests * running.price
         if seats.prefill:
@@ -106,13 +112,12 @@ def prefill_cost(
 def rate(
     state: RouterState, seat: Seat, request: Request, answer_tokens: float, now_us: int
 ) -> Rated:
-    """Seconds the answer takes there, and takes from others, at their price."""
+    """Seconds the answer takes there, at their price. The least is the least a·batch + b·KV of
+    all ranks: what keeps the slowest of a lockstep quick."""
     instance, rank = seat
     blocks = -(-request.prompt_tokens // instance.block_tokens)
-    running = rank.requests
     before_ms = ledger.decode_ms(instance, rank)
     after_ms = ledger.decode_ms(instance, rank, blocks, 1)
     itl_ms = after_ms / (1 - min(BUSY_MAX, ledger.busy_share(rank, now_us)))
-    slower_ms = (after_ms - before_ms) * running
     price = min(1.0, (itl_ms / state.limits.itl_target_ms) ** PRICE_POWER)
-    return Rated((itl_ms + slower_ms) * answer_tokens / 1e3 * price, seat, before_ms, price)
+    return Rated(itl_ms * answer_tokens / 1e3 * price, seat, before_ms, price)
