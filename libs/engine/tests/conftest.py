@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,13 @@ class Bench:
         self.scheduler.add(sequence, rank)
         return sequence
 
-    def run(self, events: Iterator[tuple[int, Callable[[], Any]]] = iter(())) -> list[Pass]:
+    def run(self, events: Iterable[tuple[int, Callable[[], Any]]] = ()) -> list[Pass]:
         """Until all is done. events: (when, what happens then), in order."""
         return list(self.steps(events))
 
-    def steps(self, events: Iterator[tuple[int, Callable[[], Any]]] = iter(())) -> Iterator[Pass]:
+    def steps(self, events: Iterable[tuple[int, Callable[[], Any]]] = ()) -> Iterator[Pass]:
         """Each pass, planned but not finished. An event cuts short what was planned ahead."""
+        events = iter(events)
         event = next(events, None)
         for _ in range(PASSES_MAX):
             planned = self._plan()

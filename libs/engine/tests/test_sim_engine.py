@@ -7,6 +7,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from argosy.engine.api import (
@@ -20,6 +21,7 @@ from argosy.engine.api import (
     SamplingSpec,
 )
 from argosy.engine.build import build_engine
+from argosy.engine.profile import load_profile
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.sim.engine import SimEngine
 from argosy.mesh import text
@@ -35,9 +37,11 @@ class Ship:
 
     def __init__(self, **given: Any) -> None:
         options = {"sim_speed": 1000, "block_tokens": BLOCK, "max_model_tokens": 400, **given}
+        blocks = options.pop("blocks", 2048)
+        options["kv_bytes"] = blocks * BLOCK * load_profile(None).kv_bytes_per_token
         self.settings = InstanceSettings(**options)
         self.engine = SimEngine(self.settings)
-        self.resident: set[int] = set()
+        self.resident: dict[int, set[int]] = {}
         self.steps: list[EngineStats] = []
 
     async def start(self) -> "Ship":
@@ -47,17 +51,24 @@ class Ship:
         return self
 
     def _blocks(self, change: BlocksChanged) -> None:
-        self.resident = self.resident - set(change.removed) | set(change.stored)
+        held = self.resident.get(change.dp_rank, set())
+        self.resident[change.dp_rank] = held - set(change.removed) | set(change.stored)
 
     def submit(self, name: str, tokens: list[int] = PROMPT, **given: Any) -> Any:
-        produce, handle = given.pop("produce", False), given.pop("kv_handle", None)
+        fields = ("produce", "kv_handle", "dp_rank", "cache_salt")
+        how = {field: given.pop(field) for field in fields if field in given}
         sampling = SamplingSpec(**{"max_tokens": 8, "ignore_eos": True, **given})
-        request = EngineRequest(name, tokens, sampling, produce=produce, kv_handle=handle)
-        return self.engine.submit(request)
+        return self.engine.submit(EngineRequest(name, tokens, sampling, **how))
+
+    async def outputs(
+        self, name: str, tokens: list[int] = PROMPT, **given: Any
+    ) -> list[EngineOutput]:
+        async with asyncio.timeout(PATIENCE_S), aclosing(self.submit(name, tokens, **given)) as it:
+            return [output async for output in it]
 
     async def answer(self, name: str, tokens: list[int] = PROMPT, **given: Any) -> list[int]:
-        async with asyncio.timeout(PATIENCE_S), aclosing(self.submit(name, tokens, **given)) as it:
-            return [token async for output in it for token in output.token_ids]
+        outputs = await self.outputs(name, tokens, **given)
+        return [token for output in outputs for token in output.token_ids]
 
     @property
     def used(self) -> int:
@@ -87,8 +98,8 @@ async def eventually(predicate: Callable[[], object]) -> None:
 
 async def test_an_answer_streams_to_its_end_and_frees_its_blocks(launch: Any) -> None:
     ship = await launch()
-    outputs: list[EngineOutput] = [output async for output in ship.submit("a")]
-    assert len(outputs) == 8
+    outputs = await ship.outputs("a")
+    assert [len(output.token_ids) for output in outputs] == [1] * 8
     assert [output.finish for output in outputs] == [None] * 7 + ["length"]
     assert ship.used == 0
 
@@ -101,7 +112,7 @@ async def test_answers_are_words_of_the_sim_vocabulary(launch: Any) -> None:
 
 
 async def test_many_requests_at_once_all_finish(launch: Any) -> None:
-    ship = await launch(max_running=4, kv_bytes=3 << 20)
+    ship = await launch(max_running=4, blocks=24)
     prompts = [PROMPT + [number] * (number % 9) for number in range(30)]
     answers = await asyncio.gather(
         *(ship.answer(str(number), tokens) for number, tokens in enumerate(prompts))
@@ -129,9 +140,9 @@ async def test_closing_the_stream_cancels_the_request_and_frees_its_blocks(
 
 async def test_kv_is_held_for_a_puller_until_it_is_released(launch: Any) -> None:
     ship = await launch()
-    (output,) = [output async for output in ship.submit("a", produce=True)]
-    assert output.kv_handle
-    assert ship.used == len(PROMPT) // BLOCK + 1
+    (output,) = await ship.outputs("a", produce=True)
+    assert (output.finish, bool(output.kv_handle)) == ("length", True)
+    assert ship.used == len(PROMPT) // BLOCK
 
     await ship.engine.release("a", output.kv_handle)
     assert ship.used == 0
@@ -140,10 +151,10 @@ async def test_kv_is_held_for_a_puller_until_it_is_released(launch: Any) -> None
 
 
 async def test_a_request_that_waits_for_held_kv_goes_on_when_it_is_released(launch: Any) -> None:
-    ship = await launch(kv_bytes=1 << 20)
+    ship = await launch(blocks=64)
     room = ship.info.kv_total_blocks * BLOCK
     held = list(range(room - BLOCK))
-    (output,) = [output async for output in ship.submit("held", held, produce=True)]
+    (output,) = await ship.outputs("held", held, produce=True)
     waiting = asyncio.ensure_future(ship.answer("waits", [5] * (room // 2), max_tokens=1))
     await eventually(lambda: ship.engine.stats().waiting_requests)
 
@@ -164,9 +175,11 @@ async def test_a_request_that_waits_for_another_goes_on_when_that_one_is_cancell
 
 async def test_the_listener_knows_which_blocks_are_resident(launch: Any) -> None:
     ship = await launch()
-    await ship.answer("a")
-    expected = chained_block_hashes(PROMPT, BLOCK, root_hash(ship.settings.model))
-    assert ship.resident == set(expected)
+    answer = await ship.answer("a")
+    # The last token's KV is never computed.
+    computed = [*PROMPT, *answer][:-1]
+    expected = chained_block_hashes(computed, BLOCK, root_hash(ship.settings.model))
+    assert ship.resident == {0: set(expected)}
 
 
 async def test_the_listener_hears_of_every_pass_and_of_the_end(launch: Any) -> None:
@@ -174,7 +187,9 @@ async def test_the_listener_hears_of_every_pass_and_of_the_end(launch: Any) -> N
     await ship.answer("a")
     assert len(ship.steps) >= 8
     assert max(step.running_requests for step in ship.steps) == 1
-    assert ship.steps[-1] == EngineStats()
+    last = ship.steps[-1]
+    assert last == EngineStats(pass_us=last.pass_us)
+    assert last.pass_us > 0
 
 
 async def test_a_prompt_seen_before_comes_from_the_cache_but_not_another_tenants(
@@ -182,14 +197,73 @@ async def test_a_prompt_seen_before_comes_from_the_cache_but_not_another_tenants
 ) -> None:
     ship = await launch()
     await ship.answer("first")
-    sampling = SamplingSpec(1)
-    again = EngineRequest("again", PROMPT, sampling)
-    other = EngineRequest("other", PROMPT, sampling, cache_salt="tenant")
-    cached = []
-    for request in (again, other):
-        outputs = [output async for output in ship.engine.submit(request)]
-        cached.append(outputs[-1].cached_tokens)
-    assert cached == [len(PROMPT) - 1, 0]
+    cached = [
+        (await ship.outputs(name, cache_salt=salt, max_tokens=1))[0].cached_tokens
+        for name, salt in (("again", ""), ("other", "tenant"), ("other again", "tenant"))
+    ]
+    # All but the block of the last token, which is always computed.
+    assert cached == [16, 0, 16]
+
+
+async def test_the_next_turn_finds_the_kv_of_the_prompt_and_of_the_answer(launch: Any) -> None:
+    ship = await launch()
+    answer = await ship.answer("turn", max_tokens=12)
+    (output,) = await ship.outputs("next", [*PROMPT, *answer, 5, 6], max_tokens=1)
+    assert output.cached_tokens == (len(PROMPT) + 12 - 1) // BLOCK * BLOCK == 28
+
+
+async def test_an_answer_does_not_depend_on_who_runs_beside_it(launch: Any) -> None:
+    alone, crowded = await launch(), await launch(blocks=20, max_running=5)
+    expected = await alone.answer("one", max_tokens=30)
+    prompts = [PROMPT, *([number] * 20 for number in range(1, 8)), PROMPT[:10], PROMPT]
+    answers = await asyncio.gather(
+        *(crowded.answer(str(n), tokens, max_tokens=30) for n, tokens in enumerate(prompts))
+    )
+    assert answers[0] == answers[-1] == expected
+    assert len({tuple(answer) for answer in answers}) == len(prompts) - 1
+
+
+async def test_a_pull_moves_what_is_missing_and_says_so_once(launch: Any) -> None:
+    ship = await launch()
+    token_bytes = load_profile(None).kv_bytes_per_token
+    first = await ship.outputs("a", kv_handle=b"sim")
+    again = await ship.outputs("b", kv_handle=b"sim")
+    moved = [[output.transferred_bytes for output in outputs] for outputs in (first, again)]
+    assert moved == [[20 * token_bytes] + [0] * 7, [4 * token_bytes] + [0] * 7]
+    assert [outputs[0].cached_tokens for outputs in (first, again)] == [0, 16]
+    assert [o.token_ids for o in first] == [o.token_ids for o in again]
+
+
+async def test_a_pull_that_is_over_is_not_kept_in_mind(launch: Any) -> None:
+    ship = await launch()
+    for number in range(3):
+        await ship.answer(str(number), [number] * 9, kv_handle=b"sim")
+    assert ship.engine._scheduler.take_pulled() == []
+
+
+async def test_ranks_report_apart_and_share_no_blocks(launch: Any) -> None:
+    ship = await launch(dp_ranks=2)
+    assert ship.info.dp_ranks == 2
+    held = await ship.outputs("held", produce=True, dp_rank=1)
+    stats = ship.engine.stats()
+    assert [part.kv_used_blocks for part in stats.ranks] == [0, 5]
+    assert stats.kv_used_blocks == 5
+    cached = [(await ship.outputs(f"{n}", dp_rank=n))[0].cached_tokens for n in range(2)]
+    assert cached == [0, 16]
+    prompt_blocks = set(chained_block_hashes(PROMPT, BLOCK, root_hash(ship.settings.model)))
+    assert ship.resident[0] == ship.resident[1] > prompt_blocks
+    assert max(step.ranks[1].kv_used_blocks for step in ship.steps) >= 5
+    assert held[0].token_ids == (await ship.outputs("again"))[0].token_ids
+
+
+@pytest.mark.parametrize(("dp_ranks", "dp_rank"), [(1, 1), (2, 2), (2, 7)])
+async def test_a_rank_that_is_not_there_is_refused(
+    launch: Any, dp_ranks: int, dp_rank: int
+) -> None:
+    ship = await launch(dp_ranks=dp_ranks)
+    with pytest.raises(EngineRefused, match=f"no data-parallel rank {dp_rank}.* has {dp_ranks}"):
+        await ship.answer("a", dp_rank=dp_rank)
+    assert len(await ship.answer("b", dp_rank=dp_ranks - 1)) == 8
 
 
 async def test_an_answer_goes_on_the_same_on_another_engine(launch: Any) -> None:
@@ -225,8 +299,9 @@ async def test_a_prompt_without_room_for_an_answer_is_refused(launch: Any, lengt
 
 
 async def test_the_context_is_no_longer_than_what_memory_holds(launch: Any) -> None:
-    ship = await launch(kv_bytes=1 << 20, max_model_tokens=0)
-    assert ship.info.max_model_tokens == ship.info.kv_total_blocks * BLOCK
+    ship = await launch(blocks=16, max_model_tokens=0)
+    assert ship.info.kv_total_blocks == 16
+    assert ship.info.max_model_tokens == 16 * BLOCK
     longest = [1] * (ship.info.max_model_tokens - 1)
     assert len(await ship.answer("a", longest)) == 1
 
@@ -250,19 +325,51 @@ async def test_stopping_ends_running_and_waiting_requests_with_a_failure(launch:
             await answer
 
 
-async def test_time_passes_as_the_profile_says(tmp_path: Path) -> None:
+async def test_a_request_after_the_stop_fails_instead_of_waiting(launch: Any) -> None:
+    ship = await launch()
+    early = ship.submit("asked for before, begun after")
+    await ship.engine.stop()
+    for outputs in (early, ship.submit("late")):
+        with pytest.raises(EngineFailed, match="stopped"):
+            await asyncio.wait_for(anext(outputs), PATIENCE_S)
+
+
+async def test_loading_and_passes_take_as_long_as_the_profile_says(
+    launch: Any, tmp_path: Path
+) -> None:
     profile = tmp_path / "slow.yaml"
-    profile.write_text("load_ms: 3000000\n")
-    ship = Ship(sim_profile=profile)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(ship.start(), 0.05)
+    profile.write_text(
+        "load_ms: 400\nprefill_ms: [200, 0, 0]\ndecode_ms: [100, 0, 0]\ntransfer_ms: 300\n"
+    )
+    began_s = time.monotonic()
+    ship = await launch(sim_profile=str(profile), sim_speed=10)
+    assert time.monotonic() - began_s >= 0.04
+    began_s = time.monotonic()
+    await ship.answer("computed")
+    assert time.monotonic() - began_s >= 0.02 + 7 * 0.01
+    began_s = time.monotonic()
+    await ship.answer("pulled", kv_handle=b"sim")
+    assert time.monotonic() - began_s >= 0.03 + 8 * 0.01
 
 
-def test_a_profile_with_an_unknown_field_is_refused(tmp_path: Path) -> None:
-    profile = tmp_path / "wrong.yaml"
-    profile.write_text("lod_ms: 3\n")
-    with pytest.raises(Exception, match="lod_ms"):
-        Ship(sim_profile=profile)
+async def test_what_an_engine_says_of_its_passes_is_what_it_runs_by(launch: Any) -> None:
+    ship = await launch(sim_speed=50, pass_tokens=8, max_running=6)
+    expected = msgspec.structs.replace(load_profile(None).faster(50), tokens_per_pass=8)
+    assert (ship.info.timing, ship.info.tokens_per_pass) == (expected, 8)
+    await ship.answer("a", max_tokens=1)
+    # The prompt's 20 tokens take passes of 8, 8 and 4.
+    passes = [step.pass_us for step in ship.steps if step.pass_us]
+    assert passes == [round(1e3 * expected.prefill_pass_ms(tokens)) for tokens in (8, 8, 4)]
+
+
+async def test_an_engine_promises_no_more_sequences_than_its_passes_have_tokens(
+    launch: Any,
+) -> None:
+    ship = await launch(pass_tokens=8, max_running=16)
+    assert ship.info.max_running_requests == 8
+    answers = [ship.answer(str(n), [n] * 5, kv_handle=b"sim") for n in range(20)]
+    await asyncio.gather(*answers)
+    assert max(step.running_requests for step in ship.steps) <= 8
 
 
 def test_the_settings_choose_the_engine() -> None:

@@ -2,13 +2,9 @@
 
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.engine.sim.scheduler import Pass
-
-BLOCK_TOKENS = 4
 PASS_TOKENS = 16
 
 REQUESTS = st.lists(
@@ -31,23 +27,10 @@ def load(bench: Any, prompt: Any, requests: list[tuple[int, int, int, str]]) -> 
         )  # fmt: skip
 
 
-def spent(planned: Pass) -> int:
-    """Tokens of the first rank's pass."""
-    (share,) = planned.shares
-    assert share is not None
-    return share.prefill_tokens + len(share.decoding)
-
-
-def cost_us(bench: Any, prefill_tokens: int, decoding: int, used_blocks: int) -> int:
-    ms = bench.profile.prefill_pass_ms(prefill_tokens)
-    if decoding:
-        ms += bench.profile.decode_pass_ms(used_blocks / bench.blocks, decoding)
-    return round(1e3 * ms)
-
-
 @settings(max_examples=60, deadline=None)
 @given(
-    requests=REQUESTS, blocks=st.integers(23, 40), running=st.integers(1, 30), ranks=st.integers(1, 2)
+    requests=REQUESTS, blocks=st.integers(23, 40), running=st.integers(1, 30),
+    ranks=st.integers(1, 2),
 )  # fmt: skip
 def test_every_request_gets_all_its_tokens_and_leaves_nothing_behind(
     bench: Any, prompt: Any, requests: list[tuple[int, int, int, str]], blocks: int, running: int,
@@ -96,117 +79,6 @@ def test_after_all_are_removed_no_block_is_used(
     assert ship.scheduler.plan(ship.now_us) is None
 
 
-@pytest.mark.parametrize("prompt_tokens", [1, 15, 16, 17, 32, 100])
-def test_a_prompt_takes_as_many_passes_as_the_budget_cuts_it_into(
-    bench: Any, prompt: Any, prompt_tokens: int
-) -> None:
-    ship = bench()
-    ship.add("one", prompt(prompt_tokens), 1)
-    passes = ship.run()
-    assert len(passes) == -(-prompt_tokens // PASS_TOKENS)
-    assert sum(spent(planned) for planned in passes) == prompt_tokens
-    expected_us = 1e3 * ship.profile.prompt_ms(prompt_tokens, PASS_TOKENS)
-    assert ship.now_us == pytest.approx(expected_us, abs=len(passes))
-
-
-def test_prompts_share_a_pass_up_to_its_budget(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    for number in range(3):
-        ship.add(str(number), prompt(30, number), 1)
-    assert [spent(planned) for planned in ship.run()] == [16, 16, 16, 16, 16, 10]
-
-
-def test_answers_go_on_in_every_pass_of_a_long_prompt(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    ship.add("short", prompt(4, 1), 6)
-    steps = ship.steps()
-    next(steps)
-    long = ship.add("long", prompt(100, 2), 1)
-    mixed = []
-    for planned in steps:
-        (share,) = planned.shares
-        if share.chunks and share.decoding:
-            mixed.append((share.prefill_tokens, [s.key for s in share.decoding]))
-    assert mixed == [(15, ["short"])] * 5
-    assert ship.ended == ["short", "long"]
-    assert long.produced == 1
-
-
-def test_a_mixed_pass_costs_the_sum_of_its_prefill_and_its_decode(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    ship.add("short", prompt(4, 1), 4)
-    steps = ship.steps()
-    prefill = next(steps)
-    ship.add("long", prompt(40, 2), 1)
-    assert prefill.each_us == cost_us(ship, 4, 0, 0)
-    mixed = next(steps)
-    assert mixed.each_us == cost_us(ship, 15, 1, 2 + 10)
-    assert mixed.each_us == pytest.approx(cost_us(ship, 15, 0, 0) + cost_us(ship, 0, 1, 12), abs=1)
-
-
-def test_more_sequences_than_a_pass_has_tokens_never_run_at_once(bench: Any, prompt: Any) -> None:
-    """Pulls ask for no prompt tokens; yet each takes one of every pass."""
-    ship = bench(blocks=400, running=100)
-    for number in range(20):
-        ship.add(f"pull {number}", prompt(4, number), 60, pull=True)
-    ship.add("prompt", prompt(4, 99), 1)
-    assert max(spent(planned) for planned in ship.run()) == PASS_TOKENS
-    assert "prompt" in ship.ended
-
-
-def test_blocks_are_told_as_they_are_computed_chunk_by_chunk(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    one = ship.add("one", prompt(42), 1)
-    told: list[list[int]] = []
-    for _ in ship.steps():
-        told.append([block for _, change in ship.changes for block in change.stored])
-    assert told == [[], one.hashes[:4], one.hashes[:8]]
-    assert [change.stored for _, change in ship.changes] == [
-        one.hashes[:4], one.hashes[4:8], one.hashes[8:10],
-    ]  # fmt: skip
-    assert ship.changes[0][0] == ship.now_us - 2 * (ship.now_us // 3) or ship.changes[0][0] > 0
-
-
-def test_a_prompt_being_computed_is_no_hit_for_the_next_until_it_is(
-    bench: Any, prompt: Any
-) -> None:
-    ship = bench()
-    for name in ("first", "at once"):
-        ship.add(name, prompt(8), 1)
-    ship.run()
-    later = ship.add("later", prompt(8), 1)
-    ship.run()
-    assert [ship.sequences[name].cached for name in ("first", "at once")] == [0, 0]
-    assert later.cached == 4
-
-
-def test_a_prompt_seen_before_is_cached_but_for_the_block_of_its_last_token(
-    bench: Any, prompt: Any
-) -> None:
-    ship = bench()
-    for name in ("first", "again"):
-        ship.add(name, prompt(12), 1)
-        ship.run()
-    assert [ship.sequences[name].cached for name in ("first", "again")] == [0, 8]
-
-
-def test_only_whole_blocks_of_a_common_beginning_are_cached(bench: Any) -> None:
-    ship = bench()
-    ship.add("first", [1, 2, 3, 4, 5, 6, 7, 8, 9])
-    ship.run()
-    second = ship.add("second", [1, 2, 3, 4, 5, 6, 99, 98, 97])
-    ship.run()
-    assert second.cached == BLOCK_TOKENS
-
-
-def test_a_cached_prompt_is_computed_only_from_where_it_differs(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    ship.add("first", prompt(32), 1)
-    ship.run()
-    ship.add("again", [*prompt(32), 5, 5], 1)
-    assert [spent(planned) for planned in ship.run()] == [2]
-
-
 def test_held_kv_stays_in_use_until_it_is_removed(bench: Any, prompt: Any) -> None:
     ship = bench()
     held = ship.add("held", prompt(10), 1, hold=True)
@@ -238,9 +110,8 @@ def test_who_comes_first_is_admitted_first_even_when_a_smaller_one_would_fit(
     ship = bench(blocks=10)
     for name, length, family in (("big", 30, 1), ("bigger", 34, 2), ("small", 2, 3)):
         ship.add(name, prompt(length, family), 2)
-    (share,) = next(ship.steps()).shares
-    assert [sequence.key for sequence, _ in share.chunks] == ["big"]
-    ship.run()
+    chunks = [share.chunks for planned in ship.run() for share in planned.shares]
+    assert [sequence.key for sequence, _ in chunks[1]] == ["big"]
     assert ship.ended == ["big", "bigger", "small"]
 
 

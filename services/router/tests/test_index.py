@@ -119,8 +119,8 @@ class AnyOrderFewAtATime(AnyOrder):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrderFewAtATime = AnyOrderFewAtATime.TestCase
-for case in (TestAnyOrder, TestAnyOrderFewAtATime):
-    case.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestAnyOrderFewAtATime.settings = TestAnyOrder.settings
 
 
 def test_a_holder_wiped_has_no_block_left_at_once() -> None:

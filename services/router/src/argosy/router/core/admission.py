@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
-from argosy.router.core.seats import Seats, opens_us, prefill_us
+from argosy.router.core.seats import Seats, prefill_us, soonest_us
 from argosy.router.core.state import Request, RouterState, Tenant
 
 AGED_US = 5_000_000
@@ -96,7 +96,7 @@ def predicted_ttft_us(
     block_tokens = able[0].instance.block_tokens
     hit = max(request.hits.values(), default=0) * block_tokens
     own_us = prefill_us(able[0], max(1, request.prompt_tokens - hit))
-    wait = min(opens_us(seat, now_us, {}) for seat in able)
+    wait = soonest_us(able, now_us, {})
     ahead_tokens = round(tokens_ahead(state, request) * (1 - state.cached_share))
     ahead_us = prefill_us(able[0], ahead_tokens) // len(able) if ahead_tokens else 0
     return own_us, wait + ahead_us + decode_wait_us(state, request, seats)
@@ -111,11 +111,14 @@ def tokens_ahead(state: RouterState, request: Request) -> int:
 
 def decode_wait_us(state: RouterState, request: Request, seats: Seats) -> int:
     """How long until KV for the request comes free, at the rate at which answers end."""
-    lacking = min(
-        seat.rank.kv_blocks - seat.instance.kv_total_blocks for seat in seats.decode
-    ) + -(-request.prompt_tokens // seats.decode[0].instance.block_tokens)
-    if lacking <= 0 or not state.freed_blocks_per_s:
+    if not state.freed_blocks_per_s:
         return 0
+    need = -(-request.prompt_tokens // seats.decode[0].instance.block_tokens)
+    lacking = need
+    for seat in seats.decode:
+        lacking = min(lacking, need + seat.rank.kv_blocks - seat.instance.kv_total_blocks)
+        if lacking <= 0:
+            return 0
     return round(1e6 * lacking / state.freed_blocks_per_s)
 
 
@@ -161,18 +164,17 @@ def in_order(state: RouterState, now_us: int) -> Iterator[str]:
     if aged is not None:
         yield aged
     for band in sorted(state.queued_by_band, reverse=True):
-        heads = {
-            name: 0 for name, tenant in sorted(state.tenants.items()) if band in tenant.waiting
-        }
-        served = {name: state.tenants[name].served_tokens for name in heads}
-        while heads:
-            name = min(heads, key=served.__getitem__)
-            waiting = state.tenants[name].waiting.get(band, ())
-            if heads[name] >= len(waiting):
-                del heads[name]
-                continue
-            request_id = waiting[heads[name]]
-            heads[name] += 1
+        # Copies: what is taken may be sent, and so taken out, before the next is asked for.
+        queues = {
+            name: tenant.waiting[band][::-1]
+            for name, tenant in sorted(state.tenants.items()) if band in tenant.waiting
+        }  # fmt: skip
+        served = {name: state.tenants[name].served_tokens for name in queues}
+        while queues:
+            name = min(queues, key=served.__getitem__)
+            request_id = queues[name].pop()
+            if not queues[name]:
+                del queues[name]
             served[name] += state.requests[request_id].prompt_tokens
             if request_id != aged:
                 yield request_id

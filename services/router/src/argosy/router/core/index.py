@@ -32,6 +32,8 @@ class PrefixIndex:
         """Blocks that are on their way to a holder: what was just dispatched there."""
         self._guessed: deque[tuple[int, int, tuple[int, ...]]] = deque()
         """(until_us, bit, blocks), in order of time."""
+        self._guessed_again: dict[int, dict[int, int]] = {}
+        """By bit and block: how many guesses of it beyond the first are yet to end."""
         self._masks: dict[int, int] = {}
         """Equal masks are one object: most blocks have one of few sets of holders."""
         self._bits: dict[str, int] = {}
@@ -85,8 +87,13 @@ class PrefixIndex:
             return
         bit = self._bits.get(holder) or self._new_bit(holder)
         guesses, old = self._guesses, self._old
+        again = self._guessed_again.setdefault(bit, {})
         for block in blocks:
-            guesses[block] = guesses.get(block, 0) | bit
+            mask = guesses.get(block, 0)
+            if mask & bit:
+                again[block] = again.get(block, 0) + 1
+            else:
+                guesses[block] = mask | bit
             if old and block in old:
                 self._young[block] = old.pop(block)
         self._guessed.append((until_us, bit, tuple(blocks)))
@@ -95,12 +102,7 @@ class PrefixIndex:
         """Drop guesses whose time is over."""
         while self._guessed and self._guessed[0][0] <= now_us:
             _, bit, blocks = self._guessed.popleft()
-            for block in blocks:
-                mask = self._guesses.get(block, 0) & ~bit
-                if mask:
-                    self._guesses[block] = mask
-                else:
-                    self._guesses.pop(block, None)
+            self._forget_guess(bit, blocks)
 
     def match(self, blocks: Sequence[int]) -> dict[str, int]:
         """Leading blocks of a prompt, by holder; those with none are left out."""
@@ -135,6 +137,10 @@ class PrefixIndex:
             if not self._dead:
                 return
             dead, self._dead = self._dead, 0
+            for _, bit, guessed in self._guessed:
+                if bit & dead:
+                    self._forget_guess(bit, guessed)
+            self._guessed = deque(guess for guess in self._guessed if not guess[1] & dead)
             blocks = [*self._old, *self._young]
         for block in blocks[-SWEEP_BLOCKS:]:
             for table in (self._young, self._old):
@@ -165,15 +171,29 @@ class PrefixIndex:
     @classmethod
     def from_image(cls, image: dict[str, Any]) -> "PrefixIndex":
         """An index that answers as the one the image was taken of."""
-        index = cls(image["max"])
+        index = cls(1 << 62)
+        for until_us, name, blocks in image["guesses"]:
+            index.guess(name, blocks, until_us)
         for name, blocks in image["old"].items():
             index.store(name, blocks)
         index._old, index._young = index._young, {}
         for name, blocks in image["young"].items():
             index.store(name, blocks)
-        for until_us, name, blocks in image["guesses"]:
-            index.guess(name, blocks, until_us)
+        index.blocks_max = image["max"]
         return index
+
+    def _forget_guess(self, bit: int, blocks: Iterable[int]) -> None:
+        again = self._guessed_again.get(bit, {})
+        for block in blocks:
+            more = again.pop(block, 0)
+            if more > 1:
+                again[block] = more - 1
+            elif not more:
+                mask = self._guesses.get(block, 0) & ~bit
+                if mask:
+                    self._guesses[block] = mask
+                else:
+                    self._guesses.pop(block, None)
 
     def _note(self, mask: int, depth: int, found: dict[str, int]) -> None:
         names = self._names

@@ -120,10 +120,15 @@ def prefill_ms(instance: Instance, rank: Rank, tokens: int) -> float:
     return took
 
 
-def decode_ms(instance: Instance, rank: Rank, more_blocks: int = 0, more_requests: int = 0) -> float:
-    """One decode pass of a rank, with that much more on it."""
-    share = min(1.0, (rank.kv_blocks + more_blocks) / max(1, instance.kv_total_blocks))
-    return instance.timing.decode_pass_ms(share, rank.requests + more_requests)
+def decode_ms(instance: Instance, rank: Rank) -> float:
+    """One decode pass of a rank, with what it has and what is on its way."""
+    return decode_pass_ms(instance, rank.kv_blocks, rank.requests)
+
+
+def decode_pass_ms(instance: Instance, kv_blocks: int, requests: int) -> float:
+    """One decode pass of a rank with so many KV blocks in use and requests."""
+    share = kv_blocks / instance.kv_total_blocks
+    return instance.timing.decode_pass_ms(share if share < 1 else 1.0, requests)
 
 
 def send(

@@ -132,7 +132,7 @@ def kv_changed(state: RouterState, event: on.KvChanged) -> list[Effect]:
 
 def ask(instance: Instance) -> list[Effect]:
     """Ask for a snapshot, unless one is on its way or was just refused."""
-    if instance.kv_asked:
+    if instance.kv_asked or instance.kv_retry_us:
         return []
     instance.kv_asked = True
     return [do.AskKvSnapshot(instance.name, instance.epoch, instance.address, instance.role)]
@@ -144,6 +144,7 @@ def snapshot_taken(state: RouterState, event: on.KvSnapshotTaken) -> list[Effect
     if instance is None or instance.epoch != event.epoch or instance.final:
         return []
     later, instance.kv_later, instance.kv_asked = instance.kv_later, [], False
+    instance.kv_retry_us = 0
     instance.kv_sequence = event.sequence
     for rank, blocks in zip(instance.ranks, event.blocks, strict=False):
         state.index.wipe(rank.holder)

@@ -17,19 +17,15 @@ At low load some rank is always idle, so everything is sent at once.
 """
 
 from collections.abc import Iterator
-from itertools import islice
 
 from argosy.router.core import ledger
 from argosy.router.core.admission import in_order
 from argosy.router.core.policies import POLICIES
-from argosy.router.core.seats import Choice, Planned, Seat, Seats, joins_pass, opens_us, seats_of
+from argosy.router.core.seats import Choice, Planned, Seat, Seats, joins_pass, opens_us, seats_of, soonest_us
 from argosy.router.core.state import Request, RouterState
 
 ROUND_MAX = 64
 """Requests looked at in one round: bounds its time. Those behind wait for the next."""
-WINDOW_US_MAX = 200_000
-WINDOW_US_MIN = 2_000
-"""A submission takes as long to arrive; sent later, a rank would idle in between."""
 HELD_US_MAX = 20_000
 """A request held for a rank is not looked at again for as long: bounds the work of rounds,
 and how long it can miss that another rank has become better."""
@@ -50,12 +46,12 @@ class Round:
         self.planned: Planned = {}
         self.again_us = now_us + HELD_US_MAX
         """When to look again, if nothing happens before."""
+        self._left = ROUND_MAX
         self._known = known
-        self._windows: dict[str, int] = {}
 
     def decide(self) -> Iterator[tuple[str, Choice]]:
         """Requests that go now, and where."""
-        order = islice(in_order(self.state, self.now_us), ROUND_MAX)
+        order = in_order(self.state, self.now_us)
         full: set[str] = set()
         while batch := self.batch(order, full):
             for request_id in batch:
@@ -79,7 +75,12 @@ class Round:
         for request_id in order:
             request = self.state.requests[request_id]
             if request.model in full:
+                if len(full) == len(self.state.models):
+                    break
                 continue
+            self._left -= 1
+            if self._left < 0:
+                break
             seats = self.seats(request.model)
             if self.still_held(request, seats):
                 self.plan(request)
@@ -90,7 +91,7 @@ class Round:
                     full.add(request.model)
                     self.expect_opening(seats)
                     continue
-                ranks = max(len(seat.instance.ranks) for seat in seats.prefilling)
+                ranks = seats.ranks_max
             look_up(self.state, request, self.now_us)
             tokens = request.prompt_tokens - likely_hit(request, seats)
             found.append((tokens, request_id))
@@ -103,20 +104,25 @@ class Round:
 
     def open_tokens(self, seats: Seats) -> int:
         """Prompt tokens that open ranks could take in their next pass."""
+        if not seats.decode:
+            return 0
         if not self.policy.staggered:
-            return 1 << 60 if seats.decode else 0
-        window_us = self.window_us(seats)
-        return sum(
-            seat.instance.tokens_per_pass
-            for seat in seats.prefilling
-            if opens_us(seat, self.now_us, self.planned) <= window_us
-        )
+            return 1 << 60
+        window_us = seats.window_us
+        waiting = sum(self.state.queued_by_band.values())
+        found = 0
+        for seat in seats.prefilling:
+            if opens_us(seat, self.now_us, self.planned) <= window_us:
+                found += seat.instance.tokens_per_pass
+                if found >= waiting:
+                    break
+        return found
 
     def expect_opening(self, seats: Seats) -> None:
         """Nothing is open: look again when the ledger expects that."""
         if seats.decode:
-            soonest = min(opens_us(seat, self.now_us, self.planned) for seat in seats.prefilling)
-            again_us = self.now_us + max(1_000, soonest - self.window_us(seats))
+            soonest = soonest_us(seats.prefilling, self.now_us, self.planned)
+            again_us = self.now_us + max(1_000, soonest - seats.window_us)
             self.again_us = min(self.again_us, again_us)
 
     def choose(self, request: Request) -> Choice | None:
@@ -133,7 +139,7 @@ class Round:
         seats = self.seats(request.model)
         joins = joins_pass(choice.prefill, request, self.now_us)
         soon_us = opens_us(choice.prefill, self.now_us, self.planned, joins=joins)
-        if soon_us > self.window_us(seats):
+        if soon_us > seats.window_us:
             return False
         return request.priority >= 0 or self.room_for_background(seats, choice)
 
@@ -152,7 +158,7 @@ class Round:
         seat = choice.prefill
         joins = joins_pass(seat, request, self.now_us)
         soon_us = opens_us(seat, self.now_us, self.planned, joins=joins)
-        soon_us -= self.window_us(self.seats(request.model))
+        soon_us -= self.seats(request.model).window_us
         request.held_for = seat.rank.holder
         request.held_tokens = choice.uncached_tokens
         request.held_until_us = self.now_us + max(1_000, min(HELD_US_MAX, soon_us))
@@ -166,7 +172,7 @@ class Round:
         if seat is None:
             return False
         joins = joins_pass(seat, request, self.now_us)
-        return opens_us(seat, self.now_us, self.planned, joins=joins) > self.window_us(seats)
+        return opens_us(seat, self.now_us, self.planned, joins=joins) > seats.window_us
 
     def plan(self, request: Request) -> None:
         """To those behind it, the rank it is held for is taken for as long as it needs it."""
@@ -174,28 +180,13 @@ class Round:
         promised = self.planned.get(request.held_for, 0)
         self.planned[request.held_for] = promised + request.held_tokens
 
-    def window_us(self, seats: Seats) -> int:
-        """How soon a rank must become idle to be sent a batch now."""
-        able = seats.prefill or seats.decode
-        name = able[0].instance.model
-        if name not in self._windows:
-            self._windows[name] = self._window_us(able)
-        return self._windows[name]
-
-    def _window_us(self, able: list[Seat]) -> int:
-        passes = [seat.instance.pass_us for seat in able if seat.instance.pass_us]
-        if not passes:
-            return WINDOW_US_MIN
-        mean_us = sum(passes) / len(passes)
-        transfer_us = able[0].instance.timing.transfer_ms * 1e3
-        window = (mean_us + transfer_us) / len({seat.instance.name for seat in able})
-        return round(min(WINDOW_US_MAX, max(WINDOW_US_MIN, window)))
-
     def seats(self, model: str) -> Seats:
         """Live ranks of a model; remembered by the caller until an instance comes or goes."""
         if model not in self._known:
             self._known[model] = seats_of(self.state, model)
-        return self._known[model]
+        seats = self._known[model]
+        seats.refresh(self.now_us)
+        return seats
 
 
 def look_up(state: RouterState, request: Request, now_us: int) -> None:

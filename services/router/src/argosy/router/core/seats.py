@@ -9,8 +9,11 @@ from argosy.mesh.timing import distance
 from argosy.router.core import ledger
 from argosy.router.core.state import Instance, Rank, Request, RouterState
 
-LISTED_MAX = 32
-LISTED_US = 5_000
+WINDOW_US_MAX = 200_000
+WINDOW_US_MIN = 2_000
+"""A submission takes as long to arrive; sent later, a rank would idle in between."""
+LISTED_MAX = 16
+LISTED_US = 20_000
 REQUESTS_FACTOR = 2
 """Requests a rank may have for each it can run: the rest wait in its own queue."""
 
@@ -35,16 +38,30 @@ class Seats:
     listed: tuple[list[Seat], list[Seat]] = ([], [])
     written: float = 0
     """Tokens of new KV of late, the mean over ranks, when last listed."""
+    window_us: int = WINDOW_US_MIN
+    """How soon a rank must become idle to be sent a batch now, when last listed."""
+    ranks_max: int = 1
+    """Data-parallel ranks of an instance, the most."""
+
+    def refresh(self, now_us: int) -> None:
+        """Look at all ranks again, unless that was done a moment ago."""
+        if now_us - self.listed_us < LISTED_US or not self.prefilling:
+            return
+        self.listed_us = now_us
+        self.listed = (least_loaded(self.prefill), least_loaded(self.decode))
+        written = sum(ledger.written(seat.rank, now_us) for seat in self.prefilling)
+        self.written = written / len(self.prefilling)
+        able = self.prefill or self.decode
+        passes = [seat.instance.pass_us for seat in able if seat.instance.pass_us]
+        if passes:
+            transfer_us = able[0].instance.timing.transfer_ms * 1e3
+            instances = len(able) / len(able[0].instance.ranks)
+            window = (sum(passes) / len(passes) + transfer_us) / instances
+            self.window_us = round(min(WINDOW_US_MAX, max(WINDOW_US_MIN, window)))
 
     def worth_a_look(self, request: Request, now_us: int) -> tuple[list[Seat], list[Seat]]:
         """Prefill and decode ranks a policy should weigh: all of a small fleet; of a large
         one the least loaded, as of LISTED_US ago at most, and those that cache a part."""
-        if now_us - self.listed_us >= LISTED_US:
-            self.listed_us = now_us
-            self.listed = (least_loaded(self.prefill), least_loaded(self.decode))
-            self.written = sum(ledger.written(s.rank, now_us) for s in self.prefilling) / max(
-                1, len(self.prefilling)
-            )
         prefill, decode = self.listed
         if len(prefill) == len(self.prefill) and len(decode) == len(self.decode):
             return prefill, decode
@@ -84,6 +101,7 @@ def seats_of(state: RouterState, model: str) -> Seats:
             into = seats.prefill if instance.role == "prefill" else seats.decode
             into += [Seat(instance, rank) for rank in instance.ranks]
     seats.prefilling = seats.prefill + seats.decode
+    seats.ranks_max = max((len(s.instance.ranks) for s in seats.prefilling), default=1)
     seats.by_holder = {seat.rank.holder: seat for seat in seats.prefilling}
     return seats
 
@@ -156,6 +174,16 @@ def opens_us(seat: Seat, now_us: int, planned: Planned, *, joins: bool = True) -
         full = min(backlog, passes * instance.tokens_per_pass)
         wait += round(1e3 * ledger.prefill_ms(instance, rank, full))
     return wait
+
+
+def soonest_us(seats: list[Seat], now_us: int, planned: Planned) -> int:
+    """How long until the first of these ranks opens."""
+    soonest = 1 << 62
+    for seat in seats:
+        soonest = min(soonest, opens_us(seat, now_us, planned))
+        if not soonest:
+            break
+    return soonest
 
 
 def first_token_us(

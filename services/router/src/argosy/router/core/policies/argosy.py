@@ -116,8 +116,9 @@ def rate(
     all ranks: what keeps the slowest of a lockstep quick."""
     instance, rank = seat
     blocks = -(-request.prompt_tokens // instance.block_tokens)
-    before_ms = ledger.decode_ms(instance, rank)
-    after_ms = ledger.decode_ms(instance, rank, blocks, 1)
+    held, running = rank.kv_blocks, rank.requests
+    before_ms = ledger.decode_pass_ms(instance, held, running)
+    after_ms = ledger.decode_pass_ms(instance, held + blocks, running + 1)
     itl_ms = after_ms / (1 - min(BUSY_MAX, ledger.busy_share(rank, now_us)))
     price = min(1.0, (itl_ms / state.limits.itl_target_ms) ** PRICE_POWER)
     return Rated(itl_ms * answer_tokens / 1e3 * price, seat, before_ms, price)

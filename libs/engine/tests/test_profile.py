@@ -1,0 +1,99 @@
+"""Timing profiles: named ones, YAML files, and what is said of one that is not there."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from argosy.engine.profile import BUILT_IN, Profile, load_profile, profile_names
+from argosy.mesh.errors import ArgosyError, Reason
+
+MS = st.floats(0, 1e4)
+RATES = st.floats(0.1, 1e3)
+PROFILES = st.builds(
+    Profile, prefill_ms=st.tuples(MS, MS, MS), decode_ms=st.tuples(MS, MS, MS),
+    decode_ms_per_request=MS, kv_bytes_per_token=st.integers(1, 1 << 24), transfer_ms=MS,
+    transfer_gb_per_s=st.tuples(RATES, RATES, RATES), load_ms=MS, sleep_ms=MS, wake_ms=MS,
+    tokens_per_pass=st.integers(1, 1 << 16),
+)  # fmt: skip
+
+
+def times_ms(profile: Profile) -> list[float]:
+    """All that takes time, once."""
+    return [
+        *(profile.prefill_pass_ms(tokens) for tokens in (0, 1, 500)),
+        profile.prompt_ms(3 * profile.tokens_per_pass + 1, profile.tokens_per_pass),
+        *(profile.decode_pass_ms(share, requests) for share in (0, 0.5) for requests in (0, 9)),
+        *(profile.kv_transfer_ms(tokens, far) for tokens in (0, 700) for far in range(3)),
+        profile.load_ms, profile.sleep_ms, profile.wake_ms,
+    ]  # fmt: skip
+
+
+def test_every_profile_that_comes_with_argosy_loads_by_its_name() -> None:
+    names = profile_names()
+    assert BUILT_IN in names
+    assert names == sorted(names)
+    assert len({load_profile(name) for name in names}) == len(names) >= 2
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_no_name_is_the_built_in_one(name: str | None) -> None:
+    assert load_profile(name) == load_profile(BUILT_IN)
+
+
+def test_the_built_in_profile_is_what_a_router_assumes_of_an_engine_that_says_nothing() -> None:
+    assert load_profile(BUILT_IN) == Profile()
+
+
+def test_an_unknown_name_is_answered_with_those_there_are() -> None:
+    with pytest.raises(ArgosyError, match="no timing profile 'dynamo-mokcer'") as raised:
+        load_profile("dynamo-mokcer")
+    assert raised.value.reason == Reason.BAD_REQUEST
+    assert ", ".join(profile_names()) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("lod_ms: 3\n", "lod_ms"), ("load_ms: soon\n", "load_ms"), ("prefill_ms: [1, 2]\n", "length 3"),
+     ("just words\n", "object"), ("load_ms: [\n", "YAML|parsing|flow")],
+)  # fmt: skip
+def test_a_file_that_is_no_profile_is_refused_by_name_and_reason(
+    tmp_path: Path, text: str, why: str
+) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(ArgosyError, match=why) as raised:
+        load_profile(path)
+    assert raised.value.reason == Reason.BAD_REQUEST
+    assert "wrong.yaml is not a profile" in str(raised.value)
+
+
+@settings(max_examples=50, deadline=None)
+@given(profile=PROFILES)
+def test_a_profile_written_to_a_file_is_read_back_the_same(
+    tmp_path_factory: pytest.TempPathFactory, profile: Profile
+) -> None:
+    path = tmp_path_factory.mktemp("profile") / "mine.yaml"
+    path.write_bytes(msgspec.yaml.encode(profile))
+    assert load_profile(path) == load_profile(str(path)) == profile
+
+
+@settings(max_examples=50, deadline=None)
+@given(profile=PROFILES, speed=st.floats(0.01, 1000))
+def test_a_faster_engine_is_faster_in_everything_and_does_the_same(
+    profile: Profile, speed: float
+) -> None:
+    faster = profile.faster(speed)
+    assert times_ms(faster) == pytest.approx([ms / speed for ms in times_ms(profile)])
+    assert faster.tokens_per_pass == profile.tokens_per_pass
+    assert faster.kv_bytes_per_token == profile.kv_bytes_per_token
+
+
+def test_every_time_a_profile_names_is_checked_above() -> None:
+    """A new field needs a place in `faster`, or none, and in these tests."""
+    assert set(Profile.__struct_fields__) == {
+        "prefill_ms", "decode_ms", "decode_ms_per_request", "transfer_ms", "transfer_gb_per_s",
+        "load_ms", "sleep_ms", "wake_ms", "tokens_per_pass", "kv_bytes_per_token",
+    }  # fmt: skip

@@ -1,0 +1,96 @@
+"""When KV runs out the newest gives way, is computed again, and still gets all its tokens."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ROOM = 16
+"""Blocks, of 4 tokens each."""
+
+
+def test_the_newest_gives_way_and_later_gets_all_its_tokens(bench: Any, prompt: Any) -> None:
+    ship = bench(blocks=ROOM)
+    for number in range(3):
+        ship.add(str(number), prompt(16, number), 40)
+    ship.run()
+    preempted = {name for name, one in ship.sequences.items() if one.preemptions}
+    assert "2" in preempted
+    assert "0" not in preempted
+    assert [len(tokens) for tokens in ship.tokens.values()] == [40] * 3
+    assert ship.ended == ["0", "1", "2"]
+    assert ship.scheduler.stats().kv_used_blocks == 0
+
+
+def test_who_was_preempted_is_computed_again_in_chunks_with_its_answer_so_far(
+    bench: Any, prompt: Any
+) -> None:
+    ship = bench(blocks=10)
+    ship.add("old", prompt(16, 1), 24)
+    new = ship.add("new", prompt(16, 2), 8)
+    again = []
+    for planned in ship.steps():
+        (share,) = planned.shares
+        again += [tokens for one, tokens in share.chunks if one is new and one.preemptions]
+    assert new.preemptions == 1
+    # All but the blocks that outlived the older one's growth.
+    computed = sum(again)
+    assert 0 < computed < new.prompt_tokens + new.answer_tokens
+    assert max(again) <= ship.profile.tokens_per_pass
+    assert [token.first for token in ship.tokens["new"]] == [True] + [False] * 7
+
+
+def test_who_was_preempted_is_next_before_any_that_waited_longer_outside(
+    bench: Any, prompt: Any
+) -> None:
+    ship = bench(blocks=10)
+    ship.add("old", prompt(16, 1), 24)
+    ship.add("new", prompt(16, 2), 8)
+    for number in range(2):
+        ship.add(f"waits {number}", prompt(16, 3 + number), 2)
+    ship.run()
+    assert ship.sequences["new"].preemptions
+    assert ship.ended == ["old", "new", "waits 0", "waits 1"]
+
+
+def test_cached_tokens_are_those_of_the_first_admission(bench: Any, prompt: Any) -> None:
+    """Its own blocks, found again after it was preempted, were no gift."""
+    ship = bench(blocks=10)
+    ship.add("old", prompt(16, 1), 24)
+    new = ship.add("new", prompt(16, 2), 8)
+    ship.run()
+    assert (new.preemptions, new.cached) == (1, 0)
+
+
+def test_a_pulled_prompt_that_was_preempted_is_not_pulled_again(bench: Any, prompt: Any) -> None:
+    ship = bench(blocks=10)
+    ship.add("old", prompt(16, 1), 24)
+    new = ship.add("new", prompt(16, 2), 8, pull=True)
+    ship.run()
+    assert new.preemptions == 1
+    assert [name for _, name in ship.pulled] == ["new"]
+    assert len(ship.tokens["new"]) == 8
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    requests=st.lists(
+        st.tuples(st.integers(1, 30), st.integers(0, 3), st.integers(10, 34), st.booleans()),
+        min_size=3, max_size=8,
+    ),
+    running=st.integers(2, 8), ahead=st.booleans(),
+)  # fmt: skip
+def test_nobody_starves_and_no_token_is_lost_or_made_twice_when_kv_is_short(
+    bench: Any, prompt: Any, requests: list[tuple[int, int, int, bool]], running: int, ahead: bool
+) -> None:
+    ship = bench(ROOM, running, passes_max=1 << 20 if ahead else 1)
+    for number, (length, family, answer, pull) in enumerate(requests):
+        ship.add(str(number), prompt(length, family), answer, pull=pull)
+    ship.run()
+    for name, sequence in ship.sequences.items():
+        tokens = ship.tokens[name]
+        assert len(tokens) == sequence.produced == sequence.answer_tokens
+        assert [n for n, token in enumerate(tokens) if token.first] == [0]
+        assert [n for n, token in enumerate(tokens) if token.last] == [len(tokens) - 1]
+    assert len(ship.ended) == len(requests)
+    assert ship.scheduler.stats().kv_used_blocks == 0
