@@ -5,11 +5,14 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
 
-from argosy.engine.api import EngineRequest, SamplingSpec
+from argosy.engine import instance as instance_module
+from argosy.engine.api import BlocksChanged, EngineRequest, SamplingSpec
+from argosy.engine.convert import timing_message
 from argosy.engine.instance import EXIT_ENGINE_DIED, REPORT_S, Instance
 from argosy.engine.settings import InstanceSettings
 from argosy.mesh import bus as bus_module
@@ -62,9 +65,12 @@ class Crew:
         await self.mesh.open()
         await asyncio.wait_for(self.instance.start(), PATIENCE_S)
 
-    async def answer(self, name: str, tokens: list[int], max_tokens: int = 20) -> None:
+    async def answer(
+        self, name: str, tokens: list[int], max_tokens: int = 20, dp_rank: int = 0
+    ) -> None:
         sampling = SamplingSpec(max_tokens, ignore_eos=True)
-        async for _ in self.instance.engine.submit(EngineRequest(name, tokens, sampling)):
+        request = EngineRequest(name, tokens, sampling, dp_rank=dp_rank)
+        async for _ in self.instance.engine.submit(request):
             pass
 
     def names(self) -> list[str]:
@@ -102,7 +108,7 @@ async def eventually(predicate: Callable[[], object]) -> None:
 
 
 async def test_a_ready_instance_says_who_it_is_and_what_its_engine_can_hold(crew: Any) -> None:
-    ship = await crew(max_running=3)
+    ship = await crew(max_running=3, dp_ranks=2, rack="r1", pass_tokens=64)
     await eventually(lambda: ship.told)
     (fact,) = ship.told
     assert (fact.instance_id, fact.epoch, fact.role, fact.node) == ("decode-0", "e1", 2, "n1")
@@ -111,6 +117,9 @@ async def test_a_ready_instance_says_who_it_is_and_what_its_engine_can_hold(crew
     assert (fact.block_tokens, fact.max_running_requests) == (4, 3)
     assert fact.kv_total_blocks == info.kv_total_blocks
     assert fact.max_model_tokens == info.max_model_tokens
+    assert (fact.dp_ranks, fact.rack, fact.tokens_per_pass) == (2, "r1", 64)
+    assert fact.timing == timing_message(info.timing)
+    assert fact.timing.prefill_ms[0] > 0
 
 
 async def test_the_last_load_is_never_lost(crew: Any) -> None:
@@ -140,20 +149,64 @@ async def test_a_silent_engine_is_heard_of_at_every_heartbeat(crew: Any) -> None
     assert {load.instance_id for load in ship.loads} == {"decode-0"}
 
 
-async def test_block_changes_are_numbered_without_a_jump_and_add_up(crew: Any) -> None:
-    ship = await crew(kv_bytes=1 << 20)
+def sum_of(changes: list[KvChange], ranks: int) -> list[set[int]]:
+    """What a router that heard every change thinks each rank holds."""
+    held: list[set[int]] = [set() for _ in range(ranks)]
+    for change in changes:
+        before = set() if change.cleared else held[change.dp_rank]
+        held[change.dp_rank] = before - set(change.removed) | set(change.stored)
+    return held
+
+
+def snapshot_of(instance: Instance, ranks: int) -> list[set[int]]:
+    """What a router that asks for all blocks learns; each is told once."""
+    held: list[set[int]] = [set() for _ in range(ranks)]
+    for part in instance.kv_snapshot():
+        assert (part.instance_id, part.epoch) == ("decode-0", "e1")
+        assert part.change_sequence == instance._changes
+        assert not held[part.dp_rank] & set(part.blocks)
+        held[part.dp_rank] |= set(part.blocks)
+    return held
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+async def test_block_changes_are_numbered_without_a_jump_and_add_up_to_the_snapshot(
+    crew: Any, ranks: int
+) -> None:
+    ship = await crew(kv_bytes=6 << 20, dp_ranks=ranks)
     for number in range(6):
-        await ship.answer(str(number), [number] * 21, max_tokens=2)
+        await ship.answer(str(number), [number] * 21, max_tokens=2, dp_rank=number % ranks)
     engine = ship.instance.engine
-    pool = engine._scheduler.pool
-    resident = set(pool._cached) | set(pool._references)
-    heard: set[int] = set()
+    resident = [set(rank.pool.known_blocks()) for rank in engine._scheduler.ranks]
     await eventually(lambda: len(ship.changes) == ship.instance._changes)
-    for change in ship.changes:
-        heard = heard - set(change.removed) | set(change.stored)
-    assert heard == resident
+    assert sum_of(ship.changes, ranks) == snapshot_of(ship.instance, ranks) == resident
+    assert all(resident)
     assert [c.change_sequence for c in ship.changes] == list(range(1, len(ship.changes) + 1))
     assert any(change.removed for change in ship.changes)
+
+
+async def test_a_snapshot_is_all_changes_told_before_it_in_parts_of_a_bounded_size(
+    crew: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instance_module, "SNAPSHOT_PART_BLOCKS", 5)
+    ship = await crew(dp_ranks=2)
+    chance = Random(1)
+    for number in range(60):
+        held = sum_of(ship.changes, 2)
+        rank, cleared = chance.randrange(2), chance.random() < 0.05
+        removed = [] if cleared else [block for block in held[rank] if chance.random() < 0.3]
+        stored = [chance.randrange(1 << 64) for _ in range(chance.randrange(1, 9))]
+        ship.instance.engine._listener.blocks_changed(BlocksChanged(stored, removed, cleared, rank))
+        await eventually(lambda told=number + 1: len(ship.changes) == told)
+        assert snapshot_of(ship.instance, 2) == sum_of(ship.changes, 2)
+        assert max(len(part.blocks) for part in ship.instance.kv_snapshot()) <= 5
+    assert any(change.cleared for change in ship.changes)
+
+
+async def test_an_instance_that_holds_nothing_says_so_for_every_rank(crew: Any) -> None:
+    ship = await crew(dp_ranks=3)
+    parts = list(ship.instance.kv_snapshot())
+    assert [(part.dp_rank, list(part.blocks)) for part in parts] == [(0, []), (1, []), (2, [])]
 
 
 async def test_an_instance_says_when_it_drains_and_when_it_has_stopped(crew: Any) -> None:

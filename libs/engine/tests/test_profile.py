@@ -56,9 +56,14 @@ def test_an_unknown_name_is_answered_with_those_there_are() -> None:
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("lod_ms: 3\n", "lod_ms"), ("load_ms: soon\n", "load_ms"), ("prefill_ms: [1, 2]\n", "length 3"),
-     ("just words\n", "object"), ("load_ms: [\n", "YAML|parsing|flow")],
-)  # fmt: skip
+    [
+        ("lod_ms: 3\n", "lod_ms"),
+        ("load_ms: soon\n", "load_ms"),
+        ("prefill_ms: [1, 2]\n", "length 3"),
+        ("just words\n", "object"),
+        ("load_ms: [\n", "YAML|parsing|flow"),
+    ],
+)
 def test_a_file_that_is_no_profile_is_refused_by_name_and_reason(
     tmp_path: Path, text: str, why: str
 ) -> None:

@@ -10,6 +10,7 @@ from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
 
 TOKENS = st.lists(st.integers(0, 2**32 - 1), max_size=60)
 WIDTH = st.integers(1, 8)
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3)
 PROPERTY = settings(max_examples=100, deadline=None)
 
 
@@ -72,7 +73,7 @@ def test_packed_and_listed_tokens_have_equal_hashes(tokens: list[int], width: in
 @PROPERTY
 @given(
     parts=st.lists(
-        st.tuples(*[st.text(st.characters(exclude_characters="\0"), max_size=3)] * 3),
+        st.tuples(NAMES, NAMES, NAMES),
         unique=True, min_size=2, max_size=8,
     )
 )  # fmt: skip

@@ -8,7 +8,7 @@ live, simulated and replayed.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgspec
 
@@ -51,6 +51,29 @@ class Core(Protocol):
     def step(self, event: Any) -> Sequence[Effect]:
         """Take in one event and say what to do. Never raises on input from outside."""
         ...
+
+
+class Imaged(Protocol):
+    """A part of a state that is no plain data, but can be written as such and read back."""
+
+    def image(self) -> Any:
+        """All of it as plain data; for the journal."""
+        ...
+
+    @classmethod
+    def from_image(cls, image: Any) -> Self:
+        """One that decides as that of which the image was taken."""
+        ...
+
+
+def to_image(part: Any) -> Any:
+    """msgspec's enc_hook for states."""
+    return part.image()
+
+
+def from_image(kind: Any, image: Any) -> Any:
+    """msgspec's dec_hook for states."""
+    return kind.from_image(image)
 
 
 @dataclass(frozen=True)

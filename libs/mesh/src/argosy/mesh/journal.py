@@ -27,7 +27,7 @@ import msgspec
 import xxhash
 import zstandard
 
-from argosy.mesh.core import CoreSpec
+from argosy.mesh.core import CoreSpec, to_image
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class JournalWriter:
         self._segment_bytes = segment_bytes
         self._total_bytes = total_bytes
         self._started_ms = time.time_ns() // 1_000_000
-        self._encoder = msgspec.msgpack.Encoder()
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=to_image)
         self._sequence = 0
         self._digest = 0
         self._segment = 0

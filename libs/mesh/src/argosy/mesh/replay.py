@@ -13,7 +13,7 @@ import crc32c
 import msgspec
 import zstandard
 
-from argosy.mesh.core import CoreSpec
+from argosy.mesh.core import CoreSpec, from_image
 from argosy.mesh.journal import FORMAT, FRAME, SUFFIX, Header, Record, chain
 
 
@@ -90,7 +90,7 @@ def replay_records(
     result: Replayed, header: Header, payloads: Iterator[bytes | None], spec: CoreSpec
 ) -> Replayed:
     """Step through the frames after the header; stops at the first difference."""
-    core = spec.build(msgspec.msgpack.decode(header.state, type=spec.state))
+    core = spec.build(msgspec.msgpack.decode(header.state, type=spec.state, dec_hook=from_image))
     decode_event = msgspec.msgpack.Decoder(spec.events).decode
     decode_records = msgspec.msgpack.Decoder(list[Record]).decode
     digest = header.digest

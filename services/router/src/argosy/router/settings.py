@@ -1,8 +1,9 @@
 """Settings of the router."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from argosy.mesh.settings import ServiceSettings
+from argosy.router.core.policies import POLICIES
 
 
 class RouterSettings(ServiceSettings):
@@ -21,9 +22,31 @@ class RouterSettings(ServiceSettings):
         600, gt=0, description="Longest request when the caller sets no deadline."
     )
     attempts_max: int = Field(5, ge=1, description="Instances a request may fail at.")
-    disaggregate_min_tokens: int = Field(
-        64, ge=1, description="Shorter prompts are prefilled by decode itself."
+    policy: str = Field(
+        "argosy", description="How requests are placed: a row of the policies' table."
     )
+    tenant_queue_limit: int = Field(
+        0, ge=0, description="Most requests of one tenant waiting; 0: only `queue_limit`."
+    )
+    ttft_limit_s: float = Field(
+        0, ge=0, description="Refuse at the door what is predicted to wait longer for its first "
+        "token; 0: only what would miss its own deadline."
+    )  # fmt: skip
+    itl_target_ms: float = Field(
+        50, gt=0, description="Time per token that decode batches are kept under if they can be."
+    )
+    index_blocks_max: int = Field(
+        4_000_000, ge=1000, description="KV blocks the prefix index remembers, at about 100 bytes; "
+        "beyond it, those not used for longest are forgotten."
+    )  # fmt: skip
     ticket_s: float = Field(30, gt=0, description="How long a ticket is good for.")
     stale_s: float = Field(3, gt=0, description="An instance this long silent is not used.")
     body_bytes_max: int = Field(4 << 20, ge=1024, description="Largest HTTP body.")
+
+    @field_validator("policy")
+    @classmethod
+    def known(cls, name: str) -> str:
+        """Refuse a policy that does not exist, naming those that do."""
+        if name not in POLICIES:
+            raise ValueError(f"no policy '{name}'; there are: {', '.join(POLICIES)}")
+        return name

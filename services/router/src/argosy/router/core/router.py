@@ -100,8 +100,8 @@ class RouterCore:
             if instance is not None and instance.address == event.failed_address:
                 self._left(event.failed_instance, "a client could not reach it", event.now_us)
         request = Request(
-            event.model, event.prompt_tokens, event.max_tokens, event.deadline_us, event.now_us,
-            event.blocks, event.tenant, event.priority, event.attempt, event.direct,
+            event.model, max(1, event.prompt_tokens), event.max_tokens, event.deadline_us,
+            event.now_us, event.blocks, event.tenant, event.priority, event.attempt, event.direct,
         )  # fmt: skip
         look_up(state, request, event.now_us)
         seats = self._seats_of(event.model)
@@ -167,7 +167,7 @@ class RouterCore:
             del self.state.requests[event.request_id]
             reject = do.Reject(event.request_id, "NO_INSTANCE", message, 1000)
             return [*told, reject, *self._place_waiting(event.now_us)]
-        request.prompt_tokens = event.prompt_tokens
+        request.prompt_tokens = max(1, event.prompt_tokens)
         request.first_token = False
         return [*told, *self._queue(event.request_id, event.now_us)]
 

@@ -5,6 +5,7 @@ import asyncio
 from argosy.mesh.bus import Envelope
 from argosy.mesh.driver import Driver
 from argosy.mesh.service import Mesh
+from argosy.mesh.timing import Timing
 from argosy.router.core import events as on
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.relay import Relay
@@ -12,6 +13,7 @@ from argosy.wire.decode.v1 import events_pb2 as decode_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
+from argosy.wire.router.v1 import events_pb2 as router_pb2
 
 ROLES = {instance_pb2.ROLE_PREFILL: "prefill", instance_pb2.ROLE_DECODE: "decode"}
 
@@ -32,6 +34,9 @@ class Ears:
         bus.listen(prefill_pb2.LoadReported, self._on_load)
         bus.listen(decode_pb2.LoadReported, self._on_load)
         bus.listen(prefill_pb2.IdlePredicted, self._on_idle)
+        bus.listen(prefill_pb2.KvChanged, self._on_kv)
+        bus.listen(decode_pb2.KvChanged, self._on_kv)
+        bus.listen(router_pb2.RequestsDispatched, self._on_sibling)
         durable = f"{self._mesh.name}-{self._mesh.epoch}"
         caught_up = [
             bus.follow(instance_pb2.InstanceReady, self._on_ready, f"{durable}-ready"),
@@ -54,6 +59,33 @@ class Ears:
         event = on.IdlePredicted(now_us, fact.instance_id, fact.epoch, fact.idle_at_us)
         self._driver.feed(event)
 
+    def _on_kv(
+        self, fact: prefill_pb2.KvChanged | decode_pb2.KvChanged, envelope: Envelope
+    ) -> None:
+        change = fact.change
+        self._driver.feed(
+            on.KvChanged(
+                self._driver.now_us(), change.instance_id, change.epoch, change.change_sequence,
+                list(change.stored), list(change.removed), change.cleared, change.dp_rank,
+            )
+        )  # fmt: skip
+
+    def _on_sibling(self, fact: router_pb2.RequestsDispatched, envelope: Envelope) -> None:
+        if fact.router == self._mesh.name:
+            return
+        for sent in fact.dispatched:
+            self._driver.feed(
+                on.SiblingDispatched(
+                    self._driver.now_us(), fact.router, sent.request_id, sent.prefill,
+                    sent.prefill_dp_rank, sent.decode, sent.decode_dp_rank, sent.prompt_tokens,
+                    sent.uncached_tokens, list(sent.blocks),
+                )
+            )  # fmt: skip
+        if fact.ended:
+            self._driver.feed(
+                on.SiblingEnded(self._driver.now_us(), fact.router, list(fact.ended))
+            )
+
     def _on_ready(self, fact: instance_pb2.InstanceReady, envelope: Envelope) -> None:
         if fact.role not in ROLES:
             return
@@ -62,6 +94,7 @@ class Ears:
                 self._driver.now_us(), fact.instance_id, fact.epoch, ROLES[fact.role],
                 fact.address, fact.node, fact.model, fact.kv_total_blocks, fact.block_tokens,
                 fact.max_model_tokens, fact.max_running_requests, envelope.time_ms * 1000,
+                max(1, fact.dp_ranks), fact.tokens_per_pass or 8192, fact.rack, timing_of(fact),
             )
         )  # fmt: skip
 
@@ -76,3 +109,17 @@ class Ears:
 
     def _left(self, instance: str, epoch: str, reason: str) -> None:
         self._driver.feed(on.InstanceLeft(self._driver.now_us(), instance, epoch, reason))
+
+
+def timing_of(fact: instance_pb2.InstanceReady) -> Timing | None:
+    """What the instance says of its passes; None if it says nothing, or half of it."""
+    timing = fact.timing
+    shapes = (len(timing.prefill_ms), len(timing.decode_ms), len(timing.transfer_gb_per_s))
+    if not fact.HasField("timing") or shapes != (3, 3, 3):
+        return None
+    return Timing(
+        (timing.prefill_ms[0], timing.prefill_ms[1], timing.prefill_ms[2]),
+        (timing.decode_ms[0], timing.decode_ms[1], timing.decode_ms[2]),
+        timing.decode_ms_per_request, timing.kv_bytes_per_token, timing.transfer_ms,
+        (timing.transfer_gb_per_s[0], timing.transfer_gb_per_s[1], timing.transfer_gb_per_s[2]),
+    )  # fmt: skip

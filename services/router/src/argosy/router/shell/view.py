@@ -6,6 +6,7 @@ from argosy.mesh.service import Mesh
 from argosy.router.core.state import RouterState
 from argosy.router.settings import RouterSettings
 from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.router.v1 import events_pb2 as router_pb2_events
 from argosy.wire.router.v1 import router_pb2
 
 
@@ -21,8 +22,8 @@ class View:
         if not self._mesh.ready:
             return f"waiting for {self._mesh.waiting_for}"
         state = self._state
-        if len(state.queue) >= state.queue_limit:
-            return f"the queue is full: {len(state.queue)} requests"
+        if state.queued_requests >= state.limits.queue_limit:
+            return f"the queue is full: {state.queued_requests} requests"
         model = self._mesh.settings.model
         if not any(
             i.live and i.role == "decode" and i.model == model for i in state.instances.values()
@@ -42,16 +43,19 @@ class View:
         state = self._state
         reply = router_pb2.StatusReply(
             ready=not self.trouble(), waiting_for=self.trouble(),
-            queued_requests=len(state.queue),
-            running_requests=len(state.requests) - len(state.queue),
+            queued_requests=state.queued_requests,
+            running_requests=len(state.requests) - state.queued_requests,
         )  # fmt: skip
         for name, instance in sorted(state.instances.items()):
             load = inference_pb2.Load(
                 instance_id=name, epoch=instance.epoch,
-                running_requests=instance.running_requests,
-                waiting_requests=instance.waiting_requests + len(instance.dispatched),
-                queued_prefill_tokens=instance.queued_prefill_tokens,
-                kv_used_blocks=instance.kv_used_blocks, kv_total_blocks=instance.kv_total_blocks,
+                running_requests=sum(r.running_requests for r in instance.ranks),
+                waiting_requests=sum(
+                    r.waiting_requests + len(r.sent) + len(r.inbound) for r in instance.ranks
+                ),
+                queued_prefill_tokens=sum(r.prefill_tokens for r in instance.ranks),
+                kv_used_blocks=sum(r.kv_used_blocks for r in instance.ranks),
+                kv_total_blocks=instance.kv_total_blocks * len(instance.ranks),
                 kv_held_blocks=instance.kv_held_blocks, at_us=instance.reported_us,
             )  # fmt: skip
             reply.instances.append(
@@ -61,6 +65,22 @@ class View:
                 )
             )  # fmt: skip
         return reply
+
+    def queue_fact(self) -> router_pb2_events.QueueReported:
+        """What waits, for the autoscaler and for people."""
+        state, now_us = self._state, self._mesh.clock.now_us()
+        oldest_us = min(
+            (r.arrived_us for r in state.requests.values() if r.queued), default=now_us
+        )
+        return router_pb2_events.QueueReported(
+            router=self._mesh.name, model=self._mesh.settings.model,
+            queued_requests=state.queued_requests,
+            queued_tokens=sum(state.queued_by_band.values()),
+            oldest_wait_ms=max(0, now_us - oldest_us) // 1000,
+            running_requests=len(state.requests) - state.queued_requests,
+            arrived_requests=state.arrived_requests,
+            rejected_requests=state.rejected_requests, at_us=now_us,
+        )  # fmt: skip
 
     async def until_idle(self) -> None:
         """Return when no request is under way."""

@@ -12,7 +12,8 @@ it. So at low load only TTFT counts, and as decodes fill up prefills keep away f
 which instance prefills and which decodes follows, request by request.
 
 Local or apart: a decode instance prefills by itself when that is cheaper than prefill
-elsewhere plus the transfer, with OWN_WORK held against it, since answers will come.
+elsewhere plus the handover. Held against it is a share of its time, OWN_WORK, since
+answers will come to be held up by it.
 """
 
 from typing import NamedTuple
@@ -32,7 +33,9 @@ from argosy.router.core.seats import (
 )
 from argosy.router.core.state import Request, RouterState
 
-OWN_WORK = 0.25
+OWN_WORK = 0.35
+HANDOVER_S = 0.005
+"""What a handover costs beside the transfer: two calls, and decode's wait for its pass."""
 PRICE_POWER = 4
 SPREAD_S = 0.002
 BUSY_MAX = 0.9
@@ -76,6 +79,7 @@ def choose(
             continue
         running = by_rank.get(id(seat.rank))
         cost = target.cost + prefill_cost(state, seats, seat, request, now_us, planned, running)
+        cost += HANDOVER_S
         cost += transfer_ms(seat.instance, target.seat.instance, to_move) / 1e3
         if cost < best_cost:
             best_cost = cost
