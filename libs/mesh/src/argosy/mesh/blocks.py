@@ -10,24 +10,26 @@ from collections.abc import Sequence
 import xxhash
 
 
-def root_hash(model: str, cache_salt: str = "") -> int:
-    """Where a chain starts: prompts of other models or salts never share a block."""
-    return xxhash.xxh3_64_intdigest(f"{model}\0{cache_salt}".encode())
+def root_hash(model: str, cache_salt: str = "", adapter: str = "") -> int:
+    """Where a chain starts: prompts of other models, adapters or salts never share a block."""
+    name = f"{model}\0{cache_salt}\0{adapter}" if adapter else f"{model}\0{cache_salt}"
+    return xxhash.xxh3_64_intdigest(name.encode())
 
 
 def chained_block_hashes(token_ids: Sequence[int], block_tokens: int, root: int) -> list[int]:
-    """Hash every full block of `token_ids`, in prompt order.
+    """Hash every full block of `token_ids`, in prompt order; quickest from an array("I").
 
     Returns [len(token_ids) // block_tokens] 64-bit values; a partial last block has none.
+    Each block is hashed with its parent's hash as the seed.
     """
-    tokens = memoryview(array("I", token_ids).tobytes())
+    packed = token_ids if isinstance(token_ids, array) else array("I", token_ids)
+    tokens = memoryview(packed).cast("B")
     width = 4 * block_tokens
+    digest = xxhash.xxh3_64_intdigest
     hashes = []
     parent = root
     for start in range(0, len(tokens) - width + 1, width):
-        digest = xxhash.xxh3_64(parent.to_bytes(8, "little"))
-        digest.update(tokens[start : start + width])
-        parent = digest.intdigest()
+        parent = digest(tokens[start : start + width], parent)
         hashes.append(parent)
     return hashes
 

@@ -46,6 +46,11 @@ class DecodeStub:
                 request_serializer=argosy_dot_decode_dot_v1_dot_decode__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=argosy_dot_inference_dot_v1_dot_inference__pb2.TokenChunk.FromString,
                 _registered_method=True)
+        self.KvSnapshot = channel.unary_stream(
+                '/argosy.decode.v1.Decode/KvSnapshot',
+                request_serializer=argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotRequest.SerializeToString,
+                response_deserializer=argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotPart.FromString,
+                _registered_method=True)
 
 
 class DecodeServicer:
@@ -65,6 +70,13 @@ class DecodeServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KvSnapshot(self, request, context):
+        """The blocks this instance holds: for a router that missed changes, or is new.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DecodeServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_DecodeServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=argosy_dot_decode_dot_v1_dot_decode__pb2.GenerateRequest.FromString,
                     response_serializer=argosy_dot_inference_dot_v1_dot_inference__pb2.TokenChunk.SerializeToString,
+            ),
+            'KvSnapshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.KvSnapshot,
+                    request_deserializer=argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotRequest.FromString,
+                    response_serializer=argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotPart.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class Decode:
             '/argosy.decode.v1.Decode/Generate',
             argosy_dot_decode_dot_v1_dot_decode__pb2.GenerateRequest.SerializeToString,
             argosy_dot_inference_dot_v1_dot_inference__pb2.TokenChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KvSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/argosy.decode.v1.Decode/KvSnapshot',
+            argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotRequest.SerializeToString,
+            argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotPart.FromString,
             options,
             channel_credentials,
             insecure,

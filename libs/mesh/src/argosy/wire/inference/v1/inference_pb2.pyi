@@ -41,7 +41,7 @@ class Sampling(_message.Message):
     def __init__(self, max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., top_logprobs: _Optional[int] = ..., ignore_eos: _Optional[bool] = ..., json_schema: _Optional[str] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ...) -> None: ...
 
 class Prompt(_message.Message):
-    __slots__ = ("request_id", "attempt", "token_ids", "resumed_tokens", "sampling", "cache_salt", "deadline_ms", "sent_token_ids")
+    __slots__ = ("request_id", "attempt", "token_ids", "resumed_tokens", "sampling", "cache_salt", "deadline_ms", "sent_token_ids", "dp_rank")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class Prompt(_message.Message):
     CACHE_SALT_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     SENT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    DP_RANK_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     attempt: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -58,7 +59,8 @@ class Prompt(_message.Message):
     cache_salt: str
     deadline_ms: int
     sent_token_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., resumed_tokens: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., cache_salt: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., sent_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    dp_rank: int
+    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., resumed_tokens: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., cache_salt: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., sent_token_ids: _Optional[_Iterable[int]] = ..., dp_rank: _Optional[int] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
     __slots__ = ("prompts",)
@@ -73,7 +75,7 @@ class SubmitReply(_message.Message):
     def __init__(self, load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("instance_id", "epoch", "running_requests", "waiting_requests", "queued_prefill_tokens", "kv_used_blocks", "kv_total_blocks", "kv_held_blocks", "at_us")
+    __slots__ = ("instance_id", "epoch", "running_requests", "waiting_requests", "queued_prefill_tokens", "kv_used_blocks", "kv_total_blocks", "kv_held_blocks", "at_us", "ranks", "pass_us")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +85,8 @@ class Load(_message.Message):
     KV_TOTAL_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     KV_HELD_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     AT_US_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    PASS_US_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     epoch: str
     running_requests: int
@@ -92,23 +96,57 @@ class Load(_message.Message):
     kv_total_blocks: int
     kv_held_blocks: int
     at_us: int
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., running_requests: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., queued_prefill_tokens: _Optional[int] = ..., kv_used_blocks: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., kv_held_blocks: _Optional[int] = ..., at_us: _Optional[int] = ...) -> None: ...
+    ranks: _containers.RepeatedCompositeFieldContainer[RankLoad]
+    pass_us: int
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., running_requests: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., queued_prefill_tokens: _Optional[int] = ..., kv_used_blocks: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., kv_held_blocks: _Optional[int] = ..., at_us: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[RankLoad, _Mapping]]] = ..., pass_us: _Optional[int] = ...) -> None: ...
+
+class RankLoad(_message.Message):
+    __slots__ = ("running_requests", "waiting_requests", "queued_prefill_tokens", "kv_used_blocks")
+    RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    KV_USED_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    running_requests: int
+    waiting_requests: int
+    queued_prefill_tokens: int
+    kv_used_blocks: int
+    def __init__(self, running_requests: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., queued_prefill_tokens: _Optional[int] = ..., kv_used_blocks: _Optional[int] = ...) -> None: ...
 
 class KvChange(_message.Message):
-    __slots__ = ("instance_id", "epoch", "stored", "removed", "cleared", "change_sequence")
+    __slots__ = ("instance_id", "epoch", "stored", "removed", "cleared", "change_sequence", "dp_rank")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     CLEARED_FIELD_NUMBER: _ClassVar[int]
     CHANGE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DP_RANK_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     epoch: str
     stored: _containers.RepeatedScalarFieldContainer[int]
     removed: _containers.RepeatedScalarFieldContainer[int]
     cleared: bool
     change_sequence: int
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., stored: _Optional[_Iterable[int]] = ..., removed: _Optional[_Iterable[int]] = ..., cleared: _Optional[bool] = ..., change_sequence: _Optional[int] = ...) -> None: ...
+    dp_rank: int
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., stored: _Optional[_Iterable[int]] = ..., removed: _Optional[_Iterable[int]] = ..., cleared: _Optional[bool] = ..., change_sequence: _Optional[int] = ..., dp_rank: _Optional[int] = ...) -> None: ...
+
+class KvSnapshotRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class KvSnapshotPart(_message.Message):
+    __slots__ = ("instance_id", "epoch", "change_sequence", "dp_rank", "blocks")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DP_RANK_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    epoch: str
+    change_sequence: int
+    dp_rank: int
+    blocks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., change_sequence: _Optional[int] = ..., dp_rank: _Optional[int] = ..., blocks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TokenLogprob(_message.Message):
     __slots__ = ("token_id", "token", "logprob")
@@ -171,7 +209,7 @@ class Timing(_message.Message):
     def __init__(self, disaggregated: _Optional[bool] = ..., attempts: _Optional[int] = ..., transferred_bytes: _Optional[int] = ..., kv_wait_ms: _Optional[int] = ..., kv_pull_ms: _Optional[int] = ...) -> None: ...
 
 class Ticket(_message.Message):
-    __slots__ = ("request_id", "attempt", "model", "prefill_instance", "prefill_address", "decode_instance", "decode_address", "blocks_digest", "max_tokens", "issued_ms", "expires_ms")
+    __slots__ = ("request_id", "attempt", "model", "prefill_instance", "prefill_address", "decode_instance", "decode_address", "blocks_digest", "max_tokens", "issued_ms", "expires_ms", "decode_dp_rank")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -183,6 +221,7 @@ class Ticket(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ISSUED_MS_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_DP_RANK_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     attempt: int
     model: str
@@ -194,7 +233,8 @@ class Ticket(_message.Message):
     max_tokens: int
     issued_ms: int
     expires_ms: int
-    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., model: _Optional[str] = ..., prefill_instance: _Optional[str] = ..., prefill_address: _Optional[str] = ..., decode_instance: _Optional[str] = ..., decode_address: _Optional[str] = ..., blocks_digest: _Optional[int] = ..., max_tokens: _Optional[int] = ..., issued_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ...) -> None: ...
+    decode_dp_rank: int
+    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., model: _Optional[str] = ..., prefill_instance: _Optional[str] = ..., prefill_address: _Optional[str] = ..., decode_instance: _Optional[str] = ..., decode_address: _Optional[str] = ..., blocks_digest: _Optional[int] = ..., max_tokens: _Optional[int] = ..., issued_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., decode_dp_rank: _Optional[int] = ...) -> None: ...
 
 class SignedTicket(_message.Message):
     __slots__ = ("ticket", "signature")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.fact.v1 import options_pb2 as argosy_dot_fact_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rgosy/instance/v1/events.proto\x12\x12\x61rgosy.instance.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"\x95\x02\n\rInstanceReady\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.argosy.instance.v1.Role\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x14\n\x0c\x62lock_tokens\x18\x07 \x01(\r\x12\x17\n\x0fkv_total_blocks\x18\x08 \x01(\r\x12\x18\n\x10max_model_tokens\x18\t \x01(\r\x12\x1c\n\x14max_running_requests\x18\n \x01(\r:#\xea\xe0\x18\x1f\n\x0einstance.ready\x10\x02\x1a\x0binstance_id\"n\n\x10InstanceDraining\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t:&\xea\xe0\x18\"\n\x11instance.draining\x10\x02\x1a\x0binstance_id\"\\\n\x0fInstanceStopped\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t:%\xea\xe0\x18!\n\x10instance.stopped\x10\x02\x1a\x0binstance_id*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rgosy/instance/v1/events.proto\x12\x12\x61rgosy.instance.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"\xfa\x02\n\rInstanceReady\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.argosy.instance.v1.Role\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x14\n\x0c\x62lock_tokens\x18\x07 \x01(\r\x12\x17\n\x0fkv_total_blocks\x18\x08 \x01(\r\x12\x18\n\x10max_model_tokens\x18\t \x01(\r\x12\x1c\n\x14max_running_requests\x18\n \x01(\r\x12\x10\n\x08\x64p_ranks\x18\x0b \x01(\r\x12\x17\n\x0ftokens_per_pass\x18\x0c \x01(\r\x12\x0c\n\x04rack\x18\r \x01(\t\x12*\n\x06timing\x18\x0e \x01(\x0b\x32\x1a.argosy.instance.v1.Timing:#\xea\xe0\x18\x1f\n\x0einstance.ready\x10\x02\x1a\x0binstance_id\"\x9a\x01\n\x06Timing\x12\x12\n\nprefill_ms\x18\x01 \x03(\x01\x12\x11\n\tdecode_ms\x18\x02 \x03(\x01\x12\x1d\n\x15\x64\x65\x63ode_ms_per_request\x18\x03 \x01(\x01\x12\x1a\n\x12kv_bytes_per_token\x18\x04 \x01(\r\x12\x13\n\x0btransfer_ms\x18\x05 \x01(\x01\x12\x19\n\x11transfer_gb_per_s\x18\x06 \x03(\x01\"n\n\x10InstanceDraining\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t:&\xea\xe0\x18\"\n\x11instance.draining\x10\x02\x1a\x0binstance_id\"\\\n\x0fInstanceStopped\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t:%\xea\xe0\x18!\n\x10instance.stopped\x10\x02\x1a\x0binstance_id*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,12 +38,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSTANCEDRAINING']._serialized_options = b'\352\340\030\"\n\021instance.draining\020\002\032\013instance_id'
   _globals['_INSTANCESTOPPED']._loaded_options = None
   _globals['_INSTANCESTOPPED']._serialized_options = b'\352\340\030!\n\020instance.stopped\020\002\032\013instance_id'
-  _globals['_ROLE']._serialized_start=571
-  _globals['_ROLE']._serialized_end=634
+  _globals['_ROLE']._serialized_start=829
+  _globals['_ROLE']._serialized_end=892
   _globals['_INSTANCEREADY']._serialized_start=86
-  _globals['_INSTANCEREADY']._serialized_end=363
-  _globals['_INSTANCEDRAINING']._serialized_start=365
-  _globals['_INSTANCEDRAINING']._serialized_end=475
-  _globals['_INSTANCESTOPPED']._serialized_start=477
-  _globals['_INSTANCESTOPPED']._serialized_end=569
+  _globals['_INSTANCEREADY']._serialized_end=464
+  _globals['_TIMING']._serialized_start=467
+  _globals['_TIMING']._serialized_end=621
+  _globals['_INSTANCEDRAINING']._serialized_start=623
+  _globals['_INSTANCEDRAINING']._serialized_end=733
+  _globals['_INSTANCESTOPPED']._serialized_start=735
+  _globals['_INSTANCESTOPPED']._serialized_end=827
 # @@protoc_insertion_point(module_scope)

@@ -1,7 +1,9 @@
 from argosy.wire.fact.v1 import options_pb2 as _options_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -16,7 +18,7 @@ ROLE_PREFILL: Role
 ROLE_DECODE: Role
 
 class InstanceReady(_message.Message):
-    __slots__ = ("instance_id", "epoch", "role", "address", "node", "model", "block_tokens", "kv_total_blocks", "max_model_tokens", "max_running_requests")
+    __slots__ = ("instance_id", "epoch", "role", "address", "node", "model", "block_tokens", "kv_total_blocks", "max_model_tokens", "max_running_requests", "dp_ranks", "tokens_per_pass", "rack", "timing")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +29,10 @@ class InstanceReady(_message.Message):
     KV_TOTAL_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     MAX_MODEL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    DP_RANKS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_PASS_FIELD_NUMBER: _ClassVar[int]
+    RACK_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     epoch: str
     role: Role
@@ -37,7 +43,27 @@ class InstanceReady(_message.Message):
     kv_total_blocks: int
     max_model_tokens: int
     max_running_requests: int
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., address: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., block_tokens: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., max_model_tokens: _Optional[int] = ..., max_running_requests: _Optional[int] = ...) -> None: ...
+    dp_ranks: int
+    tokens_per_pass: int
+    rack: str
+    timing: Timing
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., address: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., block_tokens: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., max_model_tokens: _Optional[int] = ..., max_running_requests: _Optional[int] = ..., dp_ranks: _Optional[int] = ..., tokens_per_pass: _Optional[int] = ..., rack: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
+
+class Timing(_message.Message):
+    __slots__ = ("prefill_ms", "decode_ms", "decode_ms_per_request", "kv_bytes_per_token", "transfer_ms", "transfer_gb_per_s")
+    PREFILL_MS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_MS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_MS_PER_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    KV_BYTES_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_MS_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_GB_PER_S_FIELD_NUMBER: _ClassVar[int]
+    prefill_ms: _containers.RepeatedScalarFieldContainer[float]
+    decode_ms: _containers.RepeatedScalarFieldContainer[float]
+    decode_ms_per_request: float
+    kv_bytes_per_token: int
+    transfer_ms: float
+    transfer_gb_per_s: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, prefill_ms: _Optional[_Iterable[float]] = ..., decode_ms: _Optional[_Iterable[float]] = ..., decode_ms_per_request: _Optional[float] = ..., kv_bytes_per_token: _Optional[int] = ..., transfer_ms: _Optional[float] = ..., transfer_gb_per_s: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class InstanceDraining(_message.Message):
     __slots__ = ("instance_id", "epoch", "reason")

@@ -46,6 +46,11 @@ class PrefillStub:
                 request_serializer=argosy_dot_prefill_dot_v1_dot_prefill__pb2.HandoffRequest.SerializeToString,
                 response_deserializer=argosy_dot_prefill_dot_v1_dot_prefill__pb2.HandoffOffer.FromString,
                 _registered_method=True)
+        self.KvSnapshot = channel.unary_stream(
+                '/argosy.prefill.v1.Prefill/KvSnapshot',
+                request_serializer=argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotRequest.SerializeToString,
+                response_deserializer=argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotPart.FromString,
+                _registered_method=True)
 
 
 class PrefillServicer:
@@ -67,6 +72,13 @@ class PrefillServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KvSnapshot(self, request, context):
+        """The blocks this instance holds: for a router that missed changes, or is new.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PrefillServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +91,11 @@ def add_PrefillServicer_to_server(servicer, server):
                     servicer.Handoff,
                     request_deserializer=argosy_dot_prefill_dot_v1_dot_prefill__pb2.HandoffRequest.FromString,
                     response_serializer=argosy_dot_prefill_dot_v1_dot_prefill__pb2.HandoffOffer.SerializeToString,
+            ),
+            'KvSnapshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.KvSnapshot,
+                    request_deserializer=argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotRequest.FromString,
+                    response_serializer=argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotPart.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +153,33 @@ class Prefill:
             '/argosy.prefill.v1.Prefill/Handoff',
             argosy_dot_prefill_dot_v1_dot_prefill__pb2.HandoffRequest.SerializeToString,
             argosy_dot_prefill_dot_v1_dot_prefill__pb2.HandoffOffer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KvSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/argosy.prefill.v1.Prefill/KvSnapshot',
+            argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotRequest.SerializeToString,
+            argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotPart.FromString,
             options,
             channel_credentials,
             insecure,
