@@ -95,6 +95,9 @@ class SimEngine:
         try:
             while not finished:
                 output = await outputs.get()
+                while not outputs.empty() and not isinstance(output, EngineFailed):
+                    # The reader fell behind: one piece for all that waits, as vLLM does.
+                    output = joined(output, outputs.get_nowait())
                 if isinstance(output, EngineFailed):
                     raise output
                 finished = output.finish is not None
@@ -145,6 +148,18 @@ class SimEngine:
         if changes := self._scheduler.pool.take_changes():
             self._listener.blocks_changed(changes)
         self._listener.stepped(self._scheduler.stats())
+
+
+def joined(first: EngineOutput, then: EngineOutput | EngineFailed) -> EngineOutput | EngineFailed:
+    """Two outputs of one request as one; a failure takes over."""
+    if isinstance(then, EngineFailed):
+        return then
+    return msgspec.structs.replace(
+        then,
+        token_ids=first.token_ids + then.token_ids,
+        cached_tokens=max(first.cached_tokens, then.cached_tokens),
+        transferred_bytes=first.transferred_bytes + then.transferred_bytes,
+    )
 
 
 def with_logprobs(output: EngineOutput, top: int | None) -> EngineOutput:
