@@ -262,13 +262,16 @@ async def route(fleet: Any, text: str) -> router_pb2.RouteReply:
         return await stub.Route(router_pb2.RouteRequest(request=request))
 
 
-async def present(fleet: Any, address: str, ticket: inference_pb2.SignedTicket) -> str:
-    """What decode says to a ticket: a Reason's name, or the answer's finish."""
+async def present(
+    fleet: Any, reply: router_pb2.RouteReply, ticket: inference_pb2.SignedTicket | None = None
+) -> str:
+    """What decode says to the reply's ticket, or another: a Reason's name, or the finish."""
     from argosy.mesh import rpc
 
-    async with fleet.channel(address) as channel:
+    async with fleet.channel(reply.decode_address) as channel:
         stub = decode_pb2_grpc.DecodeStub(channel)
-        request = decode_pb2.GenerateRequest(ticket=ticket)
+        prompt = reply.prompt if reply.HasField("prompt") else None
+        request = decode_pb2.GenerateRequest(ticket=ticket or reply.ticket, prompt=prompt)
         try:
             chunks = [c async for c in rpc.stream(stub.Generate, request, timeout_s=10)]
         except ArgosyError as error:
@@ -290,9 +293,9 @@ def altered(
 async def test_a_ticket_is_good_for_one_answer(fleet: Any, text: str) -> None:
     reply = await route(fleet, text)
 
-    first = await present(fleet, reply.decode_address, reply.ticket)
+    first = await present(fleet, reply)
     assert first in ("FINISH_REASON_LENGTH", "FINISH_REASON_STOP")
-    assert await present(fleet, reply.decode_address, reply.ticket) == "TICKET_USED"
+    assert await present(fleet, reply) == "TICKET_USED"
     await assert_works(fleet)
 
 
@@ -304,7 +307,7 @@ async def test_a_ticket_whose_bytes_were_changed_is_forged(fleet: Any) -> None:
         ticket=ticket.SerializeToString(), signature=reply.ticket.signature
     )
 
-    assert await present(fleet, reply.decode_address, forged) == "TICKET_FORGED"
+    assert await present(fleet, reply, forged) == "TICKET_FORGED"
     await assert_works(fleet)
 
 
@@ -313,7 +316,7 @@ async def test_a_ticket_signed_with_another_secret_is_forged(fleet: Any) -> None
     ticket = inference_pb2.Ticket.FromString(reply.ticket.ticket)
     forged = tickets.sign(ticket, b"not this fleet's")
 
-    assert await present(fleet, reply.decode_address, forged) == "TICKET_FORGED"
+    assert await present(fleet, reply, forged) == "TICKET_FORGED"
     await assert_works(fleet)
 
 
@@ -321,7 +324,7 @@ async def test_a_ticket_that_is_none_is_forged(fleet: Any) -> None:
     reply = await route(fleet, LONG)
     nothing = inference_pb2.SignedTicket()
 
-    assert await present(fleet, reply.decode_address, nothing) == "TICKET_FORGED"
+    assert await present(fleet, reply, nothing) == "TICKET_FORGED"
 
 
 async def test_a_forged_ticket_does_not_spoil_the_good_one(fleet: Any) -> None:
@@ -329,8 +332,8 @@ async def test_a_forged_ticket_does_not_spoil_the_good_one(fleet: Any) -> None:
     ticket = inference_pb2.Ticket.FromString(reply.ticket.ticket)
     forged = tickets.sign(ticket, b"not this fleet's")
 
-    await present(fleet, reply.decode_address, forged)
-    answered = await present(fleet, reply.decode_address, reply.ticket)
+    await present(fleet, reply, forged)
+    answered = await present(fleet, reply)
     assert answered.startswith("FINISH_REASON_")
 
 
@@ -338,7 +341,7 @@ async def test_an_expired_ticket_is_refused(fleet: Any) -> None:
     reply = await route(fleet, LONG)
     expired = altered(fleet, reply.ticket, expires_ms=1)
 
-    assert await present(fleet, reply.decode_address, expired) == "TICKET_EXPIRED"
+    assert await present(fleet, reply, expired) == "TICKET_EXPIRED"
     await assert_works(fleet)
 
 
@@ -346,16 +349,39 @@ async def test_a_ticket_for_another_instance_is_misdirected(fleet: Any) -> None:
     reply = await route(fleet, LONG)
     elsewhere = altered(fleet, reply.ticket, decode_instance="decode-9")
 
-    assert await present(fleet, reply.decode_address, elsewhere) == "TICKET_MISDIRECTED"
+    assert await present(fleet, reply, elsewhere) == "TICKET_MISDIRECTED"
     await assert_works(fleet)
 
 
-@pytest.mark.parametrize("text", [LONG, "short"], ids=["disaggregated", "local"])
-async def test_a_ticket_for_a_prompt_nobody_has_is_lost_kv(fleet: Any, text: str) -> None:
-    reply = await route(fleet, text)
-    unknown = altered(fleet, reply.ticket, request_id=f"never submitted: {text}")
+async def test_a_ticket_for_a_prompt_nobody_has_is_lost_kv(fleet: Any) -> None:
+    reply = await route(fleet, LONG)
+    unknown = altered(fleet, reply.ticket, request_id="never submitted")
 
-    assert await present(fleet, reply.decode_address, unknown) == "KV_LOST"
+    assert await present(fleet, reply, unknown) == "KV_LOST"
+    await assert_works(fleet)
+
+
+async def test_a_prompt_under_another_s_ticket_is_misdirected(fleet: Any) -> None:
+    reply, other = await route(fleet, "short"), await route(fleet, "other")
+
+    assert await present(fleet, reply, other.ticket) == "TICKET_MISDIRECTED"
+    assert (await present(fleet, reply)).startswith("FINISH_REASON_")
+
+
+async def test_a_prompt_altered_on_its_way_is_misdirected(fleet: Any) -> None:
+    reply = await route(fleet, "this prompt fills at least one whole block of KV")
+    assert reply.HasField("prompt")
+    reply.prompt.token_ids[0] += 1
+
+    assert await present(fleet, reply) == "TICKET_MISDIRECTED"
+    await assert_works(fleet)
+
+
+async def test_a_ticket_to_decode_alone_needs_its_prompt(fleet: Any) -> None:
+    reply = await route(fleet, "short")
+    reply.ClearField("prompt")
+
+    assert await present(fleet, reply) == "BAD_REQUEST"
     await assert_works(fleet)
 
 

@@ -10,8 +10,7 @@ APART = {
     "prefill.handoff", "decode.generate", "decode.await_kv", "decode.kv_transfer",
 }  # fmt: skip
 LOCAL = {
-    "client.generate", "router.tokenize", "router.place", "decode.submit", "decode.generate",
-    "decode.prefill",
+    "client.generate", "router.tokenize", "router.place", "decode.generate", "decode.prefill",
 }  # fmt: skip
 
 

@@ -104,6 +104,16 @@ async def test_an_answer_streams_to_its_end_and_frees_its_blocks(launch: Any) ->
     assert ship.used == 0
 
 
+async def test_a_reader_that_falls_behind_gets_what_waits_in_one_piece(launch: Any) -> None:
+    ship = await launch()
+    outputs = ship.submit("a")
+    first = await anext(outputs)
+    await eventually(lambda: ship.engine.stats().running_requests == 0)
+    (rest,) = [output async for output in outputs]
+    assert first.token_ids + rest.token_ids == await ship.answer("b")
+    assert (len(rest.token_ids), rest.finish) == (7, "length")
+
+
 async def test_answers_are_words_of_the_sim_vocabulary(launch: Any) -> None:
     ship = await launch()
     answer = text.sim_tokenizer().encoder.decode(await ship.answer("a"))

@@ -318,3 +318,21 @@ async def test_the_oldest_channel_goes_when_there_are_too_many(
     assert channels.get("b:1") is second
     assert channels.get("a:1") is not first
     await channels.close()
+
+
+async def test_a_stub_is_made_once_and_anew_after_its_address_was_forgotten() -> None:
+    channels = Channels()
+    first = channels.stub(node_agent_pb2_grpc.NodeAgentStub, "a:1")
+    assert channels.stub(node_agent_pb2_grpc.NodeAgentStub, "a:1") is first
+    channels.forget("a:1")
+    assert channels.stub(node_agent_pb2_grpc.NodeAgentStub, "a:1") is not first
+    await channels.close()
+
+
+async def test_no_call_is_lost_when_thousands_come_at_once(line: Line) -> None:
+    async def behave(context: Any) -> ListProcessesReply:
+        return ListProcessesReply(node="here")
+
+    line.node.behave = behave
+    replies = await asyncio.gather(*(line.call() for _ in range(3000)))
+    assert {reply.node for reply in replies} == {"here"}

@@ -151,3 +151,46 @@ def test_without_files_or_collector_context_still_gets_across() -> None:
 def test_a_call_without_a_usable_trace_begins_one(traces: Telemetry, metadata: Any) -> None:
     with telemetry.span(traces.tracer, "work", telemetry.extract(metadata)) as span:
         assert span.parent is None  # type: ignore[attr-defined]
+
+
+def test_of_many_traces_that_begin_here_a_few_are_recorded(
+    traces: Telemetry, tmp_path: Path
+) -> None:
+    for _ in range(2 * telemetry.ROOTS_AT_ONCE):
+        with telemetry.span(traces.tracer, "work"):
+            pass
+
+    recorded = len(read(tmp_path / "node-1.spans.jsonl")) // 2
+    assert telemetry.ROOTS_AT_ONCE <= recorded < 2 * telemetry.ROOTS_AT_ONCE
+
+
+def test_a_caller_that_records_its_trace_is_always_recorded(
+    traces: Telemetry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traces.tracer, "may_begin", lambda: False)
+    parent = telemetry.child_of("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    with telemetry.span(traces.tracer, "work", parent), telemetry.span(traces.tracer, "inner"):
+        pass
+    with telemetry.span(traces.tracer, "nobody's"):
+        pass
+
+    assert {span["name"] for span in read(tmp_path / "node-1.spans.jsonl")} == {"work", "inner"}
+
+
+def test_a_trace_that_is_not_recorded_here_is_recorded_nowhere(traces: Telemetry) -> None:
+    elsewhere = start_telemetry("other", "other-1", traces_dir=None)
+    with telemetry.span(elsewhere.tracer, "caller") as caller:
+        metadata = dict(telemetry.inject())
+        with telemetry.span(elsewhere.tracer, "inner") as inner:
+            assert inner is caller
+    with telemetry.span(traces.tracer, "callee", telemetry.extract(metadata)) as callee:
+        assert callee.get_span_context().trace_id == caller.get_span_context().trace_id
+        assert not callee.is_recording()
+
+
+def test_a_trace_context_survives_inside_a_message(traces: Telemetry) -> None:
+    with telemetry.span(traces.tracer, "caller") as caller:
+        parent = telemetry.child_of(telemetry.traceparent())
+    with telemetry.span(traces.tracer, "callee", parent) as callee:
+        assert callee.get_span_context().trace_id == caller.get_span_context().trace_id
+    assert telemetry.traceparent() == ""

@@ -8,11 +8,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from argosy.decode.core import effects as do
 from argosy.decode.core import events as on
-from argosy.decode.core.decode import SEEN, SPEC, WAITING, DecodeCore, DecodeState
-from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
+from argosy.decode.core.decode import SPEC, DecodeCore, DecodeState
+from argosy.mesh.core import Effect, Event, SetTimer, TimerFired
 
 S = 1_000_000
-CLAIM_US = 30 * S
 ME = "decode-0"
 
 
@@ -20,7 +19,7 @@ class Decode:
     """A decode core with a clock; its timers fire as `pass_time` goes by them."""
 
     def __init__(self, queue_limit: int = 4) -> None:
-        self.state = DecodeState(ME, CLAIM_US, queue_limit)
+        self.state = DecodeState(ME, queue_limit)
         self.core = DecodeCore(self.state)
         self.now_us = 1_700_000_000 * S
         self.timers: dict[str, int] = {}
@@ -33,9 +32,7 @@ class Decode:
         for effect in effects:
             if isinstance(effect, SetTimer):
                 self.timers[effect.key] = effect.at_us
-            elif isinstance(effect, CancelTimer):
-                self.timers.pop(effect.key, None)
-        return [effect for effect in effects if not isinstance(effect, SetTimer | CancelTimer)]
+        return [effect for effect in effects if not isinstance(effect, SetTimer)]
 
     def decide(self, event: Event) -> list[Effect]:
         return self.core.step(event)
@@ -49,14 +46,12 @@ class Decode:
         self.now_us = until_us
         return found
 
-    def submit(self, *keys: str) -> list[Effect]:
-        return self.feed(on.PromptsSubmitted, list(keys))
-
     def present(
         self, key: str, *, prefill: str = "prefill-0", decode: str = ME,
-        within_us: int = 30 * S, ticket: str = "",
+        within_us: int = 30 * S, ticket: str = "", brought: bool = False,
     ) -> list[Effect]:  # fmt: skip
-        return self.feed(on.TicketPresented, key, prefill, decode, self.now_us + within_us, ticket)
+        expires_us = self.now_us + within_us
+        return self.feed(on.TicketPresented, key, prefill, decode, expires_us, ticket, brought)
 
     def end(self, key: str) -> list[Effect]:
         return self.feed(on.AnswerEnded, key)
@@ -73,7 +68,7 @@ def round_trip(value: Any, kind: Any) -> Any:
 
 def reason_of(effects: list[Effect]) -> str:
     (refused,) = effects
-    assert isinstance(refused, do.RefuseTicket | do.RefuseSubmission)
+    assert isinstance(refused, do.RefuseTicket)
     return refused.reason
 
 
@@ -81,9 +76,8 @@ def test_a_ticket_from_a_prefill_instance_leads_to_a_pull(decode: Decode) -> Non
     assert decode.present("a/0") == [do.PullAndAnswer("a/0")]
 
 
-def test_a_ticket_for_a_submitted_prompt_leads_to_computing_it_here(decode: Decode) -> None:
-    assert decode.submit("a/0") == []
-    assert decode.present("a/0", prefill=ME) == [do.ComputeAndAnswer("a/0")]
+def test_a_ticket_that_brings_its_prompt_leads_to_computing_it_here(decode: Decode) -> None:
+    assert decode.present("a/0", prefill=ME, brought=True) == [do.ComputeAndAnswer("a/0")]
 
 
 @pytest.mark.parametrize("answer_is_over", [True, False])
@@ -118,21 +112,9 @@ def test_a_ticket_is_only_good_at_its_instance(decode: Decode) -> None:
     assert decode.present("a/0") == [do.PullAndAnswer("a/0")]
 
 
-def test_a_ticket_whose_prompt_never_came_is_lost_kv(decode: Decode) -> None:
-    assert reason_of(decode.present("a/0", prefill=ME)) == "KV_LOST"
-
-
-def test_a_prompt_without_a_ticket_is_forgotten(decode: Decode) -> None:
-    decode.submit("a/0")
-    assert decode.pass_time(CLAIM_US - 1) == []
-    assert decode.pass_time(1) == [do.ForgetPrompt("a/0")]
-    assert reason_of(decode.present("a/0", prefill=ME)) == "KV_LOST"
-
-
-def test_a_prompt_whose_ticket_came_is_not_forgotten_later(decode: Decode) -> None:
-    decode.submit("a/0")
-    decode.present("a/0", prefill=ME)
-    assert decode.pass_time(10 * CLAIM_US) == []
+def test_a_ticket_without_the_prompt_to_be_computed_here_is_refused(decode: Decode) -> None:
+    assert reason_of(decode.present("a/0", prefill=ME)) == "BAD_REQUEST"
+    assert decode.present("a/0", prefill=ME, brought=True) == [do.ComputeAndAnswer("a/0")]
 
 
 def test_used_tickets_are_remembered_until_they_would_have_expired(decode: Decode) -> None:
@@ -142,11 +124,6 @@ def test_used_tickets_are_remembered_until_they_would_have_expired(decode: Decod
     assert list(decode.state.seen) == ["a/0"]
     decode.pass_time(1)
     assert (decode.state.seen, decode.timers) == ({}, {})
-
-
-def test_a_prompt_named_like_a_memory_of_a_ticket_is_forgotten_too(decode: Decode) -> None:
-    decode.submit("seen:a/0")
-    assert decode.pass_time(CLAIM_US) == [do.ForgetPrompt("seen:a/0")]
 
 
 def test_an_answer_that_outlives_its_ticket_cannot_be_begun_again(decode: Decode) -> None:
@@ -164,21 +141,10 @@ def test_answers_up_to_the_limit_are_taken_and_then_refused() -> None:
     assert decode.present("c/0") == [do.PullAndAnswer("c/0")]
 
 
-def test_a_submission_over_the_limit_is_refused_whole() -> None:
-    decode = Decode(queue_limit=3)
-    decode.submit("a/0")
-    decode.present("b/0")
-    (refused,) = decode.submit("c/0", "d/0")
-    assert isinstance(refused, do.RefuseSubmission)
-    assert (refused.reason, refused.retry_after_ms > 0) == ("OVERLOADED", True)
-    assert list(decode.state.prompts) == ["a/0"]
-
-
-def test_a_draining_instance_takes_neither_prompts_nor_tickets(decode: Decode) -> None:
-    decode.submit("a/0")
+def test_a_draining_instance_takes_no_tickets(decode: Decode) -> None:
     decode.feed(on.DrainStarted)
-    assert reason_of(decode.submit("b/0")) == "DRAINING"
-    assert reason_of(decode.present("a/0", prefill=ME)) == "DRAINING"
+    assert reason_of(decode.present("a/0")) == "DRAINING"
+    assert reason_of(decode.present("a/0", prefill=ME, brought=True)) == "DRAINING"
 
 
 def test_scale_down_aborting_requests(decode: Decode) -> None:
@@ -191,7 +157,6 @@ def test_scale_down_aborting_requests(decode: Decode) -> None:
 
 
 def test_an_instance_without_answers_is_drained_at_once(decode: Decode) -> None:
-    decode.submit("a/0")
     assert decode.feed(on.DrainStarted) == [do.ReportIdle()]
 
 
@@ -211,44 +176,37 @@ class Twins(Decode):
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Presents, submits, ends and waits."""
+    """Presents, ends and waits."""
 
-    keys = st.sampled_from(["a/0", "a/1", "b/0", "seen:b/0", "waiting:b/0"])
+    keys = st.sampled_from(["a/0", "a/1", "b/0"])
 
     def __init__(self) -> None:
         super().__init__()
         self.decode = Twins(queue_limit=3)
         self.answering: set[str] = set()
         self.good_until_us: dict[str, int] = {}
-        self.prompts: dict[str, int] = {}
 
-    @rule(us=st.sampled_from([1, S, 20 * S, CLAIM_US]))
+    @rule(us=st.sampled_from([1, S, 20 * S, 30 * S]))
     def pass_time(self, us: int) -> None:
-        for effect in self.decode.pass_time(us):
-            assert isinstance(effect, do.ForgetPrompt)
-            assert self.prompts.pop(effect.key) + CLAIM_US <= self.decode.now_us
-
-    @rule(keys=st.lists(keys, min_size=1, max_size=3, unique=True))
-    def submit(self, keys: list[str]) -> None:
-        if not self.decode.submit(*keys):
-            self.prompts |= dict.fromkeys(keys, self.decode.now_us)
+        assert self.decode.pass_time(us) == []
 
     @rule(
-        key=keys, number=st.integers(1, 2), local=st.booleans(),
+        key=keys, number=st.integers(1, 2), local=st.booleans(), brought=st.booleans(),
         within_us=st.sampled_from([-S, S, 40 * S]),
     )  # fmt: skip
-    def present(self, key: str, number: int, local: bool, within_us: int) -> None:
+    def present(self, key: str, number: int, local: bool, brought: bool, within_us: int) -> None:
         now_us, ticket = self.decode.now_us, f"{key} {number}"
         used = now_us < self.good_until_us.get(ticket, 0) or key in self.answering
         source = ME if local else "prefill-0"
-        (decided,) = self.decode.present(key, prefill=source, within_us=within_us, ticket=ticket)
+        (decided,) = self.decode.present(
+            key, prefill=source, within_us=within_us, ticket=ticket, brought=brought
+        )
         if isinstance(decided, do.RefuseTicket):
             return
         assert within_us > 0
         assert not used
         assert isinstance(decided, do.ComputeAndAnswer) == local
-        if local:
-            del self.prompts[key]
+        assert brought or not local
         self.answering.add(key)
         self.good_until_us[ticket] = now_us + within_us
 
@@ -264,15 +222,12 @@ class AnyOrder(RuleBasedStateMachine):
         state, now_us = self.decode.state, self.decode.now_us
         assert set(state.answering) == self.answering
         assert len(state.answering) <= state.queue_limit
-        assert set(state.prompts) == set(self.prompts)
         unexpired = {key for key, until_us in self.good_until_us.items() if until_us > now_us}
         assert set(state.seen) == unexpired
-        waiting = {WAITING + key for key in state.prompts}
-        assert set(self.decode.timers) == waiting | {SEEN + key for key in state.seen}
+        assert set(self.decode.timers) == set(state.seen)
 
     def teardown(self) -> None:
-        self.pass_time(2 * CLAIM_US)
-        assert not self.prompts
+        self.pass_time(60 * S)
         assert not self.decode.state.seen
 
 

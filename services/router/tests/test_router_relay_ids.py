@@ -9,7 +9,8 @@ from argosy.router.core import events as on
 from argosy.router.core.router import SPEC
 from argosy.router.core.state import RouterState
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.relay import Passage, Relay
+from argosy.router.shell.passage import Passage
+from argosy.router.shell.relay import Relay
 from argosy.router.shell.tokenizing import TokenizerPool
 from argosy.wire.inference.v1 import inference_pb2
 
@@ -35,7 +36,7 @@ async def relay() -> AsyncIterator[Relay]:
 def passage(relay: Relay, request_id: str) -> Passage:
     sampling = inference_pb2.Sampling(max_tokens=4)
     deadline_us = relay.driver.now_us() + MINUTE_US
-    return Passage(request_id, "sim", sampling, [1, 2, 3], 0, "", deadline_us)
+    return Passage(request_id, "sim", sampling, [1, 2, 3], [], "", deadline_us)
 
 
 async def until_queued(relay: Relay) -> None:

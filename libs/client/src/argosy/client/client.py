@@ -153,8 +153,10 @@ class Client:
                 self._router.Route, route, timeout_s=timeout_s, trace_context=context
             )
             route.request.request_id = reply.request_id
-            stub = decode_pb2_grpc.DecodeStub(self._channels.get(reply.decode_address))
+            stub = self._channels.stub(decode_pb2_grpc.DecodeStub, reply.decode_address)
             ticket = decode_pb2.GenerateRequest(ticket=reply.ticket)
+            if reply.HasField("prompt"):
+                ticket.prompt.CopyFrom(reply.prompt)
             answer = rpc.stream(
                 stub.Generate,
                 ticket,

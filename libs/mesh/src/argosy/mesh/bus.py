@@ -12,8 +12,8 @@ goes: for stream facts listeners see the gap, for control facts an error is logg
 import asyncio
 import contextlib
 import logging
+import random
 import time
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -121,7 +121,7 @@ class Bus:
             "Argosy-Source": self.source,
             "Argosy-Sequence": str(sequence),
             "Argosy-Time-Ms": str(time.time_ns() // 1_000_000),
-            "Nats-Msg-Id": uuid.uuid4().hex,
+            "Nats-Msg-Id": f"{random.getrandbits(128):032x}",
             **dict(telemetry.inject()),
         }
         out = self._control_out if kind.control else self._stream_out

@@ -6,10 +6,9 @@ hangs up cancels the handler's task, which is how cancellation reaches every sta
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -40,9 +39,18 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )
+PENDING_MAX = 1 << 14
+SERVER_OPTIONS = (
+    *OPTIONS,
+    # Beyond a thousand calls not begun yet gRPC cancels some at random, without a word.
+    ("grpc.server.max_pending_requests", PENDING_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", PENDING_MAX),
+)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 """What a handler knows of its call."""
+
+K = TypeVar("K")
 
 Handler = Callable[[Any, Any, Context], Awaitable[Any]]
 
@@ -84,7 +92,7 @@ class Server:
     """A gRPC server that reports NOT_SERVING until told otherwise."""
 
     def __init__(self) -> None:
-        self._server = grpc.aio.server(options=OPTIONS)
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()
         self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -129,6 +137,7 @@ class Channels:
 
     def __init__(self) -> None:
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._stubs: dict[tuple[str, type[Any]], Any] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def get(self, address: str) -> grpc.aio.Channel:
@@ -139,8 +148,15 @@ class Channels:
             channel = self._channels[address] = grpc.aio.insecure_channel(address, OPTIONS)
         return channel
 
+    def stub(self, kind: type[K], address: str) -> K:
+        """A stub of that kind on the channel to host:port, made on first use."""
+        if (stub := self._stubs.get((address, kind))) is None:
+            stub = self._stubs[address, kind] = kind(self.get(address))  # type: ignore[call-arg]
+        return stub
+
     def forget(self, address: str) -> None:
         """Close the channel to an address that is gone for good."""
+        self._stubs = {key: stub for key, stub in self._stubs.items() if key[0] != address}
         if channel := self._channels.pop(address, None):
             task = asyncio.ensure_future(channel.close(grace=5))
             self._closing.add(task)
@@ -149,6 +165,7 @@ class Channels:
     async def close(self) -> None:
         """Close them all; calls still running are cancelled."""
         channels, self._channels = self._channels, {}
+        self._stubs.clear()
         await asyncio.gather(*(channel.close() for channel in channels.values()), *self._closing)
 
 
@@ -191,9 +208,9 @@ async def stream(
         raise from_rpc(error, instance) from None
     finally:
         if over:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(END_S):
-                    await running.code()
+            patience = asyncio.get_running_loop().call_later(END_S, running.cancel)
+            await running.code()
+            patience.cancel()
         running.cancel()
 
 

@@ -88,6 +88,9 @@ class SimEngine:
         try:
             while not finished:
                 output = await running.outputs.get()
+                while not running.outputs.empty() and not isinstance(output, EngineFailed):
+                    # The reader fell behind: one piece for all that waits, as vLLM does.
+                    output = joined(output, running.outputs.get_nowait())
                 if isinstance(output, EngineFailed):
                     raise output
                 finished = output.finish is not None
@@ -220,6 +223,18 @@ def word_ids(tokenizer: text.Tokenizer) -> list[int]:
     # A real vocabulary: words with a leading space, whatever they are.
     vocabulary = tokenizer.encoder.get_vocab()
     return sorted(i for token, i in vocabulary.items() if token[:1] in "Ġ▁")
+
+
+def joined(first: EngineOutput, then: EngineOutput | EngineFailed) -> EngineOutput | EngineFailed:
+    """Two outputs of one request as one; a failure takes over."""
+    if isinstance(then, EngineFailed):
+        return then
+    return msgspec.structs.replace(
+        then,
+        token_ids=first.token_ids + then.token_ids,
+        cached_tokens=max(first.cached_tokens, then.cached_tokens),
+        transferred_bytes=first.transferred_bytes + then.transferred_bytes,
+    )
 
 
 def with_logprobs(output: EngineOutput, top: int | None) -> EngineOutput:

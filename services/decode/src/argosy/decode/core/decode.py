@@ -2,27 +2,21 @@
 
 A ticket is good once, before it expires, at the instance it names. Those seen are
 remembered until they would have expired anyway, so memory is bounded by the rate of
-tickets times their life. A prompt without a ticket is forgotten after `claim_us`.
+tickets times their life. A prompt this instance shall prefill itself comes with its ticket.
 """
 
 import msgspec
 
 from argosy.decode.core import effects as do
 from argosy.decode.core import events as on
-from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
-
-SEEN = "seen:"
-WAITING = "waiting:"
+from argosy.mesh.core import CoreSpec, Effect, SetTimer, TimerFired
 
 
 class DecodeState(msgspec.Struct):
     """All that decode's core knows."""
 
     instance: str
-    claim_us: int
     queue_limit: int
-    prompts: dict[str, int] = {}
-    """Submitted prompts waiting for their ticket, with the time they are forgotten."""
     answering: dict[str, int] = {}
     """Answers under way, with when they began."""
     seen: dict[str, int] = {}
@@ -39,8 +33,6 @@ class DecodeCore:
     def step(self, event: on.DecodeEvent) -> list[Effect]:
         """Decide on one event."""
         match event:
-            case on.PromptsSubmitted():
-                return self._submitted(event)
             case on.TicketPresented():
                 return self._presented(event)
             case on.AnswerEnded():
@@ -50,20 +42,8 @@ class DecodeCore:
                 self.state.draining = True
                 return self._idle()
             case TimerFired():
-                return self._expired(event.key)
-
-    def _submitted(self, event: on.PromptsSubmitted) -> list[Effect]:
-        state = self.state
-        if state.draining:
-            return [do.RefuseSubmission("DRAINING", "this decode instance is shutting down", 0)]
-        held = len(state.prompts) + len(state.answering)
-        if held + len(event.keys) > state.queue_limit:
-            message = f"{held} requests held of {state.queue_limit}"
-            return [do.RefuseSubmission("OVERLOADED", message, 1000)]
-        at_us = event.now_us + state.claim_us
-        for key in event.keys:
-            state.prompts[key] = at_us
-        return [SetTimer(WAITING + key, at_us) for key in event.keys]
+                self.state.seen.pop(event.key, None)
+                return []
 
     def _presented(self, event: on.TicketPresented) -> list[Effect]:
         state, key, ticket = self.state, event.key, event.ticket or event.key
@@ -83,25 +63,13 @@ class DecodeCore:
             message = f"{len(state.answering)} answers under way of {state.queue_limit}"
             return [do.RefuseTicket(key, "OVERLOADED", message)]
         local = event.prefill_instance == state.instance
-        if local and key not in state.prompts:
-            message = f"the prompt of {key} is not here: never submitted, or forgotten"
-            return [do.RefuseTicket(key, "KV_LOST", message)]
+        if local and not event.brought:
+            message = f"the prompt of {key} has to come with its ticket: send what Route gave"
+            return [do.RefuseTicket(key, "BAD_REQUEST", message)]
         state.seen[ticket] = event.expires_us
         state.answering[key] = event.now_us
-        remember = SetTimer(SEEN + ticket, event.expires_us)
-        if local:
-            del state.prompts[key]
-            return [remember, CancelTimer(WAITING + key), do.ComputeAndAnswer(key)]
-        return [remember, do.PullAndAnswer(key)]
-
-    def _expired(self, key: str) -> list[Effect]:
-        if key.startswith(SEEN):
-            self.state.seen.pop(key.removeprefix(SEEN), None)
-            return []
-        prompt = key.removeprefix(WAITING)
-        if self.state.prompts.pop(prompt, None) is None:
-            return []
-        return [do.ForgetPrompt(prompt)]
+        remember = SetTimer(ticket, event.expires_us)
+        return [remember, do.ComputeAndAnswer(key) if local else do.PullAndAnswer(key)]
 
     def _idle(self) -> list[Effect]:
         idle = self.state.draining and not self.state.answering

@@ -3,14 +3,6 @@
 from argosy.mesh.core import Effect
 
 
-class RefuseSubmission(Effect, frozen=True, tag=True):
-    """Answer the submission with this error; none of its prompts was taken."""
-
-    reason: str
-    message: str
-    retry_after_ms: int
-
-
 class RefuseTicket(Effect, frozen=True, tag=True):
     """Answer the caller with this error (a name of errors.Reason)."""
 
@@ -26,13 +18,7 @@ class PullAndAnswer(Effect, frozen=True, tag=True):
 
 
 class ComputeAndAnswer(Effect, frozen=True, tag=True):
-    """Prefill the submitted prompt here, then stream."""
-
-    key: str
-
-
-class ForgetPrompt(Effect, frozen=True, tag=True):
-    """No ticket came for this prompt."""
+    """Prefill the prompt that came with the ticket, then stream."""
 
     key: str
 

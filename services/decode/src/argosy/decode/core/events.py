@@ -3,12 +3,6 @@
 from argosy.mesh.core import Event, TimerFired
 
 
-class PromptsSubmitted(Event, frozen=True, tag=True):
-    """The router wants these prefilled here; tickets follow."""
-
-    keys: list[str]
-
-
 class TicketPresented(Event, frozen=True, tag=True):
     """A caller wants an answer. The signature is this fleet's (the shell checked)."""
 
@@ -18,6 +12,8 @@ class TicketPresented(Event, frozen=True, tag=True):
     expires_us: int
     ticket: str = ""
     """Names this very ticket: a caller may ask again under the same request id."""
+    brought: bool = False
+    """The prompt came with it, to be prefilled here."""
 
 
 class AnswerEnded(Event, frozen=True, tag=True):
@@ -30,4 +26,4 @@ class DrainStarted(Event, frozen=True, tag=True):
     """Take no new tickets."""
 
 
-DecodeEvent = PromptsSubmitted | TicketPresented | AnswerEnded | DrainStarted | TimerFired
+DecodeEvent = TicketPresented | AnswerEnded | DrainStarted | TimerFired

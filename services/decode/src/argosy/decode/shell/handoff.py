@@ -22,9 +22,8 @@ class Handoff:
     Leaving the block without `pulled` makes prefill release it.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, ticket: inference_pb2.Ticket) -> None:
+    def __init__(self, stub: prefill_pb2_grpc.PrefillStub, ticket: inference_pb2.Ticket) -> None:
         self._ticket = ticket
-        stub = prefill_pb2_grpc.PrefillStub(channel)
         self._call: Any = stub.Handoff(metadata=telemetry.inject())
 
     async def __aenter__(self) -> Self:

@@ -28,10 +28,11 @@ from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc, events_pb2
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 from argosy.wire.prefill.v1 import prefill_pb2
+from argosy.wire.prefill.v1.prefill_pb2_grpc import PrefillStub
 
 
 class DecodeService(decode_pb2_grpc.DecodeServicer):
-    """Serves Submit and Generate."""
+    """Serves Generate."""
 
     def __init__(self, mesh: Mesh[DecodeSettings]) -> None:
         self.mesh = mesh
@@ -44,11 +45,9 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
             load_fact=lambda load: events_pb2.LoadReported(load=load),
             kv_fact=lambda change: events_pb2.KvChanged(change=change),
         )  # fmt: skip
-        state = DecodeState(mesh.name, round(settings.kv_claim_s * 1e6), settings.queue_limit)
+        state = DecodeState(mesh.name, settings.queue_limit)
         self._driver = mesh.drive(SPEC, state, self._perform)
-        self._prompts: dict[str, inference_pb2.Prompt] = {}
         self._decisions: dict[str, Any] = {}
-        self._refused: do.RefuseSubmission | None = None
         self._idle = asyncio.Event()
         descriptor = decode_pb2.DESCRIPTOR.services_by_name["Decode"]
         mesh.server.add(decode_pb2_grpc.add_DecodeServicer_to_server, self, descriptor)
@@ -66,48 +65,35 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         """Free the engine."""
         await self.instance.stop()
 
-    @rpc.handler("decode.submit")
-    async def Submit(
-        self, request: inference_pb2.SubmitRequest, context: rpc.Context
-    ) -> inference_pb2.SubmitReply:
-        """Keep every prompt for its ticket, or refuse all."""
-        self.mesh.check_ready()
-        keys = [prompt_key(prompt) for prompt in request.prompts]
-        self._refused = None
-        self._driver.feed(on.PromptsSubmitted(self._driver.now_us(), keys))
-        if refused := self._refused:
-            raise ArgosyError(
-                Reason[refused.reason], refused.message,
-                retry_after_ms=refused.retry_after_ms, instance=self.mesh.name,
-            )  # fmt: skip
-        self._prompts.update(zip(keys, request.prompts, strict=True))
-        return inference_pb2.SubmitReply(load=self.instance.load())
-
     @rpc.handler("decode.generate")
     async def Generate(self, request: decode_pb2.GenerateRequest, context: rpc.Context) -> None:
         """Stream the answer a ticket permits."""
         self.mesh.check_ready()
         ticket = tickets.verify(request.ticket, self._secret)
         key = prompt_key(ticket)
-        decision = self._decide(ticket, request.ticket.signature)
+        brought = request.HasField("prompt")
+        if brought and prompt_key(request.prompt) != key:
+            message = f"the ticket is for {key}, the prompt is {prompt_key(request.prompt)}"
+            raise ArgosyError(Reason.TICKET_MISDIRECTED, message, instance=self.mesh.name)
+        decision = self._decide(ticket, request.ticket.signature, brought=brought)
         if isinstance(decision, do.RefuseTicket):
             raise ArgosyError(Reason[decision.reason], decision.message, instance=self.mesh.name)
         try:
             async with AsyncExitStack() as stack:
                 handoff = None
                 if isinstance(decision, do.PullAndAnswer):
-                    channel = self.mesh.channels.get(ticket.prefill_address)
-                    handoff = await stack.enter_async_context(Handoff(channel, ticket))
-                await self._answer(ticket, handoff, context)
+                    stub = self.mesh.channels.stub(PrefillStub, ticket.prefill_address)
+                    handoff = await stack.enter_async_context(Handoff(stub, ticket))
+                await self._answer(ticket, request.prompt, handoff, context)
         finally:
             self._driver.feed(on.AnswerEnded(self._driver.now_us(), key))
 
-    def _decide(self, ticket: inference_pb2.Ticket, signature: bytes) -> Any:
+    def _decide(self, ticket: inference_pb2.Ticket, signature: bytes, *, brought: bool) -> Any:
         key = prompt_key(ticket)
         self._driver.feed(
             on.TicketPresented(
                 self._driver.now_us(), key, ticket.prefill_instance,
-                ticket.decode_instance, ticket.expires_ms * 1000, signature[:8].hex(),
+                ticket.decode_instance, ticket.expires_ms * 1000, signature[:8].hex(), brought,
             )
         )  # fmt: skip
         return self._decisions.pop(key)
@@ -129,21 +115,20 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
 
     def _perform(self, effect: Any) -> None:
         match effect:
-            case do.RefuseSubmission():
-                self._refused = effect
             case do.RefuseTicket() | do.PullAndAnswer() | do.ComputeAndAnswer():
                 self._decisions[effect.key] = effect
-            case do.ForgetPrompt():
-                self._prompts.pop(effect.key, None)
             case do.ReportIdle():
                 self._idle.set()
 
     async def _answer(
-        self, ticket: inference_pb2.Ticket, handoff: Handoff | None, context: rpc.Context
+        self,
+        ticket: inference_pb2.Ticket,
+        prompt: inference_pb2.Prompt,
+        handoff: Handoff | None,
+        context: rpc.Context,
     ) -> None:
         timing = inference_pb2.Timing(disaggregated=handoff is not None, attempts=1)
         if handoff is None:
-            prompt = self._prompts.pop(prompt_key(ticket))
             request = engine_request(prompt)
         else:
             began = time.monotonic()

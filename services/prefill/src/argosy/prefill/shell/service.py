@@ -7,6 +7,7 @@ the core says so. Bounds: prompts by `queue_limit`, so tasks too.
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from opentelemetry.context import Context, get_current
 from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineStats
 from argosy.engine.convert import engine_request, prompt_key, request_key
 from argosy.engine.instance import Instance
+from argosy.engine.submissions import Submissions
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
@@ -63,6 +65,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         self._work: dict[str, Work] = {}
         self._handoffs: dict[str, asyncio.Future[None]] = {}
         self._releases: set[asyncio.Task[None]] = set()
+        self._submissions = Submissions(self._submitted, self.instance.load)
         self._refused: do.RefuseSubmission | None = None
         self._idle = asyncio.Event()
         descriptor = prefill_pb2.DESCRIPTOR.services_by_name["Prefill"]
@@ -79,21 +82,24 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
 
     async def stop(self) -> None:
         """Free the engine."""
+        self._submissions.stop()
         await self.instance.stop()
 
-    @rpc.handler("prefill.submit")
-    async def Submit(
-        self, request: inference_pb2.SubmitRequest, context: rpc.Context
-    ) -> inference_pb2.SubmitReply:
-        """Queue every prompt, or refuse all."""
+    @rpc.handler("prefill.submit", traced=False)
+    async def Submit(self, requests: Any, context: rpc.Context) -> None:
+        """Queue the prompts of each batch, or refuse all of them."""
+        await self._submissions.serve(requests, context)
+
+    def _submitted(self, batch: Sequence[inference_pb2.Prompt]) -> None:
         self.mesh.check_ready()
-        trace = get_current()
         prompts, fresh = [], {}
-        for prompt in request.prompts:
+        for prompt in batch:
             key = prompt_key(prompt)
-            if key in self._work:
+            if key in self._work or key in fresh:
                 raise ArgosyError(Reason.BAD_REQUEST, f"request {key} was submitted before")
-            fresh[key] = Work(prompt, trace)
+            parent = telemetry.child_of(prompt.traceparent)
+            with telemetry.span(self.tracer, "prefill.submit", parent):
+                fresh[key] = Work(prompt, get_current())
             prompts.append(on.SubmittedPrompt(key, len(prompt.token_ids)))
         self._refused = None
         self._work.update(fresh)
@@ -105,7 +111,6 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
                 Reason[refused.reason], refused.message,
                 retry_after_ms=refused.retry_after_ms, instance=self.mesh.name,
             )  # fmt: skip
-        return inference_pb2.SubmitReply(load=self.instance.load())
 
     @rpc.handler("prefill.handoff")
     async def Handoff(self, requests: Any, context: rpc.Context) -> None:

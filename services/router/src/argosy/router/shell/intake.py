@@ -7,7 +7,8 @@ from argosy.mesh import telemetry
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.relay import Passage, Relay, new_request_id
+from argosy.router.shell.passage import Passage, new_request_id
+from argosy.router.shell.relay import Relay
 from argosy.router.shell.tokenizing import Job
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2
@@ -57,7 +58,7 @@ class Intake:
         deadline_us = self.mesh.clock.now_us() + round(min(limit_s, deadline_s or limit_s) * 1e6)
         return Passage(
             request.request_id or new_request_id(), request.model, request.sampling,
-            tokenized.token_ids, tokenized.blocks_digest, request.tenant, deadline_us,
+            tokenized.token_ids, tokenized.blocks, request.tenant, deadline_us,
         )  # fmt: skip
 
     def _check_model(self, model: str) -> None:
@@ -75,7 +76,7 @@ def job_of(request: router_pb2.GenerateRequest) -> Job:
         case "text":
             return Job(text=request.text, salt=request.tenant)
         case "tokens" if request.tokens.ids:
-            return Job(token_ids=tuple(request.tokens.ids), salt=request.tenant)
+            return Job(token_ids=request.tokens.ids, salt=request.tenant)
         case "chat":
             chat = request.chat
             return Job(

@@ -6,10 +6,8 @@ from decode, which cancels everything behind it.
 """
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any
 
 from opentelemetry import trace
@@ -21,64 +19,13 @@ from argosy.mesh.service import Mesh
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
 from argosy.router.settings import RouterSettings
+from argosy.router.shell.passage import Passage, new_nonce
+from argosy.router.shell.submissions import Submissions
 from argosy.router.shell.tokenizing import TokenizerPool
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.prefill.v1 import prefill_pb2_grpc
-
-SUBMIT_TIMEOUT_S = 3
-
-
-def new_nonce() -> str:
-    """Tells one handing over of a request from another under the same id."""
-    return uuid.uuid4().hex[:8]
-
-
-@dataclass
-class Passage:
-    """One request under way. token_ids: [prompt + produced]."""
-
-    request_id: str
-    model: str
-    sampling: inference_pb2.Sampling
-    prompt_ids: list[int]
-    blocks_digest: int
-    salt: str
-    deadline_us: int
-    produced: list[int] = field(default_factory=list)
-    attempts: int = 1
-    nonce: str = field(default_factory=new_nonce)
-
-    @property
-    def instance_request_id(self) -> str:
-        """What instances call it: callers choose request ids, and may choose the same."""
-        return f"{self.request_id}.{self.nonce}"
-
-    @property
-    def regenerates(self) -> bool:
-        """Whether the engine has to see the whole answer, not a prompt that holds some of it.
-
-        A grammar and penalties count output tokens; a seed's chances are drawn in order.
-        """
-        sampling = self.sampling
-        greedy = sampling.HasField("temperature") and sampling.temperature == 0
-        seeded = sampling.HasField("seed") and not greedy
-        penalised = sampling.presence_penalty or sampling.frequency_penalty
-        return bool(sampling.HasField("json_schema") or seeded or penalised)
-
-    def prompt(self, attempt: int) -> inference_pb2.Prompt:
-        """The prompt for the next attempt."""
-        prompt = inference_pb2.Prompt(
-            request_id=self.instance_request_id, attempt=attempt, sampling=self.sampling,
-            cache_salt=self.salt, token_ids=self.prompt_ids, deadline_ms=self.deadline_us // 1000,
-        )  # fmt: skip
-        if self.regenerates:
-            prompt.sent_token_ids.extend(self.produced)
-        else:
-            prompt.token_ids.extend(self.produced)
-            prompt.resumed_tokens = len(self.produced)
-            prompt.sampling.max_tokens = self.sampling.max_tokens - len(self.produced)
-        return prompt
+from argosy.wire.router.v1 import router_pb2
 
 
 class Relay:
@@ -90,6 +37,14 @@ class Relay:
         self.driver: Driver
         self._secret = mesh.settings.fleet_secret.get_secret_value().encode()
         self._placed: dict[str, asyncio.Future[do.Dispatch]] = {}
+        self._submissions = Submissions(self._connect, self.heard)
+
+    async def close(self) -> None:
+        """Hang up on the instances."""
+        await self._submissions.close()
+
+    def _connect(self, address: str) -> Any:
+        return self.mesh.channels.stub(prefill_pb2_grpc.PrefillStub, address).Submit()
 
     def perform(self, effect: Any) -> None:
         """The core's effects."""
@@ -106,6 +61,7 @@ class Relay:
                         )
                     )  # fmt: skip
             case do.ForgetAddress():
+                self._submissions.forget(effect.address)
                 self.mesh.channels.forget(effect.address)
 
     async def generate(self, passage: Passage) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
@@ -131,8 +87,11 @@ class Relay:
 
     async def route(
         self, passage: Passage, attempt: int, failed_instance: str, failed_address: str
-    ) -> tuple[do.Dispatch, inference_pb2.SignedTicket]:
-        """Place a request, hand its prompt over, and give the caller a ticket.
+    ) -> router_pb2.RouteReply:
+        """Place a request, and give the caller a ticket.
+
+        Whoever prefills gets the prompt: a prefill instance from us, now; decode from
+        the caller, with the ticket.
 
         An instance that does not take the prompt costs the caller nothing: another is
         asked, under the same attempt, which is the caller's to count.
@@ -141,8 +100,10 @@ class Relay:
         while True:
             arrived = self._arrival(passage, attempt, failed_instance, failed_address)
             dispatch = await self._place(passage.request_id, arrived)
+            prompt = passage.prompt(dispatch.attempt) if is_local(dispatch) else None
             try:
-                await self._submit(passage, dispatch)
+                if prompt is None:
+                    await self._submit(passage, dispatch)
             except ArgosyError as error:
                 refused += 1
                 if error.reason not in RETRIABLE or refused >= self.mesh.settings.attempts_max:
@@ -150,7 +111,11 @@ class Relay:
                 failed_instance, failed_address = dispatch.prefill, dispatch.prefill_address
                 passage.nonce = new_nonce()
                 continue
-            return dispatch, self._ticket(passage, dispatch)
+            return router_pb2.RouteReply(
+                request_id=passage.request_id, ticket=self._ticket(passage, dispatch),
+                prompt=prompt, decode_address=dispatch.decode_address,
+                decode_instance=dispatch.decode,
+            )  # fmt: skip
 
     def _arrival(
         self, passage: Passage, attempt: int | None = None,
@@ -198,9 +163,12 @@ class Relay:
     async def _attempt(
         self, passage: Passage, dispatch: do.Dispatch
     ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
-        await self._submit(passage, dispatch)
-        stub = decode_pb2_grpc.DecodeStub(self.mesh.channels.get(dispatch.decode_address))
         request = decode_pb2.GenerateRequest(ticket=self._ticket(passage, dispatch))
+        if is_local(dispatch):
+            request.prompt.CopyFrom(passage.prompt(dispatch.attempt))
+        else:
+            await self._submit(passage, dispatch)
+        stub = self.mesh.channels.stub(decode_pb2_grpc.DecodeStub, dispatch.decode_address)
         timeout_s = max(0.001, (passage.deadline_us - self.driver.now_us()) / 1e6)
         answer = rpc.stream(
             stub.Generate, request, timeout_s=timeout_s, instance=dispatch.decode,
@@ -216,24 +184,8 @@ class Relay:
         raise ArgosyError(Reason.INSTANCE_LOST, "the answer broke off", instance=dispatch.decode)
 
     async def _submit(self, passage: Passage, dispatch: do.Dispatch) -> None:
-        channel = self.mesh.channels.get(dispatch.prefill_address)
-        local = dispatch.prefill == dispatch.decode
-        stub = (decode_pb2_grpc.DecodeStub if local else prefill_pb2_grpc.PrefillStub)(channel)
-        request = inference_pb2.SubmitRequest(prompts=[passage.prompt(dispatch.attempt)])
-        left_s = max(0.001, (passage.deadline_us - self.driver.now_us()) / 1e6)
-        try:
-            reply = await rpc.call(
-                stub.Submit, request, timeout_s=min(left_s, SUBMIT_TIMEOUT_S),
-                instance=dispatch.prefill,
-            )  # fmt: skip
-        except ArgosyError as error:
-            if error.reason is Reason.DEADLINE and left_s > SUBMIT_TIMEOUT_S:
-                message = f"no answer within {SUBMIT_TIMEOUT_S} s"
-                raise ArgosyError(
-                    Reason.INSTANCE_LOST, message, instance=dispatch.prefill
-                ) from error
-            raise
-        self.heard(reply.load)
+        prompt = passage.prompt(dispatch.attempt, telemetry.traceparent())
+        await self._submissions.submit(prompt, dispatch.prefill, dispatch.prefill_address)
 
     def _ticket(self, passage: Passage, dispatch: do.Dispatch) -> inference_pb2.SignedTicket:
         now_ms = self.driver.now_us() // 1000
@@ -257,6 +209,6 @@ class Relay:
         )  # fmt: skip
 
 
-def new_request_id() -> str:
-    """For callers that do not choose one."""
-    return uuid.uuid4().hex
+def is_local(dispatch: do.Dispatch) -> bool:
+    """Whether decode prefills it itself."""
+    return dispatch.prefill == dispatch.decode

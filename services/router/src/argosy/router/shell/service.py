@@ -64,6 +64,7 @@ class RouterService(router_pb2_grpc.RouterServicer):
     async def stop(self) -> None:
         """End the tokenizers and the HTTP server."""
         await self._http.stop()
+        await self.relay.close()
         self._pool.stop()
 
     @rpc.handler("router.generate")
@@ -89,13 +90,9 @@ class RouterService(router_pb2_grpc.RouterServicer):
             raise ArgosyError(
                 Reason.BAD_REQUEST, "produced_token_ids holds max_tokens already: nothing to do"
             )
-        dispatch, ticket = await self.relay.route(
+        return await self.relay.route(
             passage, request.attempt, request.failed_instance, request.failed_address
         )
-        return router_pb2.RouteReply(
-            request_id=passage.request_id, ticket=ticket,
-            decode_address=dispatch.decode_address, decode_instance=dispatch.decode,
-        )  # fmt: skip
 
     @rpc.handler("router.list_models", traced=False)
     async def ListModels(self, request: Any, context: Any) -> router_pb2.ListModelsReply:

@@ -1,4 +1,7 @@
-"""Tokenizing in processes of its own, so that a long prompt holds up nobody's tokens.
+"""Tokenizing in processes of its own, so that a long text holds up nobody's tokens.
+
+Prompts that come as token ids only need hashing, which takes less than the way to
+another process and back: that is done at once.
 
 Bounds: TASKS_PER_PROCESS waiting per process; beyond that requests are refused as
 OVERLOADED. A pool that broke (a process was killed) is made anew once per call.
@@ -7,6 +10,8 @@ OVERLOADED. A pool that broke (a process was killed) is made anew once per call.
 import asyncio
 import multiprocessing
 import signal
+from array import array
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -15,7 +20,7 @@ from typing import Any
 import msgspec
 
 from argosy.mesh import text
-from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
+from argosy.mesh.blocks import chained_block_hashes, root_hash
 from argosy.mesh.errors import ArgosyError, Reason
 
 TASKS_PER_PROCESS = 256
@@ -28,16 +33,16 @@ class Job:
     text: str | None = None
     messages_json: str = ""
     tools_json: str = ""
-    token_ids: tuple[int, ...] = ()
+    token_ids: Sequence[int] = ()
     salt: str = ""
 
 
 @dataclass(frozen=True)
 class Tokenized:
-    """A prompt as the mesh carries it."""
+    """A prompt as the mesh carries it. blocks: chained hashes of its full KV blocks."""
 
-    token_ids: list[int]
-    blocks_digest: int
+    token_ids: Sequence[int]
+    blocks: list[int]
 
 
 @dataclass(frozen=True)
@@ -67,19 +72,19 @@ def work(job: Job) -> Tokenized | Failure:
         ids = encode(job, _tokenizer)
     except ArgosyError as error:
         return Failure(error.reason.name, error.message)
-    hashes = chained_block_hashes(ids, _block_tokens, root_hash(_model, job.salt))
-    return Tokenized(ids, digest_of(hashes))
+    return Tokenized(ids, chained_block_hashes(ids, _block_tokens, root_hash(_model, job.salt)))
+
+
+def check_ids(token_ids: Sequence[int], vocabulary: int) -> None:
+    """Raise BAD_REQUEST for a token id that is none."""
+    if (largest := max(token_ids)) >= vocabulary:
+        raise ArgosyError(
+            Reason.BAD_REQUEST, f"token id {largest} is outside the vocabulary of {vocabulary}"
+        )
 
 
 def encode(job: Job, tokenizer: text.Tokenizer) -> list[int]:
-    """A job's token ids. Raises BAD_REQUEST."""
-    if job.token_ids:
-        size = tokenizer.encoder.get_vocab_size()
-        if (largest := max(job.token_ids)) >= size:
-            raise ArgosyError(
-                Reason.BAD_REQUEST, f"token id {largest} is outside the vocabulary of {size}"
-            )
-        return list(job.token_ids)
+    """The token ids of a text or chat. Raises BAD_REQUEST."""
     if job.text is not None:
         return tokenizer.encode(job.text)
     messages = decode_array(job.messages_json, "messages")
@@ -106,16 +111,19 @@ class TokenizerPool:
     def __init__(self, source: str, model: str, block_tokens: int, processes: int) -> None:
         self._arguments = (source, model, block_tokens)
         self._processes = processes
+        self._vocabulary = 0
         self._waiting = 0
         self._pool = self._make()
 
     async def start(self) -> None:
         """Load the tokenizers now rather than in the first request."""
-        text.load(self._arguments[0])
+        self._vocabulary = text.load(self._arguments[0]).encoder.get_vocab_size()
         await self.tokenize(Job(text="ready?"))
 
     async def tokenize(self, job: Job) -> Tokenized:
-        """Tokens and block digest of a prompt. Raises BAD_REQUEST or OVERLOADED."""
+        """Tokens and block hashes of a prompt. Raises BAD_REQUEST or OVERLOADED."""
+        if job.token_ids:
+            return self._hash(job)
         if self._waiting >= TASKS_PER_PROCESS * self._processes:
             message = f"{self._waiting} prompts are waiting to be tokenized, the most allowed"
             raise ArgosyError(Reason.OVERLOADED, message, retry_after_ms=1000)
@@ -127,6 +135,14 @@ class TokenizerPool:
         if isinstance(result, Failure):
             raise ArgosyError(Reason[result.reason], result.message)
         return result
+
+    def _hash(self, job: Job) -> Tokenized:
+        _, model, block_tokens = self._arguments
+        packed = array("I", job.token_ids[:])  # a slice is a list, quicker than by list()
+        check_ids(packed, self._vocabulary)
+        hashes = chained_block_hashes(packed, block_tokens, root_hash(model, job.salt))
+        # As they came: from one message into another ids are copied without a look at them.
+        return Tokenized(job.token_ids, hashes)
 
     def stop(self) -> None:
         """End the processes."""

@@ -9,11 +9,6 @@ import typer
 bench = typer.Typer(no_args_is_help=True, help="Measure.")
 
 
-@bench.callback()
-def group() -> None:
-    """Keeps `handover` a command of its own while it is the only one."""
-
-
 @bench.command()
 def handover(
     fleet: Annotated[Path, typer.Option(help="Fleet file.")] = Path("deploy/local/demo.yaml"),
@@ -28,3 +23,17 @@ def handover(
     from argosy.cli.bench.handover import run_handover
 
     asyncio.run(run_handover(fleet, requests, seed, as_json=json))
+
+
+@bench.command()
+def router(
+    seed: Annotated[int, typer.Option(help="Of the prompts and their arrivals.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """The router against an empty gRPC server and an empty relay, at 200 and 500 requests/s.
+
+    Example: argosy bench router --json
+    """
+    from argosy.cli.bench.router import run_router
+
+    asyncio.run(run_router(seed, as_json=json))

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.inference.v1 import inference_pb2 as argosy_dot_inference_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61rgosy/decode/v1/decode.proto\x12\x10\x61rgosy.decode.v1\x1a#argosy/inference/v1/inference.proto\"D\n\x0fGenerateRequest\x12\x31\n\x06ticket\x18\x01 \x01(\x0b\x32!.argosy.inference.v1.SignedTicket2\x87\x02\n\x06\x44\x65\x63ode\x12N\n\x06Submit\x12\".argosy.inference.v1.SubmitRequest\x1a .argosy.inference.v1.SubmitReply\x12P\n\x08Generate\x12!.argosy.decode.v1.GenerateRequest\x1a\x1f.argosy.inference.v1.TokenChunk0\x01\x12[\n\nKvSnapshot\x12&.argosy.inference.v1.KvSnapshotRequest\x1a#.argosy.inference.v1.KvSnapshotPart0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61rgosy/decode/v1/decode.proto\x12\x10\x61rgosy.decode.v1\x1a#argosy/inference/v1/inference.proto\"q\n\x0fGenerateRequest\x12\x31\n\x06ticket\x18\x01 \x01(\x0b\x32!.argosy.inference.v1.SignedTicket\x12+\n\x06prompt\x18\x02 \x01(\x0b\x32\x1b.argosy.inference.v1.Prompt2\xb7\x01\n\x06\x44\x65\x63ode\x12P\n\x08Generate\x12!.argosy.decode.v1.GenerateRequest\x1a\x1f.argosy.inference.v1.TokenChunk0\x01\x12[\n\nKvSnapshot\x12&.argosy.inference.v1.KvSnapshotRequest\x1a#.argosy.inference.v1.KvSnapshotPart0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'argosy.decode.v1.decode_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATEREQUEST']._serialized_start=88
-  _globals['_GENERATEREQUEST']._serialized_end=156
-  _globals['_DECODE']._serialized_start=159
-  _globals['_DECODE']._serialized_end=422
+  _globals['_GENERATEREQUEST']._serialized_end=201
+  _globals['_DECODE']._serialized_start=204
+  _globals['_DECODE']._serialized_end=387
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,9 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("ticket",)
+    __slots__ = ("ticket", "prompt")
     TICKET_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
     ticket: _inference_pb2.SignedTicket
-    def __init__(self, ticket: _Optional[_Union[_inference_pb2.SignedTicket, _Mapping]] = ...) -> None: ...
+    prompt: _inference_pb2.Prompt
+    def __init__(self, ticket: _Optional[_Union[_inference_pb2.SignedTicket, _Mapping]] = ..., prompt: _Optional[_Union[_inference_pb2.Prompt, _Mapping]] = ...) -> None: ...

@@ -36,11 +36,6 @@ class DecodeStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Submit = channel.unary_unary(
-                '/argosy.decode.v1.Decode/Submit',
-                request_serializer=argosy_dot_inference_dot_v1_dot_inference__pb2.SubmitRequest.SerializeToString,
-                response_deserializer=argosy_dot_inference_dot_v1_dot_inference__pb2.SubmitReply.FromString,
-                _registered_method=True)
         self.Generate = channel.unary_stream(
                 '/argosy.decode.v1.Decode/Generate',
                 request_serializer=argosy_dot_decode_dot_v1_dot_decode__pb2.GenerateRequest.SerializeToString,
@@ -56,13 +51,6 @@ class DecodeStub:
 class DecodeServicer:
     """Pulls KV and streams tokens.
     """
-
-    def Submit(self, request, context):
-        """Prompts this instance shall prefill itself: a ticket for each follows.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
 
     def Generate(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -80,11 +68,6 @@ class DecodeServicer:
 
 def add_DecodeServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Submit': grpc.unary_unary_rpc_method_handler(
-                    servicer.Submit,
-                    request_deserializer=argosy_dot_inference_dot_v1_dot_inference__pb2.SubmitRequest.FromString,
-                    response_serializer=argosy_dot_inference_dot_v1_dot_inference__pb2.SubmitReply.SerializeToString,
-            ),
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
                     request_deserializer=argosy_dot_decode_dot_v1_dot_decode__pb2.GenerateRequest.FromString,
@@ -106,33 +89,6 @@ def add_DecodeServicer_to_server(servicer, server):
 class Decode:
     """Pulls KV and streams tokens.
     """
-
-    @staticmethod
-    def Submit(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/argosy.decode.v1.Decode/Submit',
-            argosy_dot_inference_dot_v1_dot_inference__pb2.SubmitRequest.SerializeToString,
-            argosy_dot_inference_dot_v1_dot_inference__pb2.SubmitReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
 
     @staticmethod
     def Generate(request,

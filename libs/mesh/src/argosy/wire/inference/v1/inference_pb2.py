@@ -24,45 +24,47 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#argosy/inference/v1/inference.proto\x12\x13\x61rgosy.inference.v1\"\xe4\x02\n\x08Sampling\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x18\n\x0btemperature\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x19\n\x0ctop_logprobs\x18\x06 \x01(\rH\x03\x88\x01\x01\x12\x12\n\nignore_eos\x18\x07 \x01(\x08\x12\x18\n\x0bjson_schema\x18\x08 \x01(\tH\x04\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\t \x01(\x02H\x05\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\n \x01(\x02H\x06\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\x0f\n\r_top_logprobsB\x0e\n\x0c_json_schemaB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penalty\"\xdb\x01\n\x06Prompt\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x16\n\x0eresumed_tokens\x18\x04 \x01(\r\x12/\n\x08sampling\x18\x05 \x01(\x0b\x32\x1d.argosy.inference.v1.Sampling\x12\x12\n\ncache_salt\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x07 \x01(\x03\x12\x16\n\x0esent_token_ids\x18\x08 \x03(\r\x12\x0f\n\x07\x64p_rank\x18\t \x01(\r\"=\n\rSubmitRequest\x12,\n\x07prompts\x18\x01 \x03(\x0b\x32\x1b.argosy.inference.v1.Prompt\"6\n\x0bSubmitReply\x12\'\n\x04load\x18\x01 \x01(\x0b\x32\x19.argosy.inference.v1.Load\"\x94\x02\n\x04Load\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x18\n\x10running_requests\x18\x03 \x01(\r\x12\x18\n\x10waiting_requests\x18\x04 \x01(\r\x12\x1d\n\x15queued_prefill_tokens\x18\x05 \x01(\r\x12\x16\n\x0ekv_used_blocks\x18\x06 \x01(\r\x12\x17\n\x0fkv_total_blocks\x18\x07 \x01(\r\x12\x16\n\x0ekv_held_blocks\x18\x08 \x01(\r\x12\r\n\x05\x61t_us\x18\t \x01(\x03\x12,\n\x05ranks\x18\n \x03(\x0b\x32\x1d.argosy.inference.v1.RankLoad\x12\x0f\n\x07pass_us\x18\x0b \x01(\r\"u\n\x08RankLoad\x12\x18\n\x10running_requests\x18\x01 \x01(\r\x12\x18\n\x10waiting_requests\x18\x02 \x01(\r\x12\x1d\n\x15queued_prefill_tokens\x18\x03 \x01(\r\x12\x16\n\x0ekv_used_blocks\x18\x04 \x01(\r\"\x8a\x01\n\x08KvChange\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06stored\x18\x03 \x03(\x06\x12\x0f\n\x07removed\x18\x04 \x03(\x06\x12\x0f\n\x07\x63leared\x18\x05 \x01(\x08\x12\x17\n\x0f\x63hange_sequence\x18\x06 \x01(\x04\x12\x0f\n\x07\x64p_rank\x18\x07 \x01(\r\"\x13\n\x11KvSnapshotRequest\"n\n\x0eKvSnapshotPart\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x17\n\x0f\x63hange_sequence\x18\x03 \x01(\x04\x12\x0f\n\x07\x64p_rank\x18\x04 \x01(\r\x12\x0e\n\x06\x62locks\x18\x05 \x03(\x06\"@\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\"u\n\x10PositionLogprobs\x12\x31\n\x06\x63hosen\x18\x01 \x01(\x0b\x32!.argosy.inference.v1.TokenLogprob\x12.\n\x03top\x18\x02 \x03(\x0b\x32!.argosy.inference.v1.TokenLogprob\"P\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x15\n\rcached_tokens\x18\x02 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\r\"\xa1\x02\n\nTokenChunk\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x37\n\x08logprobs\x18\x03 \x03(\x0b\x32%.argosy.inference.v1.PositionLogprobs\x12\x38\n\rfinish_reason\x18\x04 \x01(\x0e\x32!.argosy.inference.v1.FinishReason\x12)\n\x05usage\x18\x05 \x01(\x0b\x32\x1a.argosy.inference.v1.Usage\x12\'\n\x04load\x18\x06 \x01(\x0b\x32\x19.argosy.inference.v1.Load\x12+\n\x06timing\x18\x07 \x01(\x0b\x32\x1b.argosy.inference.v1.Timing\"t\n\x06Timing\x12\x15\n\rdisaggregated\x18\x01 \x01(\x08\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\r\x12\x19\n\x11transferred_bytes\x18\x03 \x01(\x04\x12\x12\n\nkv_wait_ms\x18\x04 \x01(\r\x12\x12\n\nkv_pull_ms\x18\x05 \x01(\r\"\x8a\x02\n\x06Ticket\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05model\x18\x03 \x01(\t\x12\x18\n\x10prefill_instance\x18\x04 \x01(\t\x12\x17\n\x0fprefill_address\x18\x05 \x01(\t\x12\x17\n\x0f\x64\x65\x63ode_instance\x18\x06 \x01(\t\x12\x16\n\x0e\x64\x65\x63ode_address\x18\x07 \x01(\t\x12\x15\n\rblocks_digest\x18\x08 \x01(\x06\x12\x12\n\nmax_tokens\x18\t \x01(\r\x12\x11\n\tissued_ms\x18\n \x01(\x03\x12\x12\n\nexpires_ms\x18\x0b \x01(\x03\x12\x16\n\x0e\x64\x65\x63ode_dp_rank\x18\x0c \x01(\r\"1\n\x0cSignedTicket\x12\x0e\n\x06ticket\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#argosy/inference/v1/inference.proto\x12\x13\x61rgosy.inference.v1\"\xe4\x02\n\x08Sampling\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x18\n\x0btemperature\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x19\n\x0ctop_logprobs\x18\x06 \x01(\rH\x03\x88\x01\x01\x12\x12\n\nignore_eos\x18\x07 \x01(\x08\x12\x18\n\x0bjson_schema\x18\x08 \x01(\tH\x04\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\t \x01(\x02H\x05\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\n \x01(\x02H\x06\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\x0f\n\r_top_logprobsB\x0e\n\x0c_json_schemaB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penalty\"\xf0\x01\n\x06Prompt\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x16\n\x0eresumed_tokens\x18\x04 \x01(\r\x12/\n\x08sampling\x18\x05 \x01(\x0b\x32\x1d.argosy.inference.v1.Sampling\x12\x12\n\ncache_salt\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x07 \x01(\x03\x12\x16\n\x0esent_token_ids\x18\x08 \x03(\r\x12\x0f\n\x07\x64p_rank\x18\t \x01(\r\x12\x13\n\x0btraceparent\x18\n \x01(\t\"L\n\rSubmitRequest\x12,\n\x07prompts\x18\x01 \x03(\x0b\x32\x1b.argosy.inference.v1.Prompt\x12\r\n\x05\x62\x61tch\x18\x02 \x01(\x04\"t\n\x0bSubmitReply\x12\'\n\x04load\x18\x01 \x01(\x0b\x32\x19.argosy.inference.v1.Load\x12\r\n\x05\x62\x61tch\x18\x02 \x01(\x04\x12-\n\x07refused\x18\x03 \x01(\x0b\x32\x1c.argosy.inference.v1.Refusal\"B\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\"\x94\x02\n\x04Load\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x18\n\x10running_requests\x18\x03 \x01(\r\x12\x18\n\x10waiting_requests\x18\x04 \x01(\r\x12\x1d\n\x15queued_prefill_tokens\x18\x05 \x01(\r\x12\x16\n\x0ekv_used_blocks\x18\x06 \x01(\r\x12\x17\n\x0fkv_total_blocks\x18\x07 \x01(\r\x12\x16\n\x0ekv_held_blocks\x18\x08 \x01(\r\x12\r\n\x05\x61t_us\x18\t \x01(\x03\x12,\n\x05ranks\x18\n \x03(\x0b\x32\x1d.argosy.inference.v1.RankLoad\x12\x0f\n\x07pass_us\x18\x0b \x01(\r\"u\n\x08RankLoad\x12\x18\n\x10running_requests\x18\x01 \x01(\r\x12\x18\n\x10waiting_requests\x18\x02 \x01(\r\x12\x1d\n\x15queued_prefill_tokens\x18\x03 \x01(\r\x12\x16\n\x0ekv_used_blocks\x18\x04 \x01(\r\"\x8a\x01\n\x08KvChange\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06stored\x18\x03 \x03(\x06\x12\x0f\n\x07removed\x18\x04 \x03(\x06\x12\x0f\n\x07\x63leared\x18\x05 \x01(\x08\x12\x17\n\x0f\x63hange_sequence\x18\x06 \x01(\x04\x12\x0f\n\x07\x64p_rank\x18\x07 \x01(\r\"\x13\n\x11KvSnapshotRequest\"n\n\x0eKvSnapshotPart\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x17\n\x0f\x63hange_sequence\x18\x03 \x01(\x04\x12\x0f\n\x07\x64p_rank\x18\x04 \x01(\r\x12\x0e\n\x06\x62locks\x18\x05 \x03(\x06\"@\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\"u\n\x10PositionLogprobs\x12\x31\n\x06\x63hosen\x18\x01 \x01(\x0b\x32!.argosy.inference.v1.TokenLogprob\x12.\n\x03top\x18\x02 \x03(\x0b\x32!.argosy.inference.v1.TokenLogprob\"P\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x15\n\rcached_tokens\x18\x02 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\r\"\xa1\x02\n\nTokenChunk\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x37\n\x08logprobs\x18\x03 \x03(\x0b\x32%.argosy.inference.v1.PositionLogprobs\x12\x38\n\rfinish_reason\x18\x04 \x01(\x0e\x32!.argosy.inference.v1.FinishReason\x12)\n\x05usage\x18\x05 \x01(\x0b\x32\x1a.argosy.inference.v1.Usage\x12\'\n\x04load\x18\x06 \x01(\x0b\x32\x19.argosy.inference.v1.Load\x12+\n\x06timing\x18\x07 \x01(\x0b\x32\x1b.argosy.inference.v1.Timing\"t\n\x06Timing\x12\x15\n\rdisaggregated\x18\x01 \x01(\x08\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\r\x12\x19\n\x11transferred_bytes\x18\x03 \x01(\x04\x12\x12\n\nkv_wait_ms\x18\x04 \x01(\r\x12\x12\n\nkv_pull_ms\x18\x05 \x01(\r\"\x8a\x02\n\x06Ticket\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05model\x18\x03 \x01(\t\x12\x18\n\x10prefill_instance\x18\x04 \x01(\t\x12\x17\n\x0fprefill_address\x18\x05 \x01(\t\x12\x17\n\x0f\x64\x65\x63ode_instance\x18\x06 \x01(\t\x12\x16\n\x0e\x64\x65\x63ode_address\x18\x07 \x01(\t\x12\x15\n\rblocks_digest\x18\x08 \x01(\x06\x12\x12\n\nmax_tokens\x18\t \x01(\r\x12\x11\n\tissued_ms\x18\n \x01(\x03\x12\x12\n\nexpires_ms\x18\x0b \x01(\x03\x12\x16\n\x0e\x64\x65\x63ode_dp_rank\x18\x0c \x01(\r\"1\n\x0cSignedTicket\x12\x0e\n\x06ticket\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'argosy.inference.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=2429
-  _globals['_FINISHREASON']._serialized_end=2524
+  _globals['_FINISHREASON']._serialized_start=2595
+  _globals['_FINISHREASON']._serialized_end=2690
   _globals['_SAMPLING']._serialized_start=61
   _globals['_SAMPLING']._serialized_end=417
   _globals['_PROMPT']._serialized_start=420
-  _globals['_PROMPT']._serialized_end=639
-  _globals['_SUBMITREQUEST']._serialized_start=641
-  _globals['_SUBMITREQUEST']._serialized_end=702
-  _globals['_SUBMITREPLY']._serialized_start=704
-  _globals['_SUBMITREPLY']._serialized_end=758
-  _globals['_LOAD']._serialized_start=761
-  _globals['_LOAD']._serialized_end=1037
-  _globals['_RANKLOAD']._serialized_start=1039
-  _globals['_RANKLOAD']._serialized_end=1156
-  _globals['_KVCHANGE']._serialized_start=1159
-  _globals['_KVCHANGE']._serialized_end=1297
-  _globals['_KVSNAPSHOTREQUEST']._serialized_start=1299
-  _globals['_KVSNAPSHOTREQUEST']._serialized_end=1318
-  _globals['_KVSNAPSHOTPART']._serialized_start=1320
-  _globals['_KVSNAPSHOTPART']._serialized_end=1430
-  _globals['_TOKENLOGPROB']._serialized_start=1432
-  _globals['_TOKENLOGPROB']._serialized_end=1496
-  _globals['_POSITIONLOGPROBS']._serialized_start=1498
-  _globals['_POSITIONLOGPROBS']._serialized_end=1615
-  _globals['_USAGE']._serialized_start=1617
-  _globals['_USAGE']._serialized_end=1697
-  _globals['_TOKENCHUNK']._serialized_start=1700
-  _globals['_TOKENCHUNK']._serialized_end=1989
-  _globals['_TIMING']._serialized_start=1991
-  _globals['_TIMING']._serialized_end=2107
-  _globals['_TICKET']._serialized_start=2110
-  _globals['_TICKET']._serialized_end=2376
-  _globals['_SIGNEDTICKET']._serialized_start=2378
-  _globals['_SIGNEDTICKET']._serialized_end=2427
+  _globals['_PROMPT']._serialized_end=660
+  _globals['_SUBMITREQUEST']._serialized_start=662
+  _globals['_SUBMITREQUEST']._serialized_end=738
+  _globals['_SUBMITREPLY']._serialized_start=740
+  _globals['_SUBMITREPLY']._serialized_end=856
+  _globals['_REFUSAL']._serialized_start=858
+  _globals['_REFUSAL']._serialized_end=924
+  _globals['_LOAD']._serialized_start=927
+  _globals['_LOAD']._serialized_end=1203
+  _globals['_RANKLOAD']._serialized_start=1205
+  _globals['_RANKLOAD']._serialized_end=1322
+  _globals['_KVCHANGE']._serialized_start=1325
+  _globals['_KVCHANGE']._serialized_end=1463
+  _globals['_KVSNAPSHOTREQUEST']._serialized_start=1465
+  _globals['_KVSNAPSHOTREQUEST']._serialized_end=1484
+  _globals['_KVSNAPSHOTPART']._serialized_start=1486
+  _globals['_KVSNAPSHOTPART']._serialized_end=1596
+  _globals['_TOKENLOGPROB']._serialized_start=1598
+  _globals['_TOKENLOGPROB']._serialized_end=1662
+  _globals['_POSITIONLOGPROBS']._serialized_start=1664
+  _globals['_POSITIONLOGPROBS']._serialized_end=1781
+  _globals['_USAGE']._serialized_start=1783
+  _globals['_USAGE']._serialized_end=1863
+  _globals['_TOKENCHUNK']._serialized_start=1866
+  _globals['_TOKENCHUNK']._serialized_end=2155
+  _globals['_TIMING']._serialized_start=2157
+  _globals['_TIMING']._serialized_end=2273
+  _globals['_TICKET']._serialized_start=2276
+  _globals['_TICKET']._serialized_end=2542
+  _globals['_SIGNEDTICKET']._serialized_start=2544
+  _globals['_SIGNEDTICKET']._serialized_end=2593
 # @@protoc_insertion_point(module_scope)

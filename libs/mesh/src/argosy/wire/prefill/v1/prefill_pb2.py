@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.inference.v1 import inference_pb2 as argosy_dot_inference_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rgosy/prefill/v1/prefill.proto\x12\x11\x61rgosy.prefill.v1\x1a#argosy/inference/v1/inference.proto\"p\n\x0eHandoffRequest\x12)\n\x05\x63laim\x18\x01 \x01(\x0b\x32\x18.argosy.prefill.v1.ClaimH\x00\x12+\n\x06pulled\x18\x02 \x01(\x0b\x32\x19.argosy.prefill.v1.PulledH\x00\x42\x06\n\x04step\",\n\x05\x43laim\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\x08\n\x06Pulled\"\x9e\x01\n\x0cHandoffOffer\x12+\n\x06prompt\x18\x01 \x01(\x0b\x32\x1b.argosy.inference.v1.Prompt\x12\x11\n\tkv_handle\x18\x02 \x01(\x0c\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x11\n\tkv_blocks\x18\x04 \x01(\r\x12\x10\n\x08queue_ms\x18\x05 \x01(\r\x12\x12\n\ncompute_ms\x18\x06 \x01(\r2\x89\x02\n\x07Prefill\x12N\n\x06Submit\x12\".argosy.inference.v1.SubmitRequest\x1a .argosy.inference.v1.SubmitReply\x12Q\n\x07Handoff\x12!.argosy.prefill.v1.HandoffRequest\x1a\x1f.argosy.prefill.v1.HandoffOffer(\x01\x30\x01\x12[\n\nKvSnapshot\x12&.argosy.inference.v1.KvSnapshotRequest\x1a#.argosy.inference.v1.KvSnapshotPart0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rgosy/prefill/v1/prefill.proto\x12\x11\x61rgosy.prefill.v1\x1a#argosy/inference/v1/inference.proto\"p\n\x0eHandoffRequest\x12)\n\x05\x63laim\x18\x01 \x01(\x0b\x32\x18.argosy.prefill.v1.ClaimH\x00\x12+\n\x06pulled\x18\x02 \x01(\x0b\x32\x19.argosy.prefill.v1.PulledH\x00\x42\x06\n\x04step\",\n\x05\x43laim\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\x08\n\x06Pulled\"\x9e\x01\n\x0cHandoffOffer\x12+\n\x06prompt\x18\x01 \x01(\x0b\x32\x1b.argosy.inference.v1.Prompt\x12\x11\n\tkv_handle\x18\x02 \x01(\x0c\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x11\n\tkv_blocks\x18\x04 \x01(\r\x12\x10\n\x08queue_ms\x18\x05 \x01(\r\x12\x12\n\ncompute_ms\x18\x06 \x01(\r2\x8d\x02\n\x07Prefill\x12R\n\x06Submit\x12\".argosy.inference.v1.SubmitRequest\x1a .argosy.inference.v1.SubmitReply(\x01\x30\x01\x12Q\n\x07Handoff\x12!.argosy.prefill.v1.HandoffRequest\x1a\x1f.argosy.prefill.v1.HandoffOffer(\x01\x30\x01\x12[\n\nKvSnapshot\x12&.argosy.inference.v1.KvSnapshotRequest\x1a#.argosy.inference.v1.KvSnapshotPart0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,5 +41,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HANDOFFOFFER']._serialized_start=262
   _globals['_HANDOFFOFFER']._serialized_end=420
   _globals['_PREFILL']._serialized_start=423
-  _globals['_PREFILL']._serialized_end=688
+  _globals['_PREFILL']._serialized_end=692
 # @@protoc_insertion_point(module_scope)

@@ -36,7 +36,7 @@ class PrefillStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Submit = channel.unary_unary(
+        self.Submit = channel.stream_stream(
                 '/argosy.prefill.v1.Prefill/Submit',
                 request_serializer=argosy_dot_inference_dot_v1_dot_inference__pb2.SubmitRequest.SerializeToString,
                 response_deserializer=argosy_dot_inference_dot_v1_dot_inference__pb2.SubmitReply.FromString,
@@ -57,8 +57,9 @@ class PrefillServicer:
     """Computes prompts' KV and keeps it until it is pulled, released or expired.
     """
 
-    def Submit(self, request, context):
-        """Returns once every prompt is queued, or refuses all of them.
+    def Submit(self, request_iterator, context):
+        """One stream per router, for as long as both live: batches of prompts, each answered
+        once it is queued or refused. A stream that breaks leaves unanswered what was in it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,7 +83,7 @@ class PrefillServicer:
 
 def add_PrefillServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Submit': grpc.unary_unary_rpc_method_handler(
+            'Submit': grpc.stream_stream_rpc_method_handler(
                     servicer.Submit,
                     request_deserializer=argosy_dot_inference_dot_v1_dot_inference__pb2.SubmitRequest.FromString,
                     response_serializer=argosy_dot_inference_dot_v1_dot_inference__pb2.SubmitReply.SerializeToString,
@@ -110,7 +111,7 @@ class Prefill:
     """
 
     @staticmethod
-    def Submit(request,
+    def Submit(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -120,8 +121,8 @@ class Prefill:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/argosy.prefill.v1.Prefill/Submit',
             argosy_dot_inference_dot_v1_dot_inference__pb2.SubmitRequest.SerializeToString,

@@ -76,16 +76,18 @@ class RouteRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[GenerateRequest, _Mapping]] = ..., attempt: _Optional[int] = ..., produced_token_ids: _Optional[_Iterable[int]] = ..., failed_instance: _Optional[str] = ..., failed_address: _Optional[str] = ...) -> None: ...
 
 class RouteReply(_message.Message):
-    __slots__ = ("request_id", "ticket", "decode_address", "decode_instance")
+    __slots__ = ("request_id", "ticket", "decode_address", "decode_instance", "prompt")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TICKET_FIELD_NUMBER: _ClassVar[int]
     DECODE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DECODE_INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     ticket: _inference_pb2.SignedTicket
     decode_address: str
     decode_instance: str
-    def __init__(self, request_id: _Optional[str] = ..., ticket: _Optional[_Union[_inference_pb2.SignedTicket, _Mapping]] = ..., decode_address: _Optional[str] = ..., decode_instance: _Optional[str] = ...) -> None: ...
+    prompt: _inference_pb2.Prompt
+    def __init__(self, request_id: _Optional[str] = ..., ticket: _Optional[_Union[_inference_pb2.SignedTicket, _Mapping]] = ..., decode_address: _Optional[str] = ..., decode_instance: _Optional[str] = ..., prompt: _Optional[_Union[_inference_pb2.Prompt, _Mapping]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()
