@@ -136,9 +136,7 @@ class Router:
         self, name: str, blocks: Iterable[int], sequence: int = 1, *, removed: Iterable[int] = (),
         epoch: str = "e1", **fields: Any,
     ) -> Told:  # fmt: skip
-        return self.feed(
-            on.KvChanged, name, epoch, sequence, list(blocks), list(removed), **fields
-        )
+        return self.feed(on.KvChanged, name, epoch, sequence, list(blocks), list(removed), **fields)
 
     def instance(self, name: str) -> Instance:
         return self.state.instances[name]

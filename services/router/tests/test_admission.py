@@ -14,24 +14,25 @@ TENTH_MS_PER_TOKEN = Timing(prefill_ms=(0, 0.1, 0), decode_ms=(0, 0, 0))
 
 
 def queueing(new_router: Any, **limits: Any) -> Any:
-    """A router where everything waits until `served` lets an instance join."""
-    router = new_router(policy="immediate_round_robin", queue_limit=1000, **limits)
-    router.join("prefill-0", "prefill")
-    router.leave("prefill-0")
+    """A router where everything waits for one instance, which is full until it is `served`."""
+    usual = {"policy": "immediate_round_robin", "queue_limit": 1000, "wait_us": 600 * S}
+    router = new_router(**(usual | limits))
+    router.join("decode-0", max_running=1, kv_blocks=100_000)
+    router.load("decode-0", running=2)
     return router
 
 
 def served(router: Any, requests: int = 1000) -> list[str]:
-    """The order in which one instance serves what waits; two at a time."""
-    told = router.join("decode-0", max_running=1, epoch=f"e{router.now_us}")
+    """The order in which so many are served, two at a time; then the instance is full again."""
+    running = router.load("decode-0").sent
     order: list[str] = []
-    running = told.sent
     while running and len(order) < requests:
         order.append(running.pop(0))
         running += router.end(order[-1]).sent
+    router.load("decode-0", running=2)
     for request_id in running:
-        router.fail(request_id, at="decode-0")
-    return order
+        router.end(request_id)
+    return order + running
 
 
 def test_higher_bands_go_first_strictly(new_router: Any) -> None:
@@ -87,9 +88,8 @@ def test_tokens_that_were_cached_are_not_charged(new_router: Any) -> None:
     for number in range(10):
         router.arrive(f"cached-{number}", 320, tenant="cached", blocks=prompt)
         router.arrive(f"fresh-{number}", 320, tenant="fresh", blocks=[100 + number])
-    router.join("decode-0", max_running=1, kv_blocks=1000)
-    router.leave("decode-0", reason="only to be known")
-    router.state.index.store("decode-0/0", prompt[:9])
+    router.store("decode-0", prompt[:9])
+    router.pass_time(S)
     first = served(router)[:9]
     assert sum(name.startswith("cached") for name in first) >= 6
 
@@ -112,7 +112,6 @@ def test_a_tenant_that_comes_back_to_a_queue_has_no_credit_for_its_pause(
     for number in range(40):
         router.arrive(f"busy-{number}", tenant="busy")
     served(router, requests=20)
-    router.leave("decode-0", epoch="")
     for number in range(20):
         router.arrive(f"back-{number}", tenant="back")
     assert 4 <= sum(name.startswith("back") for name in served(router)[:10]) <= 6
@@ -120,11 +119,12 @@ def test_a_tenant_that_comes_back_to_a_queue_has_no_credit_for_its_pause(
 
 def test_nor_one_that_comes_back_when_nobody_waits(new_router: Any) -> None:
     """What a tenant had of an idle fleet took nothing from anybody."""
-    router = new_router(policy="immediate_round_robin", queue_limit=1000)
-    router.join("decode-0", max_running=1000, kv_blocks=100_000)
+    router = queueing(new_router)
+    router.load("decode-0")
     for number in range(50):
         router.arrive(f"alone-{number}", tenant="busy")
-    router.leave("decode-0")
+        router.end(f"alone-{number}")
+    router.load("decode-0", running=2)
     for number in range(20):
         router.arrive(f"back-{number}", tenant="back")
         router.arrive(f"busy-{number}", tenant="busy")
@@ -132,7 +132,7 @@ def test_nor_one_that_comes_back_when_nobody_waits(new_router: Any) -> None:
 
 
 def test_background_starves_behind_no_stream_of_others(new_router: Any) -> None:
-    router = queueing(new_router, wait_us=600 * S)
+    router = queueing(new_router)
     router.arrive("background", priority=-1)
     router.pass_time(AGED_US)
     for number in range(100):
@@ -142,7 +142,7 @@ def test_background_starves_behind_no_stream_of_others(new_router: Any) -> None:
 
 
 def test_only_one_turn_in_many_goes_to_the_aged(new_router: Any) -> None:
-    router = queueing(new_router, wait_us=600 * S)
+    router = queueing(new_router)
     for number in range(20):
         router.arrive(f"background-{number}", priority=-1)
     router.pass_time(AGED_US)
@@ -153,8 +153,8 @@ def test_only_one_turn_in_many_goes_to_the_aged(new_router: Any) -> None:
 
 
 def full(new_router: Any) -> Any:
-    router = new_router()
-    router.join("decode-0", timing=TENTH_MS_PER_TOKEN, max_running=1)
+    router = new_router(queue_limit=1000)
+    router.join("decode-0", timing=TENTH_MS_PER_TOKEN, max_running=1, kv_blocks=1000)
     router.load("decode-0", running=2)
     return router
 
@@ -172,7 +172,6 @@ def test_a_short_prompt_goes_ahead_of_a_long_one_that_came_just_before(
 
 def test_a_long_prompt_does_not_yield_to_short_ones_for_ever(new_router: Any) -> None:
     router = full(new_router)
-    router.state.limits = type(router.state.limits)(**(router.usual | {"queue_limit": 1000}))
     router.arrive("long", 4000)
     for number in range(100):
         router.arrive(f"short-{number}", 100)

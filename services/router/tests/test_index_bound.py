@@ -8,9 +8,7 @@ from argosy.router.core.index import PrefixIndex
 prompts = st.lists(st.integers(0, 400), max_size=12)
 
 
-@given(
-    blocks_max=st.integers(2, 60), stored=st.lists(st.tuples(st.sampled_from("abc"), prompts))
-)
+@given(blocks_max=st.integers(2, 60), stored=st.lists(st.tuples(st.sampled_from("abc"), prompts)))
 def test_it_never_holds_more_than_its_limit_and_what_was_stored_at_once(
     blocks_max: int, stored: list[tuple[str, list[int]]]
 ) -> None:
@@ -77,5 +75,5 @@ def test_one_made_from_an_image_answers_and_forgets_as_the_first(
     for holder, blocks in ((".", []), *after):
         index.store(holder, blocks)
         twin.store(holder, blocks)
-        for block in range(0, 400):
+        for block in range(400):
             assert twin.match([block]) == index.match([block])

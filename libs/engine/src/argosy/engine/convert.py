@@ -33,7 +33,10 @@ def sampling_spec(sampling: wire.Sampling) -> SamplingSpec:
 
 
 def engine_request(
-    prompt: wire.Prompt, *, dp_rank: int = 0, produce: bool = False,
+    prompt: wire.Prompt,
+    *,
+    dp_rank: int = 0,
+    produce: bool = False,
     kv_handle: bytes | None = None,
 ) -> EngineRequest:
     """A prompt as the engine takes it."""

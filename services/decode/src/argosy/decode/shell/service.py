@@ -88,6 +88,14 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         finally:
             self._driver.feed(on.AnswerEnded(self._driver.now_us(), key))
 
+    @rpc.handler("decode.kv_snapshot", traced=False)
+    async def KvSnapshot(
+        self, request: inference_pb2.KvSnapshotRequest, context: rpc.Context
+    ) -> None:
+        """Every KV block held here."""
+        for part in self.instance.kv_snapshot():
+            await context.write(part)
+
     def _decide(self, ticket: inference_pb2.Ticket, signature: bytes, *, brought: bool) -> Any:
         key = prompt_key(ticket)
         self._driver.feed(
@@ -129,14 +137,16 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
     ) -> None:
         timing = inference_pb2.Timing(disaggregated=handoff is not None, attempts=1)
         if handoff is None:
-            request = engine_request(prompt)
+            request = engine_request(prompt, dp_rank=ticket.decode_dp_rank)
         else:
             began = time.monotonic()
             with telemetry.span(self.tracer, "decode.await_kv"):
                 offer = await self._claim(handoff)
             timing.kv_wait_ms = elapsed_ms(began)
             prompt = offer.prompt
-            request = engine_request(prompt, kv_handle=offer.kv_handle)
+            request = engine_request(
+                prompt, dp_rank=ticket.decode_dp_rank, kv_handle=offer.kv_handle
+            )
         self._check_prompt(ticket, prompt)
         answer = Answer(prompt, self._tokenizer)
         if handoff is not None:

@@ -112,6 +112,14 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
                 retry_after_ms=refused.retry_after_ms, instance=self.mesh.name,
             )  # fmt: skip
 
+    @rpc.handler("prefill.kv_snapshot", traced=False)
+    async def KvSnapshot(
+        self, request: inference_pb2.KvSnapshotRequest, context: rpc.Context
+    ) -> None:
+        """Every KV block held here."""
+        for part in self.instance.kv_snapshot():
+            await context.write(part)
+
     @rpc.handler("prefill.handoff")
     async def Handoff(self, requests: Any, context: rpc.Context) -> None:
         """Claim, offer, pulled; see the contract."""
@@ -173,7 +181,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
 
     async def _compute(self, key: str) -> None:
         work = self._work[key]
-        request = engine_request(work.prompt, produce=True)
+        request = engine_request(work.prompt, dp_rank=work.prompt.dp_rank, produce=True)
         try:
             with telemetry.span(
                 self.tracer, "prefill.compute", work.trace,

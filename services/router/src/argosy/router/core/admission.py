@@ -3,7 +3,9 @@
 Order: higher bands first, strictly. Within a band the tenant served least goes first,
 served counted in tokens really computed: prompt tokens without KV, and answer tokens
 (after VTC, OSDI '24, which charges the whole prompt). A tenant that comes back from a
-pause starts level with the least served of those that wait, so a pause earns no credit.
+pause starts level with the least served of those that wait, or with the one that waited
+last, so a pause earns no credit, and what was served while nobody waited is held against
+nobody.
 A tenant's own requests go in order of arrival. So that nothing starves, every
 AGED_TURN-th dispatch goes to the longest waiting request over AGED_US, whatever its band.
 
@@ -104,9 +106,7 @@ def predicted_ttft_us(
 
 def tokens_ahead(state: RouterState, request: Request) -> int:
     """Prompt tokens waiting in the request's band and above."""
-    return sum(
-        tokens for band, tokens in state.queued_by_band.items() if band >= request.priority
-    )
+    return sum(tokens for band, tokens in state.queued_by_band.items() if band >= request.priority)
 
 
 def decode_wait_us(state: RouterState, request: Request, seats: Seats) -> int:
@@ -130,9 +130,11 @@ def enqueue(state: RouterState, request_id: str) -> None:
     if tenant is None:
         tenant = state.tenants[request.tenant] = Tenant()
     if not tenant.waiting:
-        least = min((t.served_tokens for t in state.tenants.values() if t.waiting), default=None)
-        if least is not None:
-            tenant.served_tokens = max(tenant.served_tokens, least)
+        least = min(
+            (t.served_tokens for t in state.tenants.values() if t.waiting),
+            default=state.served_floor,
+        )
+        tenant.served_tokens = max(tenant.served_tokens, least)
     waiting = tenant.waiting.setdefault(request.priority, [])
     insort(waiting, request_id, key=lambda other: state.requests[other].due_us)
     tenant.used_us = request.arrived_us
@@ -146,6 +148,7 @@ def dequeue(state: RouterState, request_id: str) -> None:
     request = state.requests[request_id]
     request.queued = False
     tenant = state.tenants[request.tenant]
+    state.served_floor = tenant.served_tokens
     waiting = tenant.waiting[request.priority]
     waiting.remove(request_id)
     if not waiting:
@@ -182,9 +185,7 @@ def in_order(state: RouterState, now_us: int) -> Iterator[str]:
 
 def oldest(state: RouterState, now_us: int) -> str | None:
     """The longest waiting request, if it has waited over AGED_US."""
-    heads = [
-        waiting[0] for tenant in state.tenants.values() for waiting in tenant.waiting.values()
-    ]
+    heads = [waiting[0] for tenant in state.tenants.values() for waiting in tenant.waiting.values()]
     best = min(heads, key=lambda r: (state.requests[r].arrived_us, r), default=None)
     if best is None or now_us - state.requests[best].arrived_us < AGED_US:
         return None

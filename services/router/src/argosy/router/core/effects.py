@@ -1,5 +1,7 @@
 """What the router's core wants done."""
 
+import msgspec
+
 from argosy.mesh.core import Effect
 
 
@@ -58,4 +60,4 @@ class TellSiblings(Effect, frozen=True, tag=True):
     prompt_tokens: int = 0
     uncached_tokens: int = 0
     tenant: str = ""
-    blocks: list[int] = []
+    blocks: list[int] = msgspec.field(default_factory=list)

@@ -19,7 +19,7 @@ class RequestArrived(Event, frozen=True, tag=True):
     """The caller streams from decode itself: we shall not see the end."""
     failed_instance: str = ""
     failed_address: str = ""
-    blocks: list[int] = []
+    blocks: list[int] = msgspec.field(default_factory=list)
     """Chained hashes of the prompt's full KV blocks."""
     tenant: str = ""
     priority: int = 0
@@ -159,6 +159,12 @@ class SiblingDispatched(Event, frozen=True, tag=True):
     blocks: list[int]
 
 
+class SiblingSeen(Event, frozen=True, tag=True):
+    """Another router of this fleet is at work."""
+
+    router: str
+
+
 class SiblingEnded(Event, frozen=True, tag=True):
     """Requests of another router ended."""
 
@@ -175,5 +181,5 @@ class BusChanged(Event, frozen=True, tag=True):
 RouterEvent = (
     RequestArrived | RequestEnded | FirstTokenSeen | AttemptFailed | InstanceJoined
     | InstanceLeft | LoadReported | IdlePredicted | KvChanged | KvSnapshotTaken
-    | KvSnapshotFailed | SiblingDispatched | SiblingEnded | BusChanged | TimerFired
+    | KvSnapshotFailed | SiblingSeen | SiblingDispatched | SiblingEnded | BusChanged | TimerFired
 )  # fmt: skip

@@ -181,7 +181,8 @@ def busy_share(rank: Rank, now_us: int) -> float:
 
 def predicted_idle(instance: Instance, idle_at_us: int, now_us: int) -> None:
     """The instance itself says when it will be out of work: believe it, but for what it
-    cannot know of yet."""
+    cannot know of yet.
+    """
     advance(instance, now_us)
     if any(rank.sent for rank in instance.ranks):
         return

@@ -55,6 +55,9 @@ class RouterCore:
                 return self._failed(event)
             case on.IdlePredicted():
                 return self._idle_predicted(event)
+            case on.SiblingSeen():
+                siblings.seen(self.state, event)
+                return []
             case on.SiblingDispatched():
                 siblings.dispatched(self.state, event)
                 return []
@@ -204,7 +207,7 @@ class RouterCore:
         return [*self._ended(request_id, now_us), do.Reject(request_id, reason, message, 1000)]
 
     def _tell_end(self, request_id: str) -> list[Effect]:
-        return [do.TellSiblings(request_id, ended=True)] if self.state.limits.name else []
+        return [do.TellSiblings(request_id, ended=True)] if self.state.siblings else []
 
     # -- placement
 
@@ -235,11 +238,14 @@ class RouterCore:
         share = 1 - tokens / request.prompt_tokens
         state.cached_share += admission.SMOOTHING * (share - state.cached_share)
         request.uncached_tokens = tokens
-        request.prefill, request.prefill_rank = choice.prefill.instance.name, choice.prefill.rank.number
+        request.prefill, request.prefill_rank = (
+            choice.prefill.instance.name,
+            choice.prefill.rank.number,
+        )
         request.decode, request.decode_rank = choice.decode.instance.name, choice.decode.rank.number
         self._enter(request_id, request, choice, now_us)
         told: list[Effect] = []
-        if state.limits.name:
+        if state.siblings:
             told.append(
                 do.TellSiblings(
                     request_id, False, request.prefill, request.prefill_rank, request.decode,
@@ -325,6 +331,7 @@ class RouterCore:
             self._left(name, "not heard of", now_us)
         members.forget(state, now_us)
         admission.forget_tenants(state)
+        siblings.forget(state, now_us)
         state.index.forget_guesses(now_us)
         state.index.sweep()
         self._seats = {}

@@ -18,10 +18,17 @@ At low load some rank is always idle, so everything is sent at once.
 
 from collections.abc import Iterator
 
-from argosy.router.core import ledger
 from argosy.router.core.admission import in_order
 from argosy.router.core.policies import POLICIES
-from argosy.router.core.seats import Choice, Planned, Seat, Seats, joins_pass, opens_us, seats_of, soonest_us
+from argosy.router.core.seats import (
+    Choice,
+    Planned,
+    Seats,
+    joins_pass,
+    opens_us,
+    seats_of,
+    soonest_us,
+)
 from argosy.router.core.state import Request, RouterState
 
 ROUND_MAX = 64
@@ -37,7 +44,8 @@ BACKGROUND_SHARE = 0.5
 
 class Round:
     """One look at who waits and what is open. Yields what to send, in order; the caller
-    puts each in the ledger before it asks for the next."""
+    puts each in the ledger before it asks for the next.
+    """
 
     def __init__(self, state: RouterState, now_us: int, known: dict[str, Seats]) -> None:
         self.state = state
@@ -68,7 +76,8 @@ class Round:
 
     def batch(self, order: Iterator[str], full: set[str]) -> list[str]:
         """The next requests that together fill what is open; with several ranks to an
-        instance the longest first, so that the ranks end up even (LPT)."""
+        instance the longest first, so that the ranks end up even (LPT).
+        """
         found: list[tuple[int, str]] = []
         room = 1
         ranks = 1
@@ -145,7 +154,8 @@ class Round:
 
     def room_for_background(self, seats: Seats, choice: Choice) -> bool:
         """Background work takes idle ranks only, and never so many that a request of a
-        higher band would find none."""
+        higher band would find none.
+        """
         instance = choice.prefill.instance
         if opens_us(choice.prefill, self.now_us, self.planned) > 0:
             return False

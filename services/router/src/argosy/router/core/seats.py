@@ -28,7 +28,8 @@ class Seat(NamedTuple):
 @dataclass
 class Seats:
     """The live ranks of a model, in order of names. prefill: instances of that role only;
-    decode: those that can decode, which can also prefill; prefilling: both."""
+    decode: those that can decode, which can also prefill; prefilling: both.
+    """
 
     prefill: list[Seat] = field(default_factory=list)
     decode: list[Seat] = field(default_factory=list)
@@ -61,7 +62,8 @@ class Seats:
 
     def worth_a_look(self, request: Request, now_us: int) -> tuple[list[Seat], list[Seat]]:
         """Prefill and decode ranks a policy should weigh: all of a small fleet; of a large
-        one the least loaded, as of LISTED_US ago at most, and those that cache a part."""
+        one the least loaded, as of LISTED_US ago at most, and those that cache a part.
+        """
         prefill, decode = self.listed
         if len(prefill) == len(self.prefill) and len(decode) == len(self.decode):
             return prefill, decode
@@ -108,7 +110,8 @@ def seats_of(state: RouterState, model: str) -> Seats:
 
 def least_loaded(seats: list[Seat]) -> list[Seat]:
     """The LISTED_MAX with least to prefill, then with most KV free; all, in order of
-    names, where there are not more."""
+    names, where there are not more.
+    """
     if len(seats) <= LISTED_MAX:
         return seats
     return nsmallest(
@@ -166,9 +169,9 @@ def opens_us(seat: Seat, now_us: int, planned: Planned, *, joins: bool = True) -
         return 0
     backlog = rank.backlog_tokens + planned.get(rank.holder, 0)
     wait = max(0, instance.pass_ends_us - now_us) if instance.busy else 0
-    if joins and instance.busy and instance.pass_started_us >= now_us:
-        if backlog < instance.tokens_per_pass - rank.pass_tokens:
-            return 0
+    starting = joins and instance.busy and instance.pass_started_us >= now_us
+    if starting and backlog < instance.tokens_per_pass - rank.pass_tokens:
+        return 0
     passes = backlog // instance.tokens_per_pass
     if passes:
         full = min(backlog, passes * instance.tokens_per_pass)

@@ -10,6 +10,21 @@ from argosy.router.core.seats import Seat, first_token_us
 from argosy.router.core.state import RouterState
 
 GUESS_US = 5_000_000
+GONE_US = 5_000_000
+"""A sibling this long silent is not told anything."""
+SIBLINGS_MAX = 64
+
+
+def seen(state: RouterState, event: on.SiblingSeen) -> None:
+    """Another router is there: from now on it hears of dispatches."""
+    if event.router in state.siblings or len(state.siblings) < SIBLINGS_MAX:
+        state.siblings[event.router] = event.now_us
+
+
+def forget(state: RouterState, now_us: int) -> None:
+    """Drop those that have fallen silent."""
+    for name in [n for n, seen_us in state.siblings.items() if now_us - seen_us > GONE_US]:
+        del state.siblings[name]
 
 
 def dispatched(state: RouterState, event: on.SiblingDispatched) -> None:
@@ -23,7 +38,9 @@ def dispatched(state: RouterState, event: on.SiblingDispatched) -> None:
         return
     rank = prefill.ranks[event.prefill_rank]
     blocks = -(-event.prompt_tokens // prefill.block_tokens)
-    done_us = event.now_us + first_token_us(Seat(prefill, rank), event.uncached_tokens, event.now_us, {})
+    done_us = event.now_us + first_token_us(
+        Seat(prefill, rank), event.uncached_tokens, event.now_us, {}
+    )
     ledger.send(prefill, rank, key, event.uncached_tokens, blocks, event.now_us)
     state.index.guess(rank.holder, event.blocks, event.now_us + GUESS_US)
     target = decode.ranks[event.decode_rank]

@@ -25,8 +25,6 @@ class Limits(msgspec.Struct, frozen=True):
     itl_target_ms: float = 50
     """Decode batches are kept under this time per token while there is a choice."""
     index_blocks_max: int = 4_000_000
-    name: str = ""
-    """Tells this router from its siblings; empty: it has none."""
 
 
 class Sent(msgspec.Struct, array_like=True):
@@ -195,8 +193,12 @@ class RouterState(msgspec.Struct):
     """Every model ever seen here, with its context; it stays listed at zero instances."""
     gone: dict[str, list[str]] = {}
     """The last epochs of each instance that said goodbye: the news may come before it joins."""
+    served_floor: float = 0
+    """What the tenant had whose request left the queue last."""
     turns: int = 0
     """Dispatches so far."""
+    siblings: dict[str, int] = {}
+    """Other routers, and when they were last heard of."""
     answer_tokens: float = 256
     """Smoothed length of answers."""
     cached_share: float = 0

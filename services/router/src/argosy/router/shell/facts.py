@@ -36,6 +36,7 @@ class Ears:
         bus.listen(prefill_pb2.IdlePredicted, self._on_idle)
         bus.listen(prefill_pb2.KvChanged, self._on_kv)
         bus.listen(decode_pb2.KvChanged, self._on_kv)
+        bus.listen(router_pb2.QueueReported, self._on_queue)
         bus.listen(router_pb2.RequestsDispatched, self._on_sibling)
         durable = f"{self._mesh.name}-{self._mesh.epoch}"
         caught_up = [
@@ -70,6 +71,10 @@ class Ears:
             )
         )  # fmt: skip
 
+    def _on_queue(self, fact: router_pb2.QueueReported, envelope: Envelope) -> None:
+        if fact.router != self._mesh.name:
+            self._driver.feed(on.SiblingSeen(self._driver.now_us(), fact.router))
+
     def _on_sibling(self, fact: router_pb2.RequestsDispatched, envelope: Envelope) -> None:
         if fact.router == self._mesh.name:
             return
@@ -82,9 +87,7 @@ class Ears:
                 )
             )  # fmt: skip
         if fact.ended:
-            self._driver.feed(
-                on.SiblingEnded(self._driver.now_us(), fact.router, list(fact.ended))
-            )
+            self._driver.feed(on.SiblingEnded(self._driver.now_us(), fact.router, list(fact.ended)))
 
     def _on_ready(self, fact: instance_pb2.InstanceReady, envelope: Envelope) -> None:
         if fact.role not in ROLES:

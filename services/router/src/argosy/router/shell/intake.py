@@ -16,6 +16,13 @@ from argosy.wire.router.v1 import router_pb2
 STOP_STRINGS_MAX = 16
 TOP_LOGPROBS_MAX = 20
 REQUEST_ID_CHARS_MAX = 128
+BANDS = {
+    router_pb2.PRIORITY_UNSPECIFIED: 0,
+    router_pb2.PRIORITY_BACKGROUND: -1,
+    router_pb2.PRIORITY_INTERACTIVE: 0,
+    router_pb2.PRIORITY_URGENT: 1,
+}
+"""The core's priority bands."""
 
 
 class Intake:
@@ -45,6 +52,8 @@ class Intake:
                 Reason.BAD_REQUEST, f"request_id is over {REQUEST_ID_CHARS_MAX} characters"
             )
         self._check_model(request.model)
+        if request.priority not in BANDS:
+            raise ArgosyError(Reason.BAD_REQUEST, f"no priority {request.priority}: see Priority")
         job = job_of(request)
         with telemetry.span(self.mesh.tracer, "router.tokenize") as span:
             tokenized = await self.relay.pool.tokenize(job)
@@ -59,6 +68,7 @@ class Intake:
         return Passage(
             request.request_id or new_request_id(), request.model, request.sampling,
             tokenized.token_ids, tokenized.blocks, request.tenant, deadline_us,
+            request.tenant, BANDS[request.priority],
         )  # fmt: skip
 
     def _check_model(self, model: str) -> None:

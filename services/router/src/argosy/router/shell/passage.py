@@ -32,6 +32,10 @@ class Passage:
     blocks: list[int]
     salt: str
     deadline_us: int
+    tenant: str = ""
+    priority: int = 0
+    cached_tokens: int | None = None
+    """As the answer's usage said."""
     produced: list[int] = field(default_factory=list)
     attempts: int = 1
     nonce: str = field(default_factory=new_nonce)
@@ -58,12 +62,12 @@ class Passage:
         penalised = sampling.presence_penalty or sampling.frequency_penalty
         return bool(sampling.HasField("json_schema") or seeded or penalised)
 
-    def prompt(self, attempt: int, traceparent: str = "") -> inference_pb2.Prompt:
+    def prompt(self, attempt: int, dp_rank: int = 0, traceparent: str = "") -> inference_pb2.Prompt:
         """The prompt for the next attempt."""
         prompt = inference_pb2.Prompt(
             request_id=self.instance_request_id, attempt=attempt, sampling=self.sampling,
             cache_salt=self.salt, token_ids=self.prompt_ids, deadline_ms=self.deadline_us // 1000,
-            traceparent=traceparent,
+            traceparent=traceparent, dp_rank=dp_rank,
         )  # fmt: skip
         if not self.produced:
             return prompt

@@ -20,8 +20,11 @@ from argosy.router.core import effects as do
 from argosy.router.core import events as on
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.passage import Passage, new_nonce
+from argosy.router.shell.siblings import Voice
+from argosy.router.shell.snapshots import Snapshots
 from argosy.router.shell.submissions import Submissions
 from argosy.router.shell.tokenizing import TokenizerPool
+from argosy.router.shell.view import View
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.prefill.v1 import prefill_pb2_grpc
@@ -38,9 +41,18 @@ class Relay:
         self._secret = mesh.settings.fleet_secret.get_secret_value().encode()
         self._placed: dict[str, asyncio.Future[do.Dispatch]] = {}
         self._submissions = Submissions(self._connect, self.heard)
+        self._snapshots = Snapshots(mesh)
+        self._voice = Voice(mesh)
+
+    def start(self, driver: Driver, view: View) -> None:
+        """Go by this core; tell the fleet of the queue."""
+        self.driver = self._snapshots.driver = driver
+        self._voice.start(view)
 
     async def close(self) -> None:
-        """Hang up on the instances."""
+        """Hang up on the instances; say what is left to say."""
+        self._voice.stop()
+        self._snapshots.stop()
         await self._submissions.close()
 
     def _connect(self, address: str) -> Any:
@@ -60,6 +72,10 @@ class Relay:
                             retry_after_ms=effect.retry_after_ms,
                         )
                     )  # fmt: skip
+            case do.TellSiblings():
+                self._voice.tell(effect)
+            case do.AskKvSnapshot():
+                self._snapshots.ask(effect)
             case do.ForgetAddress():
                 self._submissions.forget(effect.address)
                 self.mesh.channels.forget(effect.address)
@@ -73,9 +89,7 @@ class Relay:
                 try:
                     async with aclosing(self._attempt(passage, dispatch)) as chunks:
                         async for chunk in chunks:
-                            passage.produced.extend(chunk.token_ids)
-                            if chunk.HasField("timing"):
-                                chunk.timing.attempts = passage.attempts
+                            self._note(passage, chunk)
                             yield chunk
                     return
                 except ArgosyError as error:
@@ -83,7 +97,22 @@ class Relay:
                         raise
                     dispatch = await self._place_again(passage, dispatch, error)
         finally:
-            self.driver.feed(on.RequestEnded(self.driver.now_us(), passage.request_id))
+            self.driver.feed(
+                on.RequestEnded(
+                    self.driver.now_us(), passage.request_id, len(passage.produced),
+                    passage.cached_tokens,
+                )
+            )  # fmt: skip
+
+    def _note(self, passage: Passage, chunk: inference_pb2.TokenChunk) -> None:
+        """What a chunk tells of its request."""
+        if not passage.produced and chunk.token_ids and not chunk.finish_reason:
+            self.driver.feed(on.FirstTokenSeen(self.driver.now_us(), passage.request_id))
+        passage.produced.extend(chunk.token_ids)
+        if chunk.HasField("timing"):
+            chunk.timing.attempts = passage.attempts
+        if chunk.HasField("usage"):
+            passage.cached_tokens = chunk.usage.cached_tokens
 
     async def route(
         self, passage: Passage, attempt: int, failed_instance: str, failed_address: str
@@ -100,7 +129,9 @@ class Relay:
         while True:
             arrived = self._arrival(passage, attempt, failed_instance, failed_address)
             dispatch = await self._place(passage.request_id, arrived)
-            prompt = passage.prompt(dispatch.attempt) if is_local(dispatch) else None
+            prompt = None
+            if is_local(dispatch):
+                prompt = passage.prompt(dispatch.attempt, dispatch.prefill_rank)
             try:
                 if prompt is None:
                     await self._submit(passage, dispatch)
@@ -125,7 +156,7 @@ class Relay:
             self.driver.now_us(), passage.request_id, passage.model,
             len(passage.prompt_ids) + len(passage.produced), passage.sampling.max_tokens,
             passage.deadline_us, attempt or 0, attempt is not None,
-            failed_instance, failed_address,
+            failed_instance, failed_address, passage.blocks, passage.tenant, passage.priority,
         )  # fmt: skip
 
     async def _place(self, request_id: str, event: Any) -> do.Dispatch:
@@ -165,7 +196,7 @@ class Relay:
     ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         request = decode_pb2.GenerateRequest(ticket=self._ticket(passage, dispatch))
         if is_local(dispatch):
-            request.prompt.CopyFrom(passage.prompt(dispatch.attempt))
+            request.prompt.CopyFrom(passage.prompt(dispatch.attempt, dispatch.prefill_rank))
         else:
             await self._submit(passage, dispatch)
         stub = self.mesh.channels.stub(decode_pb2_grpc.DecodeStub, dispatch.decode_address)
@@ -184,7 +215,7 @@ class Relay:
         raise ArgosyError(Reason.INSTANCE_LOST, "the answer broke off", instance=dispatch.decode)
 
     async def _submit(self, passage: Passage, dispatch: do.Dispatch) -> None:
-        prompt = passage.prompt(dispatch.attempt, telemetry.traceparent())
+        prompt = passage.prompt(dispatch.attempt, dispatch.prefill_rank, telemetry.traceparent())
         await self._submissions.submit(prompt, dispatch.prefill, dispatch.prefill_address)
 
     def _ticket(self, passage: Passage, dispatch: do.Dispatch) -> inference_pb2.SignedTicket:
@@ -195,6 +226,7 @@ class Relay:
             decode_instance=dispatch.decode, decode_address=dispatch.decode_address,
             blocks_digest=passage.blocks_digest, max_tokens=passage.sampling.max_tokens,
             issued_ms=now_ms, expires_ms=now_ms + round(self.mesh.settings.ticket_s * 1e3),
+            decode_dp_rank=dispatch.decode_rank,
         )  # fmt: skip
         return tickets.sign(ticket, self._secret)
 
@@ -202,9 +234,15 @@ class Relay:
         """A load report, off the bus or on the back of a reply."""
         self.driver.feed(
             on.LoadReported(
-                self.driver.now_us(), load.instance_id, load.epoch, load.running_requests,
-                load.waiting_requests, load.queued_prefill_tokens, load.kv_used_blocks, load.at_us,
-                load.kv_held_blocks,
+                self.driver.now_us(), load.instance_id, load.epoch,
+                [
+                    on.RankLoad(
+                        rank.running_requests, rank.waiting_requests,
+                        rank.queued_prefill_tokens, rank.kv_used_blocks,
+                    )
+                    for rank in load.ranks or (load,)
+                ],
+                load.at_us, load.kv_held_blocks, load.pass_us,
             )
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from argosy.mesh import rpc
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.router.core.router import SPEC
-from argosy.router.core.state import RouterState
+from argosy.router.core.state import Limits, new_state
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.facts import Ears
 from argosy.router.shell.intake import Intake
@@ -32,14 +32,7 @@ class RouterService(router_pb2_grpc.RouterServicer):
             settings.tokenizer_processes,
         )  # fmt: skip
         self.relay = Relay(mesh, self._pool)
-        state = RouterState(
-            queue_limit=settings.queue_limit,
-            attempts_max=settings.attempts_max,
-            disaggregate_min_tokens=settings.disaggregate_min_tokens,
-            stale_us=round(settings.stale_s * 1e6),
-            ledger_us=round(LEDGER_S * 1e6),
-            wait_us=round(settings.queue_timeout_s * 1e6),
-        )
+        state = new_state(limits_of(settings))
         self.driver = self.relay.driver = mesh.drive(SPEC, state, self.relay.perform)
         self.intake = Intake(mesh, self.relay, state.models)
         self.view = View(mesh, state)
@@ -53,6 +46,7 @@ class RouterService(router_pb2_grpc.RouterServicer):
         self.mesh.wait_for(f"the tokenizer of {self.mesh.settings.model}")
         await self._pool.start()
         await self._http.start()
+        self.relay.start(self.driver, self.view)
         await self.mesh.wait_for_bus()
         self.mesh.wait_for("the fleet's control log")
         await self._ears.start()
@@ -103,3 +97,19 @@ class RouterService(router_pb2_grpc.RouterServicer):
     async def Status(self, request: Any, context: Any) -> router_pb2.StatusReply:
         """What this router believes."""
         return self.view.status()
+
+
+def limits_of(settings: RouterSettings) -> Limits:
+    """What the core is to keep to."""
+    return Limits(
+        queue_limit=settings.queue_limit,
+        attempts_max=settings.attempts_max,
+        stale_us=round(settings.stale_s * 1e6),
+        ledger_us=round(LEDGER_S * 1e6),
+        wait_us=round(settings.queue_timeout_s * 1e6),
+        policy=settings.policy,
+        tenant_queue_limit=settings.tenant_queue_limit,
+        ttft_limit_us=round(settings.ttft_limit_s * 1e6),
+        itl_target_ms=settings.itl_target_ms,
+        index_blocks_max=settings.index_blocks_max,
+    )

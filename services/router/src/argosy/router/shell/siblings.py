@@ -22,16 +22,15 @@ QUEUE_S = 0.25
 class Voice:
     """See the module."""
 
-    def __init__(self, mesh: Mesh[RouterSettings], view: View) -> None:
+    def __init__(self, mesh: Mesh[RouterSettings]) -> None:
         self._mesh = mesh
-        self._view = view
         self._gathered = events_pb2.RequestsDispatched(router=mesh.name)
         self._due: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    def start(self, view: View) -> None:
         """Begin to report the queue."""
-        self._task = asyncio.create_task(self._report_queue())
+        self._task = asyncio.create_task(self._report_queue(view))
 
     def stop(self) -> None:
         """Say what is left to say."""
@@ -67,7 +66,7 @@ class Voice:
             self._mesh.bus.publish(self._gathered)
             self._gathered = events_pb2.RequestsDispatched(router=self._mesh.name)
 
-    async def _report_queue(self) -> None:
+    async def _report_queue(self, view: View) -> None:
         while True:
-            self._mesh.bus.publish(self._view.queue_fact())
+            self._mesh.bus.publish(view.queue_fact())
             await asyncio.sleep(QUEUE_S)

@@ -69,9 +69,7 @@ class View:
     def queue_fact(self) -> router_pb2_events.QueueReported:
         """What waits, for the autoscaler and for people."""
         state, now_us = self._state, self._mesh.clock.now_us()
-        oldest_us = min(
-            (r.arrived_us for r in state.requests.values() if r.queued), default=now_us
-        )
+        oldest_us = min((r.arrived_us for r in state.requests.values() if r.queued), default=now_us)
         return router_pb2_events.QueueReported(
             router=self._mesh.name, model=self._mesh.settings.model,
             queued_requests=state.queued_requests,

@@ -57,7 +57,7 @@ def new_core(instances: int) -> RouterCore:
 def prompts(count: int, seed: int) -> "list[array[int]]":
     """Random token ids; every second prompt shares its first three quarters with the one before."""
     chance = random.Random(seed)  # noqa: S311 - a workload, not a secret
-    found: "list[array[int]]" = []
+    found: list[array[int]] = []
     for number in range(count):
         tokens = array("I", chance.choices(range(50_000), k=PROMPT_TOKENS))
         if number % 2:
@@ -147,7 +147,7 @@ def measure_bytes(instances: int, blocks: int, seed: int) -> float:
 
 def run_index(decisions: int, seed: int, *, as_json: bool) -> None:
     """Measure at each size of fleet, and report."""
-    sizes = {}
+    sizes: dict[str, dict[str, Any]] = {}
     for instances in track(INSTANCES, "measuring", console=console.err, transient=True):
         took = sorted(measure_decide(instances, decisions, seed))
         sizes[str(instances)] = {
@@ -159,7 +159,8 @@ def run_index(decisions: int, seed: int, *, as_json: bool) -> None:
         "prompt_tokens": PROMPT_TOKENS, "block_tokens": BLOCK_TOKENS, "decisions": decisions,
         # Of the two sizes, the worse.
         "decide_us": {
-            share: max(size["decide_us"][share] for size in sizes.values()) for share in ("p50", "p99")
+            share: max(size["decide_us"][share] for size in sizes.values())
+            for share in ("p50", "p99")
         },
         "events_per_s": min(size["events_per_s"] for size in sizes.values()),
         "bytes_per_block": max(size["bytes_per_block"] for size in sizes.values()),

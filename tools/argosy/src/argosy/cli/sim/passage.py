@@ -10,7 +10,7 @@ from argosy.router.core import events as on
 
 if TYPE_CHECKING:
     from argosy.cli.sim.ship import Ship
-    from argosy.cli.sim.world import Router, World
+    from argosy.cli.sim.world import World
 
 NETWORK_US = 200
 LOST_US = 10_000
@@ -159,7 +159,10 @@ class Passage:
         """An instance died: whoever waits for it notices a moment later."""
         dispatch = self._dispatch
         if dispatch is not None and name in (dispatch.prefill, dispatch.decode):
-            self.world.after(LOST_US, self._lost, dispatch)
+            self.world.after(LOST_US, self._notice, dispatch)
+
+    def _notice(self, dispatch: do.Dispatch) -> None:
+        self._lost(dispatch)
 
     def _fail(self, dispatch: do.Dispatch, name: str) -> None:
         self._dispatch = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from argosy.engine.api import BlocksChanged
 from argosy.engine.profile import Profile
 from argosy.engine.sim.scheduler import Pass, Scheduler
 from argosy.engine.sim.sequence import Sequence
@@ -147,13 +148,7 @@ class Ship:
         name, epoch = self.name, str(self.epoch)
         for change in self.scheduler.take_changes():
             self._kv_sequence += 1
-            number = self._kv_sequence
-            self.world.tell(
-                lambda now_us, change=change, number=number: on.KvChanged(
-                    now_us, name, epoch, number, change.stored, change.removed,
-                    change.cleared, change.dp_rank,
-                )
-            )  # fmt: skip
+            self._tell_change(change, self._kv_sequence)
         stats = self.scheduler.stats()
         ranks = [
             on.RankLoad(
@@ -165,3 +160,12 @@ class Ship:
         self.world.tell(
             lambda now_us: on.LoadReported(now_us, name, epoch, ranks, at_us, 0, pass_us)
         )
+
+    def _tell_change(self, change: BlocksChanged, number: int) -> None:
+        name, epoch = self.name, str(self.epoch)
+        self.world.tell(
+            lambda now_us: on.KvChanged(
+                now_us, name, epoch, number, change.stored, change.removed, change.cleared,
+                change.dp_rank,
+            )
+        )  # fmt: skip

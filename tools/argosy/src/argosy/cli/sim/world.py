@@ -93,10 +93,10 @@ class Router:
 
     def __init__(self, world: "World", number: int, fleet: Fleet) -> None:
         self.world = world
-        self.name = f"router-{number}" if fleet.routers > 1 else ""
+        self.name = f"router-{number}"
         limits = Limits(
             queue_limit=1 << 30, attempts_max=100, stale_us=5_000_000, ledger_us=30_000_000,
-            wait_us=DEADLINE_US, policy=fleet.policy, name=self.name,
+            wait_us=DEADLINE_US, policy=fleet.policy,
             ttft_limit_us=round(1e3 * fleet.slo_ttft_ms) if fleet.slo_ttft_ms else 0,
             itl_target_ms=fleet.slo_itl_ms or 50,
         )  # fmt: skip
@@ -105,7 +105,7 @@ class Router:
 
     def feed(self, event: Event) -> None:
         """Let the core decide and do what it says."""
-        for effect in self.core.step(event):
+        for effect in self.core.step(event):  # type: ignore[arg-type]
             self._perform(effect)
 
     def _perform(self, effect: Effect) -> None:
@@ -167,6 +167,8 @@ class World:
             router.feed(on.BusChanged(0, connected=True))
         for ship in self.ships.values():
             ship.start()
+        if len(self.routers) > 1:
+            self._greet()
         for passage in self.passages:
             # After what the fleet has to say of itself at the start.
             self.at(passage.outcome.arrived_us + 10 * NETWORK_US, passage.arrive)
@@ -179,6 +181,14 @@ class World:
             if not steps & 0x3FFF:
                 progress(self.ended, total)
         progress(self.ended, total)
+
+    def _greet(self) -> None:
+        """Routers hear of each other, as by their queues' facts."""
+        for router in self.routers:
+            for sibling in self.routers:
+                if sibling is not router:
+                    router.feed(on.SiblingSeen(self.now_us, sibling.name))
+        self.after(self.heartbeat_us, self._greet)
 
     def kill(self, name: str, restart_us: int) -> None:
         """An instance dies, with all it has."""

@@ -83,9 +83,7 @@ def choose(
         cost += transfer_ms(seat.instance, target.seat.instance, to_move) / 1e3
         if cost < best_cost:
             best_cost = cost
-            choice = Choice(
-                seat, target.seat, uncached_tokens(seat, request), "cheapest, apart"
-            )
+            choice = Choice(seat, target.seat, uncached_tokens(seat, request), "cheapest, apart")
     return choice
 
 
@@ -117,7 +115,8 @@ def rate(
     state: RouterState, seat: Seat, request: Request, answer_tokens: float, now_us: int
 ) -> Rated:
     """Seconds the answer takes there, at their price. The least is the least a·batch + b·KV of
-    all ranks: what keeps the slowest of a lockstep quick."""
+    all ranks: what keeps the slowest of a lockstep quick.
+    """
     instance, rank = seat
     blocks = -(-request.prompt_tokens // instance.block_tokens)
     held, running = rank.kv_blocks, rank.requests

@@ -18,9 +18,7 @@ def choose(
             key=lambda s: (s.rank.prefill_tokens, s.rank.requests, s.rank.kv_blocks),
         )
         return Choice(both, both, uncached_tokens(both, request), "least loaded")
-    decode = min(
-        decodes[turn:] + decodes[:turn], key=lambda s: (s.rank.requests, s.rank.kv_blocks)
-    )
+    decode = min(decodes[turn:] + decodes[:turn], key=lambda s: (s.rank.requests, s.rank.kv_blocks))
     turn = state.turns % len(seats.prefill)
     prefill = min(
         seats.prefill[turn:] + seats.prefill[:turn],
