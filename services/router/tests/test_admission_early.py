@@ -105,7 +105,7 @@ def test_room_for_kv_counts_at_the_rate_at_which_answers_end(new_router: Any) ->
         router.end(f"r{number}", output_tokens=1)
     router.load("decode-0", running=10, kv=1000)
     refused = router.arrive("a", 10_240).one(do.Reject)
-    assert refused.retry_after_ms == pytest.approx(10_000 + 1024 - 5000, rel=0.05)
+    assert refused.retry_after_ms == pytest.approx(10_000 + 1024 - 5000, rel=0.1)
 
 
 def test_answers_that_end_all_at_once_do_not_look_like_a_flood_of_room(new_router: Any) -> None:

@@ -92,16 +92,18 @@ class Client:
         messages: Sequence[dict[str, Any]] | None = None,
         request_id: str = "",
         tenant: str = "",
+        priority: int = router_pb2.PRIORITY_UNSPECIFIED,
         timeout_s: float = 600,
         **sampling: Any,
     ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         """Stream an answer to one of text, token_ids or messages.
 
         sampling: fields of the contract's Sampling (max_tokens is required).
+        priority: a value of the contract's Priority.
         Closing the iterator cancels the request everywhere.
         """
         request = router_pb2.GenerateRequest(
-            model=model, request_id=request_id, tenant=tenant,
+            model=model, request_id=request_id, tenant=tenant, priority=priority,
             sampling=inference_pb2.Sampling(**sampling),
         )  # fmt: skip
         if text is not None:

@@ -29,7 +29,7 @@ from argosy.router.core.seats import (
     seats_of,
     soonest_us,
 )
-from argosy.router.core.state import Request, RouterState
+from argosy.router.core.state import Instance, Request, RouterState
 
 ROUND_MAX = 64
 """Requests looked at in one round: bounds its time. Those behind wait for the next."""
@@ -55,6 +55,7 @@ class Round:
         self.again_us = now_us + HELD_US_MAX
         """When to look again, if nothing happens before."""
         self._left = ROUND_MAX
+        self._all_busy = False
         self._known = known
 
     def decide(self) -> Iterator[tuple[str, Choice]]:
@@ -139,7 +140,15 @@ class Round:
         seats = self.seats(request.model)
         if not seats.decode:
             return None
-        return self.policy.choose(self.state, seats, request, self.now_us, self.planned)
+        choice = self.policy.choose(self.state, seats, request, self.now_us, self.planned)
+        if seats.all_listed or self._all_busy or not (choice is None or seats.used_up):
+            return choice
+        # The list was used up since it was made: others may have room, or nothing to do.
+        seats.refresh(self.now_us, anew=True)
+        self._all_busy = seats.used_up
+        choice = self.policy.choose(self.state, seats, request, self.now_us, self.planned)
+        self._all_busy |= choice is None
+        return choice
 
     def goes(self, request: Request, choice: Choice) -> bool:
         """Whether the request leaves now."""
@@ -160,8 +169,13 @@ class Round:
         if opens_us(choice.prefill, self.now_us, self.planned) > 0:
             return False
         able = seats.prefilling
-        kept = sum(1 for seat in able if seat.instance.background)
-        return not instance.background and kept + 1 <= max(1, BACKGROUND_SHARE * len(able))
+        kept = sum(1 for seat in able if self.has_background(seat.instance))
+        most = max(1, BACKGROUND_SHARE * len(able))
+        return not self.has_background(instance) and kept + 1 <= most
+
+    def has_background(self, instance: Instance) -> bool:
+        """Whether background work may still be prefilled there."""
+        return any(until_us > self.now_us for until_us in instance.background.values())
 
     def hold(self, request: Request, choice: Choice) -> None:
         """The request waits for this rank, and is looked at again when that may have opened."""

@@ -44,12 +44,12 @@ class Seats:
     ranks_max: int = 1
     """Data-parallel ranks of an instance, the most."""
 
-    def refresh(self, now_us: int) -> None:
-        """Look at all ranks again, unless that was done a moment ago."""
-        if now_us - self.listed_us < LISTED_US or not self.prefilling:
+    def refresh(self, now_us: int, *, anew: bool = False) -> None:
+        """Look at all ranks again, unless that was done a moment ago (or even then: `anew`)."""
+        if (now_us - self.listed_us < LISTED_US and not anew) or not self.prefilling:
             return
         self.listed_us = now_us
-        self.listed = (least_loaded(self.prefill), least_loaded(self.decode))
+        self.listed = (least_loaded(self.prefill, now_us), least_loaded(self.decode, now_us))
         written = sum(ledger.written(seat.rank, now_us) for seat in self.prefilling)
         self.written = written / len(self.prefilling)
         able = self.prefill or self.decode
@@ -60,14 +60,28 @@ class Seats:
             window = (sum(passes) / len(passes) + transfer_us) / instances
             self.window_us = round(min(WINDOW_US_MAX, max(WINDOW_US_MIN, window)))
 
+    @property
+    def used_up(self) -> bool:
+        """Whether all on a list have work now, and some are not on it."""
+        return any(
+            len(listed) < len(known) and all(seat.instance.busy for seat in listed)
+            for listed, known in zip(self.listed, (self.prefill, self.decode), strict=True)
+        )
+
+    @property
+    def all_listed(self) -> bool:
+        """Whether no rank is left out."""
+        prefill, decode = self.listed
+        return len(prefill) == len(self.prefill) and len(decode) == len(self.decode)
+
     def worth_a_look(self, request: Request, now_us: int) -> tuple[list[Seat], list[Seat]]:
         """Prefill and decode ranks a policy should weigh: all of a small fleet; of a large
         one the least loaded, as of LISTED_US ago at most, and those that cache a part.
         """
         prefill, decode = self.listed
-        if len(prefill) == len(self.prefill) and len(decode) == len(self.decode):
+        if self.all_listed:
             return prefill, decode
-        hits = sorted(request.hits, key=request.hits.__getitem__, reverse=True)[:LISTED_MAX]
+        hits = sorted(sorted(request.hits), key=request.hits.__getitem__, reverse=True)[:LISTED_MAX]
         cached = [seat for name in hits if (seat := self.by_holder.get(name)) is not None]
         near = {id(seat.rank) for seat in (*prefill, *decode)}
         cached = [seat for seat in cached if id(seat.rank) not in near]
@@ -108,15 +122,17 @@ def seats_of(state: RouterState, model: str) -> Seats:
     return seats
 
 
-def least_loaded(seats: list[Seat]) -> list[Seat]:
-    """The LISTED_MAX with least to prefill, then with most KV free; all, in order of
-    names, where there are not more.
+def least_loaded(seats: list[Seat], now_us: int) -> list[Seat]:
+    """The LISTED_MAX with least to prefill, then with most KV free, full ones last; all, in
+    order of names, where there are not more.
     """
     if len(seats) <= LISTED_MAX:
         return seats
+    for seat in seats:
+        ledger.advance(seat.instance, now_us)
     return nsmallest(
         LISTED_MAX, seats,
-        key=lambda s: (s.rank.prefill_tokens, s.rank.kv_blocks, s.rank.holder),
+        key=lambda s: (is_full(s), s.rank.prefill_tokens, s.rank.kv_blocks, s.rank.holder),
     )  # fmt: skip
 
 
@@ -129,6 +145,13 @@ def uncached_tokens(seat: Seat, request: Request) -> int:
 def prompt_blocks(instance: Instance, request: Request) -> int:
     """KV blocks the prompt takes."""
     return -(-request.prompt_tokens // instance.block_tokens)
+
+
+def is_full(seat: Seat) -> bool:
+    """Whether the rank can take nothing at all, as far as we know."""
+    instance, rank = seat
+    full = rank.requests >= REQUESTS_FACTOR * instance.max_running_requests
+    return full or rank.kv_blocks >= instance.kv_total_blocks
 
 
 def has_room(seat: Seat, request: Request, extra_tokens: int = 0) -> bool:

@@ -26,6 +26,40 @@ def handover(
 
 
 @bench.command()
+def stagger(
+    trace: Annotated[
+        Path | None, typer.Option(help="Draw lengths from it; else from built-in quantiles.")
+    ] = None,
+    requests: Annotated[int, typer.Option(help="For each policy at each load.")] = 2000,
+    slo_ttft: Annotated[float, typer.Option(help="Objective for TTFT, ms.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of lengths and arrivals.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Staggered batches against immediate dispatch, from a tenth of capacity to beyond it.
+
+    Example: argosy bench stagger --requests 500
+    """
+    from argosy.cli.bench.stagger import run_stagger
+
+    run_stagger(trace, requests, slo_ttft, seed, as_json=json)
+
+
+@bench.command()
+def index(
+    decisions: Annotated[int, typer.Option(help="Prompts placed, at each size of fleet.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of prompts and blocks.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """The router's decision and its prefix index: 8,192-token prompts, 16 and 256 instances.
+
+    Example: argosy bench index --json
+    """
+    from argosy.cli.bench.index import run_index
+
+    run_index(decisions, seed, as_json=json)
+
+
+@bench.command()
 def router(
     seed: Annotated[int, typer.Option(help="Of the prompts and their arrivals.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,

@@ -5,7 +5,7 @@ they are set to anything but their default, rather than ignored.
 """
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -48,6 +48,8 @@ class Request(msgspec.Struct, kw_only=True):
     frequency_penalty: float | None = None
     ignore_eos: bool = False
     """An extension, as other servers have it."""
+    service_tier: Literal["auto", "default", "flex", "priority"] | None = None
+    """flex: background work; priority: before interactive requests."""
 
     @property
     def choices(self) -> int:
@@ -115,6 +117,15 @@ def sampling_of(request: Request, max_tokens: int | None) -> inference_pb2.Sampl
         raise ArgosyError(Reason.BAD_REQUEST, f"a field is out of range: {error}") from error
 
 
+def priority_of(request: Request) -> router_pb2.Priority:
+    """OpenAI's service tiers as bands."""
+    tiers = {
+        "flex": router_pb2.PRIORITY_BACKGROUND,
+        "priority": router_pb2.PRIORITY_URGENT,
+    }
+    return tiers.get(request.service_tier or "", router_pb2.PRIORITY_UNSPECIFIED)
+
+
 def chat_to_wire(request: ChatRequest, tenant: str) -> router_pb2.GenerateRequest:
     """A chat request in the contract's words."""
     sampling = sampling_of(request, request.max_completion_tokens or request.max_tokens)
@@ -134,8 +145,9 @@ def chat_to_wire(request: ChatRequest, tenant: str) -> router_pb2.GenerateReques
         tools_json=json.dumps(tools) if tools else "",
     )
     return router_pb2.GenerateRequest(
-        model=request.model, chat=chat, sampling=sampling, tenant=tenant
-    )
+        model=request.model, chat=chat, sampling=sampling, tenant=tenant,
+        priority=priority_of(request),
+    )  # fmt: skip
 
 
 def completion_to_wire(request: CompletionRequest, tenant: str) -> list[router_pb2.GenerateRequest]:
@@ -154,7 +166,9 @@ def completion_to_wire(request: CompletionRequest, tenant: str) -> list[router_p
         raise ArgosyError(Reason.BAD_REQUEST, f"prompt takes 1 to {CHOICES_MAX} prompts")
     found = []
     for text_or_ids in prompts:
-        wire = router_pb2.GenerateRequest(model=request.model, sampling=sampling, tenant=tenant)
+        wire = router_pb2.GenerateRequest(
+            model=request.model, sampling=sampling, tenant=tenant, priority=priority_of(request)
+        )
         if isinstance(text_or_ids, str):
             wire.text = text_or_ids
         else:

@@ -1,0 +1,188 @@
+"""When a request leaves the router: at once while a rank is idle, else when one is to be."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from argosy.mesh.timing import Timing
+from argosy.router.core.admission import AGED_TURN
+from argosy.router.core.schedule import HELD_US_MAX
+from argosy.router.core.seats import WINDOW_US_MAX
+
+MS, S = 1_000, 1_000_000
+TENTH_MS_PER_TOKEN = Timing(prefill_ms=(0, 0.1, 0), decode_ms=(0, 0, 0), transfer_ms=0)
+prompts = st.integers(1, 4000)
+
+
+def fleet(new_router: Any, instances: int, *, role: str = "decode", **fields: Any) -> Any:
+    """Instances that take 0.1 ms a token, with room for all that comes."""
+    router = new_router(queue_limit=10_000)
+    for number in range(instances):
+        router.join(
+            f"{role}-{number:02}", role, timing=TENTH_MS_PER_TOKEN, max_running=1000,
+            kv_blocks=100_000, context=100_000, **fields,
+        )  # fmt: skip
+    return router
+
+
+@given(instances=st.integers(1, 6), prompts=st.lists(prompts, min_size=1, max_size=30))
+def test_while_some_rank_is_idle_everything_goes_in_the_step_it_arrived(
+    new_router: Any, instances: int, prompts: list[int]
+) -> None:
+    """Each takes at most as long as it is until its instance's next turn."""
+    router = fleet(new_router, instances)
+    for number, tokens in enumerate(prompts):
+        assert router.arrive(str(number), tokens).sent == [str(number)]
+        router.pass_time(400 * MS // instances + 1)
+
+
+@pytest.mark.parametrize("gap_us", [0, 10])
+@pytest.mark.parametrize("instances", [1, 5, 40])
+def test_a_burst_as_wide_as_the_idle_fleet_goes_in_the_step_it_arrived(
+    new_router: Any, instances: int, gap_us: int
+) -> None:
+    router = fleet(new_router, instances)
+    placed = []
+    for number in range(instances):
+        placed += router.arrive(str(number), 3000).prefilled_at
+        router.now_us += gap_us
+    assert sorted(placed) == sorted(router.state.instances)
+
+
+def test_while_all_are_busy_a_request_waits_here(new_router: Any) -> None:
+    router = fleet(new_router, 2)
+    router.arrive("a", 4000)
+    router.arrive("b", 4000)
+    router.pass_time(MS)
+    assert router.arrive("c", 100).sent == []
+
+
+@given(
+    instances=st.integers(1, 4), ranks=st.integers(1, 3),
+    prompts=st.lists(prompts, min_size=1, max_size=30), gap_us=st.sampled_from([0, 1, 10 * MS]),
+)  # fmt: skip
+@settings(deadline=None)
+def test_without_one_report_all_that_waits_goes_when_the_ledger_expects_ranks_idle(
+    new_router: Any, instances: int, ranks: int, prompts: list[int], gap_us: int
+) -> None:
+    """Never a freeze: nothing happens but that timers fire."""
+    router = fleet(new_router, instances, dp_ranks=ranks)
+    sent = []
+    for number, tokens in enumerate(prompts):
+        sent += router.arrive(str(number), tokens).sent
+        sent += router.pass_time(gap_us).sent
+    work_us = 100 * sum(prompts)
+    sent += router.pass_time(work_us // instances + 100 * max(prompts) + HELD_US_MAX).sent
+    assert sorted(sent) == sorted(str(number) for number in range(len(prompts)))
+
+
+@given(
+    instances=st.integers(1, 5), prompts=st.lists(prompts, min_size=1, max_size=30),
+    gaps_us=st.lists(st.integers(0, 100 * MS), min_size=30, max_size=30),
+)  # fmt: skip
+@settings(deadline=None)
+def test_no_instance_is_idle_for_long_while_a_request_waits(
+    new_router: Any, instances: int, prompts: list[int], gaps_us: list[int]
+) -> None:
+    """An instance is idle once the ledger says so; a look at it is always at hand."""
+    router = fleet(new_router, instances)
+    idle_since_us: int | None = None
+    for number, tokens in enumerate(prompts):
+        router.arrive(str(number), tokens)
+        until_us = router.now_us + gaps_us[number]
+        while router.now_us < until_us or (number == len(prompts) - 1 and router.queued):
+            if router.queued:
+                assert router.now_us < router.timers["window"] <= router.now_us + HELD_US_MAX
+            idle = any(
+                instance.pass_ends_us <= router.now_us for instance in router.state.instances.values()
+            )
+            if not (idle and router.queued):
+                idle_since_us = None
+            elif idle_since_us is None:
+                idle_since_us = router.now_us
+            else:
+                assert router.now_us - idle_since_us <= HELD_US_MAX
+            router.pass_time(MS)
+
+
+def test_requests_of_one_tenant_and_size_go_in_their_order(new_router: Any) -> None:
+    router = fleet(new_router, 1, tokens_per_pass=100)
+    router.leave("decode-00")
+    names = [f"r{number:02}" for number in range(12)]
+    for name in names:
+        router.arrive(name, 1000)
+        router.pass_time(1)
+    told = router.join("decode-1", timing=TENTH_MS_PER_TOKEN, max_running=99, kv_blocks=9999)
+    order = told.sent + router.pass_time(3 * S).sent
+    assert order == names
+
+
+def test_what_is_looked_at_in_one_round_is_sent_in_order_over_many_ranks(new_router: Any) -> None:
+    """What does not fit the first batch of a round is next in the same round."""
+    router = new_router(queue_limit=100)
+    router.join("prefill-0", "prefill")
+    names = [f"r{number}" for number in range(6)]
+    for name in names:
+        router.arrive(name, 1000)
+    for number in range(3):
+        router.join(f"k-{number}", model="k")
+    told = router.join(
+        "decode-0", timing=TENTH_MS_PER_TOKEN, max_running=1, kv_blocks=9999, tokens_per_pass=2500
+    )
+    assert told.sent == names[:2]
+
+
+@pytest.mark.parametrize("pass_us", [0, 100 * MS, 3600 * S])
+def test_the_window_is_bounded_whatever_passes_are_said_to_last(
+    new_router: Any, pass_us: int
+) -> None:
+    router = fleet(new_router, 1)
+    router.load("decode-00", pass_us=pass_us)
+    router.pass_time(S)
+    router.arrive("a", 8000)
+    router.pass_time(1)
+    sent_early = router.arrive("b", 100)
+    assert sent_early.sent == []
+    assert router.pass_time(800 * MS - WINDOW_US_MAX - 10 * MS).sent == []
+    assert router.pass_time(WINDOW_US_MAX + 20 * MS).sent == ["b"]
+
+
+def test_background_takes_at_most_half_of_the_idle_ranks(new_router: Any) -> None:
+    router = fleet(new_router, 4)
+    sent = []
+    for number in range(4):
+        sent += router.arrive(f"low-{number}", 3000, priority=-1).sent
+    assert len(sent) == 2
+    assert router.arrive("high", 3000).sent == ["high"]
+
+
+def test_background_waits_while_every_rank_has_something_to_do(new_router: Any) -> None:
+    router = fleet(new_router, 2)
+    for name in "ab":
+        router.arrive(name, 1000)
+    router.pass_time(98 * MS)
+    assert router.arrive("low", 100, priority=-1).sent == []
+    assert router.arrive("high", 100).sent == ["high"]
+
+
+def test_background_still_progresses(new_router: Any) -> None:
+    router = fleet(new_router, 2)
+    for number in range(6):
+        router.arrive(f"low-{number}", 1000, priority=-1)
+    router.pass_time(6 * 100 * MS + 6 * HELD_US_MAX + S)
+    assert router.queued == []
+
+
+def test_background_progresses_behind_a_saturating_stream(new_router: Any) -> None:
+    """A turn in so many is the aged one's, and an idle rank is found for it in time."""
+    router = fleet(new_router, 1)
+    router.arrive("low", 100, priority=-1)
+    router.arrive("first", 1000)
+    for number in range(100 * AGED_TURN):
+        router.arrive(f"r{number}", 1000)
+        router.pass_time(100 * MS)
+        if "low" not in router.queued:
+            break
+    assert "low" not in router.queued

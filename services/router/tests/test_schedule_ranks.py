@@ -1,0 +1,106 @@
+"""Data-parallel ranks in lockstep: what goes together is spread so that no rank is the slowest."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from argosy.mesh.timing import Timing
+
+MS, S = 1_000, 1_000_000
+TENTH_MS_PER_TOKEN = Timing(prefill_ms=(0, 0.1, 0), decode_ms=(0, 0, 0), transfer_ms=0)
+
+
+def batch(new_router: Any, prompts: list[int], ranks: int, instances: int = 1) -> Any:
+    """All that waited when instances of so many ranks joined: (router, what was sent)."""
+    router = new_router(queue_limit=1000)
+    router.join("decode-0", context=100_000)
+    router.leave("decode-0")
+    for number, tokens in enumerate(prompts):
+        router.arrive(str(number), tokens)
+    sent = []
+    for number in range(instances):
+        sent += router.join(
+            f"decode-{number}", epoch="e2", timing=TENTH_MS_PER_TOKEN, max_running=1000,
+            kv_blocks=100_000, dp_ranks=ranks, context=100_000,
+        ).dispatches  # fmt: skip
+    return sent
+
+
+def tokens_by_rank(sent: Any, ranks: int) -> list[int]:
+    found = [0] * ranks
+    for dispatch in sent:
+        found[dispatch.prefill_rank] += dispatch.uncached_tokens
+    return found
+
+
+def test_a_batch_is_spread_over_the_ranks_longest_first(new_router: Any) -> None:
+    prompts = [300, 200, 500, 400, 1000, 100, 900, 600, 700, 800, 1100, 1200]
+    sent = batch(new_router, prompts, ranks=4)
+    loads = tokens_by_rank(sent, 4)
+    assert sum(loads) == sum(prompts)
+    assert max(loads) <= 1.06 * sum(loads) / 4
+
+
+@given(prompts=st.lists(st.integers(1, 2000), min_size=1, max_size=16), ranks=st.integers(2, 6))
+@settings(deadline=None)
+def test_the_heaviest_rank_has_at_most_a_third_more_than_the_best_split(
+    new_router: Any, prompts: list[int], ranks: int
+) -> None:
+    """The bound of longest-first: 4/3 of the optimum, which no split is below `least`."""
+    sent = batch(new_router, prompts, ranks)
+    assert len(sent) == len(prompts)
+    by_length = sorted(prompts, reverse=True)
+    pairs = by_length[ranks - 1 : ranks + 1]
+    least = max(sum(prompts) / ranks, by_length[0], sum(pairs) if len(pairs) == 2 else 0)
+    assert max(tokens_by_rank(sent, ranks)) <= 4 / 3 * least + 1
+
+
+def test_ranks_of_one_instance_begin_together(new_router: Any) -> None:
+    sent = batch(new_router, [4000] * 4, ranks=4)
+    assert sorted(dispatch.prefill_rank for dispatch in sent) == [0, 1, 2, 3]
+
+
+def test_a_rank_without_work_waits_for_the_pass_of_the_others(new_router: Any) -> None:
+    router = new_router()
+    router.join(
+        "decode-0", timing=TENTH_MS_PER_TOKEN, dp_ranks=2, max_running=9, kv_blocks=999,
+        context=100_000,
+    )  # fmt: skip
+    first = router.arrive("a", 4000).dispatch
+    router.pass_time(10 * MS)
+    assert router.arrive("b", 100).sent == []
+    second = router.pass_time(400 * MS).dispatch
+    assert (second.request_id, second.prefill_rank) == ("b", 1 - first.prefill_rank)
+
+
+def test_decodes_go_where_batch_and_kv_are_least(new_router: Any) -> None:
+    router = new_router()
+    router.join("decode-0", dp_ranks=4, max_running=100, kv_blocks=1000)
+    placed = []
+    for number in range(16):
+        placed.append(router.arrive(str(number), 320, max_tokens=1000).dispatch.decode_rank)
+        router.pass_time(S)
+        router.load("decode-0")
+    assert sorted(placed) == sorted(4 * [0, 1, 2, 3])
+
+
+def test_a_rank_that_holds_far_more_kv_than_its_siblings_gets_nothing_new(new_router: Any) -> None:
+    from argosy.router.core.events import RankLoad
+
+    router = new_router()
+    router.join("decode-0", dp_ranks=5, max_running=100, kv_blocks=1000)
+    loads = [RankLoad(9, 0, 0, 100 + number) for number in range(4)] + [RankLoad(1, 0, 0, 600)]
+    router.load_ranks("decode-0", loads)
+    placed = [router.arrive(str(number), 32).dispatch.decode_rank for number in range(8)]
+    assert 4 not in placed
+
+
+def test_where_all_but_an_outlier_are_full_it_is_used(new_router: Any) -> None:
+    from argosy.router.core.events import RankLoad
+
+    router = new_router()
+    router.join("decode-0", dp_ranks=5, max_running=5, kv_blocks=1000)
+    loads = [RankLoad(10, 0, 0, 100 + number) for number in range(4)] + [RankLoad(1, 0, 0, 600)]
+    router.load_ranks("decode-0", loads)
+    assert router.arrive("a", 32).dispatch.decode_rank == 4
