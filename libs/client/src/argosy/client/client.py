@@ -92,7 +92,7 @@ class Client:
         messages: Sequence[dict[str, Any]] | None = None,
         request_id: str = "",
         tenant: str = "",
-        priority: int = router_pb2.PRIORITY_UNSPECIFIED,
+        priority: router_pb2.Priority = router_pb2.PRIORITY_UNSPECIFIED,
         timeout_s: float = 600,
         **sampling: Any,
     ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:

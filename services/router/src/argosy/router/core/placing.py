@@ -116,6 +116,7 @@ class Placing:
         self.state.index.guess(prefill.rank.holder, request.blocks, now_us + GUESS_US)
 
     def undispatch(self, request_id: str, request: Request, now_us: int) -> None:
+        """Take what was dispatched out of the ledger."""
         for name, number in (
             (request.prefill, request.prefill_rank), (request.decode, request.decode_rank)
         ):  # fmt: skip
@@ -124,4 +125,5 @@ class Placing:
                 instance.background.pop(request_id, None)
 
     def tell_end(self, request_id: str) -> list[Effect]:
+        """Let siblings take it out of theirs."""
         return [do.TellSiblings(request_id, ended=True)] if self.state.siblings else []
