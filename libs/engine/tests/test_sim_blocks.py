@@ -45,7 +45,7 @@ class PoolUnderLoad(RuleBasedStateMachine):
         self.heard: set[int] = set()
         self.computed: set[int] = set()
 
-    @rule(target=running, prompt=st.integers(0, 30), private=st.integers(0, 6))
+    @rule(target=running, prompt=st.integers(0, 12), private=st.integers(0, 6))
     def acquire(self, prompt: int, private: int) -> object:
         hashes, before = chain(prompt), self.resident()
         hit = self.pool.prefix_hit_blocks(hashes)
@@ -177,6 +177,13 @@ def test_a_block_two_requests_need_is_counted_once_and_kept_for_the_second() -> 
     end(pool, first)
     assert pool.used == 2
     assert not pool.acquire((), 3)
+
+
+def test_blocks_in_use_by_another_need_no_room() -> None:
+    pool = BlockPool(4)
+    use(pool, [1, 2])
+    use(pool, [1, 2, 3, 4])
+    assert (pool.used, pool.available) == (4, 0)
 
 
 def test_room_is_made_from_the_end_of_the_prompt_used_longest_ago() -> None:

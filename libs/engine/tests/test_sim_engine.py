@@ -244,6 +244,16 @@ async def test_a_pull_moves_what_is_missing_and_says_so_once(launch: Any) -> Non
     assert [o.token_ids for o in first] == [o.token_ids for o in again]
 
 
+async def test_a_pull_is_told_of_even_when_its_request_was_preempted_since(launch: Any) -> None:
+    """Room for two prompts of three blocks: the older one's answer takes the other's."""
+    ship = await launch(blocks=6)
+    answers = [ship.outputs("old", [1] * 12), ship.outputs("new", [2] * 12, kv_handle=b"sim")]
+    _, outputs = await asyncio.gather(*answers)
+    assert any(step.running_requests == step.waiting_requests == 1 for step in ship.steps)
+    token_bytes = load_profile(None).kv_bytes_per_token
+    assert [output.transferred_bytes for output in outputs] == [12 * token_bytes] + [0] * 7
+
+
 async def test_a_pull_that_is_over_is_not_kept_in_mind(launch: Any) -> None:
     ship = await launch()
     for number in range(3):

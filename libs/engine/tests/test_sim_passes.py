@@ -43,6 +43,19 @@ def test_prompts_share_a_pass_up_to_its_budget(bench: Any, prompt: Any) -> None:
     assert [spent(planned) for planned in ship.run()] == [16, 16, 16, 16, 16, 10]
 
 
+def test_a_prompt_takes_blocks_no_sooner_than_a_pass_has_tokens_for_it(
+    bench: Any, prompt: Any
+) -> None:
+    ship = bench()
+    for number in range(2):
+        ship.add(str(number), prompt(2 * PASS_TOKENS, number), 1)
+    used = []
+    for planned in ship.steps():
+        assert all(tokens > 0 for _, tokens in planned.shares[0].chunks)
+        used.append(ship.scheduler.stats().kv_used_blocks)
+    assert used == [8, 8, 8, 8]
+
+
 def test_answers_go_on_in_every_pass_of_a_long_prompt(bench: Any, prompt: Any) -> None:
     ship = bench()
     ship.add("short", prompt(4, 1), 6)

@@ -183,6 +183,21 @@ def test_the_end_of_a_request_nobody_knows_changes_nothing(new_router: Any) -> N
     assert router.snapshot() == before
 
 
+def test_news_of_a_rank_that_a_restart_took_away_changes_nothing(new_router: Any) -> None:
+    router = new_router()
+    router.join("decode-0", dp_ranks=4, max_running=9)
+    ranks = {name: router.arrive(name).dispatch.decode_rank for name in "abcd"}
+    assert max(ranks.values()) == 3
+    router.join("decode-0", epoch="e2", dp_ranks=1, max_running=9)
+    for name in "abcd":
+        router.feed(on.FirstTokenSeen, name)
+    router.fail("a", at="decode-0", reason="KV_LOST")
+    for name in "abcd":
+        router.end(name)
+    assert router.state.requests == {}
+    assert router.instance("decode-0").requests == 0
+
+
 def test_a_direct_request_is_counted_but_leaves_no_request_behind(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0")

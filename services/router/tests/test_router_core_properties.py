@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -10,34 +11,46 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
-from argosy.router.core.router import SPEC, SWEEP_US, WAIT
-from argosy.router.core.state import RouterState
+from argosy.router.core.index import PrefixIndex
+from argosy.router.core.placing import WAIT, WINDOW
+from argosy.router.core.policies import POLICIES
+from argosy.router.core.router import SPEC, SWEEP_US
+from argosy.router.core.state import Limits, RouterState, new_state
 
 MS, S = 1_000, 1_000_000
-LIMITS = {
-    "queue_limit": 3, "attempts_max": 3, "disaggregate_min_tokens": 64,
-    "stale_us": 3 * S, "ledger_us": 30 * S, "wait_us": 20 * S,
-}  # fmt: skip
+LIMITS = {"queue_limit": 3, "attempts_max": 3, "stale_us": 3 * S, "ledger_us": 30 * S}
+WAIT_US = 20 * S
 REASONS = ["INSTANCE_LOST", "KV_LOST", "DRAINING", "NOT_READY"]
 
-names = st.sampled_from(["decode-0", "decode-1", "prefill-0", "prefill-1"])
+names = st.sampled_from(["decode-0", "decode-1", "prefill-0", "free-0"])
 epochs = st.sampled_from(["e1", "e2", "e3"])
 addresses = st.sampled_from(["host:1", "host:2", "host:3", "host:4", "host:5"])
 models = st.sampled_from(["m", "m", "m", "k"])
-prompt_tokens = st.sampled_from([1, 63, 64, 3000, 5000])
+prompt_tokens = st.sampled_from([0, 1, 63, 64, 3000, 5000])
+blocks = st.lists(st.integers(1, 8), max_size=4)
 
 
 def round_trip(value: Any, kind: Any) -> Any:
     return msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=kind)
 
 
+def made_anew(state: RouterState) -> RouterState:
+    image = msgspec.msgpack.encode(state, enc_hook=PrefixIndex.image)
+    return msgspec.msgpack.decode(
+        image, type=RouterState, dec_hook=lambda _, image: PrefixIndex.from_image(image)
+    )
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Feeds the core as a shell would, and a twin that is made anew before every event."""
 
+    policy = "argosy"
+
     def __init__(self) -> None:
         super().__init__()
-        self.core = SPEC.build(RouterState(**LIMITS))
-        self.twin_state = RouterState(**LIMITS)
+        limits = Limits(**LIMITS, wait_us=WAIT_US, policy=self.policy, index_blocks_max=12)
+        self.core = SPEC.build(new_state(limits))
+        self.twin = SPEC.build(new_state(limits))
         self.now_us = 1_700_000_000 * S
         self.timers: dict[str, int] = {}
         self.requests = 0
@@ -58,20 +71,17 @@ class AnyOrder(RuleBasedStateMachine):
 
     def feed(self, event: Event) -> None:
         effects = self.core.step(event)
-        assert msgspec.msgpack.encode(effects) == self.replayed(event)
+        self.twin = SPEC.build(made_anew(self.twin.state))
+        assert list(self.twin.step(round_trip(event, SPEC.events))) == effects
         for effect in effects:
             self.perform(effect)
-        self.check()
-
-    def replayed(self, event: Event) -> bytes:
-        twin = SPEC.build(round_trip(self.twin_state, SPEC.state))
-        effects = twin.step(round_trip(event, SPEC.events))
-        self.twin_state = twin.state
-        return msgspec.msgpack.encode(effects)
+        self.check_requests()
+        self.check_ledger()
 
     def perform(self, effect: Effect) -> None:
         match effect:
             case SetTimer():
+                assert effect.at_us > self.now_us or effect.key.startswith(WAIT)
                 self.timers[effect.key] = effect.at_us
             case CancelTimer():
                 self.timers.pop(effect.key, None)
@@ -85,24 +95,25 @@ class AnyOrder(RuleBasedStateMachine):
 
     def dispatched(self, dispatch: do.Dispatch) -> None:
         assert self.waiting.pop(dispatch.request_id) == dispatch.attempt
-        for name, address in (
-            (dispatch.prefill, dispatch.prefill_address),
-            (dispatch.decode, dispatch.decode_address),
+        for name, address, rank in (
+            (dispatch.prefill, dispatch.prefill_address, dispatch.prefill_rank),
+            (dispatch.decode, dispatch.decode_address, dispatch.decode_rank),
         ):
             instance = self.state.instances[name]
-            assert instance.address == address
+            assert (instance.address, instance.ranks[rank].number) == (address, rank)
             assert (name, instance.epoch) not in self.goodbyes
             assert name not in self.faulted_us
             silent_us = self.now_us - self.heard_us[name]
             bus_seems_gone = self.now_us - self.all_silent_us <= SWEEP_US or not self.connected
             assert bus_seems_gone or silent_us <= LIMITS["stale_us"] + SWEEP_US
-        assert self.state.instances[dispatch.decode].role == "decode"
+        assert self.state.instances[dispatch.decode].role != "prefill"
+        assert dispatch.uncached_tokens >= 1
         if dispatch.request_id in self.direct:
             self.direct.remove(dispatch.request_id)
         else:
             self.placed[dispatch.request_id] = dispatch
 
-    def check(self) -> None:
+    def check_requests(self) -> None:
         state = self.state
         live = [name for name, instance in state.instances.items() if instance.live]
         stale_us = self.now_us - LIMITS["stale_us"]
@@ -111,26 +122,44 @@ class AnyOrder(RuleBasedStateMachine):
         forgotten = self.known - state.instances.keys()
         self.known = set(state.instances)
         self.goodbyes = {goodbye for goodbye in self.goodbyes if goodbye[0] not in forgotten}
-        assert len(state.queue) == len(set(state.queue))
-        assert set(state.queue) == set(self.waiting)
+        queued = {name for name, request in state.requests.items() if request.queued}
+        assert queued == set(self.waiting)
         assert set(state.requests) == {*self.waiting, *self.placed}
-        assert all(state.requests[name].queued == (name in self.waiting) for name in state.requests)
-        arrivals = [state.requests[name].arrived_us for name in state.queue]
-        assert arrivals == sorted(arrivals)
-        fresh = [name for name in state.queue if not state.requests[name].last_failure]
-        assert len(fresh) <= state.queue_limit
-        for name, instance in state.instances.items():
-            assert not self.waiting.keys() & instance.dispatched.keys()
-            for request_id in self.placed.keys() & instance.dispatched.keys():
-                dispatch = self.placed[request_id]
-                assert name in {dispatch.prefill, dispatch.decode}
-        wanted = {state.requests[name].model for name in state.queue}
-        for instance in state.instances.values():
-            has_room = instance.live and instance.requests < 2 * instance.max_running_requests
-            assert not (has_room and instance.role == "decode" and instance.model in wanted)
+        lists = [
+            waiting for tenant in state.tenants.values() for waiting in tenant.waiting.values()
+        ]
+        assert sorted(name for waiting in lists for name in waiting) == sorted(queued)
+        assert all(lists)
+        assert state.queued_requests == len(queued)
+        bands: dict[int, int] = {}
+        for name in queued:
+            band = state.requests[name].priority
+            bands[band] = bands.get(band, 0) + state.requests[name].prompt_tokens
+        assert state.queued_by_band == bands
+        fresh = [name for name in queued if not state.requests[name].last_failure]
+        assert len(fresh) <= LIMITS["queue_limit"]
         assert {key for key in self.timers if key.startswith(WAIT)} == {
-            WAIT + name for name in state.queue
+            WAIT + name for name in queued
         }
+        assert not queued or self.timers[WINDOW] >= self.now_us
+
+    def check_ledger(self) -> None:
+        for name, instance in self.state.instances.items():
+            for rank in instance.ranks:
+                here = rank.sent.keys() | rank.inbound.keys()
+                assert not self.waiting.keys() & here
+                for request_id in self.placed.keys() & here:
+                    dispatch = self.placed[request_id]
+                    ends = {
+                        (dispatch.prefill, dispatch.prefill_rank),
+                        (dispatch.decode, dispatch.decode_rank),
+                    }
+                    assert (name, rank.number) in ends
+                assert rank.sent_blocks == sum(sent.kv_blocks for sent in rank.sent.values())
+                assert rank.inbound_blocks == sum(kv for kv, _ in rank.inbound.values())
+                assert min(rank.pass_tokens, rank.backlog_tokens, rank.requests) >= 0
+                if instance.final:
+                    assert self.state.index.held_by(rank.holder) == 0
 
     @property
     def state(self) -> RouterState:
@@ -161,26 +190,24 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(
         name=names, epoch=epochs, address=addresses, model=models, running=st.integers(1, 2),
-        ago_us=st.sampled_from([0, S, 5 * S]),
+        ago_us=st.sampled_from([0, S, 5 * S]), ranks=st.integers(1, 2),
     )  # fmt: skip
     def join(
-        self, name: str, epoch: str, address: str, model: str, running: int, ago_us: int
+        self, name: str, epoch: str, address: str, model: str, running: int, ago_us: int, ranks: int
     ) -> None:
         known = self.state.instances.get(name)
         if known is not None and known.epoch == epoch:
             address, model = known.address, known.model
         else:
             self.lag_us.pop((name, epoch), None)
-        role = name.partition("-")[0]
         self.heard_us[name] = self.now_us
         self.faulted_us.pop(name, None)
         if (known is None or known.epoch != epoch) and ago_us > LIMITS["stale_us"]:
             self.faulted_us[name] = 0
-        announced_us = self.now_us - ago_us
         self.feed(
             on.InstanceJoined(
-                self.now_us, name, epoch, role, address, "n1", model, 100, 32, 4096, running,
-                announced_us,
+                self.now_us, name, epoch, name.partition("-")[0], address, "n1", model, 100, 32,
+                4096, running, self.now_us - ago_us, ranks,
             )
         )  # fmt: skip
 
@@ -191,9 +218,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(
         name=names, epoch=epochs, running=st.integers(0, 5), tokens=st.integers(0, 5000),
-        lag_us=st.sampled_from([0, MS, 30 * MS, 5 * S]),
+        lag_us=st.sampled_from([0, MS, 30 * MS, 5 * S]), ranks=st.integers(0, 2),
     )  # fmt: skip
-    def report(self, name: str, epoch: str, running: int, tokens: int, lag_us: int) -> None:
+    def report(
+        self, name: str, epoch: str, running: int, tokens: int, lag_us: int, ranks: int
+    ) -> None:
         instance = self.state.instances.get(name)
         at_us = self.now_us - lag_us
         if instance is not None and instance.epoch == epoch:
@@ -202,18 +231,52 @@ class AnyOrder(RuleBasedStateMachine):
             self.lag_us[name, epoch] = quickest_us
             if at_us + quickest_us > self.faulted_us.get(name, 0):
                 self.faulted_us.pop(name, None)
-        load = on.LoadReported(self.now_us, name, epoch, running, 0, tokens, 0, at_us)
-        self.feed(load)
+        loads = [on.RankLoad(running, 0, tokens, 10 * running)] * ranks
+        self.feed(on.LoadReported(self.now_us, name, epoch, loads, at_us, pass_us=tokens * 10))
 
-    @rule(name=names, epoch=epochs)
-    def predict(self, name: str, epoch: str) -> None:
-        self.feed(on.IdlePredicted(self.now_us, name, epoch, self.now_us + S))
+    @rule(name=names, epoch=epochs, in_us=st.sampled_from([-S, 0, S]))
+    def predict(self, name: str, epoch: str, in_us: int) -> None:
+        self.feed(on.IdlePredicted(self.now_us, name, epoch, self.now_us + in_us))
+
+    @rule(
+        name=names, epoch=epochs, sequence=st.integers(1, 5), stored=blocks, removed=blocks,
+        cleared=st.booleans(), rank=st.integers(0, 2),
+    )  # fmt: skip
+    def change_kv(
+        self, name: str, epoch: str, sequence: int, stored: list[int], removed: list[int],
+        cleared: bool, rank: int,
+    ) -> None:  # fmt: skip
+        self.feed(on.KvChanged(self.now_us, name, epoch, sequence, stored, removed, cleared, rank))
+
+    @rule(name=names, epoch=epochs, sequence=st.integers(0, 5), held=st.lists(blocks, max_size=3))
+    def answer_snapshot(self, name: str, epoch: str, sequence: int, held: list[list[int]]) -> None:
+        if held:
+            self.feed(on.KvSnapshotTaken(self.now_us, name, epoch, sequence, held))
+        else:
+            self.feed(on.KvSnapshotFailed(self.now_us, name, epoch))
+
+    @rule(prefill=names, decode=names, rank=st.integers(0, 1), number=st.integers(0, 2))
+    def hear_of_sibling(self, prefill: str, decode: str, rank: int, number: int) -> None:
+        self.feed(on.SiblingSeen(self.now_us, "other"))
+        self.feed(
+            on.SiblingDispatched(
+                self.now_us, "other", f"s{number}", prefill, rank, decode, 0, 100, 50, [1, 2]
+            )
+        )
+
+    @rule(number=st.integers(0, 2))
+    def hear_of_siblings_end(self, number: int) -> None:
+        self.feed(on.SiblingEnded(self.now_us, "other", [f"s{number}"]))
 
     @rule(
         tokens=prompt_tokens, model=models, direct=st.booleans(), attempt=st.integers(0, 3),
-        within_us=st.sampled_from([0, S, 60 * S]),
+        within_us=st.sampled_from([0, S, 60 * S]), prompt=blocks,
+        tenant=st.sampled_from(["", "t"]), priority=st.integers(-1, 1),
     )  # fmt: skip
-    def arrive(self, tokens: int, model: str, direct: bool, attempt: int, within_us: int) -> None:
+    def arrive(
+        self, tokens: int, model: str, direct: bool, attempt: int, within_us: int,
+        prompt: list[int], tenant: str, priority: int,
+    ) -> None:  # fmt: skip
         self.requests += 1
         name, attempt = f"r{self.requests}", attempt if direct else 0
         self.waiting[name] = attempt
@@ -221,16 +284,23 @@ class AnyOrder(RuleBasedStateMachine):
             self.direct.add(name)
         self.feed(
             on.RequestArrived(
-                self.now_us, name, model, tokens, 16, self.now_us + within_us, attempt, direct
+                self.now_us, name, model, tokens, 16, self.now_us + within_us, attempt, direct,
+                blocks=prompt, tenant=tenant, priority=priority,
             )
-        )
+        )  # fmt: skip
+
+    @precondition(lambda self: self.placed)
+    @rule(data=st.data(), cached=st.sampled_from([None, 0, 50]))
+    def end(self, data: st.DataObject, cached: int | None) -> None:
+        name = data.draw(st.sampled_from(sorted(self.placed)))
+        del self.placed[name]
+        self.feed(on.RequestEnded(self.now_us, name, 7, cached))
 
     @precondition(lambda self: self.placed)
     @rule(data=st.data())
-    def end(self, data: st.DataObject) -> None:
+    def see_first_token(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.placed)))
-        del self.placed[name]
-        self.feed(on.RequestEnded(self.now_us, name))
+        self.feed(on.FirstTokenSeen(self.now_us, name))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -247,7 +317,8 @@ class AnyOrder(RuleBasedStateMachine):
         dispatch = self.placed.pop(name)
         culprit = dispatch.prefill if at_prefill else dispatch.decode
         self.waiting[name] = dispatch.attempt + 1
-        if reason != "KV_LOST" and self.state.instances[culprit].live:
+        known = self.state.instances.get(culprit)
+        if reason != "KV_LOST" and known is not None and known.live:
             self.faulted_us[culprit] = self.now_us
         self.feed(
             on.AttemptFailed(
@@ -268,13 +339,20 @@ class AnyOrder(RuleBasedStateMachine):
         )
 
     def teardown(self) -> None:
-        """With instances back and time to wait, nobody is left without an answer."""
+        """With time to wait, nobody is left without an answer."""
         for name in sorted(self.placed):
             del self.placed[name]
             self.feed(on.RequestEnded(self.now_us, name))
-        self.pass_time(LIMITS["wait_us"])
+        self.pass_time(WAIT_US)
         assert not self.waiting
 
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES.keys() - {"argosy"}))
+def test_the_same_holds_under_every_policy(policy: str) -> None:
+    case = type("AnyOrderOfPolicy", (AnyOrder,), {"policy": policy}).TestCase
+    case.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+    case("runTest").runTest()

@@ -96,7 +96,8 @@ def test_no_instance_is_idle_for_long_while_a_request_waits(
             if router.queued:
                 assert router.now_us < router.timers["window"] <= router.now_us + HELD_US_MAX
             idle = any(
-                instance.pass_ends_us <= router.now_us for instance in router.state.instances.values()
+                instance.pass_ends_us <= router.now_us
+                for instance in router.state.instances.values()
             )
             if not (idle and router.queued):
                 idle_since_us = None
@@ -119,19 +120,18 @@ def test_requests_of_one_tenant_and_size_go_in_their_order(new_router: Any) -> N
     assert order == names
 
 
-def test_what_is_looked_at_in_one_round_is_sent_in_order_over_many_ranks(new_router: Any) -> None:
-    """What does not fit the first batch of a round is next in the same round."""
-    router = new_router(queue_limit=100)
-    router.join("prefill-0", "prefill")
-    names = [f"r{number}" for number in range(6)]
-    for name in names:
-        router.arrive(name, 1000)
-    for number in range(3):
-        router.join(f"k-{number}", model="k")
+def test_what_does_not_fit_the_first_batch_of_a_round_is_next_in_the_same_round(
+    new_router: Any,
+) -> None:
+    router = fleet(new_router, 1)
+    router.leave("decode-00")
+    for name, tokens in (("a", 6000), ("b", 1000), ("c", 1000), ("d", 400)):
+        router.arrive(name, tokens)
     told = router.join(
-        "decode-0", timing=TENTH_MS_PER_TOKEN, max_running=1, kv_blocks=9999, tokens_per_pass=2500
-    )
-    assert told.sent == names[:2]
+        "decode-1", timing=TENTH_MS_PER_TOKEN, max_running=9, kv_blocks=9999, dp_ranks=2,
+        tokens_per_pass=2500,
+    )  # fmt: skip
+    assert told.sent == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("pass_us", [0, 100 * MS, 3600 * S])

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argosy.mesh.timing import Timing
+from argosy.router.core.events import RankLoad
 
 MS, S = 1_000, 1_000_000
 TENTH_MS_PER_TOKEN = Timing(prefill_ms=(0, 0.1, 0), decode_ms=(0, 0, 0), transfer_ms=0)
@@ -35,14 +36,14 @@ def tokens_by_rank(sent: Any, ranks: int) -> list[int]:
 
 
 def test_a_batch_is_spread_over_the_ranks_longest_first(new_router: Any) -> None:
-    prompts = [300, 200, 500, 400, 1000, 100, 900, 600, 700, 800, 1100, 1200]
+    prompts = [20 + 370 * number % 997 for number in range(40)]
     sent = batch(new_router, prompts, ranks=4)
     loads = tokens_by_rank(sent, 4)
     assert sum(loads) == sum(prompts)
     assert max(loads) <= 1.06 * sum(loads) / 4
 
 
-@given(prompts=st.lists(st.integers(1, 2000), min_size=1, max_size=16), ranks=st.integers(2, 6))
+@given(prompts=st.lists(st.integers(1, 900), min_size=1, max_size=12), ranks=st.integers(2, 6))
 @settings(deadline=None)
 def test_the_heaviest_rank_has_at_most_a_third_more_than_the_best_split(
     new_router: Any, prompts: list[int], ranks: int
@@ -86,8 +87,6 @@ def test_decodes_go_where_batch_and_kv_are_least(new_router: Any) -> None:
 
 
 def test_a_rank_that_holds_far_more_kv_than_its_siblings_gets_nothing_new(new_router: Any) -> None:
-    from argosy.router.core.events import RankLoad
-
     router = new_router()
     router.join("decode-0", dp_ranks=5, max_running=100, kv_blocks=1000)
     loads = [RankLoad(9, 0, 0, 100 + number) for number in range(4)] + [RankLoad(1, 0, 0, 600)]
@@ -97,8 +96,6 @@ def test_a_rank_that_holds_far_more_kv_than_its_siblings_gets_nothing_new(new_ro
 
 
 def test_where_all_but_an_outlier_are_full_it_is_used(new_router: Any) -> None:
-    from argosy.router.core.events import RankLoad
-
     router = new_router()
     router.join("decode-0", dp_ranks=5, max_running=5, kv_blocks=1000)
     loads = [RankLoad(10, 0, 0, 100 + number) for number in range(4)] + [RankLoad(1, 0, 0, 600)]

@@ -57,7 +57,7 @@ def load_message(
         waiting_requests=stats.waiting_requests,
         queued_prefill_tokens=stats.queued_prefill_tokens,
         kv_used_blocks=stats.kv_used_blocks,
-        kv_total_blocks=info.kv_total_blocks,
+        kv_total_blocks=info.kv_total_blocks * info.dp_ranks,
         kv_held_blocks=held_blocks,
         at_us=now_us,
         pass_us=stats.pass_us,

@@ -7,7 +7,7 @@ never lost), and at least one per heartbeat. KV-block facts go out per step.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -145,16 +145,20 @@ class Instance:
         self.report()
         self._stepped(stats)
 
-    def kv_snapshot(self) -> Iterator[inference_pb2.KvSnapshotPart]:
+    def kv_snapshot(self) -> list[inference_pb2.KvSnapshotPart]:
         """Every KV block held now, in parts; changes so far are in it."""
+        parts = []
         for dp_rank in range(max(1, self.info.dp_ranks)):
             held = list(self._blocks[dp_rank]) if dp_rank < len(self._blocks) else []
             for start in range(0, max(1, len(held)), SNAPSHOT_PART_BLOCKS):
-                yield inference_pb2.KvSnapshotPart(
-                    instance_id=self.mesh.name, epoch=self.mesh.epoch,
-                    change_sequence=self._changes, dp_rank=dp_rank,
-                    blocks=held[start : start + SNAPSHOT_PART_BLOCKS],
+                parts.append(
+                    inference_pb2.KvSnapshotPart(
+                        instance_id=self.mesh.name, epoch=self.mesh.epoch,
+                        change_sequence=self._changes, dp_rank=dp_rank,
+                        blocks=held[start : start + SNAPSHOT_PART_BLOCKS],
+                    )
                 )  # fmt: skip
+        return parts
 
     def _on_blocks(self, changed: BlocksChanged) -> None:
         self._changes += 1

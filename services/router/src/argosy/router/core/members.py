@@ -4,7 +4,7 @@ from argosy.mesh.core import Effect
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
 from argosy.router.core import ledger
-from argosy.router.core.state import Instance, RouterState
+from argosy.router.core.state import Instance, Rank, RouterState
 
 GONE_EPOCHS = 8
 """Goodbyes remembered of each instance, since they may overtake its arrival."""
@@ -62,6 +62,14 @@ def left(
             rank.sent.clear()
             rank.inbound.clear()
             rank.sent_blocks = rank.inbound_blocks = 0
+
+
+def rank_of(state: RouterState, name: str, number: int) -> Rank | None:
+    """A rank of an instance; None where there is none, or none any more."""
+    instance = state.instances.get(name)
+    if instance is None or number >= len(instance.ranks):
+        return None
+    return instance.ranks[number]
 
 
 def heard(state: RouterState, event: on.LoadReported) -> Instance | None:

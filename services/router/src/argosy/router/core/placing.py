@@ -1,7 +1,7 @@
 """Puts requests where they go: into the queue, from it to instances, and out of the ledger."""
 
 from argosy.mesh.core import CancelTimer, Effect, SetTimer
-from argosy.router.core import admission, ledger
+from argosy.router.core import admission, ledger, members
 from argosy.router.core import effects as do
 from argosy.router.core.schedule import Round
 from argosy.router.core.seats import Choice, Seats, first_token_us, prompt_blocks, seats_of
@@ -32,6 +32,7 @@ class Placing:
     def instances_changed(self) -> None:
         """An instance came or went: look at them anew."""
         self._seats = {}
+        self.state.looks = {}
 
     def queue(self, request_id: str, now_us: int) -> list[Effect]:
         """Let it wait for its turn, which may be at once."""
@@ -120,9 +121,9 @@ class Placing:
         for name, number in (
             (request.prefill, request.prefill_rank), (request.decode, request.decode_rank)
         ):  # fmt: skip
-            if instance := self.state.instances.get(name):
-                ledger.unsend(instance.ranks[number], request_id, now_us)
-                instance.background.pop(request_id, None)
+            if rank := members.rank_of(self.state, name, number):
+                ledger.unsend(rank, request_id, now_us)
+                self.state.instances[name].background.pop(request_id, None)
 
     def tell_end(self, request_id: str) -> list[Effect]:
         """Let siblings take it out of theirs."""

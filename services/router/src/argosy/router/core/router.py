@@ -148,8 +148,8 @@ class RouterCore:
         if request is None or request.queued or request.first_token:
             return
         request.first_token = True
-        if instance := self.state.instances.get(request.decode):
-            ledger.arrived(instance.ranks[request.decode_rank], request_id)
+        if rank := members.rank_of(self.state, request.decode, request.decode_rank):
+            ledger.arrived(rank, request_id)
         if instance := self.state.instances.get(request.prefill):
             instance.background.pop(request_id, None)
 

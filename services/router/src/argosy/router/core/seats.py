@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from argosy.mesh.timing import distance
 from argosy.router.core import ledger
-from argosy.router.core.state import Instance, Rank, Request, RouterState
+from argosy.router.core.state import Instance, Look, Rank, Request, RouterState
 
 WINDOW_US_MAX = 200_000
 WINDOW_US_MIN = 2_000
@@ -43,6 +43,9 @@ class Seats:
     """How soon a rank must become idle to be sent a batch now, when last listed."""
     ranks_max: int = 1
     """Data-parallel ranks of an instance, the most."""
+    model: str = ""
+    looks: dict[str, Look] = field(default_factory=dict)
+    """Of the state: what was last listed."""
 
     def refresh(self, now_us: int, *, anew: bool = False) -> None:
         """Look at all ranks again, unless that was done a moment ago (or even then: `anew`)."""
@@ -59,6 +62,19 @@ class Seats:
             instances = len(able) / len(able[0].instance.ranks)
             window = (sum(passes) / len(passes) + transfer_us) / instances
             self.window_us = round(min(WINDOW_US_MAX, max(WINDOW_US_MIN, window)))
+        prefill, decode = ([seat.rank.holder for seat in listed] for listed in self.listed)
+        self.looks[self.model] = Look(now_us, prefill, decode, self.written, self.window_us)
+
+    def restore(self) -> None:
+        """Go on from the last look."""
+        look = self.looks.get(self.model)
+        if look is not None:
+            self.listed_us, self.written, self.window_us = look.at_us, look.written, look.window_us
+            by_holder = self.by_holder
+            self.listed = (
+                [by_holder[h] for h in look.prefill],
+                [by_holder[h] for h in look.decode],
+            )
 
     @property
     def used_up(self) -> bool:
@@ -111,7 +127,7 @@ Planned = dict[str, int]
 
 def seats_of(state: RouterState, model: str) -> Seats:
     """Live ranks of a model."""
-    seats = Seats()
+    seats = Seats(model=model, looks=state.looks)
     for _, instance in sorted(state.instances.items()):
         if instance.live and instance.model == model:
             into = seats.prefill if instance.role == "prefill" else seats.decode
@@ -119,6 +135,7 @@ def seats_of(state: RouterState, model: str) -> Seats:
     seats.prefilling = seats.prefill + seats.decode
     seats.ranks_max = max((len(s.instance.ranks) for s in seats.prefilling), default=1)
     seats.by_holder = {seat.rank.holder: seat for seat in seats.prefilling}
+    seats.restore()
     return seats
 
 

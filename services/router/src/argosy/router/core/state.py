@@ -174,6 +174,17 @@ class Tenant(msgspec.Struct):
     used_us: int = 0
 
 
+class Look(msgspec.Struct):
+    """What a look at all ranks of a model found: it is believed for a moment."""
+
+    at_us: int
+    prefill: list[str]
+    """Ranks worth a look, by holder."""
+    decode: list[str]
+    written: float
+    window_us: int
+
+
 class RouterState(msgspec.Struct):
     """All that the router's core knows, and the limits it keeps."""
 
@@ -181,6 +192,8 @@ class RouterState(msgspec.Struct):
     index: PrefixIndex
     instances: dict[str, Instance] = {}
     requests: dict[str, Request] = {}
+    looks: dict[str, Look] = {}
+    """By model; until an instance comes or goes."""
     tenants: dict[str, Tenant] = {}
     queued_requests: int = 0
     queued_by_band: dict[int, int] = {}

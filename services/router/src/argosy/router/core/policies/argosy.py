@@ -68,7 +68,7 @@ def choose(
         if cost < best_cost:
             best_cost, best = cost, r.seat
     choice = Choice(best, best, uncached_tokens(best, request), "cheapest, local")
-    apart = prefills or (decodes if decodes[0].instance.role == "free" else [])
+    apart = prefills or [seat for seat in decodes if seat.instance.role == "free"]
     if not apart:
         return choice
     target = min(rated, key=lambda r: (r.cost, r.seat.rank.holder))

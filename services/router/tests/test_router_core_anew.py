@@ -1,0 +1,39 @@
+"""A core made anew from its state goes on as the one it was made from."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from argosy.router.core import events as on
+from argosy.router.core.index import PrefixIndex
+from argosy.router.core.state import RouterState
+
+MS, S = 1_000, 1_000_000
+
+
+def made_anew(router: Any) -> Any:
+    image = msgspec.msgpack.encode(router.state, enc_hook=PrefixIndex.image)
+    state = msgspec.msgpack.decode(
+        image, type=RouterState, dec_hook=lambda _, image: PrefixIndex.from_image(image)
+    )
+    return type(router.core)(state)
+
+
+@pytest.mark.parametrize("instances", [4, 20])
+def test_whatever_it_remembers_beside_its_state_changes_nothing(
+    new_router: Any, instances: int
+) -> None:
+    router = new_router(queue_limit=1000)
+    for number in range(instances):
+        router.join(f"decode-{number:02}", max_running=50, kv_blocks=1000)
+    for number in range(300):
+        router.pass_time((0, MS, 7 * MS)[number * number % 3])
+        arrival = on.RequestArrived(
+            router.now_us, f"r{number}", "m", (100, 1000, 4000)[number % 7 % 3], 16,
+            router.now_us + 600 * S, blocks=[100 * (number % 5) + block for block in range(3)],
+        )  # fmt: skip
+        twin = made_anew(router)
+        assert router.feed(lambda _, event=arrival: event) == twin.step(arrival)
+        if number % 7 == 0:
+            router.load(f"decode-{number % instances:02}", running=3, pass_us=100 * MS)
