@@ -217,6 +217,15 @@ def test_a_direct_caller_says_which_instance_it_could_not_reach(new_router: Any)
     assert not router.instance("decode-0").live
 
 
+def test_a_direct_request_sent_again_to_where_it_was_weighs_once(new_router: Any) -> None:
+    router = new_router()
+    router.join("decode-0")
+    router.arrive("a", direct=True)
+    router.arrive("a", attempt=1, direct=True)
+    rank = router.rank("decode-0")
+    assert (rank.requests, rank.kv_blocks) == (1, 4)
+
+
 def test_a_direct_callers_news_of_an_older_epoch_changes_nothing(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0", epoch="e2")

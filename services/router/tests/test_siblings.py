@@ -86,6 +86,16 @@ def test_the_same_request_id_of_two_routers_are_two_requests(new_router: Any) ->
     assert router.instance("decode-0").requests == 1
 
 
+def test_a_siblings_dispatch_heard_twice_weighs_once(new_router: Any) -> None:
+    router = one_of_two(new_router)
+    for _ in range(2):
+        told_of(router, prefill="decode-0", decode="decode-1")
+    ranks = [router.rank(f"decode-{number}") for number in (0, 1)]
+    assert [(rank.requests, rank.kv_blocks) for rank in ranks] == [(1, 10), (1, 10)]
+    router.feed(on.SiblingEnded, "router-b", ["x"])
+    assert [(rank.requests, rank.kv_blocks) for rank in ranks] == [(0, 0), (0, 0)]
+
+
 @pytest.mark.parametrize(
     "where",
     [

@@ -137,6 +137,7 @@ def send(
     """A request goes to a rank to be prefilled."""
     advance(instance, now_us)
     add_work(instance, rank, tokens, now_us)
+    unsend(rank, request_id, now_us)
     rank.sent[request_id] = Sent(now_us, tokens, kv_blocks)
     rank.sent_blocks += kv_blocks
     past_us = now_us - rank.written_us
@@ -156,6 +157,7 @@ def unsend(rank: Rank, request_id: str, now_us: int) -> None:
 
 def expect(rank: Rank, request_id: str, kv_blocks: int, first_token_us: int) -> None:
     """A request will be decoded here once its KV is there."""
+    arrived(rank, request_id)
     rank.inbound[request_id] = (kv_blocks, first_token_us + INBOUND_GRACE_US)
     rank.inbound_blocks += kv_blocks
 
