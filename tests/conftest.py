@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import os
 import signal
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ metadata: {{name: {name}}}
 spec:
   model: {{name: sim, source: sim}}
   engine:
-    {{kind: sim, blockTokens: 32, kvMemory: 256Mi, maxRunning: {max_running}, simSpeed: {speed}}}
+    {{kind: sim, blockTokens: 32, kvMemory: 1Gi, maxRunning: {max_running}, simSpeed: {speed}}}
   split:
     prefill: {{replicas: {prefill}, resources: {{cpu: 0, memory: 256Mi}}}}
     decode:  {{replicas: {decode}, resources: {{cpu: 0, memory: 256Mi}}}}
@@ -231,6 +232,18 @@ class Eventually(Protocol):
 @pytest.fixture(scope="session")
 def eventually() -> Eventually:
     return poll_until
+
+
+@pytest.fixture
+def long_text() -> str:
+    """A prompt of some 1500 tokens that nobody caches: prefill elsewhere is worth its way."""
+    return f"{uuid.uuid4().hex} " + "the keel of the old ship turns slowly to the north " * 95
+
+
+@pytest.fixture(params=["disaggregated", "local"])
+def text(request: pytest.FixtureRequest, long_text: str) -> str:
+    """A prompt that goes to prefill, and one that decode does as quickly."""
+    return long_text if request.param == "disaggregated" else "set sail"
 
 
 @pytest.fixture(scope="session")

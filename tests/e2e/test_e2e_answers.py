@@ -1,15 +1,15 @@
 """The same question gets the same answer, whichever way it takes through the fleet."""
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
 
 from argosy.mesh.text import sim_tokenizer
 
-LONG = "the keel of the old ship turns slowly to the north " * 8
 SHORT = "set sail"
-PROMPTS = [LONG, SHORT, "à la dérive · 漂流 · 🚢 " * 6]
+NOT_ASCII = "à la dérive · 漂流 · 🚢 " * 6
 
 
 async def ask(fleet: Any, text: str, *, direct: bool = False, **sampling: Any) -> Any:
@@ -18,21 +18,27 @@ async def ask(fleet: Any, text: str, *, direct: bool = False, **sampling: Any) -
         return await client.answer("sim", text=text, **options)
 
 
-@pytest.mark.parametrize("text", PROMPTS, ids=["disaggregated", "local", "not ascii"])
+def stranger() -> str:
+    """A tenant that nothing is cached for yet."""
+    return uuid.uuid4().hex
+
+
 async def test_relayed_and_direct_answers_are_equal(fleet: Any, text: str) -> None:
-    relayed = await ask(fleet, text)
-    direct = await ask(fleet, text, direct=True)
+    relayed = await ask(fleet, text, tenant=stranger())
+    direct = await ask(fleet, text, tenant=stranger(), direct=True)
 
     assert relayed.token_ids == direct.token_ids
+    assert relayed.timing.disaggregated == direct.timing.disaggregated == (text != SHORT)
     assert relayed.text == direct.text
     assert relayed.finish_reason == direct.finish_reason
 
 
 @pytest.mark.parametrize("direct", [False, True], ids=["relayed", "direct"])
 async def test_a_long_prompt_is_disaggregated_and_a_short_one_is_not(
-    fleet: Any, direct: bool
+    fleet: Any, long_text: str, direct: bool
 ) -> None:
-    long, short = await ask(fleet, LONG, direct=direct), await ask(fleet, SHORT, direct=direct)
+    long = await ask(fleet, long_text, direct=direct)
+    short = await ask(fleet, SHORT, direct=direct)
 
     assert long.timing.disaggregated
     assert long.timing.transferred_bytes > 0
@@ -41,10 +47,10 @@ async def test_a_long_prompt_is_disaggregated_and_a_short_one_is_not(
 
 
 async def test_a_fleet_without_prefill_gives_the_tokens_a_disaggregated_one_gives(
-    fleet: Any, shipyard: Any
+    fleet: Any, shipyard: Any, long_text: str
 ) -> None:
-    apart = await ask(fleet, LONG)
-    alone = await ask(await shipyard.launch(prefill=0), LONG)
+    apart = await ask(fleet, long_text)
+    alone = await ask(await shipyard.launch(prefill=0), long_text)
 
     assert apart.timing.disaggregated
     assert not alone.timing.disaggregated
@@ -52,37 +58,39 @@ async def test_a_fleet_without_prefill_gives_the_tokens_a_disaggregated_one_give
     assert alone.text == apart.text
 
 
-async def test_repeated_greedy_calls_give_one_text_also_from_the_cache(fleet: Any) -> None:
-    text = "again and again " * 12
-    answers = [await ask(fleet, text) for _ in range(3)]
-    answers += await asyncio.gather(*(ask(fleet, text, direct=True) for _ in range(5)))
+async def test_repeated_greedy_calls_give_one_text_also_from_the_cache(
+    fleet: Any, long_text: str
+) -> None:
+    answers = [await ask(fleet, long_text) for _ in range(3)]
+    answers += await asyncio.gather(*(ask(fleet, long_text, direct=True) for _ in range(5)))
 
     assert len({answer.text for answer in answers}) == 1
     assert answers[0].usage.cached_tokens == 0
     assert answers[1].usage.cached_tokens > 0
 
 
-async def test_the_text_is_that_of_the_tokens(fleet: Any) -> None:
-    answer = await ask(fleet, LONG, ignore_eos=True)
+async def test_the_text_is_that_of_the_tokens(fleet: Any, text: str) -> None:
+    answer = await ask(fleet, text, ignore_eos=True)
 
     assert len(answer.token_ids) == answer.usage.completion_tokens == 32
     assert answer.text == sim_tokenizer().encoder.decode(answer.token_ids)
 
 
-async def test_token_ids_and_the_text_they_spell_are_the_same_prompt(fleet: Any) -> None:
+async def test_token_ids_and_the_text_they_spell_are_the_same_prompt(
+    fleet: Any, long_text: str
+) -> None:
     async with fleet.client() as client:
-        ids = sim_tokenizer().encode(LONG)
+        ids = sim_tokenizer().encode(long_text)
         by_ids = await client.answer("sim", token_ids=ids, max_tokens=16, temperature=0)
 
-    assert by_ids.token_ids == (await ask(fleet, LONG, max_tokens=16)).token_ids
+    assert by_ids.token_ids == (await ask(fleet, long_text, max_tokens=16)).token_ids
     assert by_ids.usage.prompt_tokens == len(ids)
 
 
-@pytest.mark.parametrize("text", [LONG, SHORT], ids=["disaggregated", "local"])
 async def test_a_stop_string_ends_the_answer_before_it(fleet: Any, text: str) -> None:
-    whole = await ask(fleet, text, ignore_eos=True)
+    whole = await ask(fleet, text, tenant=stranger(), ignore_eos=True)
     stop = whole.text.split()[5]
-    stopped = await ask(fleet, text, ignore_eos=True, stop=[stop])
+    stopped = await ask(fleet, text, tenant=stranger(), ignore_eos=True, stop=[stop])
 
     assert stopped.finish_reason == "stop"
     assert stopped.text == whole.text[: whole.text.index(stop)]

@@ -362,7 +362,7 @@ async def test_loading_and_passes_take_as_long_as_the_profile_says(
         "load_ms: 400\nprefill_ms: [200, 0, 0]\ndecode_ms: [100, 0, 0]\ntransfer_ms: 300\n"
     )
     began_s = time.monotonic()
-    ship = await launch(sim_profile=str(profile), sim_speed=10)
+    ship = await launch(timing_profile=str(profile), sim_speed=10)
     assert time.monotonic() - began_s >= 0.04
     began_s = time.monotonic()
     await ship.answer("computed")

@@ -1,20 +1,21 @@
 """What the router must never do with a fleet, whatever the load; at small scale, in virtual time."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from argosy.cli.sim.report import report_of
+from argosy.cli.sim.report import report_of, ttft_ms
 from argosy.cli.sim.ship import Ship
 from argosy.cli.sim.trace import TraceRequest
-from argosy.cli.sim.world import Fault, Fleet, World
+from argosy.cli.sim.world import Fault, Fleet, World, simulate
 from argosy.router.core.policies import POLICIES
 
 S = 1_000_000
 LOOK_US = 500
-TOLERATED_US = 5_000
-"""A few messages, and what is sent ahead of an instance's becoming idle."""
+TOLERATED_US = 10_000
+"""An instance that only decodes is open: who is sent there waits for the pass to end."""
 FLEETS = {
     "aggregated": Fleet(aggregated=4), "apart": Fleet(prefill=2, decode=2), "free": Fleet(free=4),
     "ranks": Fleet(aggregated=2, dp_ranks=2), "ranks apart": Fleet(prefill=1, decode=1, dp_ranks=2),
@@ -34,7 +35,9 @@ class Watch:
     def look(self) -> None:
         world, now_us = self.world, self.world.now_us
         ships = list(world.ships.values())
-        idle = sum(map(is_idle, ships))
+        roles = {ship.role for ship in ships}
+        able = [s for s in ships if s.role == "prefill" or "prefill" not in roles]
+        idle = sum(map(is_idle, able))
         queued = any(router.core.state.queued_requests for router in world.routers)
         queued = queued or any(rank.waiting for ship in ships for rank in ship.scheduler.ranks)
         self.seen["idle"] += idle >= 2
@@ -60,13 +63,60 @@ def shares(world: World, picked: list[TraceRequest]) -> list[float]:
 
 
 @pytest.mark.parametrize("requests_per_s", [15, 30, 45])
+@pytest.mark.parametrize("fleet", [Fleet(aggregated=5), Fleet(prefill=5, decode=2)])
 def test_two_of_five_instances_never_idle_while_requests_queue(
-    traffic: Any, play: Any, requests_per_s: float
+    traffic: Any, play: Any, fleet: Fleet, requests_per_s: float
 ) -> None:
-    trace = traffic(seed=1).stream(requests_per_s, 20, output_tokens=(1, 8))
+    trace = traffic(seed=1).stream(requests_per_s, 10, output_tokens=(1, 8))
     watches: list[Watch] = []
-    play(trace, Fleet(aggregated=5), prepare=lambda world: watches.append(Watch(world)))
+    play(trace, fleet, prepare=lambda world: watches.append(Watch(world)))
     (watch,) = watches
     assert watch.seen["idle"]
     assert watch.seen["queued"]
     assert watch.worst_us <= TOLERATED_US
+
+
+def test_a_cold_miss_does_not_flood_the_emptiest_cache(traffic: Any, play: Any) -> None:
+    stream = traffic(seed=2).stream(25, 40)
+    world = play(stream, Fleet(aggregated=5), [Fault(20 * S, "decode-003", 1 * S)])
+    cold = [r for r in stream if 21 * S < r.arrived_us]
+    had = shares(world, cold)
+    assert min(had) > 0.1
+    assert max(had) < 0.3
+
+
+def test_a_shared_system_prompt_does_not_pin_all_traffic_to_one_instance(
+    traffic: Any, play: Any
+) -> None:
+    many = traffic(seed=3)
+    stream = many.stream(60, 20, shared=many.blocks(64), prompt_tokens=(200, 1500))
+    had = shares(play(stream, Fleet(aggregated=5)), stream)
+    assert min(had) > 0.1
+    assert max(had) < 0.3
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("fleet", FLEETS.values(), ids=FLEETS)
+def test_every_request_of_any_fleet_and_policy_completes(
+    traffic: Any, play: Any, fleet: Fleet, policy: str
+) -> None:
+    trace = traffic(seed=4).chats(4, 10, turns=3)
+    world = play(trace, replace(fleet, policy=policy))
+    assert [p.outcome.output_tokens for p in world.passages] == [r.output_tokens for r in trace]
+    assert all(p.outcome.ended_us is not None for p in world.passages)
+    assert not any(p.outcome.rejected for p in world.passages)
+
+
+def test_who_is_refused_early_has_missed_the_objective(traffic: Any) -> None:
+    trace = traffic(seed=5).stream(40, 15)
+    simulated = simulate(trace, Fleet(aggregated=2, slo_ttft_ms=500), lambda ended, total: None)
+    report = report_of(
+        simulated.outcomes, slo_ttft_ms=500, slo_itl_ms=1e9, virtual_us=simulated.virtual_us,
+        instance_seconds=simulated.instance_seconds, wall_s=0,
+    )  # fmt: skip
+    within = sum(
+        o.first_us is not None and ttft_ms(o) <= 500 for o in simulated.outcomes if not o.rejected
+    )
+    assert report["rejected"] > 0
+    assert report["completed"] == len(trace) - report["rejected"]
+    assert 0 < report["slo"]["share"] == pytest.approx(within / len(trace), abs=1e-6)

@@ -46,12 +46,10 @@ class InstanceSettings(ServiceSettings):
         1024, ge=1, description="Most prompts held; beyond it Submit is refused."
     )
     sim_speed: float = Field(1, gt=0, description="Sim engine: how many times faster it runs.")
-    sim_profile: str = Field(
-        "dynamo-mocker", description="Sim engine: timing profile, by name or a YAML file."
-    )
     timing_profile: str = Field(
-        "", description="vLLM: what `argosy profile fit` found, by name or a YAML file, so "
-        "that the router can predict passes; unset: it goes by a default."
+        "", description="How long passes take, by name or a YAML file. Sim engine: what it runs "
+        "by; unset: dynamo-mocker. vLLM: what `argosy profile fit` found, for the router to "
+        "predict with; unset: it goes by a default."
     )  # fmt: skip
     dp_ranks: int = Field(
         1, ge=1, description="Sim engine: data-parallel ranks, each with `kv_bytes` of its own."

@@ -48,7 +48,7 @@ class SimEngine:
 
     def __init__(self, settings: InstanceSettings) -> None:
         self._settings = settings
-        profile = load_profile(settings.sim_profile)
+        profile = load_profile(settings.timing_profile)
         if settings.pass_tokens:
             profile = msgspec.structs.replace(profile, tokens_per_pass=settings.pass_tokens)
         self._profile = profile.faster(settings.sim_speed)

@@ -89,6 +89,8 @@ class EngineSpec(Part):
     max_running: int = Field(16, ge=1)
     max_pass_tokens: int = Field(0, ge=0)
     sim_speed: float = Field(1, gt=0)
+    timing: str = ""
+    """A timing profile: its name, or a YAML file relative to this one."""
 
 
 class Resources(Part):
@@ -213,7 +215,14 @@ class FleetFile(Part):
             "dtype": engine.dtype, "max_model_tokens": str(engine.max_model_tokens),
             "max_running": str(engine.max_running), "sim_speed": str(engine.sim_speed),
             "pass_tokens": str(engine.max_pass_tokens),
+            "timing_profile": self.timing_profile(base_dir),
         }  # fmt: skip
+
+    def timing_profile(self, base_dir: Path) -> str:
+        """A profile's name as it is; a file's as an absolute path."""
+        timing = self.spec.engine.timing
+        is_file = timing.endswith((".yaml", ".yml"))
+        return str((base_dir / timing).resolve()) if is_file else timing
 
     def not_acted_on(self) -> list[str]:
         """Fields that are checked but that nothing here acts on yet."""

@@ -53,7 +53,7 @@ async def predict_ms(settings: InstanceSettings, profile: Profile, lengths: list
         path = Path(folder) / "fitted.yaml"
         # Nobody wants to wait for a pretended load.
         path.write_bytes(msgspec.yaml.encode(msgspec.structs.replace(profile, load_ms=0)))
-        told = {"engine": "sim", "sim_profile": path}
+        told = {"engine": "sim", "timing_profile": path}
         engine = build_engine(settings.model_copy(update=told), "decode")
     try:
         info = await engine.start(Listener(lambda _: None, lambda _: None, lambda _: None))

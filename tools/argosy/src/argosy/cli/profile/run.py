@@ -80,7 +80,7 @@ def run_fit(
         print(json.dumps(to_json(report)))
     else:
         show(report)
-        console.out.print(f"written to {out}: name it as sim_profile to run by it")
+        console.out.print(f"written to {out}: name it as timing_profile to run by it")
 
 
 def tell(bar: Progress, doing: str, done: int, total: int) -> None:
