@@ -33,6 +33,12 @@ async def test_relayed_and_direct_answers_are_equal(fleet: Any, text: str) -> No
     assert relayed.finish_reason == direct.finish_reason
 
 
+async def test_relayed_and_direct_answers_to_what_is_not_ascii_are_equal(fleet: Any) -> None:
+    relayed, direct = await ask(fleet, NOT_ASCII), await ask(fleet, NOT_ASCII, direct=True)
+
+    assert (relayed.text, relayed.token_ids) == (direct.text, direct.token_ids)
+
+
 @pytest.mark.parametrize("direct", [False, True], ids=["relayed", "direct"])
 async def test_a_long_prompt_is_disaggregated_and_a_short_one_is_not(
     fleet: Any, long_text: str, direct: bool

@@ -7,7 +7,7 @@ from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.router.core import events as on
 from argosy.router.core.router import SPEC
-from argosy.router.core.state import RouterState
+from argosy.router.core.state import Limits, new_state
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.passage import Passage
 from argosy.router.shell.relay import Relay
@@ -22,7 +22,7 @@ async def relay() -> AsyncIterator[Relay]:
     """A relay over a real core that knows of a prefill instance only: requests wait."""
     mesh = Mesh(RouterSettings(fleet_secret="s"), "router")
     relay = Relay(mesh, TokenizerPool("sim", "sim", 32, 1))
-    state = RouterState(8, 3, 64, MINUTE_US, MINUTE_US, MINUTE_US)
+    state = new_state(Limits(8, 3, MINUTE_US, MINUTE_US, MINUTE_US))
     relay.driver = mesh.drive(SPEC, state, relay.perform)
     now_us = relay.driver.now_us()
     relay.driver.feed(
@@ -41,7 +41,7 @@ def passage(relay: Relay, request_id: str) -> Passage:
 
 async def until_queued(relay: Relay) -> None:
     async with asyncio.timeout(5):
-        while not relay.driver.core.state.queue:
+        while not relay.driver.core.state.queued_requests:
             await asyncio.sleep(0)
 
 

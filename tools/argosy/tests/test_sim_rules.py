@@ -1,4 +1,4 @@
-"""What the router must never do with a fleet, whatever the load; at small scale, in virtual time."""
+"""What the router must never do with a fleet, whatever the load: in virtual time, small."""
 
 from collections import Counter
 from dataclasses import replace
@@ -16,6 +16,8 @@ S = 1_000_000
 LOOK_US = 500
 TOLERATED_US = 10_000
 """An instance that only decodes is open: who is sent there waits for the pass to end."""
+FAIR = 1 / 5
+"""Of five instances' work."""
 FLEETS = {
     "aggregated": Fleet(aggregated=4), "apart": Fleet(prefill=2, decode=2), "free": Fleet(free=4),
     "ranks": Fleet(aggregated=2, dp_ranks=2), "ranks apart": Fleet(prefill=1, decode=1, dp_ranks=2),
@@ -39,7 +41,7 @@ class Watch:
         able = [s for s in ships if s.role == "prefill" or "prefill" not in roles]
         idle = sum(map(is_idle, able))
         queued = any(router.core.state.queued_requests for router in world.routers)
-        queued = queued or any(rank.waiting for ship in ships for rank in ship.scheduler.ranks)
+        queued = queued or any(rank.waiting for ship in able for rank in ship.scheduler.ranks)
         self.seen["idle"] += idle >= 2
         self.seen["queued"] += queued
         if idle >= 2 and queued:
@@ -77,12 +79,11 @@ def test_two_of_five_instances_never_idle_while_requests_queue(
 
 
 def test_a_cold_miss_does_not_flood_the_emptiest_cache(traffic: Any, play: Any) -> None:
-    stream = traffic(seed=2).stream(25, 40)
+    stream = traffic(seed=2).stream(25, 30)
     world = play(stream, Fleet(aggregated=5), [Fault(20 * S, "decode-003", 1 * S)])
-    cold = [r for r in stream if 21 * S < r.arrived_us]
-    had = shares(world, cold)
-    assert min(had) > 0.1
-    assert max(had) < 0.3
+    had = shares(world, [r for r in stream if 21 * S < r.arrived_us < 26 * S])
+    assert min(had) > FAIR / 2
+    assert max(had) < FAIR * 2
 
 
 def test_a_shared_system_prompt_does_not_pin_all_traffic_to_one_instance(
@@ -91,8 +92,8 @@ def test_a_shared_system_prompt_does_not_pin_all_traffic_to_one_instance(
     many = traffic(seed=3)
     stream = many.stream(60, 20, shared=many.blocks(64), prompt_tokens=(200, 1500))
     had = shares(play(stream, Fleet(aggregated=5)), stream)
-    assert min(had) > 0.1
-    assert max(had) < 0.3
+    assert min(had) > FAIR / 2
+    assert max(had) < FAIR * 2
 
 
 @pytest.mark.parametrize("policy", POLICIES)

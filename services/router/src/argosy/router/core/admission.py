@@ -66,8 +66,8 @@ def too_late(
 ) -> do.Reject | None:
     """Refuse early what would miss its deadline, or the limit on TTFT, before any work.
 
-    A prompt that takes longer than the limit by itself is not refused for that: no other
-    time would be better.
+    A prompt that takes longer than the limit by itself is judged by its wait alone: no other
+    time would make it shorter.
 
     Predicted: the least loaded rank's wait, the work queued ahead of it here shared among
     all ranks, its own prefill, and the wait for KV room where it would be decoded.
@@ -80,7 +80,8 @@ def too_late(
         return None
     own_us, wait = predicted_ttft_us(state, request, seats, now_us)
     predicted_us = own_us + wait
-    if predicted_us <= min(left_us, max(limit_us, own_us)):
+    judged_us = wait if own_us > limit_us else predicted_us
+    if judged_us <= limit_us and predicted_us <= left_us:
         return None
     retry_ms = min(RETRY_MS_MAX, max(100, (predicted_us - limit_us) // 1000))
     message = (
@@ -105,8 +106,22 @@ def predicted_ttft_us(
 
 
 def tokens_ahead(state: RouterState, request: Request) -> int:
-    """Prompt tokens waiting in the request's band and above."""
-    return sum(tokens for band, tokens in state.queued_by_band.items() if band >= request.priority)
+    """Prompt tokens that go before the request's: of higher bands all; of its own band its
+    tenant's, and of each other tenant no more than fair sharing lets pass meanwhile.
+    """
+    band = request.priority
+    above = sum(tokens for other, tokens in state.queued_by_band.items() if other > band)
+    if not state.queued_by_band.get(band):
+        return above
+    mine = state.tenants.get(request.tenant)
+    own = mine.waiting_tokens.get(band, 0) if mine is not None else 0
+    fair = own + request.prompt_tokens
+    others = sum(
+        min(fair, tenant.waiting_tokens.get(band, 0))
+        for tenant in state.tenants.values()
+        if tenant is not mine
+    )
+    return above + own + others
 
 
 def decode_wait_us(state: RouterState, request: Request, seats: Seats) -> int:
@@ -141,6 +156,8 @@ def enqueue(state: RouterState, request_id: str) -> None:
     state.queued_requests += 1
     bands = state.queued_by_band
     bands[request.priority] = bands.get(request.priority, 0) + request.prompt_tokens
+    tokens = tenant.waiting_tokens
+    tokens[request.priority] = tokens.get(request.priority, 0) + request.prompt_tokens
 
 
 def dequeue(state: RouterState, request_id: str) -> None:
@@ -151,8 +168,9 @@ def dequeue(state: RouterState, request_id: str) -> None:
     state.served_floor = tenant.served_tokens
     waiting = tenant.waiting[request.priority]
     waiting.remove(request_id)
+    tenant.waiting_tokens[request.priority] -= request.prompt_tokens
     if not waiting:
-        del tenant.waiting[request.priority]
+        del tenant.waiting[request.priority], tenant.waiting_tokens[request.priority]
     state.queued_requests -= 1
     left = state.queued_by_band[request.priority] - request.prompt_tokens
     if left > 0:

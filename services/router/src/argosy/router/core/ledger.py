@@ -20,8 +20,9 @@ def new_instance(event: on.InstanceJoined) -> Instance:
     ranks = [Rank(n, f"{event.instance}/{n}") for n in range(max(1, event.dp_ranks))]
     return Instance(
         event.instance, event.epoch, event.role, event.address, event.node, event.rack,
-        event.model, event.kv_total_blocks, event.block_tokens, event.max_model_tokens,
-        event.max_running_requests, event.tokens_per_pass, event.timing or Timing(), ranks,
+        event.model, max(1, event.kv_total_blocks), max(1, event.block_tokens),
+        event.max_model_tokens, event.max_running_requests, max(1, event.tokens_per_pass),
+        event.timing or Timing(), ranks,
         seen_us=event.now_us,
     )  # fmt: skip
 

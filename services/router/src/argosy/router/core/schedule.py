@@ -7,9 +7,9 @@ taken. Every event that may open a rank starts a new round, and so does a timer 
 time the ledger expects the next rank to open: a missing report can delay nothing.
 
 The window: I = (smoothed pass + transfer) / active instances, the time in which one of
-evenly staggered instances becomes idle. It is at most WINDOW_US_MAX, shrinks with the
-passes, and is reset when nothing runs; a request that has waited WATCHDOG windows more
-than predicted goes to the best rank whether it is open or not.
+evenly staggered instances becomes idle; made anew from the instances' own passes all the
+time, between WINDOW_US_MIN and WINDOW_US_MAX, so that no delay can feed on itself. The
+watchdog: whoever is held is looked at again within HELD_US_MAX, whatever was heard.
 Source: staggered batch scheduling, arXiv 2512.16134 (reconstructed; the exact form of
 the interval is not public).
 
@@ -185,6 +185,8 @@ class Round:
         soon_us -= self.seats(request.model).window_us
         request.held_for = seat.rank.holder
         request.held_tokens = choice.uncached_tokens
+        if soon_us <= 0:
+            soon_us = HELD_US_MAX  # It is open: what is lacking is room for background work.
         request.held_until_us = self.now_us + max(1_000, min(HELD_US_MAX, soon_us))
         self.plan(request)
 

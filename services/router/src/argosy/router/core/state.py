@@ -171,6 +171,8 @@ class Tenant(msgspec.Struct):
     """Virtual: lifted to the others' least when it comes back from a pause."""
     waiting: dict[int, list[str]] = {}
     """Its waiting requests by band, in order of arrival."""
+    waiting_tokens: dict[int, int] = {}
+    """Their prompt tokens by band."""
     used_us: int = 0
 
 

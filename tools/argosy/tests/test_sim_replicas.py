@@ -1,0 +1,42 @@
+"""Two routers do as well as one: they share index and ledger, and do not herd. In virtual time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from argosy.cli.sim.report import ttft_ms
+from argosy.cli.sim.world import Fleet, World
+
+REUSE_POINTS = 0.02
+TTFT_FACTOR = 1.15
+
+
+@pytest.fixture(scope="module", params=[(0, Fleet(aggregated=5)), (1, Fleet(prefill=3, decode=3))])
+def worlds(request: Any, traffic: Any, play: Callable[..., World]) -> tuple[World, World]:
+    """The same conversations by one router, and by two."""
+    from dataclasses import replace
+
+    seed, fleet = request.param
+    trace = traffic(seed).chats(8, 30, turns=5)
+    return play(trace, fleet), play(trace, replace(fleet, routers=2))
+
+
+def reuse(world: World) -> float:
+    outcomes = [p.outcome for p in world.passages]
+    return sum(o.cached_tokens for o in outcomes) / sum(o.prompt_tokens for o in outcomes)
+
+
+def mean_ttft_ms(world: World) -> float:
+    return sum(ttft_ms(p.outcome) for p in world.passages) / len(world.passages)
+
+
+def test_two_routers_reuse_as_much_as_one(worlds: tuple[World, World]) -> None:
+    one, two = worlds
+    assert reuse(one) > 0.3
+    assert reuse(two) == pytest.approx(reuse(one), rel=REUSE_POINTS)
+
+
+def test_two_routers_do_not_herd(worlds: tuple[World, World]) -> None:
+    one, two = worlds
+    assert mean_ttft_ms(two) <= TTFT_FACTOR * mean_ttft_ms(one)
