@@ -66,6 +66,8 @@ class Fleet:
 
     path: Path
     running: Running
+    prefills: bool = True
+    """Whether it has an instance for that alone."""
 
     @property
     def secret(self) -> bytes:
@@ -213,7 +215,7 @@ class Shipyard:
         planned = plan(file, self.root, 0, 0)
         running = await up(planned, lambda status, waiting: None, UP_S)
         self.fleets.append((planned.home, running))
-        return Fleet(planned.home.path, running)
+        return Fleet(planned.home.path, running, prefills=prefill > 0)
 
     def close(self) -> None:
         """Take everything down."""
@@ -240,12 +242,6 @@ def long_text() -> str:
     return f"{uuid.uuid4().hex} " + "the keel of the old ship turns slowly to the north " * 95
 
 
-@pytest.fixture(params=["disaggregated", "local"])
-def text(request: pytest.FixtureRequest, long_text: str) -> str:
-    """A prompt that goes to prefill, and one that decode does as quickly."""
-    return long_text if request.param == "disaggregated" else "set sail"
-
-
 @pytest.fixture(scope="session")
 def new_shipyard() -> type[Shipyard]:
     """For fixtures of wider scope than `shipyard`."""
@@ -266,6 +262,40 @@ def slow_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     yard = Shipyard(tmp_path_factory.mktemp("slow"))
     yield asyncio.run(yard.launch(speed=0.1, max_running=2))
     yard.close()
+
+
+@pytest.fixture(scope="session")
+def lone_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """As `fleet`, without prefill: decode does all by itself."""
+    yard = Shipyard(tmp_path_factory.mktemp("lone"))
+    yield asyncio.run(yard.launch(prefill=0))
+    yard.close()
+
+
+@pytest.fixture(scope="session")
+def slow_lone_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """As `slow_fleet`, without prefill."""
+    yard = Shipyard(tmp_path_factory.mktemp("slowlone"))
+    yield asyncio.run(yard.launch(speed=0.1, max_running=2, prefill=0))
+    yard.close()
+
+
+@pytest.fixture(params=["disaggregated", "local"])
+def either_fleet(request: pytest.FixtureRequest) -> Fleet:
+    """One where `long_text` goes to prefill first, and one where it does not."""
+    found: Fleet = request.getfixturevalue(
+        "fleet" if request.param == "disaggregated" else "lone_fleet"
+    )
+    return found
+
+
+@pytest.fixture(params=["disaggregated", "local"])
+def either_slow_fleet(request: pytest.FixtureRequest) -> Fleet:
+    """As either_fleet."""
+    found: Fleet = request.getfixturevalue(
+        "slow_fleet" if request.param == "disaggregated" else "slow_lone_fleet"
+    )
+    return found
 
 
 @pytest.fixture

@@ -23,6 +23,22 @@ async def whole_fleet(hurt_fleet: Any, eventually: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
+def hurt_lone_pair(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Two decodes that do all by themselves."""
+    yard = new_shipyard(tmp_path_factory.mktemp("lonepair"))
+    yield asyncio.run(yard.launch(speed=0.4, max_running=8, prefill=0, decode=2))
+    yard.close()
+
+
+@pytest.fixture(params=["disaggregated", "local"])
+def either_pair(request: pytest.FixtureRequest) -> Any:
+    """One where `long_text` goes to prefill first, and one where it does not."""
+    return request.getfixturevalue(
+        "hurt_pair" if request.param == "disaggregated" else "hurt_lone_pair"
+    )
+
+
+@pytest.fixture(scope="session")
 def hurt_pair(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """As hurt_fleet, with a second decode to go on with."""
     yard = new_shipyard(tmp_path_factory.mktemp("pair"))

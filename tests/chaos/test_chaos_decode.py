@@ -9,6 +9,7 @@ import pytest
 
 from argosy.client import Answer
 from argosy.wire.operator.v1 import operator_pb2, operator_pb2_grpc
+from argosy.wire.router.v1 import router_pb2
 
 LONG = "a long way round the cape of storms " * 8
 SHORT = "land ahead"
@@ -49,15 +50,15 @@ async def kill_server(fleet: Any, eventually: Any, number: signal.Signals = sign
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("text", [LONG, SHORT], ids=["disaggregated", "local"])
 async def test_killing_decode_mid_stream_changes_nothing_the_caller_sees(
-    fleet: Any, hurt_pair: Any, eventually: Any, text: str, direct: bool
+    fleet: Any, either_pair: Any, eventually: Any, long_text: str, direct: bool
 ) -> None:
-    expected = await undisturbed(fleet, text)
+    await eventually(either_pair.is_whole, 30)
+    expected = await undisturbed(fleet, long_text)
     reached = asyncio.Event()
-    asking = asyncio.create_task(disturbed(hurt_pair, text, reached, direct=direct))
+    asking = asyncio.create_task(disturbed(either_pair, long_text, reached, direct=direct))
     await reached.wait()
-    await kill_server(hurt_pair, eventually)
+    await kill_server(either_pair, eventually)
     answer = await asking
 
     assert answer.token_ids == expected.token_ids
@@ -66,6 +67,31 @@ async def test_killing_decode_mid_stream_changes_nothing_the_caller_sees(
     assert answer.usage.prompt_tokens == expected.usage.prompt_tokens
     assert answer.usage.completion_tokens == TOKENS
     assert answer.timing.attempts >= 2
+
+
+@BOTH_WAYS
+async def test_killing_decode_mid_stream_keeps_a_tenant_s_answer_of_any_priority(
+    fleet: Any, hurt_pair: Any, eventually: Any, long_text: str, direct: bool
+) -> None:
+    await eventually(hurt_pair.is_whole, 30)
+    expected = await undisturbed(fleet, long_text)
+    bands = [router_pb2.PRIORITY_BACKGROUND, router_pb2.PRIORITY_URGENT]
+    reached = [asyncio.Event() for _ in bands]
+    asking = [
+        asyncio.create_task(
+            disturbed(
+                hurt_pair, long_text, reached[n], direct=direct, tenant=f"guild {n}",
+                priority=priority,
+            )
+        )
+        for n, priority in enumerate(bands)
+    ]  # fmt: skip
+    await asyncio.gather(*(event.wait() for event in reached))
+    await kill_server(hurt_pair, eventually)
+    answers = await asyncio.gather(*asking)
+
+    assert [answer.token_ids for answer in answers] == [expected.token_ids] * len(bands)
+    assert max(answer.timing.attempts for answer in answers) >= 2
 
 
 @BOTH_WAYS

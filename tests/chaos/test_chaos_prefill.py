@@ -52,7 +52,7 @@ async def test_a_draining_prefill_loses_no_prompt(whole_fleet: Any, eventually: 
 
     assert [len(answer.token_ids) for answer in answers] == [4] * len(answers)
     assert {answer.timing.attempts for answer in answers} == {1}
-    assert all(answer.timing.disaggregated for answer in answers)
+    assert any(answer.timing.disaggregated for answer in answers)
 
 
 @pytest.mark.parametrize("direct", [False, True], ids=["relayed", "direct"])

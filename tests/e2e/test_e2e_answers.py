@@ -23,12 +23,12 @@ def stranger() -> str:
     return uuid.uuid4().hex
 
 
-async def test_relayed_and_direct_answers_are_equal(fleet: Any, text: str) -> None:
-    relayed = await ask(fleet, text, tenant=stranger())
-    direct = await ask(fleet, text, tenant=stranger(), direct=True)
+async def test_relayed_and_direct_answers_are_equal(either_fleet: Any, long_text: str) -> None:
+    relayed = await ask(either_fleet, long_text, tenant=stranger())
+    direct = await ask(either_fleet, long_text, tenant=stranger(), direct=True)
 
     assert relayed.token_ids == direct.token_ids
-    assert relayed.timing.disaggregated == direct.timing.disaggregated == (text != SHORT)
+    assert {relayed.timing.disaggregated, direct.timing.disaggregated} == {either_fleet.prefills}
     assert relayed.text == direct.text
     assert relayed.finish_reason == direct.finish_reason
 
@@ -53,10 +53,9 @@ async def test_a_long_prompt_is_disaggregated_and_a_short_one_is_not(
 
 
 async def test_a_fleet_without_prefill_gives_the_tokens_a_disaggregated_one_gives(
-    fleet: Any, shipyard: Any, long_text: str
+    fleet: Any, lone_fleet: Any, long_text: str
 ) -> None:
-    apart = await ask(fleet, long_text)
-    alone = await ask(await shipyard.launch(prefill=0), long_text)
+    apart, alone = await ask(fleet, long_text), await ask(lone_fleet, long_text)
 
     assert apart.timing.disaggregated
     assert not alone.timing.disaggregated
@@ -75,8 +74,8 @@ async def test_repeated_greedy_calls_give_one_text_also_from_the_cache(
     assert answers[1].usage.cached_tokens > 0
 
 
-async def test_the_text_is_that_of_the_tokens(fleet: Any, text: str) -> None:
-    answer = await ask(fleet, text, ignore_eos=True)
+async def test_the_text_is_that_of_the_tokens(either_fleet: Any, long_text: str) -> None:
+    answer = await ask(either_fleet, long_text, ignore_eos=True)
 
     assert len(answer.token_ids) == answer.usage.completion_tokens == 32
     assert answer.text == sim_tokenizer().encoder.decode(answer.token_ids)
@@ -93,10 +92,11 @@ async def test_token_ids_and_the_text_they_spell_are_the_same_prompt(
     assert by_ids.usage.prompt_tokens == len(ids)
 
 
-async def test_a_stop_string_ends_the_answer_before_it(fleet: Any, text: str) -> None:
-    whole = await ask(fleet, text, tenant=stranger(), ignore_eos=True)
+async def test_a_stop_string_ends_the_answer_before_it(either_fleet: Any, long_text: str) -> None:
+    options = {"ignore_eos": True}
+    whole = await ask(either_fleet, long_text, tenant=stranger(), **options)
     stop = whole.text.split()[5]
-    stopped = await ask(fleet, text, tenant=stranger(), ignore_eos=True, stop=[stop])
+    stopped = await ask(either_fleet, long_text, tenant=stranger(), stop=[stop], **options)
 
     assert stopped.finish_reason == "stop"
     assert stopped.text == whole.text[: whole.text.index(stop)]

@@ -14,7 +14,7 @@ from argosy.wire.operator.v1 import operator_pb2, operator_pb2_grpc
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
 
 CONTEXT = 8192
-LONG = "this one is long enough to be worth a prefill instance of its own " * 4
+LONG = "this one is long enough to be worth a prefill instance of its own " * 26
 
 
 @dataclass(frozen=True)
@@ -239,14 +239,14 @@ async def test_two_requests_at_once_cannot_have_one_id(slow_fleet: Any) -> None:
 
 
 @pytest.mark.parametrize("direct", [False, True], ids=["relayed", "direct"])
-@pytest.mark.parametrize("text", [LONG, "short"], ids=["disaggregated", "local"])
 async def test_a_request_id_may_be_used_again_once_its_answer_has_ended(
-    fleet: Any, text: str, direct: bool
+    either_fleet: Any, long_text: str, direct: bool
 ) -> None:
-    arguments = generate(text=text, request_id=f"again {len(text)} {direct}")
-    async with fleet.client(direct=direct) as client:
-        first = await client.answer(**arguments)
-        again = await client.answer(**arguments)
+    arguments = generate(text=long_text, request_id=f"again {direct}")
+    async with either_fleet.client(direct=direct) as client:
+        # A tenant of its own: nothing is cached for either.
+        first = await client.answer(**arguments, tenant="the first")
+        again = await client.answer(**arguments, tenant="the second")
 
     assert first.token_ids == again.token_ids
 
@@ -289,18 +289,17 @@ def altered(
     return tickets.sign(ticket, fleet.secret)
 
 
-@pytest.mark.parametrize("text", [LONG, "short"], ids=["disaggregated", "local"])
-async def test_a_ticket_is_good_for_one_answer(fleet: Any, text: str) -> None:
-    reply = await route(fleet, text)
+async def test_a_ticket_is_good_for_one_answer(either_fleet: Any, long_text: str) -> None:
+    reply = await route(either_fleet, long_text)
 
-    first = await present(fleet, reply)
+    first = await present(either_fleet, reply)
     assert first in ("FINISH_REASON_LENGTH", "FINISH_REASON_STOP")
-    assert await present(fleet, reply) == "TICKET_USED"
-    await assert_works(fleet)
+    assert await present(either_fleet, reply) == "TICKET_USED"
+    await assert_works(either_fleet)
 
 
-async def test_a_ticket_whose_bytes_were_changed_is_forged(fleet: Any) -> None:
-    reply = await route(fleet, LONG)
+async def test_a_ticket_whose_bytes_were_changed_is_forged(fleet: Any, long_text: str) -> None:
+    reply = await route(fleet, long_text)
     ticket = inference_pb2.Ticket.FromString(reply.ticket.ticket)
     ticket.max_tokens = 1000
     forged = inference_pb2.SignedTicket(
@@ -311,8 +310,8 @@ async def test_a_ticket_whose_bytes_were_changed_is_forged(fleet: Any) -> None:
     await assert_works(fleet)
 
 
-async def test_a_ticket_signed_with_another_secret_is_forged(fleet: Any) -> None:
-    reply = await route(fleet, LONG)
+async def test_a_ticket_signed_with_another_secret_is_forged(fleet: Any, long_text: str) -> None:
+    reply = await route(fleet, long_text)
     ticket = inference_pb2.Ticket.FromString(reply.ticket.ticket)
     forged = tickets.sign(ticket, b"not this fleet's")
 
@@ -320,15 +319,15 @@ async def test_a_ticket_signed_with_another_secret_is_forged(fleet: Any) -> None
     await assert_works(fleet)
 
 
-async def test_a_ticket_that_is_none_is_forged(fleet: Any) -> None:
-    reply = await route(fleet, LONG)
+async def test_a_ticket_that_is_none_is_forged(fleet: Any, long_text: str) -> None:
+    reply = await route(fleet, long_text)
     nothing = inference_pb2.SignedTicket()
 
     assert await present(fleet, reply, nothing) == "TICKET_FORGED"
 
 
-async def test_a_forged_ticket_does_not_spoil_the_good_one(fleet: Any) -> None:
-    reply = await route(fleet, LONG)
+async def test_a_forged_ticket_does_not_spoil_the_good_one(fleet: Any, long_text: str) -> None:
+    reply = await route(fleet, long_text)
     ticket = inference_pb2.Ticket.FromString(reply.ticket.ticket)
     forged = tickets.sign(ticket, b"not this fleet's")
 
@@ -337,52 +336,52 @@ async def test_a_forged_ticket_does_not_spoil_the_good_one(fleet: Any) -> None:
     assert answered.startswith("FINISH_REASON_")
 
 
-async def test_an_expired_ticket_is_refused(fleet: Any) -> None:
-    reply = await route(fleet, LONG)
+async def test_an_expired_ticket_is_refused(fleet: Any, long_text: str) -> None:
+    reply = await route(fleet, long_text)
     expired = altered(fleet, reply.ticket, expires_ms=1)
 
     assert await present(fleet, reply, expired) == "TICKET_EXPIRED"
     await assert_works(fleet)
 
 
-async def test_a_ticket_for_another_instance_is_misdirected(fleet: Any) -> None:
-    reply = await route(fleet, LONG)
+async def test_a_ticket_for_another_instance_is_misdirected(fleet: Any, long_text: str) -> None:
+    reply = await route(fleet, long_text)
     elsewhere = altered(fleet, reply.ticket, decode_instance="decode-9")
 
     assert await present(fleet, reply, elsewhere) == "TICKET_MISDIRECTED"
     await assert_works(fleet)
 
 
-async def test_a_ticket_for_a_prompt_nobody_has_is_lost_kv(fleet: Any) -> None:
-    reply = await route(fleet, LONG)
+async def test_a_ticket_for_a_prompt_nobody_has_is_lost_kv(fleet: Any, long_text: str) -> None:
+    reply = await route(fleet, long_text)
     unknown = altered(fleet, reply.ticket, request_id="never submitted")
 
     assert await present(fleet, reply, unknown) == "KV_LOST"
     await assert_works(fleet)
 
 
-async def test_a_prompt_under_another_s_ticket_is_misdirected(fleet: Any) -> None:
-    reply, other = await route(fleet, "short"), await route(fleet, "other")
+async def test_a_prompt_under_another_s_ticket_is_misdirected(lone_fleet: Any) -> None:
+    reply, other = await route(lone_fleet, "short"), await route(lone_fleet, "other")
 
-    assert await present(fleet, reply, other.ticket) == "TICKET_MISDIRECTED"
-    assert (await present(fleet, reply)).startswith("FINISH_REASON_")
+    assert await present(lone_fleet, reply, other.ticket) == "TICKET_MISDIRECTED"
+    assert (await present(lone_fleet, reply)).startswith("FINISH_REASON_")
 
 
-async def test_a_prompt_altered_on_its_way_is_misdirected(fleet: Any) -> None:
-    reply = await route(fleet, "this prompt fills at least one whole block of KV")
+async def test_a_prompt_altered_on_its_way_is_misdirected(lone_fleet: Any, long_text: str) -> None:
+    reply = await route(lone_fleet, long_text)
     assert reply.HasField("prompt")
     reply.prompt.token_ids[0] += 1
 
-    assert await present(fleet, reply) == "TICKET_MISDIRECTED"
-    await assert_works(fleet)
+    assert await present(lone_fleet, reply) == "TICKET_MISDIRECTED"
+    await assert_works(lone_fleet)
 
 
-async def test_a_ticket_to_decode_alone_needs_its_prompt(fleet: Any) -> None:
-    reply = await route(fleet, "short")
+async def test_a_ticket_to_decode_alone_needs_its_prompt(lone_fleet: Any) -> None:
+    reply = await route(lone_fleet, "short")
     reply.ClearField("prompt")
 
-    assert await present(fleet, reply) == "BAD_REQUEST"
-    await assert_works(fleet)
+    assert await present(lone_fleet, reply) == "BAD_REQUEST"
+    await assert_works(lone_fleet)
 
 
 # -- fleet files

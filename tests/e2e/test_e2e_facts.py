@@ -30,12 +30,11 @@ def hashes_of(text: str, tenant: str = "") -> list[int]:
     "kind", [prefill_events.KvChanged, decode_events.KvChanged], ids=["prefill", "decode"]
 )
 async def test_kv_facts_name_the_prompt_s_blocks_by_their_chained_hashes(
-    fleet: Any, eventually: Any, kind: Any, tenant: str
+    fleet: Any, eventually: Any, kind: Any, tenant: str, long_text: str
 ) -> None:
-    text = f"block by block, told by {kind.DESCRIPTOR.full_name} " * 6
-    wanted = set(hashes_of(text, tenant))
+    wanted = set(hashes_of(long_text, tenant))
     async with fleet.hears(kind) as heard:
-        await ask(fleet, text, tenant=tenant)
+        await ask(fleet, long_text, tenant=tenant)
 
         def stored() -> set[int]:
             return {block for fact in heard for block in fact.change.stored}
@@ -43,10 +42,12 @@ async def test_kv_facts_name_the_prompt_s_blocks_by_their_chained_hashes(
         await eventually(lambda: wanted <= stored())
 
 
-async def test_kv_facts_of_an_instance_count_up_without_a_gap(fleet: Any, eventually: Any) -> None:
+async def test_kv_facts_of_an_instance_count_up_without_a_gap(
+    fleet: Any, eventually: Any, long_text: str
+) -> None:
     async with fleet.hears(prefill_events.KvChanged) as heard:
         for number in range(4):
-            await ask(fleet, f"count me, {number}: " * 12)
+            await ask(fleet, f"{number} {long_text}")
         await eventually(lambda: len(heard) >= 4)
 
         first = heard[0].change.change_sequence
@@ -60,10 +61,10 @@ async def test_kv_facts_of_an_instance_count_up_without_a_gap(fleet: Any, eventu
     ids=["prefill", "decode"],
 )
 async def test_load_facts_show_the_work_and_then_its_end(
-    fleet: Any, eventually: Any, kind: Any, instance: str
+    fleet: Any, eventually: Any, kind: Any, instance: str, long_text: str
 ) -> None:
     async with fleet.hears(kind) as heard:
-        await ask(fleet, f"how heavy is the load of {instance} " * 20)
+        await ask(fleet, long_text)
         await eventually(lambda: any(fact.load.kv_used_blocks for fact in heard))
         await eventually(lambda: is_idle(heard[-1].load))
 
@@ -75,10 +76,9 @@ def is_idle(load: Any) -> bool:
 
 
 async def test_prefill_s_load_says_what_it_holds_for_a_ticket_nobody_uses(
-    fleet: Any, eventually: Any
+    fleet: Any, eventually: Any, long_text: str
 ) -> None:
-    text = "held until pulled " * 20
-    request = router_pb2.GenerateRequest(model="sim", text=text, sampling={"max_tokens": 1})
+    request = router_pb2.GenerateRequest(model="sim", text=long_text, sampling={"max_tokens": 1})
     async with fleet.hears(prefill_events.LoadReported) as heard:
         async with fleet.channel(fleet.running.grpc) as channel:
             await router_pb2_grpc.RouterStub(channel).Route(
@@ -87,7 +87,7 @@ async def test_prefill_s_load_says_what_it_holds_for_a_ticket_nobody_uses(
         await eventually(lambda: any(fact.load.kv_held_blocks for fact in heard))
         await eventually(lambda: heard[-1].load.kv_held_blocks == 0)
 
-        assert max(fact.load.kv_held_blocks for fact in heard) == len(hashes_of(text)) + 1
+        assert max(fact.load.kv_held_blocks for fact in heard) == len(hashes_of(long_text)) + 1
 
 
 async def test_an_idle_instance_is_heard_of_all_the_same(fleet: Any, eventually: Any) -> None:
@@ -95,10 +95,12 @@ async def test_an_idle_instance_is_heard_of_all_the_same(fleet: Any, eventually:
         await eventually(lambda: {f.load.instance_id for f in heard} == {"prefill-0", "decode-0"})
 
 
-async def test_prefill_predicts_when_it_will_be_idle(slow_fleet: Any, eventually: Any) -> None:
-    await ask(slow_fleet, "how long this takes is what it learns from " * 4)
+async def test_prefill_predicts_when_it_will_be_idle(
+    slow_fleet: Any, eventually: Any, long_text: str
+) -> None:
+    await ask(slow_fleet, f"how long this takes is what it learns from {long_text}")
     # More at once than one pass of the engine takes: two.
-    texts = [f"{number} " * 100 for number in range(4)]
+    texts = [f"{number} {long_text}" for number in range(4)]
     async with slow_fleet.hears(prefill_events.IdlePredicted) as heard:
         asked_us = time.time_ns() // 1000
         await asyncio.gather(*(ask(slow_fleet, text) for text in texts))

@@ -16,7 +16,6 @@ from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
 WITHIN_S = 5
 VERY_LONG = "x" * 6000
 """Takes the slow fleet's prefill more than a second."""
-LONG = "long enough to go to prefill " * 8
 ENDLESS: dict[str, Any] = {"max_tokens": 7000, "ignore_eos": True}
 RUNNING, ROOM = 2, 4
 """Of the slow fleet's decode instance: what it runs at once, and what it is given."""
@@ -50,7 +49,7 @@ async def assert_at_rest(fleet: Any, eventually: Any, since_us: int) -> None:
     """Nothing is held in time, and the next request is served."""
     await eventually(lambda: fleet.is_at_rest(since_us), WITHIN_S)
     async with fleet.client() as client:
-        answer = await client.answer("sim", text=LONG, max_tokens=2, ignore_eos=True)
+        answer = await client.answer("sim", text="well?", max_tokens=2, ignore_eos=True)
     assert len(answer.token_ids) == 2
 
 
@@ -60,7 +59,7 @@ def now_us() -> int:
 
 @BOTH_WAYS
 async def test_hanging_up_while_queued_leaves_nothing_held(
-    slow_fleet: Any, eventually: Any, direct: bool
+    slow_fleet: Any, eventually: Any, long_text: str, direct: bool
 ) -> None:
     async with streaming(slow_fleet, ROOM), slow_fleet.client(direct=direct) as client:
 
@@ -68,7 +67,7 @@ async def test_hanging_up_while_queued_leaves_nothing_held(
             return (await slow_fleet.status()).queued_requests == number
 
         await eventually(lambda: slow_fleet_has(slow_fleet, ROOM))
-        asking = asyncio.create_task(client.answer("sim", text=LONG, max_tokens=2))
+        asking = asyncio.create_task(client.answer("sim", text=long_text, max_tokens=2))
         await eventually(lambda: queued(1))
         await hang_up(asking)
 
@@ -105,11 +104,11 @@ async def prefill_holds(fleet: Any) -> bool:
 
 @BOTH_WAYS
 async def test_hanging_up_when_prefilled_but_not_pulled_leaves_nothing_held(
-    slow_fleet: Any, eventually: Any, direct: bool
+    slow_fleet: Any, eventually: Any, long_text: str, direct: bool
 ) -> None:
     # Decode has claimed the KV, and pulls it once it runs less than it does.
     async with streaming(slow_fleet, RUNNING), slow_fleet.client(direct=direct) as client:
-        asking = asyncio.create_task(client.answer("sim", text=LONG, max_tokens=2))
+        asking = asyncio.create_task(client.answer("sim", text=long_text, max_tokens=2))
         await eventually(lambda: prefill_holds(slow_fleet))
         await hang_up(asking)
 
@@ -120,30 +119,30 @@ async def test_hanging_up_when_prefilled_but_not_pulled_leaves_nothing_held(
     await assert_at_rest(slow_fleet, eventually, now_us())
 
 
-@pytest.mark.parametrize("text", [LONG, "short"], ids=["disaggregated", "local"])
 async def test_a_ticket_that_is_never_used_leaves_nothing_held(
-    slow_fleet: Any, eventually: Any, text: str
+    either_slow_fleet: Any, eventually: Any, long_text: str
 ) -> None:
-    request = router_pb2.GenerateRequest(model="sim", text=text, sampling={"max_tokens": 2})
-    async with slow_fleet.channel(slow_fleet.running.grpc) as channel:
+    fleet = either_slow_fleet
+    request = router_pb2.GenerateRequest(model="sim", text=long_text, sampling={"max_tokens": 2})
+    async with fleet.channel(fleet.running.grpc) as channel:
         await router_pb2_grpc.RouterStub(channel).Route(router_pb2.RouteRequest(request=request))
-    if text == LONG:
-        await eventually(lambda: prefill_holds(slow_fleet))
+    if fleet.prefills:
+        await eventually(lambda: prefill_holds(fleet))
 
-    await assert_at_rest(slow_fleet, eventually, now_us())
+    await assert_at_rest(fleet, eventually, now_us())
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("text", [LONG, "short"], ids=["disaggregated", "local"])
 async def test_hanging_up_while_decoding_leaves_nothing_held(
-    slow_fleet: Any, eventually: Any, text: str, direct: bool
+    either_slow_fleet: Any, eventually: Any, long_text: str, direct: bool
 ) -> None:
-    async with slow_fleet.client(direct=direct) as client:
-        chunks = client.generate("sim", text=text, **ENDLESS)
+    fleet = either_slow_fleet
+    async with fleet.client(direct=direct) as client:
+        chunks = client.generate("sim", text=long_text, **ENDLESS)
         for _ in range(3):
             await anext(chunks)
         await chunks.aclose()
-        await assert_at_rest(slow_fleet, eventually, now_us())
+        await assert_at_rest(fleet, eventually, now_us())
 
 
 CALLER = """
@@ -162,10 +161,10 @@ asyncio.run(main())
 
 @BOTH_WAYS
 async def test_a_caller_that_is_killed_while_decoding_leaves_nothing_held(
-    slow_fleet: Any, eventually: Any, direct: bool
+    slow_fleet: Any, eventually: Any, long_text: str, direct: bool
 ) -> None:
     caller = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CALLER, slow_fleet.running.grpc, str(int(direct)), LONG,
+        sys.executable, "-c", CALLER, slow_fleet.running.grpc, str(int(direct)), long_text,
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert caller.stdout is not None
@@ -176,17 +175,21 @@ async def test_a_caller_that_is_killed_while_decoding_leaves_nothing_held(
     await assert_at_rest(slow_fleet, eventually, now_us())
 
 
-async def test_a_deadline_that_passes_leaves_nothing_held(slow_fleet: Any, eventually: Any) -> None:
+async def test_a_deadline_that_passes_leaves_nothing_held(
+    slow_fleet: Any, eventually: Any, long_text: str
+) -> None:
     async with slow_fleet.client() as client:
         with pytest.raises(ArgosyError) as caught:
-            await client.answer("sim", text=LONG, timeout_s=0.5, **ENDLESS)
+            await client.answer("sim", text=long_text, timeout_s=1, **ENDLESS)
     assert caught.value.reason is Reason.DEADLINE
 
     await assert_at_rest(slow_fleet, eventually, now_us())
 
 
-async def test_closing_an_http_stream_leaves_nothing_held(slow_fleet: Any, eventually: Any) -> None:
-    body = {"model": "sim", "prompt": LONG, "stream": True, **ENDLESS}
+async def test_closing_an_http_stream_leaves_nothing_held(
+    slow_fleet: Any, eventually: Any, long_text: str
+) -> None:
+    body = {"model": "sim", "prompt": long_text, "stream": True, **ENDLESS}
     async with slow_fleet.http() as http:
         async with http.stream("POST", "/v1/completions", json=body) as reply:
             await anext(reply.aiter_lines())
@@ -209,9 +212,9 @@ async def test_hanging_up_http_before_the_first_byte_leaves_nothing_held(
 
 
 async def test_hanging_up_one_of_n_http_choices_stops_them_all(
-    slow_fleet: Any, eventually: Any
+    slow_fleet: Any, eventually: Any, long_text: str
 ) -> None:
-    body = {"model": "sim", "prompt": LONG, "stream": True, "n": 3, **ENDLESS}
+    body = {"model": "sim", "prompt": long_text, "stream": True, "n": 3, **ENDLESS}
     async with slow_fleet.http() as http:
         async with http.stream("POST", "/v1/completions", json=body) as reply:
             await anext(reply.aiter_lines())

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-LONG = "follow me from the first word to the last " * 6
 APART = {
     "client.generate", "router.tokenize", "router.place", "prefill.submit", "prefill.compute",
     "prefill.handoff", "decode.generate", "decode.await_kv", "decode.kv_transfer",
@@ -27,14 +26,12 @@ def ended(fleet: Any, trace_id: str) -> Any:
 
 
 @pytest.mark.parametrize("direct", [False, True], ids=["relayed", "direct"])
-@pytest.mark.parametrize(
-    ("text", "names"), [(LONG, APART), ("short", LOCAL)], ids=["disaggregated", "local"]
-)
 async def test_one_trace_joins_client_router_and_instances(
-    fleet: Any, eventually: Any, text: str, names: set[str], direct: bool
+    either_fleet: Any, eventually: Any, long_text: str, direct: bool
 ) -> None:
-    trace_id = await traced_answer(fleet, text, direct=direct)
-    trace = await eventually(lambda: ended(fleet, trace_id))
+    trace_id = await traced_answer(either_fleet, long_text, direct=direct)
+    trace = await eventually(lambda: ended(either_fleet, trace_id))
+    names = APART if either_fleet.prefills else LOCAL
 
     router = "router.route" if direct else "router.generate"
     assert {span.name for span in trace.spans} == names | {router}
@@ -44,16 +41,18 @@ async def test_one_trace_joins_client_router_and_instances(
 
 
 async def test_every_service_of_a_disaggregated_answer_is_in_its_trace(
-    fleet: Any, eventually: Any
+    fleet: Any, eventually: Any, long_text: str
 ) -> None:
-    trace_id = await traced_answer(fleet, LONG, direct=False)
+    trace_id = await traced_answer(fleet, long_text, direct=False)
     trace = await eventually(lambda: ended(fleet, trace_id))
 
     assert set(trace.services) == {"client", "router", "prefill-0", "decode-0"}
 
 
-async def test_a_trace_follows_the_order_of_the_work(fleet: Any, eventually: Any) -> None:
-    trace_id = await traced_answer(fleet, "first things first " * 20, direct=False)
+async def test_a_trace_follows_the_order_of_the_work(
+    fleet: Any, eventually: Any, long_text: str
+) -> None:
+    trace_id = await traced_answer(fleet, long_text, direct=False)
     trace = await eventually(lambda: ended(fleet, trace_id))
 
     span = {span.name: span for span in trace.spans}
@@ -62,9 +61,11 @@ async def test_a_trace_follows_the_order_of_the_work(fleet: Any, eventually: Any
     assert span["decode.kv_transfer"].attributes["transferred_bytes"] > 0
 
 
-async def test_an_http_answer_names_its_trace_in_a_header(fleet: Any, eventually: Any) -> None:
+async def test_an_http_answer_names_its_trace_in_a_header(
+    fleet: Any, eventually: Any, long_text: str
+) -> None:
     async with fleet.http() as http:
-        body = {"model": "sim", "prompt": LONG, "max_tokens": 4}
+        body = {"model": "sim", "prompt": long_text, "max_tokens": 4}
         reply = await http.post("/v1/completions", json=body)
     trace = await eventually(lambda: ended(fleet, reply.headers["x-argosy-trace"]))
 

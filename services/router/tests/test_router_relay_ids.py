@@ -51,7 +51,8 @@ async def test_a_request_id_in_use_is_refused_and_its_owner_keeps_its_place(rela
     with pytest.raises(ArgosyError, match="a is in use") as refused:
         await anext(relay.generate(passage(relay, "a")))
     assert refused.value.reason is Reason.BAD_REQUEST
-    assert relay.driver.core.state.queue == ["a"]
+    assert list(relay.driver.core.state.requests) == ["a"]
+    assert relay.driver.core.state.queued_requests == 1
     owner.cancel()
 
 

@@ -19,7 +19,7 @@ class Traffic:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self._blocks = 0
+        self._blocks = seed << 32
 
     def blocks(self, count: int) -> list[int]:
         """KV blocks never seen before."""

@@ -22,6 +22,7 @@ fleets = st.sampled_from(
         Fleet(prefill=2, decode=2, routers=2), Fleet(free=3, routers=2, kv_tokens=16_384),
     ]
 )  # fmt: skip
+Deaths = list[tuple[int, int, int]]
 deaths = st.lists(
     st.tuples(st.integers(0, 6 * S), st.integers(0, 10), st.integers(100 * MS, 3 * S)), max_size=8
 )
@@ -30,7 +31,7 @@ deaths = st.lists(
 def held(router: Router, holder: str) -> Counter[int]:
     """What a router believes a rank caches."""
     image = router.core.state.index.image()
-    return Counter(image["young"].get(holder, ()) + image["old"].get(holder, ()))
+    return Counter([*image["young"].get(holder, ()), *image["old"].get(holder, ())])
 
 
 def assert_index_is_right(world: World) -> None:
@@ -45,7 +46,7 @@ def assert_nothing_is_left(world: World) -> None:
         for rank in ship.scheduler.ranks:
             rank.pool.check()
             assert rank.pool.used == 0
-            assert not (rank.waiting or rank.running or rank.pulling or rank.held)
+            assert not [*rank.waiting, *rank.running, *rank.pulling, *rank.held]
     for router in world.routers:
         state = router.core.state
         assert not state.requests
@@ -59,8 +60,8 @@ def assert_nothing_is_left(world: World) -> None:
 @settings(max_examples=40, deadline=None)
 @given(fleet=fleets, deaths=deaths, seed=st.integers(0, 99))
 def test_killing_any_instance_at_any_time_loses_no_request_and_repeats_no_token(
-    traffic: Any, play: Any, settle: Any, fleet: Fleet, deaths: list[tuple[int, int, int]], seed: int
-) -> None:  # fmt: skip
+    traffic: Any, play: Any, settle: Any, fleet: Fleet, deaths: Deaths, seed: int
+) -> None:
     trace = traffic(seed).chats(6, 3, turns=2)
     names = [name for name, _ in fleet.instances()]
     faults = [Fault(at_us, names[n % len(names)], after_us) for at_us, n, after_us in deaths]

@@ -1,6 +1,7 @@
 """Two routers do as well as one: they share index and ledger, and do not herd. In virtual time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +16,6 @@ TTFT_FACTOR = 1.15
 @pytest.fixture(scope="module", params=[(0, Fleet(aggregated=5)), (1, Fleet(prefill=3, decode=3))])
 def worlds(request: Any, traffic: Any, play: Callable[..., World]) -> tuple[World, World]:
     """The same conversations by one router, and by two."""
-    from dataclasses import replace
-
     seed, fleet = request.param
     trace = traffic(seed).chats(8, 30, turns=5)
     return play(trace, fleet), play(trace, replace(fleet, routers=2))

@@ -22,7 +22,7 @@ from argosy.router.core.seats import Seats, prefill_us, soonest_us
 from argosy.router.core.state import Request, RouterState, Tenant
 
 AGED_US = 5_000_000
-AGED_TURN = 16
+AGED_TURN = 32
 TENANTS_MAX = 10_000
 SMOOTHING = 0.02
 RETRY_MS_MAX = 30_000
@@ -179,9 +179,8 @@ def dequeue(state: RouterState, request_id: str) -> None:
         del state.queued_by_band[request.priority]
 
 
-def in_order(state: RouterState, now_us: int) -> Iterator[str]:
+def in_order(state: RouterState, aged: str | None) -> Iterator[str]:
     """Waiting requests, next first; what is taken is charged in thought as it goes."""
-    aged = oldest(state, now_us) if state.turns % AGED_TURN == 0 else None
     if aged is not None:
         yield aged
     for band in sorted(state.queued_by_band, reverse=True):
@@ -201,8 +200,10 @@ def in_order(state: RouterState, now_us: int) -> Iterator[str]:
                 yield request_id
 
 
-def oldest(state: RouterState, now_us: int) -> str | None:
-    """The longest waiting request, if it has waited over AGED_US."""
+def aged_request(state: RouterState, now_us: int) -> str | None:
+    """The longest waiting request, if this is such a turn and it has waited over AGED_US."""
+    if state.turns % AGED_TURN:
+        return None
     heads = [waiting[0] for tenant in state.tenants.values() for waiting in tenant.waiting.values()]
     best = min(heads, key=lambda r: (state.requests[r].arrived_us, r), default=None)
     if best is None or now_us - state.requests[best].arrived_us < AGED_US:

@@ -222,5 +222,3 @@ def expire(state: RouterState, now_us: int) -> None:
                 rank.sent_blocks -= rank.sent.pop(key).kv_blocks
             for key in [key for key, (_, until) in rank.inbound.items() if until <= now_us]:
                 arrived(rank, key)
-        for key in [key for key, until in instance.background.items() if until <= now_us]:
-            del instance.background[key]

@@ -107,8 +107,6 @@ class Placing:
         ledger.send(
             prefill.instance, prefill.rank, request_id, choice.uncached_tokens, blocks, now_us
         )
-        if request.priority < 0:
-            prefill.instance.background[request_id] = done_us
         if not choice.local:
             ledger.expect(
                 decode.rank, request_id, prompt_blocks(decode.instance, request), done_us,
@@ -123,7 +121,6 @@ class Placing:
         ):  # fmt: skip
             if rank := members.rank_of(self.state, name, number):
                 ledger.unsend(rank, request_id, now_us)
-                self.state.instances[name].background.pop(request_id, None)
 
     def tell_end(self, request_id: str) -> list[Effect]:
         """Let siblings take it out of theirs."""

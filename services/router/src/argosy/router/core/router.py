@@ -150,8 +150,6 @@ class RouterCore:
         request.first_token = True
         if rank := members.rank_of(self.state, request.decode, request.decode_rank):
             ledger.arrived(rank, request_id)
-        if instance := self.state.instances.get(request.prefill):
-            instance.background.pop(request_id, None)
 
     def _failed(self, event: on.AttemptFailed) -> list[Effect]:
         request = self.state.requests.get(event.request_id)

@@ -18,7 +18,8 @@ At low load some rank is always idle, so everything is sent at once.
 
 from collections.abc import Iterator
 
-from argosy.router.core.admission import in_order
+from argosy.router.core import ledger
+from argosy.router.core.admission import aged_request, in_order
 from argosy.router.core.policies import POLICIES
 from argosy.router.core.seats import (
     Choice,
@@ -29,7 +30,7 @@ from argosy.router.core.seats import (
     seats_of,
     soonest_us,
 )
-from argosy.router.core.state import Instance, Request, RouterState
+from argosy.router.core.state import Request, RouterState
 
 ROUND_MAX = 64
 """Requests looked at in one round: bounds its time. Those behind wait for the next."""
@@ -38,8 +39,10 @@ HELD_US_MAX = 20_000
 and how long it can miss that another rank has become better."""
 MATCH_US = 20_000
 """A prefix match this old is looked up again."""
-BACKGROUND_SHARE = 0.5
-"""Share of the ranks that background prefills may keep at once."""
+RESERVED_SHARE = 0.5
+"""Share of the ranks that background work leaves idle for whoever comes next."""
+BACKGROUND_KV_SHARE = 0.1
+"""Share of a rank's KV in use from which background answers keep away from it."""
 
 
 class Round:
@@ -54,13 +57,14 @@ class Round:
         self.planned: Planned = {}
         self.again_us = now_us + HELD_US_MAX
         """When to look again, if nothing happens before."""
+        self._aged = aged_request(state, now_us)
         self._left = ROUND_MAX
         self._all_busy = False
         self._known = known
 
     def decide(self) -> Iterator[tuple[str, Choice]]:
         """Requests that go now, and where."""
-        order = in_order(self.state, self.now_us)
+        order = in_order(self.state, self._aged)
         full: set[str] = set()
         while batch := self.batch(order, full):
             for request_id in batch:
@@ -70,7 +74,7 @@ class Round:
                 choice = self.choose(request)
                 if choice is None:
                     full.add(request.model)
-                elif self.goes(request, choice):
+                elif self.goes(request_id, request, choice):
                     yield request_id, choice
                 else:
                     self.hold(request, choice)
@@ -150,7 +154,7 @@ class Round:
         self._all_busy |= choice is None
         return choice
 
-    def goes(self, request: Request, choice: Choice) -> bool:
+    def goes(self, request_id: str, request: Request, choice: Choice) -> bool:
         """Whether the request leaves now."""
         if not self.policy.staggered:
             return True
@@ -159,23 +163,25 @@ class Round:
         soon_us = opens_us(choice.prefill, self.now_us, self.planned, joins=joins)
         if soon_us > seats.window_us:
             return False
-        return request.priority >= 0 or self.room_for_background(seats, choice)
+        background = request.priority < 0 and request_id != self._aged
+        return not background or self.leaves_room(seats, choice)
 
-    def room_for_background(self, seats: Seats, choice: Choice) -> bool:
-        """Background work takes idle ranks only, and never so many that a request of a
-        higher band would find none.
+    def leaves_room(self, seats: Seats, choice: Choice) -> bool:
+        """Whether background work may go there: to an idle rank, if of its kind enough stay
+        idle for whoever comes next, and of its KV enough stays free.
         """
-        instance = choice.prefill.instance
-        if opens_us(choice.prefill, self.now_us, self.planned) > 0:
-            return False
-        able = seats.prefilling
-        kept = sum(1 for seat in able if self.has_background(seat.instance))
-        most = max(1, BACKGROUND_SHARE * len(able))
-        return not self.has_background(instance) and kept + 1 <= most
-
-    def has_background(self, instance: Instance) -> bool:
-        """Whether background work may still be prefilled there."""
-        return any(until_us > self.now_us for until_us in instance.background.values())
+        prefill, decode = choice.prefill, choice.decode
+        able = seats.prefill if prefill.instance.role == "prefill" else seats.decode
+        idle = 0
+        for seat in able:
+            ledger.advance(seat.instance, self.now_us)
+            idle += not seat.instance.busy and not self.planned.get(seat.rank.holder)
+        used = decode.rank.kv_blocks / decode.instance.kv_total_blocks
+        return (
+            not prefill.instance.busy
+            and idle > RESERVED_SHARE * len(able)
+            and used < BACKGROUND_KV_SHARE
+        )
 
     def hold(self, request: Request, choice: Choice) -> None:
         """The request waits for this rank, and is looked at again when that may have opened."""

@@ -115,8 +115,6 @@ class Instance(msgspec.Struct):
     """When the pass that prefills now ends, as far as we can know."""
     busy: bool = False
     """Whether any rank has prompt tokens left, as far as we can know."""
-    background: dict[str, int] = {}
-    """Background requests sent here whose prefill may not be over: until when."""
     kv_sequence: int = 0
     """Of the last KV change taken in."""
     kv_asked: bool = False
