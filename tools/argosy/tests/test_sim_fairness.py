@@ -9,10 +9,9 @@ from argosy.cli.sim.report import ttft_ms
 from argosy.cli.sim.trace import TraceRequest
 from argosy.cli.sim.world import Fleet, World
 
-SECONDS = 15
-FULL_REQUESTS_PER_S = 26
-"""Of these prompts, about what two instances can prefill."""
-FLEETS = {"aggregated": Fleet(aggregated=2), "apart": Fleet(prefill=2, decode=2)}
+SECONDS = 20
+FLEETS = {"aggregated": (Fleet(aggregated=2), 26), "apart": (Fleet(prefill=2, decode=2), 45)}
+"""With about as many requests a second as it can prefill."""
 QUIET, LOUD = "quiet", "loud"
 NOISY_FACTOR = 1.5
 BACKGROUND_FACTOR = 1.1
@@ -23,34 +22,33 @@ def p99_ms(world: World, tenant: str) -> float:
     return float(np.percentile([ttft_ms(outcome) for outcome in outcomes], 99))
 
 
-def neighbours(traffic: Any, trace_of: Any, load: float, loudness: float) -> list[TraceRequest]:
-    """Five tenants with equal shares of the load, but for one that sends a multiple of its own."""
-    share = load * FULL_REQUESTS_PER_S / 5
-    others = [traffic(seed).stream(share, SECONDS, tenant=f"other-{seed}") for seed in range(3)]
-    quiet = traffic(seed=3).stream(share, SECONDS, tenant=QUIET)
-    loud = traffic(seed=4).stream(share * loudness, SECONDS, tenant=LOUD)
+def neighbours(traffic: Any, trace_of: Any, per_s: float, loudness: float) -> list[TraceRequest]:
+    """Tenants with equal shares of the load, but for a quiet one and one that sends more."""
+    others = [traffic(seed).stream(per_s / 5, SECONDS, tenant=f"other-{seed}") for seed in range(3)]
+    quiet = traffic(seed=3).stream(per_s / 10, SECONDS, tenant=QUIET)
+    loud = traffic(seed=4).stream(per_s / 5 * loudness, SECONDS, tenant=LOUD)
     return trace_of(*others, quiet, loud)
 
 
 @pytest.mark.parametrize("load", [0.9, 1.1])
-@pytest.mark.parametrize("fleet", FLEETS.values(), ids=FLEETS)
+@pytest.mark.parametrize(("fleet", "full_per_s"), FLEETS.values(), ids=FLEETS)
 def test_a_tenant_with_ten_times_its_share_hardly_slows_a_quiet_one(
-    traffic: Any, trace_of: Any, play: Any, fleet: Fleet, load: float
+    traffic: Any, trace_of: Any, play: Any, fleet: Fleet, full_per_s: float, load: float
 ) -> None:
-    before = play(neighbours(traffic, trace_of, load, 1), fleet)
-    beside = play(neighbours(traffic, trace_of, load, 10), fleet)
+    before = play(neighbours(traffic, trace_of, load * full_per_s, 1), fleet)
+    beside = play(neighbours(traffic, trace_of, load * full_per_s, 10), fleet)
     assert p99_ms(beside, LOUD) > 2 * p99_ms(beside, QUIET)
     assert p99_ms(beside, QUIET) <= NOISY_FACTOR * p99_ms(before, QUIET)
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6])
-@pytest.mark.parametrize("fleet", FLEETS.values(), ids=FLEETS)
+@pytest.mark.parametrize(("fleet", "full_per_s"), FLEETS.values(), ids=FLEETS)
 def test_background_work_hardly_slows_what_people_wait_for_and_gets_done(
-    traffic: Any, trace_of: Any, play: Any, fleet: Fleet, load: float
+    traffic: Any, trace_of: Any, play: Any, fleet: Fleet, full_per_s: float, load: float
 ) -> None:
-    people = traffic(seed=1).stream(load * FULL_REQUESTS_PER_S, SECONDS, tenant=QUIET)
+    people = traffic(seed=1).stream(load * full_per_s, SECONDS, tenant=QUIET)
     background = traffic(seed=2).stream(
-        (1.2 - load) * FULL_REQUESTS_PER_S, SECONDS, tenant=LOUD, priority=-1
+        (1.2 - load) * full_per_s, SECONDS, tenant=LOUD, priority=-1
     )
     alone = play(people, fleet)
     both = play(trace_of(people, background), fleet)

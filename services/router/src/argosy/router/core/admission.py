@@ -1,13 +1,12 @@
 """Who is let in, and who is next: bands, tenants' fair shares, ageing, early refusal.
 
-Order: higher bands first, strictly. Within a band the tenant served least goes first,
-served counted in tokens really computed: prompt tokens without KV, and answer tokens
-(after VTC, OSDI '24, which charges the whole prompt). A tenant that comes back from a
-pause starts level with the least served of those that wait, or with the one that waited
-last, so a pause earns no credit, and what was served while nobody waited is held against
-nobody.
-A tenant's own requests go in order of arrival. So that nothing starves, every
-AGED_TURN-th dispatch goes to the longest waiting request over AGED_US, whatever its band.
+Order: higher bands first, strictly. Within a band the tenant goes first for which least
+was computed of late: prompt tokens without KV and answer tokens (VTC, OSDI '24, charges
+the whole prompt), halved every SERVED_HALF_US (least attained service, as in llm-d's flow
+control). So who asks for less than its share waits for nobody's backlog, and a pause earns
+no more credit than that time. A tenant's own requests go in order of arrival, where a
+short one overtakes a long one a little. So that nothing starves, every AGED_TURN-th
+dispatch goes to the longest waiting request over AGED_US, whatever its band.
 
 Bounds: `queue_limit` requests wait, of one tenant `tenant_queue_limit`; beyond it a
 request is refused at once. TENANTS_MAX tenants are remembered.
@@ -21,6 +20,7 @@ from argosy.router.core import events as on
 from argosy.router.core.seats import Seats, prefill_us, soonest_us
 from argosy.router.core.state import Request, RouterState, Tenant
 
+SERVED_HALF_US = 30_000_000
 AGED_US = 5_000_000
 AGED_TURN = 32
 TENANTS_MAX = 10_000
@@ -144,12 +144,6 @@ def enqueue(state: RouterState, request_id: str) -> None:
     tenant = state.tenants.get(request.tenant)
     if tenant is None:
         tenant = state.tenants[request.tenant] = Tenant()
-    if not tenant.waiting:
-        least = min(
-            (t.served_tokens for t in state.tenants.values() if t.waiting),
-            default=state.served_floor,
-        )
-        tenant.served_tokens = max(tenant.served_tokens, least)
     waiting = tenant.waiting.setdefault(request.priority, [])
     insort(waiting, request_id, key=lambda other: state.requests[other].due_us)
     tenant.used_us = request.arrived_us
@@ -165,7 +159,6 @@ def dequeue(state: RouterState, request_id: str) -> None:
     request = state.requests[request_id]
     request.queued = False
     tenant = state.tenants[request.tenant]
-    state.served_floor = tenant.served_tokens
     waiting = tenant.waiting[request.priority]
     waiting.remove(request_id)
     tenant.waiting_tokens[request.priority] -= request.prompt_tokens
@@ -179,7 +172,7 @@ def dequeue(state: RouterState, request_id: str) -> None:
         del state.queued_by_band[request.priority]
 
 
-def in_order(state: RouterState, aged: str | None) -> Iterator[str]:
+def in_order(state: RouterState, aged: str | None, now_us: int) -> Iterator[str]:
     """Waiting requests, next first; what is taken is charged in thought as it goes."""
     if aged is not None:
         yield aged
@@ -189,7 +182,7 @@ def in_order(state: RouterState, aged: str | None) -> Iterator[str]:
             name: tenant.waiting[band][::-1]
             for name, tenant in sorted(state.tenants.items()) if band in tenant.waiting
         }  # fmt: skip
-        served = {name: state.tenants[name].served_tokens for name in queues}
+        served = {name: served_tokens(state.tenants[name], now_us) for name in queues}
         while queues:
             name = min(queues, key=served.__getitem__)
             request_id = queues[name].pop()
@@ -211,11 +204,18 @@ def aged_request(state: RouterState, now_us: int) -> str | None:
     return best
 
 
-def charge(state: RouterState, tenant_name: str, tokens: float) -> None:
+def served_tokens(tenant: Tenant, now_us: int) -> float:
+    """Tokens computed for a tenant of late: what it had SERVED_HALF_US ago counts half."""
+    past: float = 0.5 ** ((now_us - tenant.served_us) / SERVED_HALF_US)
+    return tenant.served_tokens * past
+
+
+def charge(state: RouterState, tenant_name: str, tokens: float, now_us: int) -> None:
     """Tokens computed for a tenant; negative where less was needed than thought."""
     tenant = state.tenants.get(tenant_name)
     if tenant is not None:
-        tenant.served_tokens += tokens
+        tenant.served_tokens = max(0.0, served_tokens(tenant, now_us) + tokens)
+        tenant.served_us = now_us
 
 
 def learn(state: RouterState, request: Request, event: on.RequestEnded) -> None:
@@ -226,7 +226,7 @@ def learn(state: RouterState, request: Request, event: on.RequestEnded) -> None:
     if event.cached_tokens is not None:
         uncached = request.prompt_tokens - event.cached_tokens
         charged += uncached - request.uncached_tokens
-    charge(state, request.tenant, charged)
+    charge(state, request.tenant, charged, event.now_us)
 
 
 def forget_tenants(state: RouterState) -> None:

@@ -71,7 +71,7 @@ class Placing:
         admission.dequeue(state, request_id)
         state.turns += 1
         tokens = choice.uncached_tokens
-        admission.charge(state, request.tenant, tokens)
+        admission.charge(state, request.tenant, tokens, now_us)
         share = 1 - tokens / request.prompt_tokens
         state.cached_share += admission.SMOOTHING * (share - state.cached_share)
         request.uncached_tokens = tokens

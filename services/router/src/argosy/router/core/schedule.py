@@ -64,7 +64,7 @@ class Round:
 
     def decide(self) -> Iterator[tuple[str, Choice]]:
         """Requests that go now, and where."""
-        order = in_order(self.state, self._aged)
+        order = in_order(self.state, self._aged, self.now_us)
         full: set[str] = set()
         while batch := self.batch(order, full):
             for request_id in batch:
@@ -171,7 +171,9 @@ class Round:
         idle for whoever comes next, and of its KV enough stays free.
         """
         prefill, decode = choice.prefill, choice.decode
-        able = seats.prefill if prefill.instance.role == "prefill" else seats.decode
+        if seats.prefill and choice.local:
+            return False  # Prefill beside other people's answers is what they are apart for.
+        able = seats.prefill or seats.decode
         idle = 0
         for seat in able:
             ledger.advance(seat.instance, self.now_us)

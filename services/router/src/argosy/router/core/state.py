@@ -166,7 +166,8 @@ class Tenant(msgspec.Struct):
     """What a tenant has had."""
 
     served_tokens: float = 0
-    """Virtual: lifted to the others' least when it comes back from a pause."""
+    """As of `served_us`; see admission."""
+    served_us: int = 0
     waiting: dict[int, list[str]] = {}
     """Its waiting requests by band, in order of arrival."""
     waiting_tokens: dict[int, int] = {}
@@ -206,8 +207,6 @@ class RouterState(msgspec.Struct):
     """Every model ever seen here, with its context; it stays listed at zero instances."""
     gone: dict[str, list[str]] = {}
     """The last epochs of each instance that said goodbye: the news may come before it joins."""
-    served_floor: float = 0
-    """What the tenant had whose request left the queue last."""
     turns: int = 0
     """Dispatches so far."""
     siblings: dict[str, int] = {}
