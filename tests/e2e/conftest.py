@@ -34,12 +34,20 @@ class Watch:
         self._eventually = eventually
         self._asked = 0
 
-    async def ask(self, fleet: Any = None, **options: Any) -> tuple[Answer, events_pb2.Dispatched]:
-        """An answer, and where it came from. fleet: whose router to ask."""
+    async def ask(
+        self, fleet: Any = None, *, at_once: bool = False, **options: Any
+    ) -> tuple[Answer, events_pb2.Dispatched]:
+        """An answer, and where it came from.
+
+        fleet: whose router to ask. at_once: also while that believes that others are served.
+        """
+        fleet = fleet or self.fleet
         self._asked += 1
         request_id = f"watched {self._asked}"
         options = {"max_tokens": 4, "temperature": 0, "ignore_eos": True, **options}
-        async with (fleet or self.fleet).client() as client:
+        if not at_once:
+            await self._eventually(lambda: fleet.is_at_rest(0))
+        async with fleet.client() as client:
             answer = await client.answer("sim", request_id=request_id, **options)
         return answer, await self._eventually(lambda: self.dispatched.get(request_id))
 

@@ -9,7 +9,10 @@ import pytest
 from argosy.mesh.blocks import chained_block_hashes, root_hash
 from argosy.mesh.text import sim_tokenizer
 from argosy.wire.decode.v1 import events_pb2 as decode_events
+from argosy.wire.decode.v1.decode_pb2_grpc import DecodeStub
+from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.prefill.v1 import events_pb2 as prefill_events
+from argosy.wire.prefill.v1.prefill_pb2_grpc import PrefillStub
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
 
 BLOCK_TOKENS = 32
@@ -53,6 +56,20 @@ async def test_kv_facts_of_an_instance_count_up_without_a_gap(
         first = heard[0].change.change_sequence
         counts = [fact.change.change_sequence for fact in heard]
         assert counts == list(range(first, first + len(heard)))
+
+
+@pytest.mark.parametrize("instance", ["prefill-0", "decode-0"])
+async def test_a_snapshot_names_every_block_of_a_prompt_that_was_served(
+    fleet: Any, long_text: str, instance: str
+) -> None:
+    await ask(fleet, long_text)
+    stub_of = PrefillStub if instance == "prefill-0" else DecodeStub
+    async with fleet.channel((await fleet.instance(instance)).address) as channel:
+        call = stub_of(channel).KvSnapshot(inference_pb2.KvSnapshotRequest())
+        parts = [part async for part in call]
+
+    assert set(hashes_of(long_text)) <= {block for part in parts for block in part.blocks}
+    assert {part.instance_id for part in parts} == {instance}
 
 
 @pytest.mark.parametrize(

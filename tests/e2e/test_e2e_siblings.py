@@ -38,7 +38,6 @@ async def test_each_router_finds_what_the_other_s_requests_left_in_the_caches(
         _, sent = await watch.ask(first, text=text)
         answer, again = await watch.ask(then, text=text)
 
-        print('DBG', number, sent.decode, sent.uncached_tokens, again.decode, again.uncached_tokens, again.prompt_tokens, answer.usage.cached_tokens)
         assert again.decode == sent.decode
         assert again.uncached_tokens < BLOCK_TOKENS
         assert answer.usage.cached_tokens > 0
@@ -59,22 +58,6 @@ async def test_routers_tell_each_other_what_they_send_and_what_has_ended(
             return both <= sent and both <= ended
 
         await eventually(both_tell)
-
-
-async def test_a_router_s_work_weighs_in_the_other_s_choices(
-    three_decodes: Any, other_router: Any, watch: Any, long_text: str
-) -> None:
-    """As much at once through either as one instance alone could run."""
-    asked = await asyncio.gather(
-        *(
-            watch.ask(router, text=f"{number} {long_text}", max_tokens=30)
-            for number in range(6)
-            for router in (three_decodes, other_router)
-        )
-    )
-    taken = [sent.decode for _, sent in asked]
-
-    assert {taken.count(name) for name in ("decode-0", "decode-1", "decode-2")} <= {3, 4, 5}
 
 
 async def test_a_journal_with_an_index_and_a_sibling_in_it_replays_equally(

@@ -150,14 +150,14 @@ class Instance:
         parts = []
         for dp_rank in range(max(1, self.info.dp_ranks)):
             held = list(self._blocks[dp_rank]) if dp_rank < len(self._blocks) else []
-            for start in range(0, max(1, len(held)), SNAPSHOT_PART_BLOCKS):
-                parts.append(
-                    inference_pb2.KvSnapshotPart(
-                        instance_id=self.mesh.name, epoch=self.mesh.epoch,
-                        change_sequence=self._changes, dp_rank=dp_rank,
-                        blocks=held[start : start + SNAPSHOT_PART_BLOCKS],
-                    )
-                )  # fmt: skip
+            parts += [
+                inference_pb2.KvSnapshotPart(
+                    instance_id=self.mesh.name, epoch=self.mesh.epoch,
+                    change_sequence=self._changes, dp_rank=dp_rank,
+                    blocks=held[start : start + SNAPSHOT_PART_BLOCKS],
+                )
+                for start in range(0, max(1, len(held)), SNAPSHOT_PART_BLOCKS)
+            ]  # fmt: skip
         return parts
 
     def _on_blocks(self, changed: BlocksChanged) -> None:

@@ -39,7 +39,7 @@ HELD_US_MAX = 20_000
 and how long it can miss that another rank has become better."""
 MATCH_US = 20_000
 """A prefix match this old is looked up again."""
-RESERVED_SHARE = 0.5
+RESERVED_SHARE = 0.75
 """Share of the ranks that background work leaves idle for whoever comes next."""
 BACKGROUND_KV_SHARE = 0.1
 """Share of a rank's KV in use from which background answers keep away from it."""
@@ -96,6 +96,9 @@ class Round:
             if self._left < 0:
                 break
             seats = self.seats(request.model)
+            if self.is_background(request_id, request) and not self.enough_idle(seats):
+                # So it is for all that come after: lower bands only.
+                break
             if self.still_held(request, seats):
                 self.plan(request)
                 continue
@@ -163,27 +166,30 @@ class Round:
         soon_us = opens_us(choice.prefill, self.now_us, self.planned, joins=joins)
         if soon_us > seats.window_us:
             return False
-        background = request.priority < 0 and request_id != self._aged
-        return not background or self.leaves_room(seats, choice)
+        return not self.is_background(request_id, request) or self.leaves_room(seats, choice)
 
-    def leaves_room(self, seats: Seats, choice: Choice) -> bool:
-        """Whether background work may go there: to an idle rank, if of its kind enough stay
-        idle for whoever comes next, and of its KV enough stays free.
-        """
-        prefill, decode = choice.prefill, choice.decode
-        if seats.prefill and choice.local:
-            return False  # Prefill beside other people's answers is what they are apart for.
+    def is_background(self, request_id: str, request: Request) -> bool:
+        """Whether the request has to leave room for others."""
+        return request.priority < 0 and request_id != self._aged
+
+    def enough_idle(self, seats: Seats) -> bool:
+        """Whether so many ranks are idle that whoever comes next will find one."""
         able = seats.prefill or seats.decode
         idle = 0
         for seat in able:
             ledger.advance(seat.instance, self.now_us)
             idle += not seat.instance.busy and not self.planned.get(seat.rank.holder)
+        return idle > RESERVED_SHARE * len(able)
+
+    def leaves_room(self, seats: Seats, choice: Choice) -> bool:
+        """Whether background work may go there: to an idle rank, while enough others are, and
+        enough of the KV is free.
+        """
+        prefill, decode = choice.prefill, choice.decode
+        if seats.prefill and choice.local:
+            return False  # Prefill beside other people's answers is what they are apart for.
         used = decode.rank.kv_blocks / decode.instance.kv_total_blocks
-        return (
-            not prefill.instance.busy
-            and idle > RESERVED_SHARE * len(able)
-            and used < BACKGROUND_KV_SHARE
-        )
+        return not prefill.instance.busy and self.enough_idle(seats) and used < BACKGROUND_KV_SHARE
 
     def hold(self, request: Request, choice: Choice) -> None:
         """The request waits for this rank, and is looked at again when that may have opened."""
@@ -193,8 +199,6 @@ class Round:
         soon_us -= self.seats(request.model).window_us
         request.held_for = seat.rank.holder
         request.held_tokens = choice.uncached_tokens
-        if soon_us <= 0:
-            soon_us = HELD_US_MAX  # It is open: what is lacking is room for background work.
         request.held_until_us = self.now_us + max(1_000, min(HELD_US_MAX, soon_us))
         self.plan(request)
 
