@@ -149,10 +149,10 @@ def test_the_window_is_bounded_whatever_passes_are_said_to_last(
     assert router.pass_time(WINDOW_US_MAX + 20 * MS).sent == ["b"]
 
 
-def test_background_takes_at_most_half_of_the_idle_ranks(new_router: Any) -> None:
-    router = fleet(new_router, 4)
+def test_background_leaves_three_quarters_of_the_ranks_idle(new_router: Any) -> None:
+    router = fleet(new_router, 8)
     sent = []
-    for number in range(4):
+    for number in range(8):
         sent += router.arrive(f"low-{number}", 3000, priority=-1).sent
     assert len(sent) == 2
     assert router.arrive("high", 3000).sent == ["high"]

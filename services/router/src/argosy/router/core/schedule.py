@@ -58,6 +58,7 @@ class Round:
         self.again_us = now_us + HELD_US_MAX
         """When to look again, if nothing happens before."""
         self._aged = aged_request(state, now_us)
+        self._shared = len(state.tenants) > 1
         self._left = ROUND_MAX
         self._all_busy = False
         self._known = known
@@ -129,7 +130,7 @@ class Round:
         waiting = sum(self.state.queued_by_band.values())
         found = 0
         for seat in seats.prefilling:
-            if opens_us(seat, self.now_us, self.planned) <= window_us:
+            if opens_us(seat, self.now_us, self.planned, shared=self._shared) <= window_us:
                 found += seat.instance.tokens_per_pass
                 if found >= waiting:
                     break
@@ -163,7 +164,9 @@ class Round:
             return True
         seats = self.seats(request.model)
         joins = joins_pass(choice.prefill, request, self.now_us)
-        soon_us = opens_us(choice.prefill, self.now_us, self.planned, joins=joins)
+        soon_us = opens_us(
+            choice.prefill, self.now_us, self.planned, joins=joins, shared=self._shared
+        )
         if soon_us > seats.window_us:
             return False
         return not self.is_background(request_id, request) or self.leaves_room(seats, choice)
@@ -195,7 +198,7 @@ class Round:
         """The request waits for this rank, and is looked at again when that may have opened."""
         seat = choice.prefill
         joins = joins_pass(seat, request, self.now_us)
-        soon_us = opens_us(seat, self.now_us, self.planned, joins=joins)
+        soon_us = opens_us(seat, self.now_us, self.planned, joins=joins, shared=self._shared)
         soon_us -= self.seats(request.model).window_us
         request.held_for = seat.rank.holder
         request.held_tokens = choice.uncached_tokens
@@ -210,7 +213,10 @@ class Round:
         if seat is None:
             return False
         joins = joins_pass(seat, request, self.now_us)
-        return opens_us(seat, self.now_us, self.planned, joins=joins) > seats.window_us
+        return (
+            opens_us(seat, self.now_us, self.planned, joins=joins, shared=self._shared)
+            > seats.window_us
+        )
 
     def plan(self, request: Request) -> None:
         """To those behind it, the rank it is held for is taken for as long as it needs it."""

@@ -14,6 +14,7 @@ WINDOW_US_MIN = 2_000
 """A submission takes as long to arrive; sent later, a rank would idle in between."""
 LISTED_MAX = 16
 LISTED_US = 20_000
+SHARED_DEPTH = 4
 REQUESTS_FACTOR = 2
 """Requests a rank may have for each it can run: the rest wait in its own queue."""
 
@@ -197,10 +198,14 @@ def joins_pass(seat: Seat, request: Request, now_us: int) -> bool:
     return seat.instance.pass_started_us >= now_us and seat.rank.holder not in request.hits
 
 
-def opens_us(seat: Seat, now_us: int, planned: Planned, *, joins: bool = True) -> int:
+def opens_us(
+    seat: Seat, now_us: int, planned: Planned, *, joins: bool = True, shared: bool = False
+) -> int:
     """How long until a pass of this rank starts that has tokens to spare; 0: now.
 
     joins: whether a pass that starts just now will do.
+    shared: several tenants compete, and whoever comes next waits for what is sent now: most
+    of the pass has to be free.
     In lockstep, a rank without work waits for the others' pass to end.
     """
     instance, rank = seat
@@ -212,9 +217,11 @@ def opens_us(seat: Seat, now_us: int, planned: Planned, *, joins: bool = True) -
     starting = joins and instance.busy and instance.pass_started_us >= now_us
     if starting and backlog < instance.tokens_per_pass - rank.pass_tokens:
         return 0
-    passes = backlog // instance.tokens_per_pass
+    per_pass = instance.tokens_per_pass
+    most = per_pass // SHARED_DEPTH if shared else per_pass
+    passes = 0 if backlog < most else 1 + (backlog - most) // per_pass
     if passes:
-        full = min(backlog, passes * instance.tokens_per_pass)
+        full = min(backlog, passes * per_pass)
         wait += round(1e3 * ledger.prefill_ms(instance, rank, full))
     return wait
 
