@@ -22,6 +22,8 @@ from argosy.router.core.state import Request, RouterState, Tenant
 
 SERVED_HALF_US = 30_000_000
 AGED_US = 5_000_000
+STARVED_US = 20_000_000
+"""By then a request goes next whatever the turn: turns may not come."""
 AGED_TURN = 32
 TENANTS_MAX = 10_000
 SMOOTHING = 0.02
@@ -194,14 +196,17 @@ def in_order(state: RouterState, aged: str | None, now_us: int) -> Iterator[str]
 
 
 def aged_request(state: RouterState, now_us: int) -> str | None:
-    """The longest waiting request, if this is such a turn and it has waited over AGED_US."""
-    if state.turns % AGED_TURN:
-        return None
+    """The longest waiting request, if it has waited over AGED_US and this is such a turn, or
+    over STARVED_US.
+    """
     heads = [waiting[0] for tenant in state.tenants.values() for waiting in tenant.waiting.values()]
     best = min(heads, key=lambda r: (state.requests[r].arrived_us, r), default=None)
-    if best is None or now_us - state.requests[best].arrived_us < AGED_US:
+    if best is None:
         return None
-    return best
+    waited_us = now_us - state.requests[best].arrived_us
+    if state.turns % AGED_TURN and waited_us < STARVED_US:
+        return None
+    return best if waited_us >= AGED_US else None
 
 
 def served_tokens(tenant: Tenant, now_us: int) -> float:

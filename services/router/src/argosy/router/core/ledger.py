@@ -13,6 +13,7 @@ WRITTEN_HALF_US = 60_000_000
 BUSY_HALF_US = 5_000_000
 BUSY_TO_SHARE = 0.693147 / BUSY_HALF_US
 INBOUND_GRACE_US = 5_000_000
+UNTOLD_GRACE_US = 100_000
 
 
 def new_instance(event: on.InstanceJoined) -> Instance:
@@ -156,10 +157,16 @@ def unsend(rank: Rank, request_id: str, now_us: int) -> None:
     arrived(rank, request_id)
 
 
-def expect(rank: Rank, request_id: str, kv_blocks: int, first_token_us: int) -> None:
-    """A request will be decoded here once its KV is there."""
+def expect(
+    rank: Rank, request_id: str, kv_blocks: int, first_token_us: int, *, told: bool = True
+) -> None:
+    """A request will be decoded here once its KV is there.
+
+    told: whether we hear of its first token; if not, the rank's own reports soon show it.
+    """
     arrived(rank, request_id)
-    rank.inbound[request_id] = (kv_blocks, first_token_us + INBOUND_GRACE_US)
+    grace_us = INBOUND_GRACE_US if told else UNTOLD_GRACE_US
+    rank.inbound[request_id] = (kv_blocks, first_token_us + grace_us)
     rank.inbound_blocks += kv_blocks
 
 

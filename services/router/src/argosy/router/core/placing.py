@@ -110,6 +110,7 @@ class Placing:
         if not choice.local:
             ledger.expect(
                 decode.rank, request_id, prompt_blocks(decode.instance, request), done_us,
+                told=not request.direct,
             )  # fmt: skip
             self.state.index.guess(decode.rank.holder, request.blocks, now_us + GUESS_US)
         self.state.index.guess(prefill.rank.holder, request.blocks, now_us + GUESS_US)

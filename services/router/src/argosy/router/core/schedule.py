@@ -189,7 +189,7 @@ class Round:
         enough of the KV is free.
         """
         prefill, decode = choice.prefill, choice.decode
-        if seats.prefill and choice.local:
+        if seats.prefill and choice.local and decode.rank.requests:
             return False  # Prefill beside other people's answers is what they are apart for.
         used = decode.rank.kv_blocks / decode.instance.kv_total_blocks
         return not prefill.instance.busy and self.enough_idle(seats) and used < BACKGROUND_KV_SHARE

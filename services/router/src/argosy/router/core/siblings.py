@@ -46,7 +46,7 @@ def dispatched(state: RouterState, event: on.SiblingDispatched) -> None:
     target = decode.ranks[event.decode_rank]
     if target is not rank:
         blocks = -(-event.prompt_tokens // decode.block_tokens)
-        ledger.expect(target, key, blocks, done_us)
+        ledger.expect(target, key, blocks, done_us, told=False)
 
 
 def ended(state: RouterState, event: on.SiblingEnded) -> None:
