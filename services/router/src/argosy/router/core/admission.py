@@ -17,7 +17,8 @@ from collections.abc import Iterator
 
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
-from argosy.router.core.seats import Seats, prefill_us, soonest_us
+from argosy.router.core.ledger import faded
+from argosy.router.core.seats import Seats, best_hit_tokens, blocks_of, prefill_us, soonest_us
 from argosy.router.core.state import Request, RouterState, Tenant
 
 SERVED_HALF_US = 30_000_000
@@ -98,9 +99,8 @@ def predicted_ttft_us(
 ) -> tuple[int, int]:
     """See too_late: (its own prefill, all it waits for), microseconds."""
     able = seats.prefilling
-    block_tokens = able[0].instance.block_tokens
-    hit = max(request.hits.values(), default=0) * block_tokens
-    own_us = prefill_us(able[0], max(1, request.prompt_tokens - hit))
+    uncached = request.prompt_tokens - best_hit_tokens(request, seats)
+    own_us = prefill_us(able[0], max(1, uncached))
     wait = soonest_us(able, now_us, {})
     ahead_tokens = round(tokens_ahead(state, request) * (1 - state.cached_share))
     ahead_us = prefill_us(able[0], ahead_tokens) // len(able) if ahead_tokens else 0
@@ -130,7 +130,7 @@ def decode_wait_us(state: RouterState, request: Request, seats: Seats) -> int:
     """How long until KV for the request comes free, at the rate at which answers end."""
     if not state.freed_blocks_per_s:
         return 0
-    need = -(-request.prompt_tokens // seats.decode[0].instance.block_tokens)
+    need = blocks_of(seats.decode[0].instance, request.prompt_tokens)
     lacking = need
     for seat in seats.decode:
         lacking = min(lacking, need + seat.rank.kv_blocks - seat.instance.kv_total_blocks)
@@ -181,8 +181,8 @@ def in_order(state: RouterState, aged: str | None, now_us: int) -> Iterator[str]
     for band in sorted(state.queued_by_band, reverse=True):
         # Copies: what is taken may be sent, and so taken out, before the next is asked for.
         queues = {
-            name: tenant.waiting[band][::-1]
-            for name, tenant in sorted(state.tenants.items()) if band in tenant.waiting
+            name: state.tenants[name].waiting[band][::-1]
+            for name in sorted(n for n, tenant in state.tenants.items() if band in tenant.waiting)
         }  # fmt: skip
         served = {name: served_tokens(state.tenants[name], now_us) for name in queues}
         while queues:
@@ -211,8 +211,7 @@ def aged_request(state: RouterState, now_us: int) -> str | None:
 
 def served_tokens(tenant: Tenant, now_us: int) -> float:
     """Tokens computed for a tenant of late: what it had SERVED_HALF_US ago counts half."""
-    past: float = 0.5 ** ((now_us - tenant.served_us) / SERVED_HALF_US)
-    return tenant.served_tokens * past
+    return faded(tenant.served_tokens, now_us - tenant.served_us, SERVED_HALF_US)
 
 
 def charge(state: RouterState, tenant_name: str, tokens: float, now_us: int) -> None:

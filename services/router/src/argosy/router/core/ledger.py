@@ -28,9 +28,8 @@ def new_instance(event: on.InstanceJoined) -> Instance:
     )  # fmt: skip
 
 
-def reported(instance: Instance, event: on.LoadReported) -> None:
-    """Correct the ledger by a report, unless a newer one was taken in before."""
-    made_us = by_our_clock(instance, event)
+def reported(instance: Instance, event: on.LoadReported, made_us: int) -> None:
+    """Correct the ledger by a report made then, unless a newer one was taken in before."""
     if event.at_us < instance.reported_us:
         return
     advance(instance, event.now_us)
@@ -139,17 +138,16 @@ def send(
     """A request goes to a rank to be prefilled."""
     advance(instance, now_us)
     add_work(instance, rank, tokens, now_us)
-    unsend(rank, request_id, now_us)
+    unsend(rank, request_id)
     rank.sent[request_id] = Sent(now_us, tokens, kv_blocks)
     rank.sent_blocks += kv_blocks
-    past_us = now_us - rank.written_us
     took_us = 1e3 * prefill_ms(instance, rank, tokens)
-    rank.written_tokens = rank.written_tokens * 0.5 ** (past_us / WRITTEN_HALF_US) + tokens
-    rank.busy_us = rank.busy_us * 0.5 ** (past_us / BUSY_HALF_US) + took_us
+    rank.written_tokens = written(rank, now_us) + tokens
+    rank.busy_us = faded(rank.busy_us, now_us - rank.written_us, BUSY_HALF_US) + took_us
     rank.written_us = now_us
 
 
-def unsend(rank: Rank, request_id: str, now_us: int) -> None:
+def unsend(rank: Rank, request_id: str) -> None:
     """A request does not go there after all, or is over."""
     sent = rank.sent.pop(request_id, None)
     if sent is not None:
@@ -177,16 +175,20 @@ def arrived(rank: Rank, request_id: str) -> None:
         rank.inbound_blocks -= inbound[0]
 
 
+def faded(value: float, past_us: int, half_us: int) -> float:
+    """What is left of a sum that halves every `half_us`."""
+    share: float = 0.5 ** (past_us / half_us)
+    return value * share
+
+
 def written(rank: Rank, now_us: int) -> float:
     """Tokens of new KV sent to a rank of late."""
-    past: float = 0.5 ** ((now_us - rank.written_us) / WRITTEN_HALF_US)
-    return rank.written_tokens * past
+    return faded(rank.written_tokens, now_us - rank.written_us, WRITTEN_HALF_US)
 
 
 def busy_share(rank: Rank, now_us: int) -> float:
     """Share of its time a rank has spent prefilling of late, as far as we sent it."""
-    past: float = 0.5 ** ((now_us - rank.written_us) / BUSY_HALF_US)
-    return rank.busy_us * past * BUSY_TO_SHARE
+    return faded(rank.busy_us, now_us - rank.written_us, BUSY_HALF_US) * BUSY_TO_SHARE
 
 
 def predicted_idle(instance: Instance, idle_at_us: int, now_us: int) -> None:

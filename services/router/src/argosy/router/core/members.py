@@ -81,7 +81,7 @@ def heard(state: RouterState, event: on.LoadReported) -> Instance | None:
     made_us = ledger.by_our_clock(instance, event)
     if not instance.live and not instance.final and made_us > instance.left_us:
         instance.live, instance.reason = True, ""
-    ledger.reported(instance, event)
+    ledger.reported(instance, event, made_us)
     return instance if instance.live else None
 
 

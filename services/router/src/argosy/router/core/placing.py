@@ -4,7 +4,14 @@ from argosy.mesh.core import CancelTimer, Effect, SetTimer
 from argosy.router.core import admission, ledger, members
 from argosy.router.core import effects as do
 from argosy.router.core.schedule import Round
-from argosy.router.core.seats import Choice, Seats, first_token_us, prompt_blocks, seats_of
+from argosy.router.core.seats import (
+    Choice,
+    Seats,
+    best_hit_tokens,
+    blocks_of,
+    first_token_us,
+    seats_of,
+)
 from argosy.router.core.state import Request, RouterState
 
 WINDOW = "window"
@@ -41,9 +48,7 @@ class Placing:
         request.due_us = request.arrived_us
         if seats.decode:
             instance = seats.decode[0].instance
-            tokens = request.prompt_tokens - instance.block_tokens * max(
-                request.hits.values(), default=0
-            )
+            tokens = request.prompt_tokens - best_hit_tokens(request, seats)
             own_ms = instance.timing.prompt_ms(max(1, tokens), instance.tokens_per_pass)
             request.due_us += round(STRETCH * 1e3 * own_ms)
         admission.enqueue(state, request_id)
@@ -102,26 +107,26 @@ class Placing:
     def _enter(self, request_id: str, request: Request, choice: Choice, now_us: int) -> None:
         """Put a dispatch in the ledger and in the index."""
         prefill, decode = choice.prefill, choice.decode
-        blocks = prompt_blocks(prefill.instance, request)
+        blocks = blocks_of(prefill.instance, request.prompt_tokens)
         done_us = now_us + first_token_us(prefill, choice.uncached_tokens, now_us, {})
         ledger.send(
             prefill.instance, prefill.rank, request_id, choice.uncached_tokens, blocks, now_us
         )
         if not choice.local:
             ledger.expect(
-                decode.rank, request_id, prompt_blocks(decode.instance, request), done_us,
+                decode.rank, request_id, blocks_of(decode.instance, request.prompt_tokens), done_us,
                 told=not request.direct,
             )  # fmt: skip
             self.state.index.guess(decode.rank.holder, request.blocks, now_us + GUESS_US)
         self.state.index.guess(prefill.rank.holder, request.blocks, now_us + GUESS_US)
 
-    def undispatch(self, request_id: str, request: Request, now_us: int) -> None:
+    def undispatch(self, request_id: str, request: Request) -> None:
         """Take what was dispatched out of the ledger."""
         for name, number in (
             (request.prefill, request.prefill_rank), (request.decode, request.decode_rank)
         ):  # fmt: skip
             if rank := members.rank_of(self.state, name, number):
-                ledger.unsend(rank, request_id, now_us)
+                ledger.unsend(rank, request_id)
 
     def tell_end(self, request_id: str) -> list[Effect]:
         """Let siblings take it out of theirs."""

@@ -14,7 +14,7 @@ from argosy.router.core import effects as do
 from argosy.router.core import events as on
 from argosy.router.core.placing import WAIT, WINDOW, Placing
 from argosy.router.core.schedule import look_up
-from argosy.router.core.seats import prompt_blocks
+from argosy.router.core.seats import blocks_of
 from argosy.router.core.state import Request, RouterState
 
 SWEEP = "sweep"
@@ -126,8 +126,8 @@ class RouterCore:
         instance = state.instances.get(request.decode)
         if instance is None:
             return
-        state.freed_blocks_per_s *= 0.5 ** ((now_us - state.freed_us) / FREED_HALF_US)
-        state.freed_blocks_per_s += FREED_TO_RATE * prompt_blocks(instance, request)
+        past = ledger.faded(state.freed_blocks_per_s, now_us - state.freed_us, FREED_HALF_US)
+        state.freed_blocks_per_s = past + FREED_TO_RATE * blocks_of(instance, request.prompt_tokens)
         state.freed_us = now_us
 
     def _ended(self, request_id: str, now_us: int) -> list[Effect]:
@@ -138,7 +138,7 @@ class RouterCore:
         if request.queued:
             admission.dequeue(self.state, request_id)
         else:
-            self._placing.undispatch(request_id, request, now_us)
+            self._placing.undispatch(request_id, request)
             told = self._placing.tell_end(request_id)
         del self.state.requests[request_id]
         return [CancelTimer(WAIT + request_id), *told]
@@ -157,7 +157,7 @@ class RouterCore:
             return []
         if event.reason in FAULTS and event.instance in (request.prefill, request.decode):
             self._left(event.instance, f"{event.reason}: {event.message}", event.now_us)
-        self._placing.undispatch(event.request_id, request, event.now_us)
+        self._placing.undispatch(event.request_id, request)
         told = self._placing.tell_end(event.request_id)
         request.attempt += 1
         request.last_failure = f"{event.instance}: {event.message}"

@@ -24,7 +24,9 @@ from argosy.router.core.policies import POLICIES
 from argosy.router.core.seats import (
     Choice,
     Planned,
+    Seat,
     Seats,
+    best_hit_tokens,
     joins_pass,
     opens_us,
     seats_of,
@@ -111,7 +113,7 @@ class Round:
                     continue
                 ranks = seats.ranks_max
             look_up(self.state, request, self.now_us)
-            tokens = request.prompt_tokens - likely_hit(request, seats)
+            tokens = request.prompt_tokens - best_hit_tokens(request, seats)
             found.append((tokens, request_id))
             room -= tokens
             if room <= 0:
@@ -163,13 +165,14 @@ class Round:
         if not self.policy.staggered:
             return True
         seats = self.seats(request.model)
-        joins = joins_pass(choice.prefill, request, self.now_us)
-        soon_us = opens_us(
-            choice.prefill, self.now_us, self.planned, joins=joins, shared=self._shared
-        )
-        if soon_us > seats.window_us:
+        if self.opens_us(choice.prefill, request) > seats.window_us:
             return False
         return not self.is_background(request_id, request) or self.leaves_room(seats, choice)
+
+    def opens_us(self, seat: Seat, request: Request) -> int:
+        """How long until the rank starts a pass that the request may be in."""
+        joins = joins_pass(seat, request, self.now_us)
+        return opens_us(seat, self.now_us, self.planned, joins=joins, shared=self._shared)
 
     def is_background(self, request_id: str, request: Request) -> bool:
         """Whether the request has to leave room for others."""
@@ -197,9 +200,7 @@ class Round:
     def hold(self, request: Request, choice: Choice) -> None:
         """The request waits for this rank, and is looked at again when that may have opened."""
         seat = choice.prefill
-        joins = joins_pass(seat, request, self.now_us)
-        soon_us = opens_us(seat, self.now_us, self.planned, joins=joins, shared=self._shared)
-        soon_us -= self.seats(request.model).window_us
+        soon_us = self.opens_us(seat, request) - self.seats(request.model).window_us
         request.held_for = seat.rank.holder
         request.held_tokens = choice.uncached_tokens
         request.held_until_us = self.now_us + max(1_000, min(HELD_US_MAX, soon_us))
@@ -212,11 +213,7 @@ class Round:
         seat = seats.by_holder.get(request.held_for)
         if seat is None:
             return False
-        joins = joins_pass(seat, request, self.now_us)
-        return (
-            opens_us(seat, self.now_us, self.planned, joins=joins, shared=self._shared)
-            > seats.window_us
-        )
+        return self.opens_us(seat, request) > seats.window_us
 
     def plan(self, request: Request) -> None:
         """To those behind it, the rank it is held for is taken for as long as it needs it."""
@@ -238,9 +235,3 @@ def look_up(state: RouterState, request: Request, now_us: int) -> None:
     if request.blocks and (not request.matched_us or now_us - request.matched_us > MATCH_US):
         request.hits = state.index.match(request.blocks)
         request.matched_us = now_us
-
-
-def likely_hit(request: Request, seats: Seats) -> int:
-    """Prompt tokens cached where most are."""
-    best = max(request.hits.values(), default=0)
-    return best * seats.decode[0].instance.block_tokens if best and seats.decode else 0

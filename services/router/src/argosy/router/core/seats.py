@@ -160,9 +160,16 @@ def uncached_tokens(seat: Seat, request: Request) -> int:
     return max(1, request.prompt_tokens - hit)
 
 
-def prompt_blocks(instance: Instance, request: Request) -> int:
-    """KV blocks the prompt takes."""
-    return -(-request.prompt_tokens // instance.block_tokens)
+def best_hit_tokens(request: Request, seats: Seats) -> int:
+    """Prompt tokens cached where most are."""
+    if not request.hits or not seats.decode:
+        return 0
+    return max(request.hits.values()) * seats.decode[0].instance.block_tokens
+
+
+def blocks_of(instance: Instance, tokens: int) -> int:
+    """KV blocks that so many tokens take."""
+    return -(-tokens // instance.block_tokens)
 
 
 def is_full(seat: Seat) -> bool:
@@ -177,7 +184,7 @@ def has_room(seat: Seat, request: Request, extra_tokens: int = 0) -> bool:
     instance, rank = seat
     if rank.requests >= REQUESTS_FACTOR * instance.max_running_requests:
         return False
-    need = -(-(request.prompt_tokens + extra_tokens) // instance.block_tokens)
+    need = blocks_of(instance, request.prompt_tokens + extra_tokens)
     return rank.kv_blocks + need <= instance.kv_total_blocks or rank.requests == 0
 
 

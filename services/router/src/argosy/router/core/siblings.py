@@ -6,7 +6,7 @@ the instances' own reports correct both.
 
 from argosy.router.core import events as on
 from argosy.router.core import ledger
-from argosy.router.core.seats import Seat, first_token_us
+from argosy.router.core.seats import Seat, blocks_of, first_token_us
 from argosy.router.core.state import RouterState
 
 GUESS_US = 5_000_000
@@ -37,7 +37,7 @@ def dispatched(state: RouterState, event: on.SiblingDispatched) -> None:
     if event.prefill_rank >= len(prefill.ranks) or event.decode_rank >= len(decode.ranks):
         return
     rank = prefill.ranks[event.prefill_rank]
-    blocks = -(-event.prompt_tokens // prefill.block_tokens)
+    blocks = blocks_of(prefill, event.prompt_tokens)
     done_us = event.now_us + first_token_us(
         Seat(prefill, rank), event.uncached_tokens, event.now_us, {}
     )
@@ -45,7 +45,7 @@ def dispatched(state: RouterState, event: on.SiblingDispatched) -> None:
     state.index.guess(rank.holder, event.blocks, event.now_us + GUESS_US)
     target = decode.ranks[event.decode_rank]
     if target is not rank:
-        blocks = -(-event.prompt_tokens // decode.block_tokens)
+        blocks = blocks_of(decode, event.prompt_tokens)
         ledger.expect(target, key, blocks, done_us, told=False)
 
 
@@ -56,4 +56,4 @@ def ended(state: RouterState, event: on.SiblingEnded) -> None:
         for rank in instance.ranks:
             for key in keys:
                 if key in rank.sent or key in rank.inbound:
-                    ledger.unsend(rank, key, event.now_us)
+                    ledger.unsend(rank, key)

@@ -169,7 +169,7 @@ class Tenant(msgspec.Struct):
     """As of `served_us`; see admission."""
     served_us: int = 0
     waiting: dict[int, list[str]] = {}
-    """Its waiting requests by band, in order of arrival."""
+    """Its waiting requests by band, in order of `due_us`."""
     waiting_tokens: dict[int, int] = {}
     """Their prompt tokens by band."""
     used_us: int = 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from argosy.cli.sim.outcome import Outcome
-from argosy.cli.sim.passage import Passage
+from argosy.cli.sim.passage import DEADLINE_US, NETWORK_US, Passage
 from argosy.cli.sim.ship import Ship
 from argosy.cli.sim.trace import TraceRequest
 from argosy.engine.profile import Profile
@@ -21,10 +21,8 @@ from argosy.router.core import events as on
 from argosy.router.core.router import RouterCore
 from argosy.router.core.state import Limits, new_state
 
-NETWORK_US = 200
 HEARTBEAT_US = 1_000_000
 MAX_RUNNING = 256
-DEADLINE_US = 600_000_000
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ cost = wait for the rank + prefill of what is not cached + transfer of the KV
        that are alike otherwise, the one whose cache is written least (against herding)
 
 Time taken from tokens is priced by how near the target a token's time already is
-(`itl_price`): next to nothing while answers run well inside it, a second for a second at
+(`rate`): next to nothing while answers run well inside it, a second for a second at
 it. So at low load only TTFT counts, and as decodes fill up prefills keep away from them:
 which instance prefills and which decodes follows, request by request.
 
@@ -25,6 +25,7 @@ from argosy.router.core.seats import (
     Planned,
     Seat,
     Seats,
+    blocks_of,
     first_token_us,
     joins_pass,
     transfer_ms,
@@ -118,7 +119,7 @@ def rate(
     all ranks: what keeps the slowest of a lockstep quick.
     """
     instance, rank = seat
-    blocks = -(-request.prompt_tokens // instance.block_tokens)
+    blocks = blocks_of(instance, request.prompt_tokens)
     held, running = rank.kv_blocks, rank.requests
     before_ms = ledger.decode_pass_ms(instance, held, running)
     after_ms = ledger.decode_pass_ms(instance, held + blocks, running + 1)

@@ -9,7 +9,7 @@ from argosy.router.core.seats import (
     Planned,
     Seat,
     Seats,
-    prompt_blocks,
+    blocks_of,
     uncached_tokens,
     with_room,
 )
@@ -22,7 +22,7 @@ def choose(
     """The least cost in blocks."""
 
     def decode_blocks(seat: Seat) -> int:
-        return seat.rank.kv_blocks + prompt_blocks(seat.instance, request)
+        return seat.rank.kv_blocks + blocks_of(seat.instance, request.prompt_tokens)
 
     def prefill_blocks(seat: Seat) -> float:
         tokens = seat.rank.prefill_tokens + uncached_tokens(seat, request)
