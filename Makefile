@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PINS   := deploy/python/constraints.txt
 PARTS  := libs/mesh libs/engine libs/client services/router services/prefill services/decode \
-          services/operator services/node-agent tools/argosy
+          services/kvstore services/operator services/node-agent tools/argosy
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 MODEL  := models/smollm2-135m/argosy-model.json
 
@@ -16,12 +16,13 @@ MODEL  := models/smollm2-135m/argosy-model.json
 help: ## List every target
 	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/.light: $(PINS) deploy/python/dev.txt $(PARTS:%=%/pyproject.toml)
+$(VENV)/.light: $(PINS) deploy/python/dev.txt deploy/python/nixl.txt $(PARTS:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Argosy needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing Argosy and its tools (about half a minute)"
 	@$(PIP) -c $(PINS) -r deploy/python/dev.txt
+	@$(PIP) --no-deps -c $(PINS) -r deploy/python/nixl.txt
 	@$(PIP) -c $(PINS) --no-build-isolation $(PARTS:%=-e %)
 	@touch $@
 

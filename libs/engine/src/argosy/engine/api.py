@@ -23,11 +23,22 @@ class SamplingSpec(msgspec.Struct, frozen=True):
     frequency_penalty: float = 0.0
 
 
+class Preload(msgspec.Struct, frozen=True):
+    """KV of a prompt's blocks from `first_block` on, which waits in these staging slots.
+
+    It is whole and checked: taking it in cannot fail.
+    """
+
+    first_block: int
+    slots: list[int]
+
+
 class EngineRequest(msgspec.Struct, frozen=True):
     """One prompt for an engine.
 
     produce: compute the prompt's KV, hold it for a puller, and give its handle.
     kv_handle: pull the prompt's KV with this handle instead of computing it.
+    preload: take this KV in instead of computing it, as far as it is not here already.
     """
 
     request_id: str
@@ -37,6 +48,7 @@ class EngineRequest(msgspec.Struct, frozen=True):
     produce: bool = False
     kv_handle: bytes | None = None
     dp_rank: int = 0
+    preload: Preload | None = None
 
 
 class Logprobs(msgspec.Struct, frozen=True):
@@ -81,6 +93,33 @@ class BlocksChanged(msgspec.Struct, frozen=True):
     dp_rank: int = 0
 
 
+class Staged(msgspec.Struct, frozen=True):
+    """A full block, just computed, of which the engine has put a copy into a staging slot."""
+
+    slot: int
+    key: bytes
+    parent: bytes
+    """Empty for the first of a chain."""
+    span: bytes
+    """Key of the first block of its span: see store.peers."""
+    hash: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Memory shared with the engine, in slots of one KV block: the way in and out for KV.
+
+    Slots below `load_slots` are for what goes in, and are ours to fill; the others are
+    for what comes out, and are the engine's to fill.
+    """
+
+    path: str
+    slot_bytes: int
+    load_slots: int
+    slots: int
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     """What an engine turned out to be, once started."""
@@ -94,6 +133,12 @@ class EngineInfo:
     tokens_per_pass: int = 8192
     timing: Timing | None = None
     """How long passes take, where it is known."""
+    staging: Staging | None = None
+    """Where there is a KV store."""
+
+
+def ignore(_: object) -> None:
+    """For listeners to whom it does not matter."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +149,10 @@ class Listener:
     blocks_changed: Callable[[BlocksChanged], None]
     died: Callable[[str], None]
     """The engine is beyond use: the process should end, to be started anew."""
+    staged: Callable[[list[Staged]], None] = ignore
+    """Blocks have been copied out; their slots are the listener's until `unstage`."""
+    loaded: Callable[[str], None] = ignore
+    """The preload of this request is not needed any more; told once for each, in any case."""
 
 
 class EngineRefused(Exception):
@@ -135,6 +184,10 @@ class Engine(Protocol):
 
     async def release(self, request_id: str, kv_handle: bytes) -> None:
         """Let go of KV held for a puller that will not come. Harmless when it is gone."""
+        ...
+
+    def unstage(self, slots: list[int]) -> None:
+        """The engine may fill these staging slots again."""
         ...
 
     def stats(self) -> EngineStats:

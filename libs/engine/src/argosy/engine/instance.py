@@ -7,16 +7,26 @@ never lost), and at least one per heartbeat. KV-block facts go out per step.
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import TypeVar
 
 import msgspec
 from google.protobuf.message import Message
 
-from argosy.engine.api import BlocksChanged, EngineInfo, EngineStats, Listener
+from argosy.engine.api import (
+    BlocksChanged,
+    EngineInfo,
+    EngineOutput,
+    EngineRequest,
+    EngineStats,
+    Listener,
+    Staged,
+)
 from argosy.engine.build import build_engine
 from argosy.engine.convert import load_message, timing_message
 from argosy.engine.settings import InstanceSettings
+from argosy.engine.store.link import StoreLink
 from argosy.mesh.service import Mesh
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2
@@ -62,18 +72,34 @@ class Instance:
         """The KV blocks each data-parallel rank holds: for routers that missed changes."""
         self._report_due: asyncio.TimerHandle | None = None
         self._heartbeat: asyncio.Task[None] | None = None
+        self._link: StoreLink | None = None
 
     async def start(self) -> None:
         """Load the engine, wait for the bus, and tell the mesh we are ready."""
         settings = self.mesh.settings
         self.mesh.wait_for(f"the {settings.engine} engine to load {settings.model}")
         self.info = await self.engine.start(
-            Listener(self._on_step, self._on_blocks, self._on_death)
+            Listener(
+                self._on_step, self._on_blocks, self._on_death, self._on_staged, self._on_loaded
+            )
         )
         await self.mesh.wait_for_bus()
+        if self.info.staging is not None:
+            self._link = StoreLink(self.mesh, self.info, self.engine.unstage)
+            await self._link.start()
         self._heartbeat = asyncio.create_task(self._beat())
         self._announce()
         self.mesh.bus.on_connection.append(self._on_connection)
+
+    async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
+        """As Engine.submit, with what the fleet's KV stores have of the prompt."""
+        if self._link is not None:
+            rank = request.dp_rank
+            held = self._blocks[rank] if rank < len(self._blocks) else {}
+            request = await self._link.preload(request, held)
+        async with aclosing(self.engine.submit(request)) as outputs:
+            async for output in outputs:
+                yield output
 
     async def drain(self, idle: asyncio.Event) -> None:
         """Tell the mesh, then wait until `idle`."""
@@ -89,6 +115,8 @@ class Instance:
         if self._report_due is not None:
             self._report_due.cancel()
         await self.engine.stop()
+        if self._link is not None:
+            await self._link.stop()
 
     def load(self) -> inference_pb2.Load:
         """What there is to do right now."""
@@ -176,6 +204,16 @@ class Instance:
             dp_rank=changed.dp_rank,
         )  # fmt: skip
         self.mesh.bus.publish(self._kv_fact(change))
+
+    def _on_staged(self, blocks: list[Staged]) -> None:
+        if self._link is None:
+            self.engine.unstage([block.slot for block in blocks])
+        else:
+            self._link.staged(blocks)
+
+    def _on_loaded(self, request_id: str) -> None:
+        if self._link is not None:
+            self._link.loaded(request_id)
 
     def _on_death(self, message: str) -> None:
         # As after a kill: callers see INSTANCE_LOST and are re-routed, the node agent

@@ -55,4 +55,11 @@ class InstanceSettings(ServiceSettings):
         1, ge=1, description="Sim engine: data-parallel ranks, each with `kv_bytes` of its own."
     )
     rack: str = Field("", description="Where the node stands; near instances are preferred.")
+    kv_store: bool = Field(
+        False, description="Save computed KV to the fleet's KV stores, and load it from there."
+    )
+    kv_staging_bytes: int = Field(
+        512 << 20, ge=1 << 20, description="Memory through which KV goes to and from stores: half "
+        "bounds what one prompt can load, half what waits to be saved."
+    )  # fmt: skip
     heartbeat_s: float = Field(0.5, gt=0, description="Longest silence between load facts.")

@@ -74,6 +74,7 @@ class Bus:
         self.connected = asyncio.Event()
         self.on_connection: list[Callable[[bool], None]] = []
         self.dropped = 0
+        self._closing = False
         self._client: Client | None = None
         self._stream_out = _Outbox()
         self._control_out = _Outbox()
@@ -94,6 +95,7 @@ class Bus:
 
     async def close(self, flush_s: float = 2) -> None:
         """Send what waits, for at most `flush_s`, and disconnect."""
+        self._closing = True
         deadline = time.monotonic() + flush_s
         while self.connected.is_set() and (self._control_out.waiting or self._stream_out.waiting):
             if time.monotonic() > deadline:
@@ -191,7 +193,8 @@ class Bus:
         log.debug("bus: %r", error)
 
     async def _on_disconnected(self) -> None:
-        log.warning("lost the bus at %s; requests go on, facts wait", self.url)
+        if not self._closing:
+            log.warning("lost the bus at %s; requests go on, facts wait", self.url)
         self._set_connected(False)
 
     async def _on_reconnected(self) -> None:

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from argosy.wire.fact.v1 import options_pb2
 
-EVENT_MODULES = ("prefill", "decode", "instance", "router", "node_agent", "operator")
+EVENT_MODULES = ("prefill", "decode", "instance", "router", "kvstore", "node_agent", "operator")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ from argosy.engine.profile import load_profile
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.sim.scheduler import Progress, Scheduler
 from argosy.engine.sim.sequence import Sequence
+from argosy.engine.sim.staging import SimStaging
 from argosy.engine.sim.tokens import TokenSource
+from argosy.engine.store.chain import Chain
 from argosy.mesh import text
 from argosy.mesh.blocks import chained_block_hashes, root_hash
 
@@ -40,6 +42,11 @@ class Running:
     request: EngineRequest
     answer: list[int]
     finish: str
+    sequence: Sequence
+    chain: Chain | None = None
+    """Where there is a KV store."""
+    saved: int = 0
+    """Leading blocks that need no copy."""
     outputs: "asyncio.Queue[EngineOutput | EngineFailed]" = field(default_factory=asyncio.Queue)
 
 
@@ -68,9 +75,11 @@ class SimEngine:
         self._task: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
         self._stopped = False
+        self._staging = SimStaging(settings) if settings.kv_store else None
         self._info = EngineInfo(
             settings.block_tokens, blocks, context, self._scheduler.ranks[0].max_running,
             settings.dp_ranks, self._profile.tokens_per_pass, self._profile,
+            self._staging.info if self._staging is not None else None,
         )  # fmt: skip
 
     async def start(self, listener: Listener) -> EngineInfo:
@@ -82,8 +91,13 @@ class SimEngine:
 
     async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
         """Stream invented tokens; see Engine.submit."""
-        self._check(request)
-        running = self._running[request.request_id] = self._begin(request)
+        try:
+            self._check(request)
+            running = self._running[request.request_id] = self._begin(request)
+        finally:
+            # Taken in, or not wanted any more: the sim's KV has no bytes to wait for.
+            if request.preload is not None and self._listener is not None:
+                self._listener.loaded(request.request_id)
         finished = False
         try:
             while not finished:
@@ -104,6 +118,11 @@ class SimEngine:
         """Free held KV."""
         self._forget(request_id)
 
+    def unstage(self, slots: list[int]) -> None:
+        """Staging slots are free again."""
+        if self._staging is not None:
+            self._staging.unstage(slots)
+
     def stats(self) -> EngineStats:
         """As of now."""
         return self._scheduler.stats()
@@ -117,6 +136,8 @@ class SimEngine:
                 await self._task
         for running in self._running.values():
             running.outputs.put_nowait(EngineFailed("the engine stopped"))
+        if self._staging is not None:
+            self._staging.close()
 
     def _check(self, request: EngineRequest) -> None:
         if self._stopped:
@@ -150,15 +171,20 @@ class SimEngine:
         root = root_hash(self._settings.model, request.cache_salt)
         whole = [*request.token_ids, *answer]
         hashes = chained_block_hashes(whole, self._settings.block_tokens, root)
-        self._scheduler.add(
-            Sequence(
-                request.request_id, prompt_tokens, len(answer), hashes,
-                hold=request.produce, pull=request.kv_handle is not None,
-            ),
-            request.dp_rank,
+        sequence = Sequence(
+            request.request_id, prompt_tokens, len(answer), hashes,
+            hold=request.produce, pull=request.kv_handle is not None,
         )  # fmt: skip
+        chain = None
+        if self._staging is not None:
+            chain = self._staging.chain(request.cache_salt, whole)
+            if (preload := request.preload) is not None:
+                self._staging.check(preload, chain)
+                end = preload.first_block + len(preload.slots)
+                sequence.preloaded = (preload.first_block, end)
+        self._scheduler.add(sequence, request.dp_rank)
         self._work.set()
-        return Running(request, answer, "length" if request.produce else finish)
+        return Running(request, answer, "length" if request.produce else finish, sequence, chain)
 
     def _forget(self, request_id: str) -> None:
         self._scheduler.remove(request_id)
@@ -174,9 +200,25 @@ class SimEngine:
                 await self._idle()
                 continue
             await asyncio.sleep(planned.each_us / 1e6)
-            for progress in self._scheduler.finish(planned):
+            progressed = self._scheduler.finish(planned)
+            self._stage()
+            for progress in progressed:
                 self._emit(progress)
             self._report()
+
+    def _stage(self) -> None:
+        """Copy out the blocks that were completed."""
+        if self._staging is None or self._listener is None:
+            return
+        for running in self._running.values():
+            sequence, chain = running.sequence, running.chain
+            pulled = sequence.prompt_tokens if sequence.pull else 0
+            found = max(sequence.cached, pulled) // self._settings.block_tokens
+            running.saved = max(running.saved, found)
+            if chain is not None and sequence.known > running.saved:
+                staged = self._staging.stage(chain, running.saved, sequence.known)
+                running.saved += len(staged)
+                self._listener.staged(staged)
 
     async def _idle(self) -> None:
         """Until there is work, or the KV on its way has come."""

@@ -174,6 +174,11 @@ class Rank:
             return False
         sequence.known, sequence.private = hit, private
         sequence.computed = hit * self.block_tokens
+        first, end = sequence.preloaded
+        sequence.preloaded = (0, 0)
+        if first <= hit < end:
+            end = min(end, (sequence.tokens - 1) // self.block_tokens)
+            self.advance(sequence, (end - hit) * self.block_tokens, 0)
         if not sequence.preemptions:
             sequence.cached = sequence.computed
         return True

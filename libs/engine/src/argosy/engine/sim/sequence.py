@@ -21,6 +21,8 @@ class Sequence:
     hold: bool = False
     pull: bool = False
     far: int = 0
+    preloaded: tuple[int, int] = (0, 0)
+    """From which block on, and up to which, KV lies ready to be taken in."""
     computed: int = 0
     cached: int = 0
     """Prompt tokens that were here when it was first admitted."""

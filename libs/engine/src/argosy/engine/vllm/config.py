@@ -6,7 +6,7 @@ torch.compile, pinned to its own cores. CUDA: vLLM's defaults.
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.vllm import connector_names
@@ -45,8 +45,13 @@ def environment(settings: InstanceSettings, side_channel_port: int) -> dict[str,
     }  # fmt: skip
 
 
-def engine_args(settings: InstanceSettings, role: str, events_endpoint: str) -> "AsyncEngineArgs":
-    """role: kv_producer, kv_consumer, or empty for an engine that moves no KV."""
+def engine_args(
+    settings: InstanceSettings, role: str, events_endpoint: str,
+    store: dict[str, Any] | None = None,
+) -> "AsyncEngineArgs":  # fmt: skip
+    """role: kv_producer, kv_consumer, or empty for an engine that hands no KV over.
+    store: settings of the store connector, if there is a store.
+    """
     from vllm.config import KVEventsConfig, KVTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
 
@@ -77,18 +82,47 @@ def engine_args(settings: InstanceSettings, role: str, events_endpoint: str) -> 
             "gpu_memory_utilization": settings.gpu_memory_share,
             "tensor_parallel_size": settings.tensor_parallel,
         }
-    if role:
-        lease_s = round(settings.kv_claim_s + settings.kv_hold_s + LEASE_MARGIN_S)
+    if connectors := [*handover(settings, role), *store_connector(store)]:
         arguments["worker_extension_cls"] = f"{connector_names.MODULE}.WorkerExtension"
         arguments["kv_transfer_config"] = KVTransferConfig(
-            kv_connector="ArgosyNixlConnector",
-            kv_connector_module_path=connector_names.MODULE,
-            kv_role=role,
-            kv_buffer_device="cpu" if cpu else "cuda",
+            **(connectors[0] if len(connectors) == 1 else joined(connectors)),
             kv_load_failure_policy="fail",
-            kv_connector_extra_config={"kv_lease_duration": lease_s},
         )
     return AsyncEngineArgs(**arguments)
+
+
+def handover(settings: InstanceSettings, role: str) -> list[dict[str, Any]]:
+    """The connector between prefill and decode."""
+    lease_s = round(settings.kv_claim_s + settings.kv_hold_s + LEASE_MARGIN_S)
+    connector = {
+        "kv_connector": "ArgosyNixlConnector",
+        "kv_connector_module_path": connector_names.MODULE,
+        "kv_role": role,
+        "kv_buffer_device": settings.device,
+        "kv_connector_extra_config": {"kv_lease_duration": lease_s},
+    }
+    return [connector] if role else []
+
+
+def store_connector(store: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The connector to the staging memory."""
+    connector = {
+        "kv_connector": "ArgosyStoreConnector",
+        "kv_connector_module_path": connector_names.STORE_MODULE,
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": {connector_names.STORE_SETTINGS: store},
+    }
+    return [connector] if store is not None else []
+
+
+def joined(connectors: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several connectors as one."""
+    return {
+        "kv_connector": "MultiConnector",
+        "kv_role": connectors[0]["kv_role"],
+        "kv_buffer_device": connectors[0]["kv_buffer_device"],
+        "kv_connector_extra_config": {"connectors": connectors},
+    }
 
 
 def missing_files(source: str) -> list[str]:

@@ -13,34 +13,15 @@ import os
 import signal
 from typing import Any
 
-import nixl._api as nixl_api
 from vllm.distributed.kv_transfer import get_kv_transfer_group
+from vllm.distributed.kv_transfer.kv_connector.v1.multi_connector import MultiConnector
 from vllm.distributed.kv_transfer.kv_connector.v1.nixl.connector import NixlPullConnector
 
 from argosy.engine.vllm.connector_names import POLL_US_VARIABLE
+from argosy.engine.vllm.store_connector import ArgosyStoreConnector
+from argosy.mesh.nixl_polling import slow_down_polling
 
 PR_SET_PDEATHSIG = 1
-
-
-def slow_down_polling(poll_us: int) -> None:
-    """Make every NIXL agent created from now on poll each `poll_us`."""
-    bindings = nixl_api.nixlBind
-
-    class Config(bindings.nixlAgentConfig):  # type: ignore[misc,name-defined]
-        """NIXL's own configuration with the delay we want."""
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            super().__setattr__(name, poll_us if name == "pthrDelay" else value)
-
-    class Bindings:
-        """NIXL's bindings, but for the configuration."""
-
-        nixlAgentConfig = Config  # noqa: N815 - NIXL's name
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(bindings, name)
-
-    nixl_api.nixlBind = Bindings()
 
 
 if poll_us := int(os.environ.get(POLL_US_VARIABLE, "0")):
@@ -71,10 +52,21 @@ class WorkerExtension:
 
     def argosy_release(self, request_ids: list[str]) -> int:
         """See ArgosyNixlConnector.release."""
-        connector = get_kv_transfer_group()
-        assert isinstance(connector, ArgosyNixlConnector)
-        return connector.release(request_ids)
+        connector = of_kind(ArgosyNixlConnector)
+        return int(connector.release(request_ids))
+
+    def argosy_staging(self) -> tuple[int, int, int]:
+        """Of the staging memory: bytes of a slot, slots for loads, slots in all."""
+        connector = of_kind(ArgosyStoreConnector)
+        return connector.slot_bytes, connector.load_slots, connector.slots
 
     def argosy_die_with_parent(self) -> None:
         """End this process when the one that started it is gone, however it went."""
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def of_kind(kind: type) -> Any:
+    """The worker's connector of that kind, alone or one of several."""
+    group = get_kv_transfer_group()
+    several = group.sub_connectors if isinstance(group, MultiConnector) else [group]
+    return next(connector for connector in several if isinstance(connector, kind))

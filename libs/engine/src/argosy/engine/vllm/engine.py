@@ -12,6 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from argosy.engine.api import (
 from argosy.engine.profile import load_profile
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.vllm import config, kv_events
+from argosy.engine.vllm.connector_names import PRELOAD
 from argosy.engine.vllm.sampling import logprobs_of, sampling_params
+from argosy.engine.vllm.store_side import StoreSide
 from argosy.mesh.cores import parse_cores
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.net import free_port
@@ -59,6 +62,7 @@ class VllmEngine:
         self._transfers: deque[int] = deque(maxlen=1024)
         self._tasks: list[asyncio.Task[None]] = []
         self._sockets = tempfile.TemporaryDirectory(prefix="argosy-kv-")
+        self._store = StoreSide(settings, self._sockets.name) if settings.kv_store else None
 
     async def start(self, listener: Listener) -> EngineInfo:
         """Load the model. Raises ArgosyError (NOT_READY) when it cannot."""
@@ -81,10 +85,14 @@ class VllmEngine:
                 "or engine.maxModelTokens",
             ) from error
         self._info = self._describe()
+        if self._store is not None:
+            shape = (await self._llm.collective_rpc("argosy_staging"))[0]
+            self._info = replace(self._info, staging=self._store.staging(*shape))
+            self._tasks.append(asyncio.create_task(self._store.follow(listener)))
         translator = kv_events.HashTranslator(self._settings.model, self._info.block_tokens)
         events = kv_events.follow(endpoint, translator, listener.blocks_changed)
-        self._tasks = [asyncio.create_task(events), asyncio.create_task(self._watch())]
-        if self._role:
+        self._tasks += [asyncio.create_task(events), asyncio.create_task(self._watch())]
+        if self._role or self._store is not None:
             await self._llm.collective_rpc("argosy_die_with_parent")
         await self._warm_up()
         return self._info
@@ -108,6 +116,8 @@ class VllmEngine:
                     self._uncomputed.pop(request.request_id, None)
                     yield self._output(output, request)
         except VLLMClientError as error:
+            if self._listener is not None:
+                self._listener.loaded(request.request_id)
             raise EngineRefused(str(error)) from error
         except EngineDeadError as error:
             raise EngineFailed(f"vLLM's engine core died: {error}") from error
@@ -121,6 +131,11 @@ class VllmEngine:
         handle = msgspec.msgpack.decode(kv_handle)
         await self._llm.collective_rpc("argosy_release", args=([handle["remote_request_id"]],))
 
+    def unstage(self, slots: list[int]) -> None:
+        """Staging slots are free again."""
+        if self._store is not None:
+            self._store.unstage(slots)
+
     def stats(self) -> EngineStats:
         """As of the last step, with what has been submitted since."""
         queued = sum(self._uncomputed.values())
@@ -133,6 +148,8 @@ class VllmEngine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._llm is not None:
             await asyncio.to_thread(self._llm.shutdown)
+        if self._store is not None:
+            self._store.close()
         self._sockets.cleanup()
 
     def _load(self, events_endpoint: str) -> Any:
@@ -143,7 +160,8 @@ class VllmEngine:
 
         from argosy.engine.vllm.stats import stat_logger
 
-        arguments = config.engine_args(self._settings, self._role, events_endpoint)
+        store = self._store.connector_settings() if self._store is not None else None
+        arguments = config.engine_args(self._settings, self._role, events_endpoint, store)
         return AsyncLLM.from_engine_args(arguments, stat_loggers=[stat_logger(self._on_stats)])
 
     def _describe(self) -> EngineInfo:
@@ -202,6 +220,10 @@ class VllmEngine:
 
 def kv_parameters(request: EngineRequest) -> dict[str, Any] | None:
     """VLLM's kv_transfer_params of a request."""
-    if request.produce:
-        return PRODUCE
-    return None if request.kv_handle is None else msgspec.msgpack.decode(request.kv_handle)
+    if request.kv_handle is not None:
+        pull: dict[str, Any] = msgspec.msgpack.decode(request.kv_handle)
+        return pull
+    found: dict[str, Any] = dict(PRODUCE) if request.produce else {}
+    if (preload := request.preload) is not None:
+        found[PRELOAD] = {"request_id": request.request_id, **msgspec.structs.asdict(preload)}
+    return found or None

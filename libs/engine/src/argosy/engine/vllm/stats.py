@@ -25,7 +25,7 @@ def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
             """Pass on what we need."""
             if scheduler_stats is None:
                 return
-            moved = (scheduler_stats.kv_connector_stats or {}).get("bytes_transferred", [])
+            moved = bytes_moved(scheduler_stats.kv_connector_stats or {})
             waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
             on_stats(
                 scheduler_stats.num_running_reqs, waiting, scheduler_stats.kv_cache_usage, moved
@@ -35,3 +35,12 @@ def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
             """Nothing to say."""
 
     return StepStats
+
+
+def bytes_moved(stats: dict[str, Any]) -> list[int]:
+    """Bytes of each transfer, of a connector alone or of one among several."""
+    found = list(stats.get("bytes_transferred", []))
+    for part in stats.values():
+        data = getattr(part, "data", part)
+        found += data.get("bytes_transferred", []) if isinstance(data, dict) else []
+    return found

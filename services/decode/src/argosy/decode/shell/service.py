@@ -189,7 +189,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         began = time.monotonic()
         name = "decode.kv_transfer" if handoff is not None else "decode.prefill"
         try:
-            async with aclosing(self.instance.engine.submit(request)) as outputs:
+            async with aclosing(self.instance.submit(request)) as outputs:
                 with telemetry.span(
                     self.tracer, name, prompt_tokens=len(request.token_ids)
                 ) as span:

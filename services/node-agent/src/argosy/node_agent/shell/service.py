@@ -28,7 +28,7 @@ from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 log = logging.getLogger(__name__)
 
 REPORT_S = 1.0
-ROLES = ("prefill", "decode")
+ROLES = ("prefill", "decode", "kvstore")
 
 
 class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
@@ -107,7 +107,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
             return
         name, now_us = fact.instance_id, self._driver.now_us()
         if fact.run and fact.role not in ROLES:
-            log.error("%s: this agent runs %s, not '%s'", name, " and ".join(ROLES), fact.role)
+            log.error("%s: this agent runs %s, not '%s'", name, ", ".join(ROLES), fact.role)
             return
         before = self._state.processes.get(name)
         if before is not None and fact.generation <= before.generation:

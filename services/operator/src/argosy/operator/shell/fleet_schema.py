@@ -16,6 +16,8 @@ from pydantic_core import PydanticCustomError
 from argosy.operator.core.events import Pool, Template
 
 INSTANCES_MAX = 4096
+STORE_OVERHEAD_BYTES = 256 << 20
+"""What a store takes beside its blocks: Python, NIXL, the directory."""
 UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 
@@ -146,6 +148,23 @@ class Split(Part):
         return self
 
 
+class SsdSpec(Part):
+    """A store's SSD tier. `path`: a folder, relative to the file; each store has its own in it."""
+
+    path: str = Field(min_length=1)
+    size: Bytes
+
+
+class KvStoreSpec(Part):
+    """KV blocks kept for all instances: `replicas` stores share them out among themselves."""
+
+    replicas: int = Field(1, ge=0, le=INSTANCES_MAX)
+    dram: Bytes = 1 << 30
+    ssd: SsdSpec | None = None
+    staging: Bytes = 512 << 20
+    """Memory of each instance through which KV goes to and from stores."""
+
+
 class Slo(Part):
     """What callers are promised."""
 
@@ -168,6 +187,7 @@ class Spec(Part):
     model: Model
     engine: EngineSpec
     split: Split
+    kv_store: KvStoreSpec | None = None
     scaling: Scaling | None = None
 
     @model_validator(mode="after")
@@ -195,10 +215,23 @@ class FleetFile(Part):
         """What the operator's core keeps."""
         settings = self.instance_settings(base_dir)
         named = (("prefill", self.spec.split.prefill), ("decode", self.spec.split.decode))
-        return [
+        pools = [
             Pool(Template(role, pool.resources.memory, pool.resources.cpu, settings), pool.replicas)
             for role, pool in named
         ]
+        if (store := self.spec.kv_store) is not None:
+            memory = store.dram + STORE_OVERHEAD_BYTES
+            template = Template("kvstore", memory, 0, self.store_settings(base_dir, store))
+            pools.insert(0, Pool(template, store.replicas))
+        return pools
+
+    def store_settings(self, base_dir: Path, store: KvStoreSpec) -> dict[str, str]:
+        """Settings every store starts with. Each keeps to a folder of its own in ssd_dir."""
+        found = {"dram_bytes": str(store.dram)}
+        if store.ssd is not None:
+            found["ssd_dir"] = str((base_dir / store.ssd.path).resolve())
+            found["ssd_bytes"] = str(store.ssd.size)
+        return found
 
     def model_source(self, base_dir: Path) -> str:
         """`sim`, or the model's folder as an absolute path."""
@@ -216,7 +249,15 @@ class FleetFile(Part):
             "max_running": str(engine.max_running), "sim_speed": str(engine.sim_speed),
             "pass_tokens": str(engine.max_pass_tokens),
             "timing_profile": self.timing_profile(base_dir),
+            **self.link_settings(),
         }  # fmt: skip
+
+    def link_settings(self) -> dict[str, str]:
+        """How instances reach the stores, if there are any."""
+        store = self.spec.kv_store
+        if store is None or not store.replicas:
+            return {}
+        return {"kv_store": "true", "kv_staging_bytes": str(store.staging)}
 
     def timing_profile(self, base_dir: Path) -> str:
         """A profile's name as it is; a file's as an absolute path."""

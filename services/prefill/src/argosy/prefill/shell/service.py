@@ -187,7 +187,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
                 self.tracer, "prefill.compute", work.trace,
                 prompt_tokens=len(work.prompt.token_ids),
             ) as span:  # fmt: skip
-                async for output in self.instance.engine.submit(request):
+                async for output in self.instance.submit(request):
                     work.output = output
                 work.compute_s = time.monotonic() - work.submitted_s
                 assert work.output is not None

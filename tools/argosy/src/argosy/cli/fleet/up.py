@@ -182,8 +182,7 @@ async def apply(planned: Plan, remote: Remote) -> None:
 
 async def until_ready(planned: Plan, remote: Remote, progress: Progress) -> None:
     """Return when every instance and the router are ready. Raises UpError on a refusal."""
-    split = planned.fleet.spec.split
-    wanted = split.prefill.replicas + split.decode.replicas
+    wanted = sum(pool.replicas for pool in planned.fleet.pools(planned.base_dir))
     while True:
         status = await remote.operator_status()
         refused = [i.reason for i in status.instances if i.state == "refused"]

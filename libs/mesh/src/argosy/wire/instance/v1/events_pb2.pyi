@@ -13,9 +13,11 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_UNSPECIFIED: _ClassVar[Role]
     ROLE_PREFILL: _ClassVar[Role]
     ROLE_DECODE: _ClassVar[Role]
+    ROLE_KVSTORE: _ClassVar[Role]
 ROLE_UNSPECIFIED: Role
 ROLE_PREFILL: Role
 ROLE_DECODE: Role
+ROLE_KVSTORE: Role
 
 class InstanceReady(_message.Message):
     __slots__ = ("instance_id", "epoch", "role", "address", "node", "model", "block_tokens", "kv_total_blocks", "max_model_tokens", "max_running_requests", "dp_ranks", "tokens_per_pass", "rack", "timing")

@@ -1,0 +1,182 @@
+"""An instance's link to the fleet's KV stores: prompts' KV in, computed KV out.
+
+A store hit is what lies whole and checked in this process's memory before the engine
+hears of it: so the engine cannot be failed by a store. A load runs while the engine
+computes other prompts. Without a store that answers, requests go on as if there were none.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Container
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from argosy.engine.api import EngineInfo, EngineRequest, Preload, Staged
+from argosy.engine.store.chain import Chain
+from argosy.engine.store.peers import SPAN_BLOCKS, owner_of, owners_of
+from argosy.engine.store.revision import revision
+from argosy.engine.store.slots import LoadSlots
+from argosy.engine.store.store import Store, Window
+from argosy.mesh import telemetry
+from argosy.mesh.bus import Envelope
+from argosy.mesh.bytes_plane import BytesPlane
+from argosy.mesh.memory import Memory
+from argosy.mesh.service import Mesh
+from argosy.wire.kvstore.v1 import events_pb2
+
+log = logging.getLogger(__name__)
+
+STALE_S = 3.0
+BUDGET_S_MIN, BUDGET_S_MAX = 0.5, 5.0
+
+
+class StoreLink:
+    """See the module. unstage: tells the engine which of its slots are free again."""
+
+    def __init__(
+        self, mesh: Mesh[Any], info: EngineInfo, unstage: Callable[[list[int]], None]
+    ) -> None:
+        assert info.staging is not None
+        self._mesh = mesh
+        self._info = info
+        self._unstage = unstage
+        self._revision = revision(mesh.settings)
+        staging = info.staging
+        size = staging.slots * staging.slot_bytes
+        self._window = Window(Memory(size, Path(staging.path)), staging.slot_bytes)
+        self._slots = LoadSlots(staging.load_slots)
+        self._plane = BytesPlane(f"{mesh.name}-store")
+        self._stores: dict[str, Store] = {}
+        self._preloads: dict[str, list[int]] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Make the staging memory known, and listen for stores."""
+        await self._plane.start()
+        await self._plane.register(self._window.memory)
+        self._mesh.bus.listen(events_pb2.StoreReported, self._on_store)
+
+    async def stop(self) -> None:
+        """Forget all stores, and let go of the memory."""
+        await asyncio.gather(*(store.stop() for store in self._stores.values()), *self._stopping)
+        await self._plane.close()
+        self._window.memory.close()
+
+    async def preload(self, request: EngineRequest, held: Container[int]) -> EngineRequest:
+        """The request, with the stored part of its prompt's KV that is not `held` here.
+
+        held: hashes of the blocks the engine has.
+        """
+        width = self._info.block_tokens
+        # The last token is always computed: its logits give the next one.
+        usable = (len(request.token_ids) - 1) // width
+        stores = self._live()
+        if not usable or not stores or request.kv_handle is not None:
+            return request
+        chain = Chain(self._mesh.settings.model, self._revision, request.cache_salt, width)
+        chain.extend(request.token_ids, usable)
+        first = next((n for n, h in enumerate(chain.hashes) if h not in held), usable)
+        if first == usable:
+            return request
+        slots = self._slots.take(usable - first)
+        if not slots:
+            return request
+        loaded = 0
+        moving: list[asyncio.Future[str]] = []
+        try:
+            with telemetry.span(self._mesh.tracer, "kv.load", wanted_blocks=len(slots)) as span:
+                keys = chain.keys[: first + len(slots)]
+                loaded = await self._load(keys, first, slots, stores, moving)
+                span.set_attribute("loaded_blocks", loaded)
+        finally:
+            self._give_back(slots[loaded:], moving)
+        if not loaded:
+            return request
+        self._preloads[request.request_id] = slots[:loaded]
+        return msgspec.structs.replace(request, preload=Preload(first, slots[:loaded]))
+
+    def _give_back(self, slots: list[int], moving: "list[asyncio.Future[str]]") -> None:
+        """Free slots, once nothing moves into them any more."""
+        if moving:
+            rest = asyncio.gather(*moving, return_exceptions=True)
+            rest.add_done_callback(lambda _: self._slots.give(slots))
+        else:
+            self._slots.give(slots)
+
+    async def _load(
+        self, keys: list[bytes], first: int, slots: list[int], stores: dict[str, Store],
+        moving: "list[asyncio.Future[str]]",
+    ) -> int:  # fmt: skip
+        """Load keys[first:] into `slots`; how many leading ones have come. moving: what to
+        wait for before the other slots are used again.
+        """
+        owners = owners_of(keys, sorted(stores))
+        budget_s = self._budget_s(len(slots) * self._info.block_tokens)
+        shares: dict[str, list[int]] = {}
+        for number in range(first, len(keys)):
+            shares.setdefault(owners[number], []).append(number)
+        results = await asyncio.gather(
+            *(
+                stores[name].load(
+                    [key for key, owner in zip(keys[:first], owners, strict=False) if owner == name],
+                    [keys[n] for n in share], [slots[n - first] for n in share], budget_s,
+                )
+                for name, share in shares.items()
+            )
+        )  # fmt: skip
+        moving += [result.settled for result in results if result.settled is not None]
+        missing = [
+            share[result.blocks]
+            for share, result in zip(shares.values(), results, strict=True)
+            if result.blocks < len(share)
+        ]
+        return min(missing, default=len(keys)) - first
+
+    def _budget_s(self, tokens: int) -> float:
+        """A load may take as long as computing would, within limits."""
+        timing = self._info.timing
+        if timing is None:
+            return BUDGET_S_MAX
+        prompt_s = timing.prompt_ms(tokens, self._info.tokens_per_pass) / 1e3
+        return min(BUDGET_S_MAX, max(BUDGET_S_MIN, prompt_s))
+
+    def loaded(self, request_id: str) -> None:
+        """The engine needs the preload of this request no more."""
+        self._slots.give(self._preloads.pop(request_id, []))
+
+    def staged(self, blocks: list[Staged]) -> None:
+        """Store what the engine has staged."""
+        stores = self._live()
+        names = sorted(stores)
+        if not names:
+            self._unstage([block.slot for block in blocks])
+            return
+        for block in blocks:
+            if len(names) > 1 and block.key == block.span:
+                # The span before it may be elsewhere, where this store cannot see it.
+                block = msgspec.structs.replace(block, parent=b"")  # noqa: PLW2901
+            stores[owner_of(block.span, names)].save(block)
+
+    def _live(self) -> dict[str, Store]:
+        now_s = time.monotonic()
+        return {
+            name: store
+            for name, store in self._stores.items()
+            if now_s - store.seen_s < STALE_S and not store.breaker.open
+        }
+
+    def _on_store(self, fact: events_pb2.StoreReported, envelope: Envelope) -> None:
+        known = self._stores.get(fact.store_id)
+        if known is None or known.epoch != fact.epoch:
+            if known is not None:
+                task = asyncio.create_task(known.stop())
+                self._stopping.add(task)
+                task.add_done_callback(self._stopping.discard)
+            known = self._stores[fact.store_id] = Store(
+                fact.store_id, fact.epoch, fact.address, self._mesh.channels, self._plane,
+                self._window, self._unstage,
+            )  # fmt: skip
+        known.seen_s = time.monotonic()

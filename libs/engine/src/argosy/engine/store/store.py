@@ -1,0 +1,235 @@
+"""One store as an instance sees it: what it holds is read, what is new is written.
+
+Failures are never the caller's: a load yields less, a save is dropped, the breaker opens.
+Bounds: LOOKUP_S for the first answer, the caller's budget for a load, SAVE_S for a batch of
+SAVE_BLOCKS; blocks that wait to be saved are in staging slots, which are few.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from argosy.engine.api import Staged
+from argosy.engine.store.breaker import Breaker
+from argosy.mesh import rpc, telemetry
+from argosy.mesh.blocks import block_checksum
+from argosy.mesh.bytes_plane import BytesPlane, TransferFailed
+from argosy.mesh.errors import ArgosyError
+from argosy.mesh.memory import Memory
+from argosy.mesh.rpc import Channels
+from argosy.wire.kvstore.v1 import kvstore_pb2
+from argosy.wire.kvstore.v1.kvstore_pb2_grpc import KvStoreStub
+
+log = logging.getLogger(__name__)
+
+LOOKUP_S = 0.25
+SAVE_S = 5.0
+WRITE_S = 3.0
+SAVE_BLOCKS = 64
+FAILURES = (ArgosyError, TransferFailed, OSError, TimeoutError, grpc.aio.AioRpcError)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Staging memory, as slots of one block."""
+
+    memory: Memory
+    slot_bytes: int
+
+    def address(self, slot: int) -> int:
+        """Where a slot begins."""
+        return self.memory.address + slot * self.slot_bytes
+
+    def bytes_of(self, slot: int) -> memoryview:
+        """A slot's bytes."""
+        return self.memory.view[slot * self.slot_bytes : (slot + 1) * self.slot_bytes]
+
+
+class Store:
+    """See the module. `freed` is told which staging slots a save needs no more."""
+
+    def __init__(
+        self, name: str, epoch: str, address: str, channels: Channels, plane: BytesPlane,
+        window: Window, freed: Callable[[list[int]], None],
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.epoch = epoch
+        self.address = address
+        self.seen_s = 0.0
+        self._stub = channels.stub(KvStoreStub, address)
+        self._plane = plane
+        self._window = window
+        self._freed = freed
+        self._peer = ""
+        self.breaker = Breaker(name, self._reach)
+        self._saves: asyncio.Queue[Staged] = asyncio.Queue()
+        self._saver = asyncio.create_task(self._save_all())
+
+    async def load(
+        self, before: Sequence[bytes], keys: Sequence[bytes], slots: Sequence[int], budget_s: float
+    ) -> "Loaded":
+        """Bring the longest stored prefix of `keys` into `slots`, whole and checked."""
+        loaded = Loaded()
+        until_s = asyncio.get_running_loop().time() + budget_s
+        try:
+            await self._load(before, keys, slots, loaded, until_s)
+        except FAILURES as error:
+            loaded.settled = still_moving(error)
+            self.breaker.fail(error)
+        return loaded
+
+    async def _load(
+        self, before: Sequence[bytes], keys: Sequence[bytes], slots: Sequence[int],
+        loaded: "Loaded", until_s: float,
+    ) -> None:  # fmt: skip
+        await self._known()
+        request = kvstore_pb2.GetRequest(
+            keys=keys, block_bytes=self._window.slot_bytes, before=before
+        )
+        call = self._stub.Get(request, metadata=telemetry.inject())
+        try:
+            async with asyncio.timeout(LOOKUP_S):
+                reply = await call.read()
+            if reply is grpc.aio.EOF:
+                raise ConnectionError(f"no answer: {await call.details()}")
+            while reply is not grpc.aio.EOF:
+                if not await self._take(reply, keys, slots, loaded, until_s) or reply.last:
+                    return
+                async with asyncio.timeout_at(until_s):
+                    reply = await call.read()
+        finally:
+            call.cancel()
+
+    async def _take(
+        self, reply: kvstore_pb2.GetReply, keys: Sequence[bytes], slots: Sequence[int],
+        loaded: "Loaded", until_s: float,
+    ) -> bool:  # fmt: skip
+        """Read some blocks and check them; False when one is not what it should be."""
+        size, first = self._window.slot_bytes, loaded.blocks
+        batch = list(zip(slots[first:], keys[first:], reply.blocks, strict=False))
+        if not batch:
+            return True
+        pieces = [(self._window.address(slot), block.address, size) for slot, _, block in batch]
+        left_s = until_s - asyncio.get_running_loop().time()
+        await self._plane.read(self._peer, pieces, max(0.0, left_s))
+        good = await asyncio.to_thread(self._whole, batch)
+        loaded.blocks += good
+        if good < len(batch):
+            log.warning("a block of the KV store %s is not what was stored: not used", self.name)
+        return good == len(batch)
+
+    def _whole(self, batch: list[tuple[int, bytes, kvstore_pb2.LeasedBlock]]) -> int:
+        for number, (slot, key, block) in enumerate(batch):
+            if block_checksum(key, self._window.bytes_of(slot)) != block.checksum:
+                return number
+        return len(batch)
+
+    def save(self, block: Staged) -> None:
+        """Store a staged block, in its turn; its slot is `freed` however that ends."""
+        if self.breaker.open:
+            self._freed([block.slot])
+        else:
+            self._saves.put_nowait(block)
+
+    async def stop(self) -> None:
+        """Save no more, and forget the store."""
+        self.breaker.close()
+        self._saver.cancel()
+        await asyncio.gather(self._saver, return_exceptions=True)
+        if self._peer:
+            with contextlib.suppress(TransferFailed):
+                await self._plane.forget_peer(self._peer)
+
+    async def _save_all(self) -> None:
+        call: Any = None
+        lease = 0
+        while True:
+            batch = [await self._saves.get()]
+            while not self._saves.empty() and len(batch) < SAVE_BLOCKS:
+                batch.append(self._saves.get_nowait())
+            lease += 1
+            settled: asyncio.Future[str] | None = None
+            try:
+                if not self.breaker.open:
+                    async with asyncio.timeout(SAVE_S):
+                        await self._known()
+                        call = call or self._stub.Put()
+                        await self._save(call, lease, batch)
+            except FAILURES as error:
+                self.breaker.fail(error)
+                settled = still_moving(error)
+                if call is not None:
+                    call.cancel()
+                    call = None
+            except Exception:
+                log.exception("cannot save to the KV store %s", self.name)
+            self._free(batch, settled)
+
+    def _free(self, batch: list[Staged], settled: "asyncio.Future[str] | None") -> None:
+        """Give the slots back, once nothing moves from them any more."""
+        slots = [block.slot for block in batch]
+        if settled is None:
+            self._freed(slots)
+        else:
+            settled.add_done_callback(lambda _: self._freed(slots))
+
+    async def _save(self, call: Any, lease: int, batch: list[Staged]) -> None:
+        window = self._window
+        new = [
+            kvstore_pb2.NewBlock(key=b.key, parent=b.parent, hash=b.hash, tokens=b.tokens)
+            for b in batch
+        ]
+        reserve = kvstore_pb2.Reserve(lease=lease, block_bytes=window.slot_bytes, blocks=new)
+        await call.write(kvstore_pb2.PutRequest(reserve=reserve))
+        rooms = (await answer(call)).granted.rooms
+        if not rooms:
+            return
+        wanted = [(batch[room.index], room.address) for room in rooms]
+        pieces = [(window.address(b.slot), at, window.slot_bytes) for b, at in wanted]
+        sums = asyncio.to_thread(
+            lambda: [block_checksum(b.key, window.bytes_of(b.slot)) for b, _ in wanted]
+        )
+        # Shorter than the call's own time, so that a write which hangs says so itself.
+        writing = self._plane.write(self._peer, pieces, WRITE_S)
+        checksums, _ = await asyncio.gather(sums, writing)
+        commit = kvstore_pb2.Commit(lease=lease, checksums=checksums)
+        await call.write(kvstore_pb2.PutRequest(commit=commit))
+        await answer(call)
+
+    async def _known(self) -> None:
+        if not self._peer:
+            await self._reach()
+
+    async def _reach(self) -> None:
+        """Ask how to reach the store's memory, in LOOKUP_S."""
+        described = await rpc.call(
+            self._stub.Describe, kvstore_pb2.DescribeRequest(), timeout_s=LOOKUP_S
+        )
+        if not self._peer:
+            self._peer = await self._plane.add_peer(described.nixl_metadata)
+
+
+@dataclass
+class Loaded:
+    """How far a load has come. settled: until it is done, bytes may still reach its slots."""
+
+    blocks: int = 0
+    settled: "asyncio.Future[str] | None" = None
+
+
+def still_moving(error: Exception) -> "asyncio.Future[str] | None":
+    """What to wait for before the memory of a failed transfer is used again."""
+    return error.settled if isinstance(error, TransferFailed) and error.still_running else None
+
+
+async def answer(call: Any) -> kvstore_pb2.PutReply:
+    """The next reply of a Put. Raises ConnectionError when the store hung up."""
+    reply = await call.read()
+    if reply is grpc.aio.EOF:
+        raise ConnectionError(f"the store ended the call: {await call.details()}")
+    return reply

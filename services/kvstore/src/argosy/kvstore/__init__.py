@@ -1,0 +1,1 @@
+"""The tiered store of KV blocks."""

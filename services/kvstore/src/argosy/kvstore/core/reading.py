@@ -1,0 +1,141 @@
+"""Leases to read: the longest stored prefix of a chain, from memory and from SSD."""
+
+from argosy.kvstore.core import effects as do
+from argosy.kvstore.core import events as on
+from argosy.kvstore.core import tiers
+from argosy.kvstore.core.state import DRAM, SSD, Block, Lease, StoreState
+from argosy.mesh.core import Effect
+
+
+def asked(state: StoreState, event: on.BlocksAsked) -> list[Effect]:
+    """Lease what is held of the chain, from its first block on."""
+    chain = [*event.before, *event.keys]
+    _note(state, chain, event)
+    found = _prefix(state, event)
+    if len(state.leases) >= state.limits.leases_max:
+        found = []
+    for block in found:
+        block.leases += 1
+        tiers.pin(state, block.key)
+    effects: list[Effect] = []
+    moves: list[do.Move] = []
+    lease = Lease(event.now_us + state.limits.lease_us)
+    for number, block in enumerate(found):
+        if block.dram < 0:
+            lease.ssd[block.key] = None
+            move, more = tiers.read(state, block, event.now_us)
+            effects += more
+            if move is None:
+                _give_back(state, found[number:])
+                break
+            moves.append(move)
+        elif block.reading:
+            lease.ssd[block.key] = None
+        state.tiers[SSD if block.key in lease.ssd else DRAM].hit_blocks += 1
+        if block.reading:
+            state.awaited.setdefault(block.key, []).append(event.lease)
+        lease.keys.append(block.key)
+    if not lease.keys:
+        return [*effects, do.GrantBlocks(event.lease, [], 0, True)]
+    state.leases[event.lease] = lease
+    effects.append(grant(state, event.lease, lease))
+    for block in found[: len(lease.keys)]:
+        if block.asked > 1 and block.ssd < 0 and not block.reading:
+            # Asked for again: evidence enough to keep it through a restart.
+            effects += tiers.write(state, block, event.now_us)
+    return [*effects, do.ReadSsd(moves)] if moves else effects
+
+
+def _note(state: StoreState, chain: list[bytes], event: on.BlocksAsked) -> None:
+    state.counts.asked_blocks += len(event.keys)
+    for tier in state.tiers:
+        tier.eviction.asked(chain, event.now_us)
+    for key in chain:
+        if (block := state.blocks.get(key)) is not None:
+            block.asked += 1
+            block.asked_us = event.now_us
+
+
+def _prefix(state: StoreState, event: on.BlocksAsked) -> list[Block]:
+    found: list[Block] = []
+    for key in event.keys:
+        block = state.blocks.get(key)
+        if block is None or not tiers.held(block) or block.block_bytes != event.block_bytes:
+            break
+        found.append(block)
+    return found
+
+
+def grant(state: StoreState, number: int, lease: Lease) -> do.GrantBlocks:
+    """Those of the lease's next blocks that are in memory now."""
+    placed = []
+    for key in lease.keys[lease.granted :]:
+        block = state.blocks[key]
+        if block.reading or block.dram < 0:
+            break
+        tier = SSD if key in lease.ssd else DRAM
+        placed.append(do.Placed(key, block.dram, block.checksum, tier))
+    lease.granted += len(placed)
+    last = lease.granted == len(lease.keys)
+    return do.GrantBlocks(number, placed, len(lease.keys), last)
+
+
+def was_read(state: StoreState, event: on.SsdRead) -> list[Effect]:
+    """Blocks came from SSD: go on with the leases that waited for them."""
+    effects: list[Effect] = []
+    waiting: dict[int, None] = {}
+    for key in event.good:
+        state.blocks[key].reading = False
+        effects += tiers.enter(state, DRAM, state.blocks[key], event.now_us)
+        waiting.update(dict.fromkeys(state.awaited.pop(key, ())))
+    for key in event.bad:
+        block = state.blocks[key]
+        block.reading = False
+        state.tiers[DRAM].slots.give(block.dram)
+        block.dram = -1
+        for number in state.awaited.pop(key, ()):
+            effects += _cut(state, number, key)
+        state.counts.corrupt_blocks += 1
+        effects += tiers.leave(state, SSD, block)
+    for number in waiting:
+        lease = state.leases.get(number)
+        if lease is not None and lease.granted < len(lease.keys):
+            more = grant(state, number, lease)
+            if more.blocks:
+                effects.append(more)
+    return effects + settle_all(state, [*event.good, *event.bad])
+
+
+def _cut(state: StoreState, number: int, key: bytes) -> list[Effect]:
+    """The lease ends before this block: it could not be read."""
+    lease = state.leases.get(number)
+    if lease is None or key not in lease.keys:
+        return []
+    at = lease.keys.index(key)
+    _give_back(state, [state.blocks[k] for k in lease.keys[at:]])
+    for later in lease.keys[at:]:
+        if number in (waiting := state.awaited.get(later, [])):
+            waiting.remove(number)
+    del lease.keys[at:]
+    return [do.GrantBlocks(number, [], at, True)] if lease.granted >= at else []
+
+
+def ended(state: StoreState, lease: Lease) -> list[Effect]:
+    """Nobody reads these any more."""
+    _give_back(state, [state.blocks[key] for key in lease.keys])
+    return settle_all(state, lease.keys)
+
+
+def settle_all(state: StoreState, keys: list[bytes]) -> list[Effect]:
+    """Let go of those that should have gone while somebody was at them."""
+    effects: list[Effect] = []
+    for key in keys:
+        if (block := state.blocks.get(key)) is not None:
+            effects += tiers.settle(state, block)
+    return effects
+
+
+def _give_back(state: StoreState, blocks: list[Block]) -> None:
+    for block in blocks:
+        block.leases -= 1
+        tiers.unpin(state, block.key)

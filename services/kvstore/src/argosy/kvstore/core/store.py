@@ -1,0 +1,164 @@
+"""Which blocks the store keeps, where, and who may be at them.
+
+Ways of a block: offered -> written by its maker into memory -> asked for again, or next to
+go: written to SSD -> let go from memory -> asked for: read back into memory. Each step is
+an event; what a block is at is in its own fields.
+"""
+
+from argosy.kvstore.core import effects as do
+from argosy.kvstore.core import events as on
+from argosy.kvstore.core import reading, tiers, writing
+from argosy.kvstore.core.state import SSD, Block, Flush, StoreState
+from argosy.mesh.core import CoreSpec, Effect, SetTimer, TimerFired
+
+SWEEP = "sweep"
+SWEEP_US = 500_000
+
+
+class StoreCore:
+    """See the module. All methods are pure on `state`."""
+
+    def __init__(self, state: StoreState) -> None:
+        self.state = state
+
+    def step(self, event: on.StoreEvent) -> list[Effect]:
+        """Decide on one event."""
+        state = self.state
+        idle = not state.leases and not state.resting
+        effects = self._decide(event)
+        effects += tiers.keep_spare(state, event.now_us)
+        if isinstance(event, on.SsdWritten):
+            effects += self._go_on_flushing(event.now_us)
+        if (state.leases or state.resting) and (idle or isinstance(event, TimerFired)):
+            effects.append(SetTimer(SWEEP, event.now_us + SWEEP_US))
+        return effects
+
+    def _decide(self, event: on.StoreEvent) -> list[Effect]:
+        state = self.state
+        match event:
+            case on.BlocksAsked():
+                return reading.asked(state, event)
+            case on.RoomAsked():
+                return writing.room_asked(state, event)
+            case on.BlocksWritten():
+                return writing.written(state, event)
+            case on.LeaseEnded():
+                return self._end(event.lease, event.now_us)
+            case on.SsdRead():
+                return reading.was_read(state, event)
+            case on.SsdWritten():
+                return tiers.written(state, event.keys, event.trouble, event.now_us)
+            case on.BlockCorrupt():
+                return self._corrupt(event)
+            case on.FlushAsked():
+                return self._drop_all(event) if event.drop else self._flush(event)
+            case on.FetchMeasured():
+                tiers.measured(state.tiers[event.tier], event.fetched_bytes, event.took_us)
+                return []
+            case on.SsdRecovered():
+                return self._recovered(event)
+            case TimerFired():
+                return self._sweep(event.now_us)
+
+    def _end(self, number: int, now_us: int) -> list[Effect]:
+        lease = self.state.leases.pop(number, None)
+        if lease is None:
+            return []
+        if lease.blocks:
+            return writing.ended(self.state, lease, now_us + self.state.limits.lease_us)
+        return reading.ended(self.state, lease)
+
+    def _sweep(self, now_us: int) -> list[Effect]:
+        """End leases whose time is over."""
+        effects: list[Effect] = []
+        over = [n for n, lease in self.state.leases.items() if lease.expires_us <= now_us]
+        for number in over:
+            self.state.counts.expired_leases += 1
+            effects += [do.EndLease(number), *self._end(number, now_us)]
+        writing.rested(self.state, now_us)
+        return effects
+
+    def _corrupt(self, event: on.BlockCorrupt) -> list[Effect]:
+        """The copy goes: at once, or when nobody is at it."""
+        block = self.state.blocks.get(event.key)
+        if block is None or (block.dram, block.ssd)[event.tier] < 0 or block.doomed:
+            return []
+        self.state.counts.corrupt_blocks += 1
+        if block.in_use:
+            return tiers.forget(self.state, block)
+        return tiers.leave(self.state, event.tier, block)
+
+    def _flush(self, event: on.FlushAsked) -> list[Effect]:
+        ssd = self.state.tiers[SSD].slots.segments
+        dirty = [b.key for b in self.state.blocks.values() if b.ssd < 0 and b.dram >= 0 and ssd]
+        self.state.flushes[event.flush] = Flush(dict.fromkeys(dirty))
+        return self._go_on_flushing(event.now_us)
+
+    def _go_on_flushing(self, now_us: int) -> list[Effect]:
+        """Write more of what flushes wait for; those that can do no more are over."""
+        effects: list[Effect] = []
+        for number, flush in list(self.state.flushes.items()):
+            for key in list(flush.waiting):
+                block = self.state.blocks.get(key)
+                if block is None or block.ssd >= 0 or block.dram < 0:
+                    flush.written += block is not None and block.ssd >= 0
+                    del flush.waiting[key]
+                elif block.writing < 0:
+                    more = tiers.write(self.state, block, now_us)
+                    effects += more
+                    if block.writing < 0:
+                        break
+            stuck = not any(b.writing >= 0 for b in self.state.blocks.values())
+            if not flush.waiting or stuck:
+                del self.state.flushes[number]
+                effects.append(do.TellFlushed(number, flush.written, 0))
+        return effects
+
+    def _drop_all(self, event: on.FlushAsked) -> list[Effect]:
+        effects: list[Effect] = []
+        dropped = 0
+        for block in list(self.state.blocks.values()):
+            if block.key in self.state.blocks and not block.in_use:
+                before = len(self.state.blocks)
+                effects += tiers.forget(self.state, block)
+                dropped += before - len(self.state.blocks)
+        return [*effects, do.TellFlushed(event.flush, 0, dropped)]
+
+    def _recovered(self, event: on.SsdRecovered) -> list[Effect]:
+        """Take in what was found on SSD, but for what has lost its prefix."""
+        state = self.state
+        tier = state.tiers[SSD]
+        by_key = {found.key: found for found in event.blocks}
+        kept: dict[bytes, on.Recovered] = {}
+        lost: dict[bytes, on.Recovered] = {}
+        for found in event.blocks:
+            chain = []
+            at: on.Recovered | None = found
+            while at is not None and at.key not in kept and at.key not in lost:
+                chain.append(at)
+                at = by_key.get(at.parent) if at.parent else None
+            whole = chain and (not chain[-1].parent or chain[-1].parent in kept)
+            (kept if whole else lost).update((link.key, link) for link in reversed(chain))
+        offsets: dict[int, list[int]] = {}
+        for block in kept.values():
+            offsets.setdefault(tier.slots.segment_of(block.offset), []).append(block.offset)
+        for segment in event.segments:
+            held = offsets.get(segment.number, [])
+            tier.slots.adopt(segment.number, segment.slot_bytes, held)
+        effects: list[Effect] = []
+        for found in kept.values():
+            block = Block(
+                found.key, found.parent, found.hash, found.tokens, found.block_bytes,
+                found.checksum, ssd=found.offset,
+            )  # fmt: skip
+            state.blocks[block.key] = block
+            if block.parent:
+                state.blocks[block.parent].children[block.key] = None
+            effects += tiers.enter(state, SSD, block, event.now_us)
+        state.counts.recovered_blocks = len(kept)
+        if lost:
+            effects.append(do.ClearSsd([found.offset for found in lost.values()]))
+        return effects
+
+
+SPEC = CoreSpec("kvstore", on.StoreEvent, StoreState, StoreCore)

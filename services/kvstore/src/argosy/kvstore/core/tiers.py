@@ -1,0 +1,228 @@
+"""Where blocks are: room made, blocks let go, written to SSD and read back.
+
+No block is kept whose prefix is gone: policies let leaves go first, and whatever
+nonetheless loses its prefix in both tiers goes with it.
+"""
+
+from argosy.kvstore.core import effects as do
+from argosy.kvstore.core.slots import ssd_slot_bytes
+from argosy.kvstore.core.state import DRAM, SSD, Block, StoreState, TierState
+from argosy.mesh.core import Effect
+
+TRIES_MAX = 64
+REST_US_MIN, REST_US_MAX = 1_000_000, 60_000_000
+
+
+def held(block: Block | None) -> bool:
+    """Whether its bytes can be had, now or after a read."""
+    if block is None or block.doomed:
+        return False
+    return block.ssd >= 0 or (block.dram >= 0 and not block.reading)
+
+
+def pin(state: StoreState, key: bytes) -> None:
+    """Keep the block where it is."""
+    for tier in state.tiers:
+        tier.eviction.pin(key)
+
+
+def unpin(state: StoreState, key: bytes) -> None:
+    """It may go again, as far as this is concerned."""
+    for tier in state.tiers:
+        tier.eviction.unpin(key)
+
+
+def enter(state: StoreState, number: int, block: Block, now_us: int) -> list[Effect]:
+    """The block is in that tier from now on (its slot is taken already)."""
+    tier = state.tiers[number]
+    tier.blocks += 1
+    tier.tokens += block.tokens
+    tier.eviction.stored(block.key, block.parent or None, now_us)
+    return [do.TellStored(number, [block.hash])]
+
+
+def leave(state: StoreState, number: int, block: Block) -> list[Effect]:
+    """The block is in that tier no more; its slot is free."""
+    found = _vacate(state, number, block)
+    return found + ([] if held(block) or block.in_use else forget(state, block))
+
+
+def forget(state: StoreState, block: Block) -> list[Effect]:
+    """The block is nowhere: what continues it is of no use any more.
+
+    What somebody is at goes when that is over.
+    """
+    found: list[Effect] = []
+    todo = [block]
+    while todo:
+        gone = todo.pop()
+        todo += [state.blocks[key] for key in gone.children]
+        gone.children = {}
+        if gone.in_use:
+            gone.doomed = True
+            continue
+        del state.blocks[gone.key]
+        if (above := state.blocks.get(gone.parent)) is not None:
+            above.children.pop(gone.key, None)
+        for number in (DRAM, SSD):
+            if (gone.dram, gone.ssd)[number] >= 0:
+                found += _vacate(state, number, gone)
+    return found
+
+
+def _vacate(state: StoreState, number: int, block: Block) -> list[Effect]:
+    tier = state.tiers[number]
+    tier.blocks -= 1
+    tier.tokens -= block.tokens
+    tier.eviction.removed(block.key)
+    tier.slots.give((block.dram, block.ssd)[number])
+    found: list[Effect] = [do.TellEvicted(number, [block.hash])]
+    if number == DRAM:
+        block.dram = -1
+    else:
+        found.append(do.ClearSsd([block.ssd]))
+        block.ssd = -1
+    return found
+
+
+def take_slot(state: StoreState, number: int, size: int, now_us: int) -> tuple[int, list[Effect]]:
+    """A slot of that size, making room if need be; -1 when none can be had."""
+    tier = state.tiers[number]
+    found: list[Effect] = []
+    offset = tier.slots.take(size)
+    for _ in range(TRIES_MAX):
+        if offset is not None:
+            return offset, found
+        key = tier.eviction.victim(now_us)
+        if key is None:
+            break
+        found += evict(state, number, state.blocks[key], size)
+        offset = tier.slots.take(size)
+    return (-1 if offset is None else offset), found
+
+
+def evict(state: StoreState, number: int, block: Block, size: int) -> list[Effect]:
+    """Let a block go for the sake of a slot of `size` bytes."""
+    tier = state.tiers[number]
+    own = block.block_bytes if number == DRAM else ssd_slot_bytes(block.block_bytes)
+    if own == size:
+        return _let_go(state, number, block)
+    # Its slot would not do: all of its segment goes, so that it can be cut anew.
+    segment = tier.slots.segment_of((block.dram, block.ssd)[number])
+    found: list[Effect] = []
+    for other in list(state.blocks.values()):
+        offset = (other.dram, other.ssd)[number]
+        if offset >= 0 and tier.slots.segment_of(offset) == segment and not other.in_use:
+            found += _let_go(state, number, other)
+    return found
+
+
+def _let_go(state: StoreState, number: int, block: Block) -> list[Effect]:
+    if (block.dram, block.ssd)[number] < 0 or block.in_use:
+        return []
+    state.tiers[number].evicted_blocks += 1
+    if number == DRAM and block.ssd < 0:
+        state.counts.let_go_blocks += 1
+    return leave(state, number, block)
+
+
+def keep_spare(state: StoreState, now_us: int) -> list[Effect]:
+    """Make some room in memory ahead of time: what is worth it is written to SSD first."""
+    tier, ssd = state.tiers[DRAM], state.tiers[SSD]
+    if not ssd.slots.segments or not tier.blocks:
+        return []
+    found: list[Effect] = []
+    spare_bytes = round(state.limits.spare_share * tier.slots.capacity_bytes)
+    for _ in range(TRIES_MAX):
+        free_bytes = tier.slots.capacity_bytes - tier.slots.used_bytes
+        if free_bytes + state.writing_bytes >= spare_bytes:
+            break
+        key = tier.eviction.victim(now_us)
+        if key is None:
+            break
+        block = state.blocks[key]
+        worth = tier.eviction.worth_keeping(key, now_us) or bool(block.children)
+        if block.ssd >= 0 or not worth:
+            found += _let_go(state, DRAM, block)
+        elif not (writes := write(state, block, now_us)):
+            break
+        else:
+            found += writes
+    return found
+
+
+def write(state: StoreState, block: Block, now_us: int) -> list[Effect]:
+    """Begin to write a block to SSD; nothing when SSD rests, is busy enough or has no room."""
+    busy = state.writing_bytes + block.block_bytes > max(
+        state.limits.writing_bytes, block.block_bytes
+    )
+    if busy or now_us < state.ssd_rest_until_us or block.writing >= 0 or block.dram < 0:
+        return []
+    slot_bytes = ssd_slot_bytes(block.block_bytes)
+    # Pinned before room is made, so that it does not go for its own sake.
+    pin(state, block.key)
+    offset, found = take_slot(state, SSD, slot_bytes, now_us)
+    if offset < 0:
+        unpin(state, block.key)
+        return found
+    block.writing = offset
+    state.writing_bytes += block.block_bytes
+    return [*found, do.WriteSsd([move(block, offset)], slot_bytes)]
+
+
+def written(state: StoreState, keys: list[bytes], trouble: str, now_us: int) -> list[Effect]:
+    """Writes are over: the blocks are on SSD, or SSD is left alone for a while."""
+    found: list[Effect] = []
+    for key in keys:
+        block = state.blocks[key]
+        offset, block.writing = block.writing, -1
+        state.writing_bytes -= block.block_bytes
+        unpin(state, block.key)
+        if trouble:
+            state.tiers[SSD].slots.give(offset)
+            continue
+        block.ssd = offset
+        found += enter(state, SSD, block, now_us)
+        found += settle(state, block)
+    state.ssd_trouble = trouble
+    state.ssd_failures = state.ssd_failures + 1 if trouble else 0
+    if trouble:
+        rest_us = min(REST_US_MAX, REST_US_MIN << min(10, state.ssd_failures - 1))
+        state.ssd_rest_until_us = now_us + rest_us
+    return found
+
+
+def settle(state: StoreState, block: Block) -> list[Effect]:
+    """Somebody is done with the block: it goes now, if it should have gone meanwhile."""
+    return forget(state, block) if block.doomed and not block.in_use else []
+
+
+def read(state: StoreState, block: Block, now_us: int) -> tuple[do.Move | None, list[Effect]]:
+    """Begin to read a block from SSD into a slot of memory, if one can be had."""
+    offset, found = take_slot(state, DRAM, block.block_bytes, now_us)
+    if offset < 0:
+        return None, found
+    block.dram, block.reading = offset, True
+    return move(block, block.ssd), found
+
+
+def move(block: Block, ssd_offset: int) -> do.Move:
+    """A block between its slot in memory and one on SSD."""
+    return do.Move(
+        block.key, block.parent, block.hash, block.tokens, block.block_bytes, block.checksum,
+        block.dram, ssd_offset,
+    )  # fmt: skip
+
+
+def measured(tier: TierState, fetched_bytes: int, took_us: int) -> None:
+    """Learn what fetching from a tier costs: small ones tell of the call, large ones the rate."""
+    took_ms = took_us / 1e3
+    if not tier.fetch_gb_per_s:
+        tier.fetch_ms, tier.fetch_gb_per_s = 0.0, max(1e-3, fetched_bytes / 1e3 / took_us)
+        return
+    moving_ms = fetched_bytes / (tier.fetch_gb_per_s * 1e6)
+    if moving_ms < took_ms / 2:
+        tier.fetch_ms += 0.1 * (took_ms - moving_ms - tier.fetch_ms)
+    else:
+        rate = fetched_bytes / 1e6 / max(1e-3, took_ms - tier.fetch_ms)
+        tier.fetch_gb_per_s += 0.1 * (rate - tier.fetch_gb_per_s)

@@ -1,0 +1,86 @@
+"""Leases to write: room for what is new, and the blocks once they are in memory."""
+
+from argosy.kvstore.core import effects as do
+from argosy.kvstore.core import events as on
+from argosy.kvstore.core import tiers
+from argosy.kvstore.core.state import DRAM, Block, Lease, StoreState
+from argosy.mesh.core import Effect
+
+
+def room_asked(state: StoreState, event: on.RoomAsked) -> list[Effect]:
+    """Give a slot to each block that is new and whose prefix is here, or comes with it."""
+    effects: list[Effect] = []
+    rooms: list[do.Room] = []
+    lease = Lease(event.now_us + state.limits.lease_us)
+    taken = len(state.leases) >= state.limits.leases_max
+    for index, offered in enumerate(event.blocks):
+        if offered.key in state.blocks or offered.key in state.promised:
+            continue
+        parent = state.blocks.get(offered.parent)
+        if offered.parent and not tiers.held(parent) and offered.parent not in state.promised:
+            continue
+        offset = -1
+        if not taken:
+            offset, more = tiers.take_slot(state, DRAM, event.block_bytes, event.now_us)
+            effects += more
+        if offset < 0:
+            state.counts.refused_blocks += len(event.blocks) - index
+            break
+        if parent is not None:
+            tiers.pin(state, parent.key)
+            lease.keys.append(parent.key)
+        state.promised[offered.key] = event.lease
+        block = Block(
+            offered.key, offered.parent, offered.hash, offered.tokens, event.block_bytes, 0, offset
+        )
+        lease.blocks.append(block)
+        rooms.append(do.Room(index, offset))
+    if rooms:
+        state.leases[event.lease] = lease
+    return [*effects, do.GrantRoom(event.lease, rooms)]
+
+
+def written(state: StoreState, event: on.BlocksWritten) -> list[Effect]:
+    """Take in what a writer has written; a block without its prefix is of no use."""
+    lease = state.leases.pop(event.lease, None)
+    if lease is None:
+        return [do.ConfirmStored(event.lease, 0)]
+    effects: list[Effect] = []
+    stored = 0
+    _unpromise(state, lease)
+    for number, block in enumerate(lease.blocks):
+        checksum = event.checksums[number] if number < len(event.checksums) else 0
+        above = state.blocks.get(block.parent)
+        if not checksum or (block.parent and not tiers.held(above)):
+            state.tiers[DRAM].slots.give(block.dram)
+            continue
+        block.checksum = checksum
+        state.blocks[block.key] = block
+        if above is not None:
+            above.children[block.key] = None
+        effects += tiers.enter(state, DRAM, block, event.now_us)
+        stored += 1
+    state.counts.stored_blocks += stored
+    return [*effects, do.ConfirmStored(event.lease, stored)]
+
+
+def ended(state: StoreState, lease: Lease, rest_until_us: int) -> list[Effect]:
+    """The writer is gone, or too late: its slots rest, since it may still be at them."""
+    _unpromise(state, lease)
+    state.resting += [(rest_until_us, block.dram) for block in lease.blocks]
+    return []
+
+
+def rested(state: StoreState, now_us: int) -> None:
+    """Slots that have rested long enough are free."""
+    ready = [offset for until_us, offset in state.resting if until_us <= now_us]
+    state.resting = [(until_us, offset) for until_us, offset in state.resting if until_us > now_us]
+    for offset in ready:
+        state.tiers[DRAM].slots.give(offset)
+
+
+def _unpromise(state: StoreState, lease: Lease) -> None:
+    for block in lease.blocks:
+        state.promised.pop(block.key, None)
+    for key in lease.keys:
+        tiers.unpin(state, key)

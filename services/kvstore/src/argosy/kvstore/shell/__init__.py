@@ -1,0 +1,1 @@
+"""gRPC, NIXL, files and facts around the core."""

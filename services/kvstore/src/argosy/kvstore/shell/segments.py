@@ -1,0 +1,218 @@
+"""The SSD tier's files: segments cut into slots, each a header page and a block's bytes.
+
+A block is on SSD when its header is, which is written after its bytes are synced: so a
+header that checks is never that of a torn block, whenever the process or the machine died.
+The bytes have a checksum of their own, which every read checks.
+
+    segment-<number>-<slot bytes>.kv     slots: header (a page) | bytes (whole pages) | ...
+
+Bounds: one batch of writes at a time; the core bounds what waits. A segment's file is
+allocated whole when its first slot is used, so a full disk shows before anything is written.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import xxhash
+
+from argosy.kvstore.core.effects import Move
+from argosy.kvstore.core.events import Recovered, SegmentFound
+from argosy.kvstore.core.slots import PAGE_BYTES
+from argosy.mesh.blocks import block_checksum
+from argosy.mesh.bytes_plane import BytesPlane, TransferFailed
+from argosy.mesh.memory import Memory
+
+MAGIC = b"ARGOSYKV"
+VERSION = 1
+HEADER = struct.Struct("<8sI16sB16sQIQQ")
+"""Magic, version, key, whether it has a parent, parent, hash, tokens, bytes, checksum."""
+DIGEST = struct.Struct("<Q")
+NAME = re.compile(r"segment-(\d{6})-(\d+)\.kv")
+TIMEOUT_S = 30
+BLANK = bytes(PAGE_BYTES)
+
+
+class Segments:
+    """Files below `folder`. `segment_bytes` as in the core's tier: it rules the offsets."""
+
+    def __init__(
+        self, folder: Path, segment_bytes: int, segments: int, plane: BytesPlane, memory: Memory
+    ) -> None:
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._segments = segments
+        self._plane = plane
+        self._memory = memory
+        self._files: dict[int, tuple[int, int]] = {}
+        """By number: descriptor and slot bytes."""
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def scan(self) -> tuple[list[SegmentFound], list[Recovered]]:
+        """What was on SSD when the last process ended. Files of other shapes are removed."""
+        segments: list[SegmentFound] = []
+        blocks: list[Recovered] = []
+        for path in sorted(self._folder.iterdir()):
+            name = NAME.fullmatch(path.name)
+            number, slot_bytes = (int(name[1]), int(name[2])) if name else (0, 0)
+            known = any(found.number == number for found in segments)
+            fits = PAGE_BYTES < slot_bytes <= self._segment_bytes and number < self._segments
+            if not name or known or not fits:
+                path.unlink()
+                continue
+            file = os.open(path, os.O_RDWR)
+            self._files[number] = (file, slot_bytes)
+            segments.append(SegmentFound(number, slot_bytes))
+            blocks += self._scan_segment(file, number, slot_bytes)
+        return segments, blocks
+
+    def _scan_segment(self, file: int, number: int, slot_bytes: int) -> Iterator[Recovered]:
+        start = number * self._segment_bytes
+        for at in range(0, self._segment_bytes - slot_bytes + 1, slot_bytes):
+            found = read_header(os.pread(file, PAGE_BYTES, at), start + at)
+            if found is not None and PAGE_BYTES + found.block_bytes <= slot_bytes:
+                yield found
+
+    async def write(self, moves: Sequence[Move], slot_bytes: int) -> None:
+        """Write blocks from memory. They are there for good on return; raises OSError or
+        TransferFailed otherwise, and then none of them is.
+        """
+        files = await asyncio.to_thread(self._prepare, moves, slot_bytes)
+        try:
+            for file, batch in files.items():
+                pieces = [
+                    (self._memory.address + m.dram_offset, at + PAGE_BYTES, m.block_bytes)
+                    for m, at in batch
+                ]
+                await self._plane.write_file(file, pieces, TIMEOUT_S)
+            await asyncio.to_thread(self._seal, files)
+        except (OSError, TransferFailed):
+            with contextlib.suppress(OSError):
+                self.clear([m.ssd_offset for m in moves])
+            raise
+
+    def _prepare(self, moves: Sequence[Move], slot_bytes: int) -> "Batches":
+        files: Batches = {}
+        for m in moves:
+            file = self._open(m.ssd_offset // self._segment_bytes, slot_bytes)
+            at = m.ssd_offset % self._segment_bytes
+            # Whatever the slot held ends here: its header must not vouch for new bytes.
+            os.pwrite(file, BLANK, at)
+            files.setdefault(file, []).append((m, at))
+        return files
+
+    def _seal(self, files: "Batches") -> None:
+        for file in files:
+            os.fdatasync(file)
+        for file, batch in files.items():
+            for m, at in batch:
+                os.pwrite(file, header_of(m), at)
+        for file in files:
+            os.fdatasync(file)
+
+    async def read(self, moves: Sequence[Move]) -> tuple[list[bytes], list[bytes]]:
+        """Read blocks into memory and check them: keys of the good, and of the bad."""
+        files: dict[int, list[Move]] = {}
+        good: list[bytes] = []
+        for m in moves:
+            file, _ = self._files.get(m.ssd_offset // self._segment_bytes, (-1, 0))
+            files.setdefault(file, []).append(m)
+        for file, batch in files.items():
+            pieces = [
+                (
+                    self._memory.address + m.dram_offset,
+                    m.ssd_offset % self._segment_bytes + PAGE_BYTES, m.block_bytes,
+                )
+                for m in batch
+            ]  # fmt: skip
+            try:
+                await self._plane.read_file(file, pieces, TIMEOUT_S)
+            except (OSError, TransferFailed):
+                continue
+            good += await asyncio.to_thread(self._checked, batch)
+        fine = set(good)
+        return good, [m.key for m in moves if m.key not in fine]
+
+    def _checked(self, moves: Sequence[Move]) -> list[bytes]:
+        view = self._memory.view
+        return [
+            m.key
+            for m in moves
+            if block_checksum(m.key, view[m.dram_offset : m.dram_offset + m.block_bytes])
+            == m.checksum
+        ]
+
+    def clear(self, offsets: Sequence[int]) -> None:
+        """Nothing is in these slots any more."""
+        for offset in offsets:
+            file, _ = self._files.get(offset // self._segment_bytes, (-1, 0))
+            if file >= 0:
+                os.pwrite(file, BLANK, offset % self._segment_bytes)
+
+    def check(self, m: Move) -> bool:
+        """Whether the file still holds just this block: header and bytes, read plainly."""
+        file, _ = self._files.get(m.ssd_offset // self._segment_bytes, (-1, 0))
+        at = m.ssd_offset % self._segment_bytes
+        try:
+            found = read_header(os.pread(file, PAGE_BYTES, at), m.ssd_offset)
+            data = os.pread(file, m.block_bytes, at + PAGE_BYTES)
+        except OSError:
+            return False
+        whole = found is not None and found.key == m.key and found.checksum == m.checksum
+        return whole and len(data) == m.block_bytes and block_checksum(m.key, data) == m.checksum
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for file, _ in self._files.values():
+            os.close(file)
+        self._files.clear()
+
+    def _open(self, number: int, slot_bytes: int) -> int:
+        file, cut = self._files.get(number, (-1, 0))
+        if cut == slot_bytes:
+            return file
+        if file >= 0:
+            os.close(file)
+            del self._files[number]
+            (self._folder / f"segment-{number:06}-{cut}.kv").unlink()
+        path = self._folder / f"segment-{number:06}-{slot_bytes}.kv"
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(file, 0, self._segment_bytes)
+        except OSError:
+            os.close(file)
+            path.unlink()
+            raise
+        self._files[number] = (file, slot_bytes)
+        return file
+
+
+Batches = dict[int, list[tuple[Move, int]]]
+"""By file: blocks, with where in the file their slots start."""
+
+
+def header_of(m: Move) -> bytes:
+    """A slot's header page."""
+    fields = HEADER.pack(
+        MAGIC, VERSION, m.key, bool(m.parent), m.parent, m.hash, m.tokens, m.block_bytes, m.checksum
+    )
+    return (fields + DIGEST.pack(xxhash.xxh3_64_intdigest(fields))).ljust(PAGE_BYTES, b"\0")
+
+
+def read_header(page: bytes, offset: int) -> Recovered | None:
+    """What a header page says; None for one that is empty, torn or of another version."""
+    fields, digest = page[: HEADER.size], page[HEADER.size : HEADER.size + DIGEST.size]
+    if digest != DIGEST.pack(xxhash.xxh3_64_intdigest(fields)) or len(fields) != HEADER.size:
+        return None
+    magic, version, key, chained, parent, hash_, tokens, block_bytes, checksum = HEADER.unpack(
+        fields
+    )
+    if (magic, version) != (MAGIC, VERSION):
+        return None
+    return Recovered(
+        key, parent if chained else b"", hash_, tokens, block_bytes, checksum, offset
+    )

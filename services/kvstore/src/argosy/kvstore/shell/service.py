@@ -1,0 +1,335 @@
+"""The kvstore service: leases over gRPC, bytes by NIXL, the core in between.
+
+Concurrency: one handler task per Get and per writer; a caller that hangs up ends its
+leases. Bounds: blocks per call BLOCKS_MAX, leases and memory by the core.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from argosy.kvstore.core import effects as do
+from argosy.kvstore.core import events as on
+from argosy.kvstore.core.state import DRAM, SSD, Limits, new_state
+from argosy.kvstore.core.store import SPEC
+from argosy.kvstore.core.top import hottest
+from argosy.kvstore.settings import KvstoreSettings
+from argosy.kvstore.shell.facts import Voice
+from argosy.kvstore.shell.segments import Segments
+from argosy.kvstore.shell.ssd import Ssd
+from argosy.kvstore.shell.verify import verify
+from argosy.mesh import rpc
+from argosy.mesh.blocks import KEY_BYTES, block_checksum
+from argosy.mesh.bytes_plane import BytesPlane
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.mesh.memory import Memory
+from argosy.mesh.service import Mesh
+from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.kvstore.v1 import kvstore_pb2, kvstore_pb2_grpc
+
+BLOCKS_MAX = 16_384
+TOP, TOP_MAX = 20, 1000
+FLUSH_S = 600
+
+
+class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
+    """Serves the contract."""
+
+    def __init__(self, mesh: Mesh[KvstoreSettings]) -> None:
+        self.mesh = mesh
+        self.tracer = mesh.tracer
+        settings = mesh.settings
+        limits = Limits(
+            settings.dram_bytes, settings.ssd_bytes, lease_us=round(settings.lease_s * 1e6)
+        )
+        self.state = new_state(limits)
+        self._driver = mesh.drive(SPEC, self.state, self._perform)
+        self._voice = Voice(mesh, self.state)
+        self._leases = itertools.count(1)
+        self._reads: dict[int, asyncio.Queue[do.GrantBlocks | None]] = {}
+        self._answers: dict[int, Any] = {}
+        self._flushes: dict[int, asyncio.Future[do.TellFlushed]] = {}
+        self._memory: Memory
+        self._plane: BytesPlane
+        self._ssd: Ssd | None = None
+        descriptor = kvstore_pb2.DESCRIPTOR.services_by_name["KvStore"]
+        mesh.server.add(kvstore_pb2_grpc.add_KvStoreServicer_to_server, self, descriptor)
+
+    async def start(self) -> None:
+        """Take the memory, find again what is on SSD, and join the mesh."""
+        settings, mesh = self.mesh.settings, self.mesh
+        dram, ssd = self.state.tiers[DRAM].slots, self.state.tiers[SSD].slots
+        mesh.wait_for("its memory")
+        self._memory = Memory(dram.capacity_bytes)
+        self._plane = BytesPlane(mesh.name, passive=True, files=settings.ssd_dir is not None)
+        await self._plane.start()
+        await self._plane.register(self._memory)
+        if settings.ssd_dir is not None:
+            folder = settings.ssd_dir / mesh.name
+            mesh.wait_for(f"what is on SSD in {folder}")
+            segments = Segments(
+                folder, ssd.segment_bytes, ssd.segments, self._plane, self._memory
+            )
+            self._ssd = Ssd(segments)
+            self._ssd.driver = self._driver
+            found = await asyncio.to_thread(segments.scan)
+            self._driver.feed(on.SsdRecovered(self._driver.now_us(), *found))
+        await mesh.wait_for_bus()
+        self._voice.start()
+
+    async def drain(self) -> None:
+        """Nothing: whoever holds a lease goes on without."""
+
+    async def stop(self) -> None:
+        """Let go of memory and files. What is only in memory is gone."""
+        self._voice.stop()
+        if self._ssd is not None:
+            await self._ssd.stop()
+        if hasattr(self, "_plane"):
+            await self._plane.close()
+            self._memory.close()
+
+    @rpc.handler("kvstore.describe", traced=False)
+    async def Describe(
+        self, request: kvstore_pb2.DescribeRequest, context: rpc.Context
+    ) -> kvstore_pb2.Description:
+        """How to reach the memory."""
+        self.mesh.check_ready()
+        return kvstore_pb2.Description(
+            store_id=self.mesh.name, epoch=self.mesh.epoch, nixl_metadata=self._plane.metadata()
+        )
+
+    @rpc.handler("kvstore.get")
+    async def Get(self, request: kvstore_pb2.GetRequest, context: rpc.Context) -> None:
+        """Lease the longest prefix for as long as the caller stays on the line."""
+        self.mesh.check_ready()
+        check_keys([*request.before, *request.keys])
+        lease = next(self._leases)
+        grants = self._reads[lease] = asyncio.Queue()
+        now_us = self._driver.now_us()
+        asked = on.BlocksAsked(
+            now_us, lease, list(request.keys), request.block_bytes, list(request.before)
+        )
+        found = Found(request.block_bytes, now_us)
+        try:
+            self._driver.feed(asked)
+            first = True
+            while (grant := await grants.get()) is not None:
+                found.add(grant)
+                await context.write(self._reply(grant, first=first))
+                first = False
+                if not found.total:
+                    return
+        except asyncio.CancelledError:
+            if found.complete and (measured := found.measured(self._driver.now_us())):
+                self._driver.feed(measured)
+            raise
+        finally:
+            del self._reads[lease]
+            self._driver.feed(on.LeaseEnded(self._driver.now_us(), lease))
+
+    def _reply(self, grant: do.GrantBlocks, *, first: bool) -> kvstore_pb2.GetReply:
+        base = self._memory.address
+        return kvstore_pb2.GetReply(
+            blocks_total=grant.total if first else 0,
+            lease_ms=self.state.limits.lease_us // 1000 if first else 0,
+            last=grant.last,
+            blocks=[
+                kvstore_pb2.LeasedBlock(
+                    address=base + placed.offset, checksum=placed.checksum, tier=placed.tier
+                )
+                for placed in grant.blocks
+            ],
+        )  # fmt: skip
+
+    @rpc.handler("kvstore.put", traced=False)
+    async def Put(
+        self, requests: AsyncIterator[kvstore_pb2.PutRequest], context: rpc.Context
+    ) -> None:
+        """Give room, check what was written into it, store it."""
+        self.mesh.check_ready()
+        leases: dict[int, int] = {}
+        try:
+            async for request in requests:
+                if request.HasField("reserve"):
+                    await context.write(self._reserve(request.reserve, leases))
+                else:
+                    await context.write(await self._commit(request.commit, leases))
+        finally:
+            for lease in leases.values():
+                self._driver.feed(on.LeaseEnded(self._driver.now_us(), lease))
+
+    def _reserve(
+        self, reserve: kvstore_pb2.Reserve, leases: dict[int, int]
+    ) -> kvstore_pb2.PutReply:
+        check_keys([block.key for block in reserve.blocks])
+        check_keys([block.parent for block in reserve.blocks if block.parent])
+        if reserve.lease in leases:
+            raise ArgosyError(Reason.BAD_REQUEST, f"lease {reserve.lease} is in use already")
+        if not reserve.block_bytes:
+            raise ArgosyError(Reason.BAD_REQUEST, "block_bytes is 0: say how large the blocks are")
+        lease = leases[reserve.lease] = next(self._leases)
+        blocks = [on.Offered(b.key, b.parent, b.hash, b.tokens) for b in reserve.blocks]
+        self._driver.feed(
+            on.RoomAsked(self._driver.now_us(), lease, reserve.block_bytes, blocks)
+        )
+        granted = self._answers.pop(lease)
+        base = self._memory.address
+        if not granted.rooms:
+            del leases[reserve.lease]
+        return kvstore_pb2.PutReply(
+            granted=kvstore_pb2.Granted(
+                lease=reserve.lease, lease_ms=self.state.limits.lease_us // 1000,
+                rooms=[
+                    kvstore_pb2.Room(index=room.index, address=base + room.offset)
+                    for room in granted.rooms
+                ],
+            )
+        )  # fmt: skip
+
+    async def _commit(
+        self, commit: kvstore_pb2.Commit, leases: dict[int, int]
+    ) -> kvstore_pb2.PutReply:
+        lease = leases.pop(commit.lease, 0)
+        held = self.state.leases.get(lease)
+        stored = 0
+        if held is not None:
+            places = [(b.key, b.dram, b.block_bytes) for b in held.blocks]
+            sums = await asyncio.to_thread(self._checked, places, list(commit.checksums))
+            self._driver.feed(on.BlocksWritten(self._driver.now_us(), lease, sums))
+            stored = self._answers.pop(lease).stored
+        return kvstore_pb2.PutReply(
+            committed=kvstore_pb2.Committed(lease=commit.lease, stored=stored)
+        )
+
+    def _checked(self, places: list[tuple[bytes, int, int]], claimed: list[int]) -> list[int]:
+        """The checksums of what is in memory; 0 where that is not what was claimed."""
+        view = self._memory.view
+        found = [block_checksum(key, view[at : at + size]) for key, at, size in places]
+        padded = claimed + [0] * (len(found) - len(claimed))
+        return [own if own == other else 0 for own, other in zip(found, padded, strict=False)]
+
+    @rpc.handler("kvstore.kv_snapshot", traced=False)
+    async def KvSnapshot(
+        self, request: inference_pb2.KvSnapshotRequest, context: rpc.Context
+    ) -> None:
+        """Every block held here, by tier."""
+        for part in self._voice.snapshot():
+            await context.write(part)
+
+    @rpc.handler("kvstore.stats", traced=False)
+    async def Stats(
+        self, request: kvstore_pb2.StatsRequest, context: rpc.Context
+    ) -> kvstore_pb2.StatsReply:
+        """What it holds and did."""
+        state = self.state
+        return kvstore_pb2.StatsReply(
+            store_id=self.mesh.name, epoch=self.mesh.epoch, tiers=self._voice.tier_stats(),
+            counts=kvstore_pb2.Counts(**msgspec.structs.asdict(state.counts)),
+            leases=len(state.leases), ssd_trouble=state.ssd_trouble,
+            ssd_writing=sum(1 for block in state.blocks.values() if block.writing >= 0),
+        )  # fmt: skip
+
+    @rpc.handler("kvstore.top", traced=False)
+    async def Top(
+        self, request: kvstore_pb2.TopRequest, context: rpc.Context
+    ) -> kvstore_pb2.TopReply:
+        """The hottest prefixes."""
+        now_us = self._driver.now_us()
+        limit = min(TOP_MAX, request.limit or TOP)
+        return kvstore_pb2.TopReply(
+            prefixes=[
+                kvstore_pb2.HotPrefix(
+                    hash=hot.last.hash, tokens=hot.tokens, blocks=hot.blocks, asked=hot.last.asked,
+                    dram_blocks=hot.dram_blocks, ssd_blocks=hot.ssd_blocks,
+                    idle_ms=(now_us - hot.last.asked_us) // 1000,
+                )
+                for hot in hottest(self.state, limit)
+            ]
+        )  # fmt: skip
+
+    @rpc.handler("kvstore.flush")
+    async def Flush(
+        self, request: kvstore_pb2.FlushRequest, context: rpc.Context
+    ) -> kvstore_pb2.FlushReply:
+        """Write all to SSD, or drop all."""
+        self.mesh.check_ready()
+        flush = next(self._leases)
+        done = self._flushes[flush] = asyncio.get_running_loop().create_future()
+        try:
+            self._driver.feed(on.FlushAsked(self._driver.now_us(), flush, request.drop))
+            told = await asyncio.wait_for(done, FLUSH_S)
+        finally:
+            del self._flushes[flush]
+        if self.state.ssd_trouble and not request.drop:
+            raise ArgosyError(Reason.NOT_READY, self.state.ssd_trouble, instance=self.mesh.name)
+        return kvstore_pb2.FlushReply(written_blocks=told.written, dropped_blocks=told.dropped)
+
+    @rpc.handler("kvstore.verify")
+    async def Verify(self, request: kvstore_pb2.VerifyRequest, context: rpc.Context) -> None:
+        """Check every block."""
+        self.mesh.check_ready()
+        segments = self._ssd.segments if self._ssd is not None else None
+        async for progress in verify(self.state, self._memory, segments, self._driver):
+            await context.write(progress)
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case do.GrantBlocks():
+                if (grants := self._reads.get(effect.lease)) is not None:
+                    grants.put_nowait(effect)
+            case do.EndLease():
+                if (grants := self._reads.get(effect.lease)) is not None:
+                    grants.put_nowait(None)
+            case do.GrantRoom() | do.ConfirmStored():
+                self._answers[effect.lease] = effect
+            case do.TellStored():
+                self._voice.changed(effect.tier, effect.hashes, stored=True)
+            case do.TellEvicted():
+                self._voice.changed(effect.tier, effect.hashes, stored=False)
+            case do.TellFlushed():
+                if not (done := self._flushes[effect.flush]).done():
+                    done.set_result(effect)
+            case do.ReadSsd():
+                assert self._ssd is not None
+                self._ssd.read(effect)
+            case do.WriteSsd() | do.ClearSsd():
+                assert self._ssd is not None
+                self._ssd.queue(effect)
+
+
+class Found(msgspec.Struct):
+    """What a Get was granted so far, for the cost of fetching it."""
+
+    block_bytes: int
+    began_us: int
+    total: int = 0
+    blocks: int = 0
+    tiers: dict[int, None] = {}
+    complete: bool = False
+
+    def add(self, grant: do.GrantBlocks) -> None:
+        """Some more."""
+        self.total, self.complete = grant.total, grant.last
+        self.blocks += len(grant.blocks)
+        self.tiers.update(dict.fromkeys(placed.tier for placed in grant.blocks))
+
+    def measured(self, now_us: int) -> on.FetchMeasured | None:
+        """How long all of it took; None if that says nothing of one tier."""
+        if len(self.tiers) != 1 or not self.blocks:
+            return None
+        took_us = max(1, now_us - self.began_us)
+        return on.FetchMeasured(now_us, next(iter(self.tiers)), self.blocks * self.block_bytes, took_us)
+
+
+def check_keys(keys: list[bytes]) -> None:
+    """Raise BAD_REQUEST for what is no key, or for too many."""
+    if len(keys) > BLOCKS_MAX:
+        message = f"{len(keys)} blocks in one call; at most {BLOCKS_MAX}"
+        raise ArgosyError(Reason.BAD_REQUEST, message)
+    if wrong := [key for key in keys if len(key) != KEY_BYTES]:
+        message = f"a key has {KEY_BYTES} bytes, this one {len(wrong[0])}"
+        raise ArgosyError(Reason.BAD_REQUEST, message)

@@ -1,0 +1,94 @@
+"""Performs the core's reads and writes of SSD.
+
+Writes and clears keep their order: one task does them, in batches. Reads run beside it,
+each in a task. Bounds: the core's; it has at most `writing_bytes` on their way, and reads
+only into slots it has.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from argosy.kvstore.core import effects as do
+from argosy.kvstore.core import events as on
+from argosy.kvstore.shell.segments import Segments
+from argosy.mesh.bytes_plane import TransferFailed
+from argosy.mesh.driver import Driver
+
+log = logging.getLogger(__name__)
+
+BATCH_BLOCKS = 32
+
+
+class Ssd:
+    """See the module. `driver` is set before anything is asked of it."""
+
+    def __init__(self, segments: Segments) -> None:
+        self.segments = segments
+        self.driver: Driver
+        self._queue: asyncio.Queue[do.WriteSsd | do.ClearSsd] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spawn(self._write)
+
+    def queue(self, effect: do.WriteSsd | do.ClearSsd) -> None:
+        """Write, or clear, after all that was asked before."""
+        self._queue.put_nowait(effect)
+
+    def read(self, effect: do.ReadSsd) -> None:
+        """Read, at once."""
+
+        async def run() -> None:
+            good, bad = await self.segments.read(effect.moves)
+            self.driver.feed(on.SsdRead(self.driver.now_us(), good, bad))
+
+        self._spawn(run)
+
+    async def stop(self) -> None:
+        """Stop; what was not written is not there."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.segments.close()
+
+    def _spawn(self, work: "Callable[[], asyncio._CoroutineLike[None]]") -> None:
+        task = asyncio.ensure_future(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _write(self) -> None:
+        while True:
+            effect = await self._queue.get()
+            if isinstance(effect, do.ClearSsd):
+                await asyncio.to_thread(self._clear, effect)
+                continue
+            moves = list(effect.moves)
+            following: do.WriteSsd | do.ClearSsd | None = None
+            while len(moves) < BATCH_BLOCKS and not self._queue.empty():
+                following = self._queue.get_nowait()
+                alike = isinstance(following, do.WriteSsd)
+                if not alike or following.slot_bytes != effect.slot_bytes:  # type: ignore[union-attr]
+                    break
+                moves += following.moves  # type: ignore[union-attr]
+                following = None
+            await self._write_batch(moves, effect.slot_bytes)
+            if isinstance(following, do.ClearSsd):
+                await asyncio.to_thread(self._clear, following)
+            elif following is not None:
+                await self._write_batch(list(following.moves), following.slot_bytes)
+
+    async def _write_batch(self, moves: list[do.Move], slot_bytes: int) -> None:
+        trouble = ""
+        try:
+            await self.segments.write(moves, slot_bytes)
+        except (OSError, TransferFailed) as error:
+            trouble = f"cannot write to the SSD tier: {error}"
+            log.warning("%s; it is left alone for a while", trouble)
+        keys = [move.key for move in moves]
+        self.driver.feed(on.SsdWritten(self.driver.now_us(), keys, trouble))
+
+    def _clear(self, effect: do.ClearSsd) -> None:
+        try:
+            self.segments.clear(effect.offsets)
+        except OSError as error:
+            log.warning("cannot clear %d slots of the SSD tier: %s", len(effect.offsets), error)

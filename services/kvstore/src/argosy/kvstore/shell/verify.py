@@ -1,0 +1,57 @@
+"""Looks at every block's bytes; the core drops what is corrupt."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from argosy.kvstore.core import events as on
+from argosy.kvstore.core.effects import Move
+from argosy.kvstore.core.state import DRAM, SSD, Block, StoreState
+from argosy.kvstore.core.tiers import move
+from argosy.kvstore.shell.segments import Segments
+from argosy.mesh.blocks import block_checksum
+from argosy.mesh.driver import Driver
+from argosy.mesh.memory import Memory
+from argosy.wire.kvstore.v1 import kvstore_pb2
+
+BATCH_BLOCKS = 64
+
+
+async def verify(
+    state: StoreState, memory: Memory, segments: Segments | None, driver: Driver
+) -> AsyncIterator[kvstore_pb2.VerifyProgress]:
+    """Progress after each batch. A block that changes meanwhile is left alone."""
+    keys = list(state.blocks)
+    progress = kvstore_pb2.VerifyProgress(total_blocks=len(keys))
+    for start in range(0, len(keys) or 1, BATCH_BLOCKS):
+        batch = keys[start : start + BATCH_BLOCKS]
+        blocks = [state.blocks[key] for key in batch if key in state.blocks]
+        moves = [move(block, block.ssd) for block in blocks if not block.reading]
+        for before, tier in await asyncio.to_thread(wrong, moves, memory, segments):
+            block = state.blocks.get(before.key)
+            if block is not None and same_place(block, before, tier):
+                progress.corrupt_blocks += 1
+                driver.feed(on.BlockCorrupt(driver.now_us(), before.key, tier))
+        progress.checked_blocks += len(batch)
+        yield progress
+
+
+def same_place(block: Block, before: Move, tier: int) -> bool:
+    """Whether the copy that was looked at is still where it was."""
+    if tier == DRAM:
+        return block.dram == before.dram_offset
+    return block.ssd == before.ssd_offset
+
+
+def wrong(
+    moves: list[Move], memory: Memory, segments: Segments | None
+) -> list[tuple[Move, int]]:
+    """Copies that are not what was stored, with their tier."""
+    found = []
+    for m in moves:
+        if m.dram_offset >= 0:
+            data = memory.view[m.dram_offset : m.dram_offset + m.block_bytes]
+            if block_checksum(m.key, data) != m.checksum:
+                found.append((m, DRAM))
+        if m.ssd_offset >= 0 and segments is not None and not segments.check(m):
+            found.append((m, SSD))
+    return found

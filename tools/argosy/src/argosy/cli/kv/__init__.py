@@ -1,0 +1,1 @@
+"""argosy kv: look into the KV stores of a fleet."""
