@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
-from argosy.router.core import members
+from argosy.router.core import caches
 
 MS, S = 1_000, 1_000_000
 
@@ -151,10 +151,10 @@ def test_a_gap_after_the_snapshot_asks_for_another(new_router: Any) -> None:
 def test_more_changes_than_are_kept_end_in_another_snapshot(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0")
-    last = members.LATER_MAX + 4
+    last = caches.LATER_MAX + 4
     for sequence in range(2, last + 1):
         router.store("decode-0", [sequence], sequence)
-    assert len(router.instance("decode-0").kv_later) <= members.LATER_MAX
+    assert len(router.instance("decode-0").kv_later) <= caches.LATER_MAX
     assert len(taken(router, 2, [2]).all(do.AskKvSnapshot)) == 1
 
 
@@ -165,7 +165,7 @@ def test_a_snapshot_that_failed_is_asked_for_again_and_not_at_once(new_router: A
     router.store("decode-0", [3], 3)
     assert router.feed(on.KvSnapshotFailed, "decode-0", "e1") == []
     assert router.store("decode-0", [4], 4).all(do.AskKvSnapshot) == []
-    assert router.pass_time(members.SNAPSHOT_RETRY_US - 1).all(do.AskKvSnapshot) == []
+    assert router.pass_time(caches.SNAPSHOT_RETRY_US - 1).all(do.AskKvSnapshot) == []
     assert len(router.pass_time(S).all(do.AskKvSnapshot)) == 1
     assert router.pass_time(2 * S).all(do.AskKvSnapshot) == []
     taken(router, 4, [3, 4])

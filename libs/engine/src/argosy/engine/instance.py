@@ -34,6 +34,7 @@ from argosy.wire.instance.v1 import events_pb2
 log = logging.getLogger(__name__)
 
 REPORT_S = 0.02
+SAVED_S = 5
 EXIT_ENGINE_DIED = 70
 SNAPSHOT_PART_BLOCKS = 50_000
 
@@ -102,10 +103,12 @@ class Instance:
                 yield output
 
     async def drain(self, idle: asyncio.Event) -> None:
-        """Tell the mesh, then wait until `idle`."""
+        """Tell the mesh, then wait until `idle`, and until what was computed is stored."""
         self._draining = True
         self._publish_end(events_pb2.InstanceDraining, reason="asked to stop")
         await idle.wait()
+        if self._link is not None:
+            await self._link.saved(SAVED_S)
 
     async def stop(self) -> None:
         """Tell the mesh, and free the engine."""
@@ -114,9 +117,10 @@ class Instance:
             self._publish_end(events_pb2.InstanceStopped)
         if self._report_due is not None:
             self._report_due.cancel()
+        link, self._link = self._link, None
+        if link is not None:
+            await link.stop()
         await self.engine.stop()
-        if self._link is not None:
-            await self._link.stop()
 
     def load(self) -> inference_pb2.Load:
         """What there is to do right now."""

@@ -14,6 +14,7 @@ import xxhash
 
 KEY_BYTES = 16
 
+
 def root_hash(model: str, cache_salt: str = "", adapter: str = "") -> int:
     """Where a chain starts: prompts of other models, adapters or salts never share a block."""
     name = f"{model}\0{cache_salt}\0{adapter}" if adapter else f"{model}\0{cache_salt}"
@@ -45,7 +46,9 @@ def digest_of(hashes: Sequence[int]) -> int:
 
 def root_key(revision: str, cache_salt: str = "") -> bytes:
     """Where a chain of keys starts. revision: all that makes KV what it is, but for the tokens."""
-    name = b"".join(len(part).to_bytes(4) + part for part in (revision.encode(), cache_salt.encode()))
+    name = b"".join(
+        len(part).to_bytes(4) + part for part in (revision.encode(), cache_salt.encode())
+    )
     return hashlib.blake2b(name, digest_size=KEY_BYTES).digest()
 
 

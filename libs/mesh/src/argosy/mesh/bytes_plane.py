@@ -41,7 +41,12 @@ class BytesPlane:
     and write here; False, where none will, is faster over a network.
     """
 
-    def __init__(self, name: str, *, passive: bool = True, files: bool = False) -> None:
+    def __init__(
+        self, name: str, *, host: str = "", passive: bool = True, files: bool = False
+    ) -> None:
+        if host == "127.0.0.1":
+            # On one machine nothing has to listen where others could reach it.
+            os.environ.setdefault("UCX_NET_DEVICES", "lo")
         self.name = f"{name}-{os.getpid()}-{secrets.token_hex(4)}"
         self._metadata = b""
         self._passive = passive
@@ -203,11 +208,13 @@ class BytesPlane:
 
 def _remedy(fd: int | None) -> str:
     if fd is None:
-        return "if the peer has restarted, add_peer its new metadata"
+        return "if the peer has restarted add_peer its new metadata; memory must be registered"
     return "the file is too short, the disk full, or the descriptor not open for this"
 
 
 def _make_agent(name: str, backend: str, *, progress: bool) -> Any:
+    # NIXL's log goes to stdout, which belongs to whoever started us.
+    os.environ.setdefault("NIXL_LOG_LEVEL", "WARN")
     from nixl._api import nixl_agent, nixl_agent_config
 
     return nixl_agent(name, nixl_agent_config(enable_prog_thread=progress, backends=[backend]))

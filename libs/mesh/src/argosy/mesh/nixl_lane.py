@@ -42,6 +42,7 @@ class Lane:
         self._tick = tick
         self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._moved_s = 0.0
+        self._new_ones_turn = False
         self._outcomes: list[tuple[Job, str]] = []
         self._first_outcome_s = 0.0
         self._lost: set[str] = set()
@@ -144,11 +145,13 @@ class Lane:
 
     def _run(self) -> None:
         while self._take_calls():
-            for job in list(self._jobs):
-                self._advance(job)
-                if self._outcomes and time.monotonic() > self._first_outcome_s + TELL_S:
-                    self._tell()
-            self._tell()
+            for job in [job for job in self._jobs if job.handle is not None]:
+                self._advance(job, self._poll)
+            waiting = [job for job in self._jobs if job.handle is None]
+            if waiting:
+                self._advance(self._next(waiting), self._post)
+            if len(waiting) < 2 or time.monotonic() > self._first_outcome_s + TELL_S:
+                self._tell()
         for job in self._jobs:
             self._release(job)
         # The last reference: this ends NIXL's own thread and all connections.
@@ -175,15 +178,24 @@ class Lane:
             return IDLE_TICK_S if self._tick else None
         if all(job.abandoned for job in self._jobs):
             return STRAY_POLL_S
-        return 0.0 if time.monotonic() < self._moved_s + HOT_S else POLL_S
+        to_post = any(job.handle is None for job in self._jobs)
+        return 0.0 if to_post or time.monotonic() < self._moved_s + HOT_S else POLL_S
 
-    def _advance(self, job: Job) -> None:
-        """Poll the job's post; when it has ended post the next, until none is left."""
+    def _next(self, waiting: list[Job]) -> Job:
+        """Whose turn it is to post: by turns one that has begun and one that has not.
+
+        So a small transfer waits for one post of a large one, and neither starves.
+        """
+        self._new_ones_turn = not self._new_ones_turn
+        job = next((job for job in waiting if job.begun != self._new_ones_turn), waiting[0])
+        self._jobs.remove(job)
+        self._jobs.append(job)
+        return job
+
+    def _advance(self, job: Job, step: Callable[[Job], str]) -> None:
+        """Post or poll; end the job when that was the last of it."""
         try:
-            if job.handle is None:
-                state = self._post(job)
-            else:
-                state = self._agent.check_xfer_state(job.handle)
+            state = step(job)
         except Exception as error:  # noqa: BLE001 - NIXL's own have no common base
             if type(error).__name__ == "nixlRemoteDisconnectError":
                 self._lost.add(job.peer)
@@ -198,14 +210,18 @@ class Lane:
         elif job.abandoned or not job.posts:
             self._end(job, "")
 
+    def _poll(self, job: Job) -> str:
+        return str(self._agent.check_xfer_state(job.handle))
+
     def _post(self, job: Job) -> str:
-        if job.abandoned:
+        if job.abandoned or not job.posts:
             return "DONE"
         if job.peer in self._leaving:
             raise LookupError("it has been forgotten")
         if job.fd is not None and job.fd not in self._files:
             whole = [(0, MAX_FILE_BYTES, job.fd, "")]
             self._files[job.fd] = self._agent.register_memory(whole, "FILE")
+        job.begun = True
         pieces = job.posts.popleft()
         local = [(address, size, 0) for address, _, size in pieces]
         remote = [(place, size, job.fd or 0) for _, place, size in pieces]
@@ -216,7 +232,8 @@ class Lane:
             job.peer,
         )
         self._moved_s = time.monotonic()
-        return str(self._agent.transfer(job.handle))
+        state = str(self._agent.transfer(job.handle))
+        return self._poll(job) if state == "PROC" else state  # often it is done by now
 
     def _end(self, job: Job, wrong: str) -> None:
         self._release(job)

@@ -7,7 +7,7 @@ from typing import Any
 Piece = tuple[int, int, int]
 """Local address, remote address or file offset, bytes."""
 
-POST_BYTES = 12 << 20
+POST_BYTES = 8 << 20
 """About what one post moves. Between processes of one machine the copying is done while
 posting, 2 ms for as much, and nothing else moves then."""
 
@@ -38,6 +38,7 @@ class Job:
         self.abandoned = False
         """Set when nobody waits any more: nothing more of it is posted."""
         self.posts = deque(split(pieces))
+        self.begun = False
         self.handle: Any = None
 
 

@@ -45,8 +45,6 @@ class Running:
     sequence: Sequence
     chain: Chain | None = None
     """Where there is a KV store."""
-    saved: int = 0
-    """Leading blocks that need no copy."""
     outputs: "asyncio.Queue[EngineOutput | EngineFailed]" = field(default_factory=asyncio.Queue)
 
 
@@ -214,10 +212,10 @@ class SimEngine:
             sequence, chain = running.sequence, running.chain
             pulled = sequence.prompt_tokens if sequence.pull else 0
             found = max(sequence.cached, pulled) // self._settings.block_tokens
-            running.saved = max(running.saved, found)
-            if chain is not None and sequence.known > running.saved:
-                staged = self._staging.stage(chain, running.saved, sequence.known)
-                running.saved += len(staged)
+            sequence.saved = max(sequence.saved, found)
+            if chain is not None and sequence.known > sequence.saved:
+                staged = self._staging.stage(chain, sequence.saved, sequence.known)
+                sequence.saved += len(staged)
                 self._listener.staged(staged)
 
     async def _idle(self) -> None:

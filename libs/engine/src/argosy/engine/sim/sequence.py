@@ -26,6 +26,8 @@ class Sequence:
     computed: int = 0
     cached: int = 0
     """Prompt tokens that were here when it was first admitted."""
+    saved: int = 0
+    """Leading blocks that need no copying to a KV store."""
     produced: int = 0
     preemptions: int = 0
     known: int = 0

@@ -6,6 +6,7 @@ computes other prompts. Without a store that answers, requests go on as if there
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Container
@@ -16,7 +17,7 @@ import msgspec
 
 from argosy.engine.api import EngineInfo, EngineRequest, Preload, Staged
 from argosy.engine.store.chain import Chain
-from argosy.engine.store.peers import SPAN_BLOCKS, owner_of, owners_of
+from argosy.engine.store.peers import owner_of, owners_of
 from argosy.engine.store.revision import revision
 from argosy.engine.store.slots import LoadSlots
 from argosy.engine.store.store import Store, Window
@@ -48,10 +49,15 @@ class StoreLink:
         size = staging.slots * staging.slot_bytes
         self._window = Window(Memory(size, Path(staging.path)), staging.slot_bytes)
         self._slots = LoadSlots(staging.load_slots)
-        self._plane = BytesPlane(f"{mesh.name}-store")
+        self._plane = BytesPlane(
+            f"{mesh.name}-store", host=mesh.settings.advertise_host, passive=False
+        )
         self._stores: dict[str, Store] = {}
         self._preloads: dict[str, list[int]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
+        self._unsaved = 0
+        self._all_saved = asyncio.Event()
+        self._all_saved.set()
 
     async def start(self) -> None:
         """Make the staging memory known, and listen for stores."""
@@ -121,7 +127,7 @@ class StoreLink:
         results = await asyncio.gather(
             *(
                 stores[name].load(
-                    [key for key, owner in zip(keys[:first], owners, strict=False) if owner == name],
+                    [keys[n] for n in range(first) if owners[n] == name],
                     [keys[n] for n in share], [slots[n - first] for n in share], budget_s,
                 )
                 for name, share in shares.items()
@@ -149,16 +155,29 @@ class StoreLink:
 
     def staged(self, blocks: list[Staged]) -> None:
         """Store what the engine has staged."""
+        self._unsaved += len(blocks)
+        self._all_saved.clear()
         stores = self._live()
         names = sorted(stores)
         if not names:
-            self._unstage([block.slot for block in blocks])
+            self._saved([block.slot for block in blocks])
             return
         for block in blocks:
             if len(names) > 1 and block.key == block.span:
                 # The span before it may be elsewhere, where this store cannot see it.
                 block = msgspec.structs.replace(block, parent=b"")  # noqa: PLW2901
             stores[owner_of(block.span, names)].save(block)
+
+    async def saved(self, within_s: float) -> None:
+        """Return when nothing waits to be stored any more, or that long has passed."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_saved.wait(), within_s)
+
+    def _saved(self, slots: list[int]) -> None:
+        self._unstage(slots)
+        self._unsaved -= len(slots)
+        if not self._unsaved:
+            self._all_saved.set()
 
     def _live(self) -> dict[str, Store]:
         now_s = time.monotonic()
@@ -177,6 +196,6 @@ class StoreLink:
                 task.add_done_callback(self._stopping.discard)
             known = self._stores[fact.store_id] = Store(
                 fact.store_id, fact.epoch, fact.address, self._mesh.channels, self._plane,
-                self._window, self._unstage,
+                self._window, self._saved,
             )  # fmt: skip
         known.seen_s = time.monotonic()

@@ -232,4 +232,5 @@ async def answer(call: Any) -> kvstore_pb2.PutReply:
     reply = await call.read()
     if reply is grpc.aio.EOF:
         raise ConnectionError(f"the store ended the call: {await call.details()}")
+    assert isinstance(reply, kvstore_pb2.PutReply)
     return reply

@@ -7,7 +7,6 @@ its request is over. So the store never makes the engine wait.
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 import zmq
@@ -59,7 +58,7 @@ class StoreScheduler:
         self._saving: dict[int, Saving] = {}
         self._copies = 0
         self._manager: KVCacheManager
-        context = zmq.Context.instance()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._tell = context.socket(zmq.PUSH)
         self._tell.setsockopt(zmq.SNDHWM, 0)
         self._tell.connect(settings.tell_endpoint)
@@ -121,7 +120,9 @@ class StoreScheduler:
         chain = Chain(settings.model, settings.revision, salt, settings.block_tokens)
         self._requests[request.request_id] = Tracked(request, chain)
 
-    def _save(self, tracked: Tracked, computed_tokens: int, blocks: list[int] | None = None) -> None:
+    def _save(
+        self, tracked: Tracked, computed_tokens: int, blocks: list[int] | None = None
+    ) -> None:
         request, width = tracked.request, self._settings.block_tokens
         if tracked.saved < 0:
             # What is computed before its first step was found here, or has come from elsewhere.

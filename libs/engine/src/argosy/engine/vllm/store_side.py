@@ -31,7 +31,7 @@ class StoreSide:
         self._pull = context.socket(zmq.PULL)
         self._pull.setsockopt(zmq.RCVHWM, 0)
         self._pull.bind(self._tell)
-        self._push = zmq.Context.instance().socket(zmq.PUSH)
+        self._push: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
         self._push.setsockopt(zmq.SNDHWM, 0)
         self._push.bind(self._hear)
 

@@ -45,4 +45,4 @@ class StoreDone(KVConnectorWorkerMetadata):  # type: ignore[misc]
 
 def shard_bytes(kv_cache: KVCacheConfig) -> int:
     """One worker's part of one KV block, over all layers."""
-    return sum(tensor.size for tensor in kv_cache.kv_cache_tensors) // int(kv_cache.num_blocks)
+    return int(sum(t.size for t in kv_cache.kv_cache_tensors) // kv_cache.num_blocks)

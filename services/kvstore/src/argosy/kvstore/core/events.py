@@ -47,7 +47,7 @@ class BlocksAsked(Event, frozen=True, tag=True):
     lease: int
     keys: list[bytes]
     block_bytes: int
-    before: list[bytes] = []
+    before: list[bytes] = msgspec.field(default_factory=list)
 
 
 class RoomAsked(Event, frozen=True, tag=True):

@@ -10,6 +10,7 @@ import msgspec
 
 PAGE_BYTES = 4096
 
+
 class Slots(msgspec.Struct):
     """`segments` of `segment_bytes` each; offsets count from the tier's start."""
 

@@ -131,17 +131,21 @@ class StoreCore:
         by_key = {found.key: found for found in event.blocks}
         kept: dict[bytes, on.Recovered] = {}
         lost: dict[bytes, on.Recovered] = {}
-        for found in event.blocks:
-            chain = []
+        for found in by_key.values():
+            chain: dict[bytes, on.Recovered] = {}
             at: on.Recovered | None = found
             while at is not None and at.key not in kept and at.key not in lost:
-                chain.append(at)
+                if at.key in chain:
+                    break  # It goes round in a circle: no chain has a beginning there.
+                chain[at.key] = at
                 at = by_key.get(at.parent) if at.parent else None
-            whole = chain and (not chain[-1].parent or chain[-1].parent in kept)
-            (kept if whole else lost).update((link.key, link) for link in reversed(chain))
+            links = list(chain.values())
+            whole = links and (not links[-1].parent or links[-1].parent in kept)
+            (kept if whole else lost).update((link.key, link) for link in reversed(links))
+        kept_at = {block.offset for block in kept.values()}
         offsets: dict[int, list[int]] = {}
-        for block in kept.values():
-            offsets.setdefault(tier.slots.segment_of(block.offset), []).append(block.offset)
+        for found in kept.values():
+            offsets.setdefault(tier.slots.segment_of(found.offset), []).append(found.offset)
         for segment in event.segments:
             held = offsets.get(segment.number, [])
             tier.slots.adopt(segment.number, segment.slot_bytes, held)
@@ -156,8 +160,9 @@ class StoreCore:
                 state.blocks[block.parent].children[block.key] = None
             effects += tiers.enter(state, SSD, block, event.now_us)
         state.counts.recovered_blocks = len(kept)
-        if lost:
-            effects.append(do.ClearSsd([found.offset for found in lost.values()]))
+        # Second copies go, too: or they would be found again once the first is let go.
+        if gone := [found.offset for found in event.blocks if found.offset not in kept_at]:
+            effects.append(do.ClearSsd(gone))
         return effects
 
 

@@ -89,6 +89,8 @@ def take_slot(state: StoreState, number: int, size: int, now_us: int) -> tuple[i
     """A slot of that size, making room if need be; -1 when none can be had."""
     tier = state.tiers[number]
     found: list[Effect] = []
+    if not tier.slots.most(size):
+        return -1, found  # However much went.
     offset = tier.slots.take(size)
     for _ in range(TRIES_MAX):
         if offset is not None:
@@ -162,8 +164,11 @@ def write(state: StoreState, block: Block, now_us: int) -> list[Effect]:
     # Pinned before room is made, so that it does not go for its own sake.
     pin(state, block.key)
     offset, found = take_slot(state, SSD, slot_bytes, now_us)
-    if offset < 0:
+    gone = state.blocks.get(block.key) is not block  # With a prefix that was only on SSD.
+    if offset < 0 or gone:
         unpin(state, block.key)
+        if offset >= 0:
+            state.tiers[SSD].slots.give(offset)
         return found
     block.writing = offset
     state.writing_bytes += block.block_bytes
@@ -180,9 +185,9 @@ def written(state: StoreState, keys: list[bytes], trouble: str, now_us: int) -> 
         unpin(state, block.key)
         if trouble:
             state.tiers[SSD].slots.give(offset)
-            continue
-        block.ssd = offset
-        found += enter(state, SSD, block, now_us)
+        else:
+            block.ssd = offset
+            found += enter(state, SSD, block, now_us)
         found += settle(state, block)
     state.ssd_trouble = trouble
     state.ssd_failures = state.ssd_failures + 1 if trouble else 0

@@ -21,7 +21,10 @@ def room_asked(state: StoreState, event: on.RoomAsked) -> list[Effect]:
             continue
         offset = -1
         if not taken:
+            # Pinned before room is made, so that it does not go for the sake of what follows it.
+            tiers.pin(state, offered.parent)
             offset, more = tiers.take_slot(state, DRAM, event.block_bytes, event.now_us)
+            tiers.unpin(state, offered.parent)
             effects += more
         if offset < 0:
             state.counts.refused_blocks += len(event.blocks) - index

@@ -12,6 +12,7 @@ from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 from argosy.wire.kvstore.v1 import events_pb2, kvstore_pb2
 
+TIERS = (kvstore_pb2.TIER_DRAM, kvstore_pb2.TIER_SSD)
 BATCH_S = 0.02
 BATCH_BLOCKS = 8192
 PART_BLOCKS = 50_000
@@ -32,7 +33,7 @@ class Voice:
     def start(self) -> None:
         """Say that the store is ready, now and whenever the bus is back."""
         self._announce()
-        self._mesh.bus.on_connection.append(lambda connected: connected and self._announce())
+        self._mesh.bus.on_connection.append(self._on_connection)
         self._heartbeat = asyncio.create_task(self._beat())
 
     def stop(self) -> None:
@@ -70,7 +71,7 @@ class Voice:
                     self._sequence += 1
                     self._mesh.bus.publish(
                         kind(
-                            store_id=self._mesh.name, epoch=self._mesh.epoch, tier=tier,
+                            store_id=self._mesh.name, epoch=self._mesh.epoch, tier=TIERS[tier],
                             blocks=blocks, change_sequence=self._sequence,
                         )
                     )  # fmt: skip
@@ -97,7 +98,7 @@ class Voice:
         """What each tier holds and did."""
         return [
             kvstore_pb2.TierStats(
-                tier=number, capacity_bytes=tier.slots.capacity_bytes,
+                tier=TIERS[number], capacity_bytes=tier.slots.capacity_bytes,
                 used_bytes=tier.slots.used_bytes, blocks=tier.blocks, tokens=tier.tokens,
                 hit_blocks=tier.hit_blocks, evicted_blocks=tier.evicted_blocks,
                 fetch_ms=tier.fetch_ms, fetch_gb_per_s=tier.fetch_gb_per_s,
@@ -105,6 +106,10 @@ class Voice:
             for number, tier in enumerate(self._state.tiers)
             if tier.slots.segments
         ]  # fmt: skip
+
+    def _on_connection(self, connected: bool) -> None:
+        if connected:
+            self._announce()
 
     def _announce(self) -> None:
         mesh = self._mesh

@@ -56,7 +56,7 @@ class Segments:
         """What was on SSD when the last process ended. Files of other shapes are removed."""
         segments: list[SegmentFound] = []
         blocks: list[Recovered] = []
-        for path in sorted(self._folder.iterdir()):
+        for path in sorted(path for path in self._folder.iterdir() if not path.is_dir()):
             name = NAME.fullmatch(path.name)
             number, slot_bytes = (int(name[1]), int(name[2])) if name else (0, 0)
             known = any(found.number == number for found in segments)
@@ -90,7 +90,8 @@ class Segments:
                 ]
                 await self._plane.write_file(file, pieces, TIMEOUT_S)
             await asyncio.to_thread(self._seal, files)
-        except (OSError, TransferFailed):
+        except (OSError, TransferFailed) as error:
+            await at_rest(error)
             with contextlib.suppress(OSError):
                 self.clear([m.ssd_offset for m in moves])
             raise
@@ -131,7 +132,8 @@ class Segments:
             ]  # fmt: skip
             try:
                 await self._plane.read_file(file, pieces, TIMEOUT_S)
-            except (OSError, TransferFailed):
+            except (OSError, TransferFailed) as error:
+                await at_rest(error)
                 continue
             good += await asyncio.to_thread(self._checked, batch)
         fine = set(good)
@@ -191,6 +193,12 @@ class Segments:
         return file
 
 
+async def at_rest(error: Exception) -> None:
+    """Return once nothing moves any more: a disk that hangs cannot be told to stop."""
+    if isinstance(error, TransferFailed) and error.settled is not None:
+        await error.settled
+
+
 Batches = dict[int, list[tuple[Move, int]]]
 """By file: blocks, with where in the file their slots start."""
 
@@ -213,6 +221,4 @@ def read_header(page: bytes, offset: int) -> Recovered | None:
     )
     if (magic, version) != (MAGIC, VERSION):
         return None
-    return Recovered(
-        key, parent if chained else b"", hash_, tokens, block_bytes, checksum, offset
-    )
+    return Recovered(key, parent if chained else b"", hash_, tokens, block_bytes, checksum, offset)

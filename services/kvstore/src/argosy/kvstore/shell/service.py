@@ -17,7 +17,7 @@ from argosy.kvstore.core.state import DRAM, SSD, Limits, new_state
 from argosy.kvstore.core.store import SPEC
 from argosy.kvstore.core.top import hottest
 from argosy.kvstore.settings import KvstoreSettings
-from argosy.kvstore.shell.facts import Voice
+from argosy.kvstore.shell.facts import TIERS, Voice
 from argosy.kvstore.shell.segments import Segments
 from argosy.kvstore.shell.ssd import Ssd
 from argosy.kvstore.shell.verify import verify
@@ -64,15 +64,15 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         dram, ssd = self.state.tiers[DRAM].slots, self.state.tiers[SSD].slots
         mesh.wait_for("its memory")
         self._memory = Memory(dram.capacity_bytes)
-        self._plane = BytesPlane(mesh.name, passive=True, files=settings.ssd_dir is not None)
+        self._plane = BytesPlane(
+            mesh.name, host=settings.advertise_host, files=settings.ssd_dir is not None
+        )
         await self._plane.start()
         await self._plane.register(self._memory)
         if settings.ssd_dir is not None:
             folder = settings.ssd_dir / mesh.name
             mesh.wait_for(f"what is on SSD in {folder}")
-            segments = Segments(
-                folder, ssd.segment_bytes, ssd.segments, self._plane, self._memory
-            )
+            segments = Segments(folder, ssd.segment_bytes, ssd.segments, self._plane, self._memory)
             self._ssd = Ssd(segments)
             self._ssd.driver = self._driver
             found = await asyncio.to_thread(segments.scan)
@@ -139,7 +139,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             last=grant.last,
             blocks=[
                 kvstore_pb2.LeasedBlock(
-                    address=base + placed.offset, checksum=placed.checksum, tier=placed.tier
+                    address=base + placed.offset, checksum=placed.checksum, tier=TIERS[placed.tier]
                 )
                 for placed in grant.blocks
             ],
@@ -173,9 +173,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             raise ArgosyError(Reason.BAD_REQUEST, "block_bytes is 0: say how large the blocks are")
         lease = leases[reserve.lease] = next(self._leases)
         blocks = [on.Offered(b.key, b.parent, b.hash, b.tokens) for b in reserve.blocks]
-        self._driver.feed(
-            on.RoomAsked(self._driver.now_us(), lease, reserve.block_bytes, blocks)
-        )
+        self._driver.feed(on.RoomAsked(self._driver.now_us(), lease, reserve.block_bytes, blocks))
         granted = self._answers.pop(lease)
         base = self._memory.address
         if not granted.rooms:
@@ -322,7 +320,9 @@ class Found(msgspec.Struct):
         if len(self.tiers) != 1 or not self.blocks:
             return None
         took_us = max(1, now_us - self.began_us)
-        return on.FetchMeasured(now_us, next(iter(self.tiers)), self.blocks * self.block_bytes, took_us)
+        return on.FetchMeasured(
+            now_us, next(iter(self.tiers)), self.blocks * self.block_bytes, took_us
+        )
 
 
 def check_keys(keys: list[bytes]) -> None:

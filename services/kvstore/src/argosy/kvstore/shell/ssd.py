@@ -7,7 +7,7 @@ only into slots it has.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from argosy.kvstore.core import effects as do
 from argosy.kvstore.core import events as on
@@ -18,6 +18,7 @@ from argosy.mesh.driver import Driver
 log = logging.getLogger(__name__)
 
 BATCH_BLOCKS = 32
+READ_BLOCKS = 16
 
 
 class Ssd:
@@ -35,11 +36,12 @@ class Ssd:
         self._queue.put_nowait(effect)
 
     def read(self, effect: do.ReadSsd) -> None:
-        """Read, at once."""
+        """Read, at once, a few at a time: the first are on their way while others are read."""
 
         async def run() -> None:
-            good, bad = await self.segments.read(effect.moves)
-            self.driver.feed(on.SsdRead(self.driver.now_us(), good, bad))
+            for start in range(0, len(effect.moves), READ_BLOCKS):
+                good, bad = await self.segments.read(effect.moves[start : start + READ_BLOCKS])
+                self.driver.feed(on.SsdRead(self.driver.now_us(), good, bad))
 
         self._spawn(run)
 
@@ -51,7 +53,7 @@ class Ssd:
         await asyncio.gather(*tasks, return_exceptions=True)
         self.segments.close()
 
-    def _spawn(self, work: "Callable[[], asyncio._CoroutineLike[None]]") -> None:
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.ensure_future(work())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

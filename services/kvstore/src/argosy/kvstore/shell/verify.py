@@ -42,9 +42,7 @@ def same_place(block: Block, before: Move, tier: int) -> bool:
     return block.ssd == before.ssd_offset
 
 
-def wrong(
-    moves: list[Move], memory: Memory, segments: Segments | None
-) -> list[tuple[Move, int]]:
+def wrong(moves: list[Move], memory: Memory, segments: Segments | None) -> list[tuple[Move, int]]:
     """Copies that are not what was stored, with their tier."""
     found = []
     for m in moves:

@@ -129,6 +129,16 @@ class KvChanged(Event, frozen=True, tag=True):
     dp_rank: int = 0
 
 
+class StoreSeen(Event, frozen=True, tag=True):
+    """A store of KV blocks is there. Its blocks are told of as an instance's, tiers as ranks."""
+
+    store: str
+    epoch: str
+    address: str
+    tiers: list[tuple[float, float]]
+    """What fetching from each costs: milliseconds for a call, GB/s; 0: not known yet."""
+
+
 class KvSnapshotTaken(Event, frozen=True, tag=True):
     """All KV blocks an instance holds, by rank, its changes up to `sequence` included."""
 
@@ -181,5 +191,6 @@ class BusChanged(Event, frozen=True, tag=True):
 RouterEvent = (
     RequestArrived | RequestEnded | FirstTokenSeen | AttemptFailed | InstanceJoined
     | InstanceLeft | LoadReported | IdlePredicted | KvChanged | KvSnapshotTaken
-    | KvSnapshotFailed | SiblingSeen | SiblingDispatched | SiblingEnded | BusChanged | TimerFired
+    | KvSnapshotFailed | StoreSeen | SiblingSeen | SiblingDispatched | SiblingEnded
+    | BusChanged | TimerFired
 )  # fmt: skip

@@ -125,6 +125,21 @@ class PrefixIndex:
             self._note(mask, depth, found)
         return found
 
+    def match_any(self, blocks: Sequence[int], near: Iterable[str]) -> tuple[int, int]:
+        """Leading blocks of a prompt that are somewhere; how many of them nowhere `near`."""
+        young, old, live = self._young, self._old, self._live
+        near_bits = 0
+        for holder in near:
+            near_bits |= self._bits.get(holder, 0)
+        depth = far = 0
+        for block in blocks:
+            here = (young.get(block, 0) or old.get(block, 0)) & live
+            if not here:
+                break
+            depth += 1
+            far += not here & near_bits
+        return depth, far
+
     def held_by(self, holder: str) -> int:
         """Blocks the index believes the holder has (slow: for people and tests)."""
         bit = self._bits.get(holder, 0)

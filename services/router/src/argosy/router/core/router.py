@@ -9,7 +9,7 @@ where waiting requests go, `placing` puts them there, `members` says which insta
 """
 
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
-from argosy.router.core import admission, ledger, members, siblings
+from argosy.router.core import admission, caches, ledger, members, siblings, stores
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
 from argosy.router.core.placing import WAIT, WINDOW, Placing
@@ -38,7 +38,7 @@ class RouterCore:
             case on.LoadReported():
                 return self._load_reported(event)
             case on.KvChanged():
-                return members.kv_changed(self.state, event)
+                return caches.kv_changed(self.state, event)
             case on.RequestArrived():
                 return self._arrived(event)
             case on.RequestEnded():
@@ -50,14 +50,10 @@ class RouterCore:
                 return self._failed(event)
             case on.IdlePredicted():
                 return self._idle_predicted(event)
-            case on.SiblingSeen():
-                siblings.seen(self.state, event)
-                return []
-            case on.SiblingDispatched():
-                siblings.dispatched(self.state, event)
-                return []
-            case on.SiblingEnded():
-                siblings.ended(self.state, event)
+            case on.StoreSeen():
+                return stores.seen(self.state, event)
+            case on.SiblingSeen() | on.SiblingDispatched() | on.SiblingEnded():
+                siblings.heard(self.state, event)
                 return []
             case TimerFired():
                 return self._timer(event)
@@ -76,9 +72,9 @@ class RouterCore:
                 )
                 return []
             case on.KvSnapshotTaken():
-                return members.snapshot_taken(state, event)
+                return caches.snapshot_taken(state, event)
             case on.KvSnapshotFailed():
-                members.snapshot_failed(state, event)
+                caches.snapshot_failed(state, event)
                 return []
             case on.BusChanged():
                 return self._bus_changed(event)
@@ -211,6 +207,7 @@ class RouterCore:
         self.state.bus_connected = event.connected
         for instance in self.state.instances.values():
             instance.seen_us = max(instance.seen_us, event.now_us)
+        stores.bus_changed(self.state, event.now_us)
         return [SetTimer(SWEEP, event.now_us + SWEEP_US)]
 
     def _timer(self, event: TimerFired) -> list[Effect]:
@@ -230,9 +227,11 @@ class RouterCore:
         siblings.forget(state, now_us)
         state.index.forget_guesses(now_us)
         state.index.sweep()
+        stores.forget(state, now_us)
+        state.stored.sweep()
         self._placing.instances_changed()
         return [
-            SetTimer(SWEEP, now_us + SWEEP_US), *members.retry_snapshots(state, now_us),
+            SetTimer(SWEEP, now_us + SWEEP_US), *caches.retry_snapshots(state, now_us),
             *self._placing.place_waiting(now_us),
         ]  # fmt: skip
 

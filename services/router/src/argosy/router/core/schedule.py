@@ -18,7 +18,7 @@ At low load some rank is always idle, so everything is sent at once.
 
 from collections.abc import Iterator
 
-from argosy.router.core import ledger
+from argosy.router.core import ledger, stores
 from argosy.router.core.admission import aged_request, in_order
 from argosy.router.core.policies import POLICIES
 from argosy.router.core.seats import (
@@ -234,4 +234,6 @@ def look_up(state: RouterState, request: Request, now_us: int) -> None:
     """Which ranks cache how much of the prompt, unless that was just looked up."""
     if request.blocks and (not request.matched_us or now_us - request.matched_us > MATCH_US):
         request.hits = state.index.match(request.blocks)
+        if state.stores:
+            stores.look_up(state, request)
         request.matched_us = now_us

@@ -155,16 +155,25 @@ def least_loaded(seats: list[Seat], now_us: int) -> list[Seat]:
 
 
 def uncached_tokens(seat: Seat, request: Request) -> int:
-    """Prompt tokens the rank would have to compute; at least the last one."""
-    hit = request.hits.get(seat.rank.holder, 0) * seat.instance.block_tokens
-    return max(1, request.prompt_tokens - hit)
+    """Prompt tokens the rank would have to compute, with what it can fetch; at least the last."""
+    hit = max(request.hits.get(seat.rank.holder, 0), request.stored_blocks)
+    return max(1, request.prompt_tokens - hit * seat.instance.block_tokens)
+
+
+def fetch_us(seat: Seat, request: Request) -> int:
+    """How long the rank takes to fetch from stores what they have beyond its own cache."""
+    blocks = request.stored_blocks - request.hits.get(seat.rank.holder, 0)
+    if blocks <= 0:
+        return 0
+    instance = seat.instance
+    gb = blocks * instance.block_tokens * instance.timing.kv_bytes_per_token / 1e9
+    return round(1e3 * (request.stored_ms + gb * request.stored_ms_per_gb))
 
 
 def best_hit_tokens(request: Request, seats: Seats) -> int:
-    """Prompt tokens cached where most are."""
-    if not request.hits or not seats.decode:
-        return 0
-    return max(request.hits.values()) * seats.decode[0].instance.block_tokens
+    """Prompt tokens that need no prefill where most are cached."""
+    best = max(request.stored_blocks, *request.hits.values(), 0)
+    return best * seats.decode[0].instance.block_tokens if best and seats.decode else 0
 
 
 def blocks_of(instance: Instance, tokens: int) -> int:

@@ -15,6 +15,19 @@ GONE_US = 5_000_000
 SIBLINGS_MAX = 64
 
 
+def heard(
+    state: RouterState, event: on.SiblingSeen | on.SiblingDispatched | on.SiblingEnded
+) -> None:
+    """Another router said something."""
+    match event:
+        case on.SiblingSeen():
+            seen(state, event)
+        case on.SiblingDispatched():
+            dispatched(state, event)
+        case on.SiblingEnded():
+            ended(state, event)
+
+
 def seen(state: RouterState, event: on.SiblingSeen) -> None:
     """Another router is there: from now on it hears of dispatches."""
     if event.router in state.siblings or len(state.siblings) < SIBLINGS_MAX:

@@ -129,6 +129,33 @@ class Instance(msgspec.Struct):
         return sum(rank.requests for rank in self.ranks)
 
 
+class Tier(msgspec.Struct):
+    """One tier of a store, and what fetching from it costs; 0: not known yet."""
+
+    holder: str
+    fetch_ms: float = 0
+    gb_per_s: float = 0
+
+
+class Store(msgspec.Struct):
+    """A store of KV blocks, which instances load from."""
+
+    name: str
+    epoch: str
+    address: str
+    ranks: list[Tier]
+    """Its tiers, quickest first: to what tells of KV blocks they are as an instance's ranks."""
+    role: str = "kvstore"
+    live: bool = True
+    final: bool = False
+    seen_us: int = 0
+    kv_sequence: int = 0
+    """This and the next three as of an instance."""
+    kv_asked: bool = False
+    kv_retry_us: int = 0
+    kv_later: list[tuple[int, int, list[int], list[int], bool]] = []
+
+
 class Request(msgspec.Struct):
     """A request from its arrival to its end."""
 
@@ -159,6 +186,12 @@ class Request(msgspec.Struct):
     held_until_us: int = 0
     hits: dict[str, int] = {}
     """Blocks cached, by holder, when last looked up."""
+    stored_blocks: int = 0
+    """Leading blocks that stores have, when last looked up."""
+    stored_ms: float = 0
+    """What fetching all of them would take, without the bytes."""
+    stored_ms_per_gb: float = 0
+    """And for their bytes."""
     matched_us: int = 0
 
 
@@ -191,7 +224,10 @@ class RouterState(msgspec.Struct):
 
     limits: Limits
     index: PrefixIndex
+    stored: PrefixIndex
+    """What stores have, by tier."""
     instances: dict[str, Instance] = {}
+    stores: dict[str, Store] = {}
     requests: dict[str, Request] = {}
     looks: dict[str, Look] = {}
     """By model; until an instance comes or goes."""
@@ -221,4 +257,5 @@ class RouterState(msgspec.Struct):
 
 def new_state(limits: Limits) -> RouterState:
     """A router that knows nothing yet."""
-    return RouterState(limits, PrefixIndex(limits.index_blocks_max))
+    blocks_max = limits.index_blocks_max
+    return RouterState(limits, PrefixIndex(blocks_max), PrefixIndex(blocks_max))

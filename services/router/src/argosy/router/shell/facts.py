@@ -11,6 +11,7 @@ from argosy.router.settings import RouterSettings
 from argosy.router.shell.relay import Relay
 from argosy.wire.decode.v1 import events_pb2 as decode_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
+from argosy.wire.kvstore.v1 import events_pb2 as kvstore_pb2
 from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
 from argosy.wire.router.v1 import events_pb2 as router_pb2
@@ -36,6 +37,9 @@ class Ears:
         bus.listen(prefill_pb2.IdlePredicted, self._on_idle)
         bus.listen(prefill_pb2.KvChanged, self._on_kv)
         bus.listen(decode_pb2.KvChanged, self._on_kv)
+        bus.listen(kvstore_pb2.StoreReported, self._on_store)
+        bus.listen(kvstore_pb2.KvStored, self._on_stored)
+        bus.listen(kvstore_pb2.KvEvicted, self._on_evicted)
         bus.listen(router_pb2.QueueReported, self._on_queue)
         bus.listen(router_pb2.RequestsDispatched, self._on_sibling)
         durable = f"{self._mesh.name}-{self._mesh.epoch}"
@@ -68,6 +72,28 @@ class Ears:
             on.KvChanged(
                 self._driver.now_us(), change.instance_id, change.epoch, change.change_sequence,
                 list(change.stored), list(change.removed), change.cleared, change.dp_rank,
+            )
+        )  # fmt: skip
+
+    def _on_store(self, fact: kvstore_pb2.StoreReported, envelope: Envelope) -> None:
+        tiers = [(tier.fetch_ms, tier.fetch_gb_per_s) for tier in fact.tiers]
+        now_us = self._driver.now_us()
+        self._driver.feed(on.StoreSeen(now_us, fact.store_id, fact.epoch, fact.address, tiers))
+
+    def _on_stored(self, fact: kvstore_pb2.KvStored, envelope: Envelope) -> None:
+        self._store_changed(fact, list(fact.blocks), [])
+
+    def _on_evicted(self, fact: kvstore_pb2.KvEvicted, envelope: Envelope) -> None:
+        self._store_changed(fact, [], list(fact.blocks))
+
+    def _store_changed(
+        self, fact: kvstore_pb2.KvStored | kvstore_pb2.KvEvicted, stored: list[int],
+        removed: list[int],
+    ) -> None:  # fmt: skip
+        self._driver.feed(
+            on.KvChanged(
+                self._driver.now_us(), fact.store_id, fact.epoch, fact.change_sequence, stored,
+                removed, dp_rank=fact.tier,
             )
         )  # fmt: skip
 

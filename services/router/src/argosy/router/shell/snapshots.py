@@ -1,10 +1,12 @@
-"""Fetches what an instance caches, for a router that is new or has missed a change.
+"""Fetches what an instance or a store holds, for a router that is new or has missed a change.
 
 Bounds: one call per instance (the core asks again only after an answer), SNAPSHOT_S each.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from argosy.mesh import rpc
 from argosy.mesh.driver import Driver
@@ -15,11 +17,15 @@ from argosy.router.core import events as on
 from argosy.router.settings import RouterSettings
 from argosy.wire.decode.v1 import decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.kvstore.v1 import kvstore_pb2_grpc
 from argosy.wire.prefill.v1 import prefill_pb2_grpc
 
 log = logging.getLogger(__name__)
 
 SNAPSHOT_S = 10
+STUBS: dict[str, Callable[[Any], Any]] = {
+    "prefill": prefill_pb2_grpc.PrefillStub, "kvstore": kvstore_pb2_grpc.KvStoreStub,
+}  # fmt: skip
 
 
 class Snapshots:
@@ -54,8 +60,7 @@ class Snapshots:
 
     async def _snapshot(self, effect: do.AskKvSnapshot) -> on.KvSnapshotTaken:
         channel = self._mesh.channels.get(effect.address)
-        prefill = effect.role == "prefill"
-        stub = (prefill_pb2_grpc.PrefillStub if prefill else decode_pb2_grpc.DecodeStub)(channel)
+        stub = STUBS.get(effect.role, decode_pb2_grpc.DecodeStub)(channel)
         blocks: list[list[int]] = []
         epoch, sequence = effect.epoch, 0
         parts = rpc.stream(

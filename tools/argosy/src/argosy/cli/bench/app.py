@@ -71,3 +71,36 @@ def router(
     from argosy.cli.bench.router import run_router
 
     asyncio.run(run_router(seed, as_json=json))
+
+
+@bench.command()
+def kv(
+    trace: Annotated[Path, typer.Option(help="Whose prompts share prefixes: Mooncake's format.")],
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What the KV store's eviction policies find again, from 0.5 to 20 M tokens.
+
+    Example: argosy bench kv --trace conversation_trace.jsonl
+    """
+    from argosy.cli.bench.kv import run_kv
+
+    run_kv(trace, as_json=json)
+
+
+@bench.command()
+def turns(
+    fleet: Annotated[Path, typer.Option(help="Fleet file with a kvStore.")] = Path(
+        "deploy/local/demo-store.yaml"
+    ),
+    conversations: Annotated[int, typer.Option(min=1, help="Held one beside the other.")] = 3,
+    turns: Annotated[int, typer.Option(min=2, help="Of each conversation.")] = 6,
+    seed: Annotated[int, typer.Option(help="Of the prompts.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Conversations whose instances are restarted between turns, with and without a KV store.
+
+    Example: argosy bench turns --json
+    """
+    from argosy.cli.bench.turns import run_turns
+
+    asyncio.run(run_turns(fleet, conversations, turns, seed, as_json=json))

@@ -45,7 +45,8 @@ async def show_stats(running: Running, *, as_json: bool) -> None:
         share = hits / counts.asked_blocks if counts.asked_blocks else 0
         console.out.print(
             f"{reply.store_id}: {hits:,} of {counts.asked_blocks:,} blocks asked for were here "
-            f"({share:.0%}); stored {counts.stored_blocks:,}, no room for {counts.refused_blocks:,}, "
+            f"({share:.0%}); stored {counts.stored_blocks:,}, no room for "
+            f"{counts.refused_blocks:,}, "
             f"let go unwritten {counts.let_go_blocks:,}, corrupt {counts.corrupt_blocks:,}, "
             f"recovered {counts.recovered_blocks:,}; leases {reply.leases}, "
             f"expired {counts.expired_leases:,}"
@@ -72,7 +73,8 @@ async def show_top(running: Running, limit: int, *, as_json: bool) -> None:
     for name, prefix in found[:limit]:
         table.add_row(
             f"{prefix.hash:016x}", f"{prefix.asked:,}", f"{prefix.tokens:,}", f"{prefix.blocks:,}",
-            f"{prefix.dram_blocks:,}", f"{prefix.ssd_blocks:,}", f"{prefix.idle_ms / 1e3:.1f}", name,
+            f"{prefix.dram_blocks:,}", f"{prefix.ssd_blocks:,}", f"{prefix.idle_ms / 1e3:.1f}",
+            name,
         )  # fmt: skip
     console.out.print(table)
 

@@ -40,7 +40,9 @@ async def stores_of(running: Running, only: str = "") -> AsyncIterator[list[Foun
     finally:
         await bus.close()
     if only and only not in addresses:
-        raise UpError(f"no store {only} in {running.fleet}: there is {', '.join(addresses) or 'none'}")
+        raise UpError(
+            f"no store {only} in {running.fleet}: there is {', '.join(addresses) or 'none'}"
+        )
     if not addresses:
         raise UpError(
             f"no KV store in {running.fleet}: add spec.kvStore to the fleet file, as in "

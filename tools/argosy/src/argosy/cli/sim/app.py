@@ -20,6 +20,10 @@ def sim(
     dp: Annotated[int, typer.Option(min=1, help="Data-parallel ranks of an instance.")] = 1,
     kv_tokens: Annotated[int, typer.Option(min=1, help="KV cache of a rank.")] = 1_048_576,
     block_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a KV block.")] = 64,
+    store_dram_tokens: Annotated[
+        int, typer.Option(min=0, help="DRAM of a KV store shared by all; 0: there is none.")
+    ] = 0,
+    store_ssd_tokens: Annotated[int, typer.Option(min=0, help="SSD of that store.")] = 0,
     policy: Annotated[str, typer.Option(help="Who decides where requests go.")] = "argosy",
     timing: Annotated[str | None, typer.Option(help="A profile's name or YAML file.")] = None,
     speedup: Annotated[float, typer.Option(min=0.001, help="Arrivals so much denser.")] = 1.0,
@@ -35,6 +39,11 @@ def sim(
     """
     check_shape(aggregated, prefill, decode, free)
     check_policy(policy)
+    if store_ssd_tokens and not store_dram_tokens:
+        raise typer.BadParameter(
+            "what comes from SSD goes through DRAM: add --store-dram-tokens 3000000",
+            param_hint="--store-ssd-tokens",
+        )
     if plot is not None and plot.suffix != ".svg":
         hint = plot.with_suffix(".svg")
         raise typer.BadParameter(f"the picture is SVG: write --plot {hint}", param_hint="--plot")
@@ -47,6 +56,7 @@ def sim(
         aggregated=aggregated, prefill=prefill, decode=decode, free=free, dp_ranks=dp,
         kv_tokens=kv_tokens, block_tokens=block_tokens, policy=policy,
         profile=load_profile(timing), slo_ttft_ms=slo_ttft, slo_itl_ms=slo_itl, seed=seed,
+        store_dram_tokens=store_dram_tokens, store_ssd_tokens=store_ssd_tokens,
     )  # fmt: skip
     show_sim(SimOptions(trace, trace_format, speedup, fleet), as_json=json, plot_path=plot)
 

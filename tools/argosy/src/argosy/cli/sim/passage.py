@@ -69,16 +69,22 @@ class Passage:
         ship = self._ship(dispatch.prefill)
         apart = dispatch.prefill != dispatch.decode
         sequence = self._sequence(dispatch, hold=apart)
-        if apart:
-            ship.submit(
-                sequence, dispatch.prefill_rank,
-                lambda tokens, first, last: self._prefilled(dispatch, sequence),
-            )  # fmt: skip
+        rank = dispatch.prefill_rank if apart else dispatch.decode_rank
+
+        def told(tokens: int, first: bool, last: bool) -> None:
+            if apart:
+                self._prefilled(dispatch, sequence)
+            else:
+                self._tokens(dispatch, sequence, tokens, first, last)
+
+        def compute() -> None:
+            if not self._lost(dispatch):
+                ship.submit(sequence, rank, told)
+
+        if self.world.store is None:
+            ship.submit(sequence, rank, told)
         else:
-            ship.submit(
-                sequence, dispatch.decode_rank,
-                lambda tokens, first, last: self._tokens(dispatch, sequence, tokens, first, last),
-            )  # fmt: skip
+            self.world.store.load(ship, rank, sequence, compute)
 
     def _sequence(
         self, dispatch: do.Dispatch, *, hold: bool = False, pull: bool = False

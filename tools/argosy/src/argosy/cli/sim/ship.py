@@ -10,6 +10,7 @@ from argosy.engine.sim.sequence import Sequence
 from argosy.router.core import events as on
 
 if TYPE_CHECKING:
+    from argosy.cli.sim.store import SimStore
     from argosy.cli.sim.world import World
 
 PASSES_MAX = 1 << 20
@@ -124,6 +125,8 @@ class Ship:
         if self.world.on_pass is not None:
             self.world.on_pass(self, done)
         progress = self.scheduler.finish(done)
+        if self.world.store is not None:
+            self._save(self.world.store, done)
         ended = False
         for step in progress:
             ended = ended or step.last
@@ -136,6 +139,12 @@ class Ship:
             self._report()
         if self._pass is None:
             self._go_on()
+
+    def _save(self, store: "SimStore", done: Pass) -> None:
+        for share in done.shares:
+            for sequence, _ in share.chunks if share is not None else ():
+                if sequence.key in self.on_token:
+                    store.save(sequence)
 
     def _beat(self, epoch: int) -> None:
         if self.alive and epoch == self.epoch:

@@ -12,6 +12,7 @@ from typing import Any
 from argosy.cli.sim.outcome import Outcome
 from argosy.cli.sim.passage import DEADLINE_US, NETWORK_US, Passage
 from argosy.cli.sim.ship import Ship
+from argosy.cli.sim.store import SimStore
 from argosy.cli.sim.trace import TraceRequest
 from argosy.engine.profile import Profile
 from argosy.engine.sim.scheduler import Pass
@@ -43,6 +44,9 @@ class Fleet:
     slo_itl_ms: float | None = None
     seed: int = 0
     routers: int = 1
+    store_dram_tokens: int = 0
+    """Of a KV store that all instances save to and load from; 0: there is none."""
+    store_ssd_tokens: int = 0
 
     def instances(self) -> list[tuple[str, str]]:
         """(name, role) of each."""
@@ -130,9 +134,13 @@ class Router:
             self.feed(TimerFired(self.world.now_us, key))
 
     def _snapshot(self, name: str) -> None:
-        ship = self.world.ships[name]
-        if ship.alive:
-            self.feed(ship.snapshot(self.world.now_us))
+        world = self.world
+        ship = world.ships.get(name)
+        if ship is None:
+            assert world.store is not None
+            self.feed(world.store.snapshot(world.now_us))
+        elif ship.alive:
+            self.feed(ship.snapshot(world.now_us))
 
 
 class World:
@@ -150,6 +158,12 @@ class World:
         self._sequence = 0
         self.routers = [Router(self, number, fleet) for number in range(fleet.routers)]
         self.passages = [Passage(self, n, request) for n, request in enumerate(trace)]
+        self.store: SimStore | None = None
+        if fleet.store_dram_tokens:
+            self.store = SimStore(
+                self, fleet.store_dram_tokens, fleet.store_ssd_tokens, fleet.block_tokens,
+                fleet.profile.kv_bytes_per_token,
+            )  # fmt: skip
         blocks = fleet.kv_tokens // fleet.block_tokens
         self.ships = {
             name: Ship(
@@ -165,6 +179,8 @@ class World:
             router.feed(on.BusChanged(0, connected=True))
         for ship in self.ships.values():
             ship.start()
+        if self.store is not None:
+            self.store.start()
         if len(self.routers) > 1:
             self._greet()
         for passage in self.passages:

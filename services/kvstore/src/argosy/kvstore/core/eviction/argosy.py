@@ -1,217 +1,230 @@
-"""lab version"""
+"""Argosy's own: whoever is worth least by what was learned of his like.
+
+Ghost lists choose between recency and frequency, for each segment of the workload. Every
+block asked for of late is remembered, held or not, by its run (neighbours in a chain that
+were last asked for together, and as often). When a run is asked for again, or grows older
+without, that is counted for its segment at its age (`segments`, `worth`); so each segment
+finds out by itself how long after an ask waiting pays, and how much asks in the past
+say about those to come. The victim is the deepest block of the run of the least worth.
+
+Where age says all, the worth falls with age alike in all segments: LRU. Where asks say
+all, it hardly falls, and is higher the more asks there were: LFU. No setting chooses.
+What was learned fades, with a half-life in asks, so a new kind of load is learned anew.
+"""
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from heapq import heappop, heappush
 
-from argosy.kvstore.core.eviction import worth as W
 from argosy.kvstore.core.eviction.chains import Chains, Key
-from argosy.kvstore.core.eviction.worth import AGES_US, SPANS, Worth
+from argosy.kvstore.core.eviction.segments import kind_of, size_of
+from argosy.kvstore.core.eviction.worth import AGES_US, SPANS, Cell, Worth
 
 GHOSTS_PER_BLOCK = 2
-GHOSTS_MIN = 65536
-LEARN_EVERY_ASKS = 32
+GHOSTS_MIN = 65_536
+"""A small store learns little from ghosts as few as its blocks: people think for minutes."""
 HALF_LIFE_ASKS = 4000
+LEARN_EVERY_ASKS = 256
+LEARN_FIRST_ASKS = 16
+"""Then after twice as many, and so on up to LEARN_EVERY_ASKS."""
+KEEP_CHANCE = 0.1
 
 
 class Run:
-    """Neighbours in a chain that were last asked for together, and as often."""
+    """Neighbours in a chain, as far as they are still remembered by their last ask."""
 
-    __slots__ = ("asked_us", "asks", "blocks", "cell", "free", "segment", "span", "lastgap")
+    __slots__ = ("asked_us", "asks", "blocks", "cells", "free", "span")
 
-    def __init__(self, segment: int, asks: int, asked_us: int) -> None:
-        self.segment = segment
+    def __init__(self, cells: list[Cell], asks: int, asked_us: int) -> None:
+        self.cells = cells
+        """Of its segment."""
         self.asks = asks
         self.asked_us = asked_us
-        self.blocks = 0
         self.span = 0
+        self.blocks = 0
+        """Held ones and ghosts."""
         self.free: dict[Key, None] = {}
-        self.lastgap = 0
-
-
-def bucket(n):
-    return min(4, (n - 1).bit_length()) if n > 0 else 0
-
-
-SPLIT_END = True
-
-
-def segment_of(asks, above, length, new, gap, known, i):
-    if asks == 1:
-        return (5 + bucket(above),)
-    return (bucket(asks),)
+        """Those that may go (or might, when they were put here); the deepest last."""
 
 
 class Argosy(Chains):
+    """Ghosts: the greater of GHOSTS_MIN and GHOSTS_PER_BLOCK times the capacity."""
+
     def __init__(self, capacity_blocks: int) -> None:
         super().__init__(capacity_blocks)
-        self._seen: dict[Key, Run] = {}
+        self.ghosts_max = max(GHOSTS_MIN, GHOSTS_PER_BLOCK * capacity_blocks)
+        self._runs: dict[Key, Run] = {}
+        """Of all blocks that are held, and of ghosts."""
         self._ghosts: OrderedDict[Key, None] = OrderedDict()
-        self._ghosts_max = max(GHOSTS_MIN, GHOSTS_PER_BLOCK * capacity_blocks)
+        self._ages: list[OrderedDict[Run, None]] = [OrderedDict() for _ in range(SPANS)]
+        """Runs by span of age, the longest unasked first."""
+        self._aged_us = 0
         self._worth = Worth()
-        self._known = 0
-        self._spans = [OrderedDict() for _ in range(SPANS)]
+        self._order = self._worth.learn(0, 1.0)
+        self._heap: list[int] = []
+        """Ranks of cells in which somebody may go, and of some in which nobody does any more."""
         self._asks = 0
-        self._rank()
-
-    def _rank(self):
-        leaves = list(self._worth.levels[-1].values()) if self._worth.levels else []
-        order = sorted((seg.index[b], -b, n) for n, seg in enumerate(leaves) for b in range(SPANS))
-        self._order = []
-        for r, (_, b, n) in enumerate(order):
-            leaves[n].rank[-b] = r
-            self._order.append(leaves[n].queues[-b])
-        self._known = len(leaves)
-        self._cursor = 0
-
-    def _segment(self, path, now_us):
-        seg = self._worth.segment(path)
-        if len(self._worth.levels[-1]) > self._known:
-            self._worth.learn(now_us, 1.0)
-            self._rank()
-        return seg
+        self._learn_at = LEARN_FIRST_ASKS
+        self._learned_at = 0
 
     def asked(self, chain: Sequence[Key], now_us: int) -> None:
+        """Count what the asks say, and make new runs of the chain."""
         self._age(now_us)
         self._asks += 1
-        if self._asks % LEARN_EVERY_ASKS == 0:
-            self._worth.learn(now_us, 0.5 ** (LEARN_EVERY_ASKS / HALF_LIFE_ASKS))
-            self._rank()
-        seen, ghosts = self._seen, self._ghosts
-        total = len(chain)
-        above = 0
-        i = 0
-        new = None
-        spans0 = self._spans[0]
+        if self._asks >= self._learn_at:
+            self._learn(now_us)
+        runs, total = self._runs, len(chain)
         known = 0
-        while known < total and chain[known] in seen:
+        while known < total and chain[known] in runs:
             known += 1
-        fresh = total - known
-        while i < total:
-            old = seen.get(chain[i])
-            j = i + 1
-            if old is None:
-                while j < total - 1 and chain[j] not in seen:
-                    j += 1
-                asks = 1
-                gap = 0
-                if j == total - 1 and not SPLIT_END and chain[j] not in seen:
-                    j = total
-            else:
-                while j < total and seen.get(chain[j]) is old:
-                    j += 1
-                asks = old.asks + 1
-                gap = now_us - old.asked_us
-                self._leave(old, j - i, now_us, 1)
-            seg = self._segment(segment_of(asks, above, total, fresh, gap, known, i), now_us)
-            if new is None or new.segment is not seg or new.asks != asks:
-                if new is not None:
-                    self._enter(new, now_us)
-                new = Run(seg, asks, now_us)
-            new.blocks += j - i
-            for key in chain[i:j]:
-                seen[key] = new
-                if old is not None and key in old.free:
-                    del old.free[key]
-                    if not old.free:
-                        old.segment.queues[old.span].pop(old, None)
-                    new.free[key] = None
-                elif key in ghosts:
-                    ghosts.move_to_end(key)
-                elif old is None and key not in self._blocks:
-                    ghosts[key] = None
-            above = asks
-            i = j
-        if new is not None:
-            self._enter(new, now_us)
-        while len(ghosts) > self._ghosts_max:
-            key, _ = ghosts.popitem(last=False)
-            run = seen.pop(key)
-            self._leave(run, 1, now_us, 0)
+        size = size_of(total - known)
+        begin, asks, run = 0, 0, None
+        while begin < total:
+            old = runs.get(chain[begin])
+            end = begin + 1
+            # The end of a prompt is a segment by itself when it is new.
+            limit = total if old is not None or end == total else total - 1
+            while end < limit and runs.get(chain[end]) is old:
+                end += 1
+            asks_above, asks = asks, (old.asks + 1 if old is not None else 1)
+            kind = kind_of(asks, asks_above, is_end=end == total)
+            cells = self._worth.segments[kind][size]
+            if run is None or run.cells is not cells or run.asks != asks:
+                if run is not None:
+                    self._begin(run, now_us)
+                run = Run(cells, asks, now_us)
+            self._move(chain[begin:end], old, run, now_us)
+            begin = end
+        if run is not None:
+            self._begin(run, now_us)
+        self._forget(now_us)
 
-    def _enter(self, run, now_us):
-        self._spans[0][run] = None
-        run.segment.cells[0].change(run.blocks, now_us)
-        if run.free:
-            self._queue(run)
-
-    def _queue(self, run):
-        run.segment.queues[run.span][run] = None
-        r = run.segment.rank[run.span]
-        if r < self._cursor:
-            self._cursor = r
-
-    def _leave(self, run, blocks, now_us, asked):
-        cell = run.segment.cells[run.span]
-        cell.change(-blocks, now_us)
-        if asked:
-            cell.asks += blocks
-        run.blocks -= blocks
-        if not run.blocks:
-            self._spans[run.span].pop(run)
-
-    def _age(self, now_us):
-        for b in range(SPANS - 1):
-            q = self._spans[b]
-            due = now_us - AGES_US[b + 1]
-            while q:
-                run = next(iter(q))
-                if run.asked_us > due:
-                    break
-                del q[run]
-                cells = run.segment.cells
-                cells[b].change(-run.blocks, now_us)
-                cells[b + 1].change(run.blocks, now_us)
-                run.span = b + 1
-                self._spans[b + 1][run] = None
-                if run.free:
-                    del run.segment.queues[b][run]
-                    self._queue(run)
-
-    def stored(self, key, parent, now_us):
-        self._ghosts.pop(key, None)
-        if key not in self._seen:
-            run = Run(self._segment(segment_of(1, 0, 1, 1, 0, 0, 0), now_us), 0, now_us)
+    def stored(self, key: Key, parent: Key | None, now_us: int) -> None:
+        """Held from now on. What nobody asked for counts as asked for once, now."""
+        if self._ghosts.pop(key, self) is self and key not in self._runs:
+            self._age(now_us)
+            kind = kind_of(1, 1 if parent is not None else 0, is_end=True)
+            run = Run(self._worth.segments[kind][size_of(1)], 1, now_us)
             run.blocks = 1
-            self._seen[key] = run
-            self._enter(run, now_us)
+            self._runs[key] = run
+            self._begin(run, now_us)
         super().stored(key, parent, now_us)
 
-    def removed(self, key):
+    def removed(self, key: Key) -> None:
+        """No longer held, but remembered."""
+        if self._held(key):
+            run = self._runs[key]
+            if key in run.free:
+                self._unfree(run, key)
+            self._ghosts[key] = None
         super().removed(key)
-        run = self._seen.get(key)
-        if run is None or key in self._ghosts:
-            return
-        self._unfree(run, key)
-        self._ghosts[key] = None
 
-    def _unfree(self, run, key):
-        if key in run.free:
-            del run.free[key]
-            if not run.free:
-                run.segment.queues[run.span].pop(run, None)
-
-    def _freed(self, key):
-        run = self._seen[key]
-        first = not run.free
-        run.free[key] = None
-        if first:
-            self._queue(run)
-
-    def victim(self, now_us):
+    def victim(self, now_us: int) -> Key | None:
+        """The deepest block of the longest unasked run of the cell of the least worth."""
         self._age(now_us)
-        order = self._order
-        n = self._cursor
-        while n < len(order):
-            q = order[n]
-            while q:
-                run = next(iter(q))
-                while run.free:
-                    key = next(reversed(run.free))
-                    if self._may_go(key):
-                        self._cursor = n
-                        return key
-                    del run.free[key]
-                q.pop(run)
-            n += 1
-            self._cursor = n
+        heap, order = self._heap, self._order
+        while heap:
+            cell = order[heap[0]]
+            while cell.queue:
+                run = next(iter(cell.queue))
+                key = next(reversed(run.free))
+                if self._may_go(key):
+                    return key
+                self._unfree(run, key)
+            heappop(heap)
+            cell.listed = False
         return None
+
+    def worth_keeping(self, key: Key, now_us: int) -> bool:
+        """Its like are asked for again at least once in ten times, from its age on."""
+        self._age(now_us)
+        run = self._runs.get(key)
+        return run is not None and run.cells[run.span].chance >= KEEP_CHANCE
+
+    def _learn(self, now_us: int) -> None:
+        since = self._asks - self._learned_at
+        self._order = self._worth.learn(now_us, 0.5 ** (since / HALF_LIFE_ASKS))
+        self._heap = []
+        for rank, cell in enumerate(self._order):
+            cell.listed = bool(cell.queue)
+            if cell.listed:
+                self._heap.append(rank)
+        self._learned_at = self._asks
+        self._learn_at = self._asks + min(self._asks, LEARN_EVERY_ASKS)
+
+    def _move(self, keys: Sequence[Key], old: Run | None, new: Run, now_us: int) -> None:
+        """Blocks of the old run, or new ones, were asked for."""
+        new.blocks += len(keys)
+        runs, ghosts = self._runs, self._ghosts
+        if old is None:
+            for key in keys:
+                runs[key] = new
+                ghosts[key] = None
+            return
+        old.cells[old.span].asks += len(keys)
+        self._leave(old, len(keys), now_us)
+        free = old.free
+        for key in keys:
+            runs[key] = new
+            if key in free:
+                self._unfree(old, key)
+                new.free[key] = None
+            elif key in ghosts:
+                ghosts.move_to_end(key)
+
+    def _begin(self, run: Run, now_us: int) -> None:
+        """All of its blocks are in it."""
+        self._ages[0][run] = None
+        run.cells[0].change(run.blocks, now_us)
+        if run.free:
+            self._enqueue(run)
+
+    def _leave(self, run: Run, blocks: int, now_us: int) -> None:
+        run.cells[run.span].change(-blocks, now_us)
+        run.blocks -= blocks
+        if not run.blocks:
+            del self._ages[run.span][run]
+
+    def _age(self, now_us: int) -> None:
+        """Runs go on to the next span when it is time."""
+        if now_us <= self._aged_us:
+            return
+        self._aged_us = now_us
+        for span in range(SPANS - 1):
+            here = self._ages[span]
+            due_us = now_us - AGES_US[span + 1]
+            while here:
+                run = next(iter(here))
+                if run.asked_us > due_us:
+                    break
+                del here[run]
+                self._ages[span + 1][run] = None
+                run.span = span + 1
+                run.cells[span].change(-run.blocks, now_us)
+                run.cells[span + 1].change(run.blocks, now_us)
+                if run.free:
+                    del run.cells[span].queue[run]
+                    self._enqueue(run)
+
+    def _forget(self, now_us: int) -> None:
+        """The oldest ghosts."""
+        while len(self._ghosts) > self.ghosts_max:
+            key, _ = self._ghosts.popitem(last=False)
+            self._leave(self._runs.pop(key), 1, now_us)
+
+    def _freed(self, key: Key) -> None:
+        run = self._runs[key]
+        run.free[key] = None
+        self._enqueue(run)
+
+    def _enqueue(self, run: Run) -> None:
+        cell = run.cells[run.span]
+        cell.queue[run] = None
+        if not cell.listed:
+            cell.listed = True
+            heappush(self._heap, cell.rank)
+
+    def _unfree(self, run: Run, key: Key) -> None:
+        del run.free[key]
+        if not run.free:
+            del run.cells[run.span].queue[run]

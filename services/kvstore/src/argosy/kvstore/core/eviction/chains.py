@@ -86,6 +86,10 @@ class Chains:
         """Whether to keep it on a slower tier when this one lets it go."""
         return True
 
+    def _held(self, key: Key) -> bool:
+        block = self._blocks.get(key)
+        return block is not None and block.held
+
     def _may_go(self, key: Key) -> bool:
         block = self._blocks.get(key)
         return block is not None and block.held and not block.children and key not in self._pins
@@ -101,7 +105,7 @@ class Ranked(Chains):
     def __init__(self, capacity_blocks: int) -> None:
         super().__init__(capacity_blocks)
         self._heap: list[tuple[tuple[int, ...], int, Key]] = []
-        """(rank, sequence, key). Ranks only grow, so an outdated entry comes up too early."""
+        """(rank, sequence, key). Outdated entries are found out when they come up."""
         self._entries = 0
 
     def victim(self, now_us: int) -> Key | None:

@@ -24,8 +24,7 @@ class Lru2(Ranked):
         times, never = self._times, (0, 0)
         for key in chain:
             times[key] = (times.get(key, never)[1], self._asks)
-            block = self._blocks.get(key)
-            if block is None or not block.held:
+            if not self._held(key):
                 self._remember(key)
         self._asked_again(chain)
 

@@ -1,6 +1,7 @@
 """Argosy's own: the least cost in seconds, staggered.
 
-cost = wait for the rank + prefill of what is not cached + transfer of the KV
+cost = wait for the rank + fetch of what only stores have + prefill of the rest
+     + transfer of the KV
      + what the prefill takes from answers that run there
      + what decoding there will cost
      + SPREAD_S for each time the mean of new KV the rank was sent of late: between ranks
@@ -26,6 +27,7 @@ from argosy.router.core.seats import (
     Seat,
     Seats,
     blocks_of,
+    fetch_us,
     first_token_us,
     joins_pass,
     transfer_ms,
@@ -97,6 +99,8 @@ def prefill_cost(
     tokens = uncached_tokens(seat, request)
     joins = joins_pass(seat, request, now_us)
     cost = first_token_us(seat, tokens, now_us, planned, joins=joins) / 1e6
+    if request.stored_blocks:
+        cost += fetch_us(seat, request) / 1e6
     price = 0.0
     if joins and instance.busy:
         # Whoever is in the pass already waits for all of it.
