@@ -20,7 +20,9 @@ SECOND_US = 1_000_000
 class Store:
     """What a store does with a policy, and checks of all it is promised."""
 
-    def __init__(self, policy: Eviction, capacity_blocks: int) -> None:
+    def __init__(self, policy: Eviction, capacity_blocks: int, *, checks: bool = True) -> None:
+        self.checks = checks
+        """They look at every block: not for stores of thousands."""
         self.policy = policy
         self.capacity_blocks = capacity_blocks
         self.parents: dict[int, int | None] = {}
@@ -35,10 +37,10 @@ class Store:
     def victim(self, now_us: int) -> int | None:
         victim = self.policy.victim(now_us)
         if victim is None:
-            assert not self.may_go()
+            assert not (self.checks and self.may_go())
             return None
-        assert victim in self.may_go()
         assert isinstance(victim, int)
+        assert not self.checks or victim in self.may_go()
         assert isinstance(self.policy.worth_keeping(victim, now_us), bool)
         self.lose(victim)
         self.victims.append(victim)
@@ -111,7 +113,8 @@ steps = st.lists(
 def play(name: str, capacity_blocks: int, script: list[tuple[str, object, int]]) -> Store:
     asks = [step[1] for step in script if step[0] == "ask"]
     store = Store(make(name, capacity_blocks, asks), capacity_blocks)  # type: ignore[arg-type]
-    now_us, holds = 0, []
+    now_us = 0
+    holds: list[int] = []
     for what, which, later_us in script:
         now_us += later_us
         held = list(store.parents)
@@ -214,7 +217,7 @@ def test_the_oracle_evicts_what_is_asked_for_last() -> None:
 
 
 def hits(name: str, capacity_blocks: int, asks: Sequence[tuple[int, Sequence[int]]]) -> int:
-    store = Store(POLICIES[name](capacity_blocks), capacity_blocks)
+    store = Store(POLICIES[name](capacity_blocks), capacity_blocks, checks=False)
     return sum(store.ask(chain, now_us) for now_us, chain in asks)
 
 
@@ -248,7 +251,7 @@ def test_argosy_learns_anew_when_the_load_changes() -> None:
 
 
 def test_scans_are_not_worth_a_slower_tier_and_conversations_are() -> None:
-    store = Store(Argosy(2000), 2000)
+    store = Store(Argosy(2000), 2000, checks=False)
     now_us = 0
     for talk in range(1500):
         now_us += SECOND_US

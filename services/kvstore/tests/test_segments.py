@@ -218,7 +218,9 @@ async def test_only_what_is_whole_is_read_as_good(
     for _ in range(60):
         for name, image in zip(NAMES, images, strict=False):
             slots = [image[at : at + SLOT_BYTES] for at in range(0, len(image), SLOT_BYTES)]
-            mutated = [mutate(random, slot, slots) if random.random() < 0.3 else slot for slot in slots]
+            mutated = [
+                mutate(random, slot, slots) if random.random() < 0.3 else slot for slot in slots
+            ]
             (tmp_path / "kv" / name).write_bytes(b"".join(mutated))
         segments = make(plane)
         found = segments.scan()[1]
@@ -317,8 +319,10 @@ def test_what_is_no_segment_is_removed_and_what_is_no_file_left_alone(
 ) -> None:
     written_plainly(tmp_path / "kv")
     known = {path.name for path in (tmp_path / "kv").iterdir()}
-    wrong = ["notes.txt", f"segment-000009-{SLOT_BYTES}.kv", "segment-000002-4096.kv",
-             f"segment-000002-{SEGMENT_BYTES + 1}.kv", f"segment-000001-{2 * SLOT_BYTES}.kv.old"]  # fmt: skip
+    wrong = [
+        "notes.txt", f"segment-000009-{SLOT_BYTES}.kv", "segment-000002-4096.kv",
+        f"segment-000002-{SEGMENT_BYTES + 1}.kv", f"segment-000001-{2 * SLOT_BYTES}.kv.old",
+    ]  # fmt: skip
     for odd in wrong:
         (tmp_path / "kv" / odd).write_bytes(b"odd")
     (tmp_path / "kv" / "lost+found").mkdir()

@@ -44,6 +44,8 @@ class BytesPlane:
     def __init__(
         self, name: str, *, host: str = "", passive: bool = True, files: bool = False
     ) -> None:
+        # NIXL's log goes to stdout, which belongs to whoever started us.
+        os.environ.setdefault("NIXL_LOG_LEVEL", "WARN")
         if host == "127.0.0.1":
             # On one machine nothing has to listen where others could reach it.
             os.environ.setdefault("UCX_NET_DEVICES", "lo")
@@ -213,8 +215,6 @@ def _remedy(fd: int | None) -> str:
 
 
 def _make_agent(name: str, backend: str, *, progress: bool) -> Any:
-    # NIXL's log goes to stdout, which belongs to whoever started us.
-    os.environ.setdefault("NIXL_LOG_LEVEL", "WARN")
     from nixl._api import nixl_agent, nixl_agent_config
 
     return nixl_agent(name, nixl_agent_config(enable_prog_thread=progress, backends=[backend]))

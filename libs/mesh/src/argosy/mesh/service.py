@@ -32,6 +32,7 @@ from argosy.mesh.core import CoreSpec
 from argosy.mesh.driver import Clock, Driver
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.journal import JournalWriter
+from argosy.mesh.metrics import Metrics
 from argosy.mesh.rpc import Channels, Server
 from argosy.mesh.settings import ServiceSettings, load_or_exit
 from argosy.mesh.telemetry import start_telemetry
@@ -56,6 +57,10 @@ class Mesh(Generic[S]):
             traces_dir=data / "traces" if data else None,
         )  # fmt: skip
         self.tracer = self.telemetry.tracer
+        self.metrics = Metrics(
+            service, self.name, otlp_endpoint=settings.otlp_endpoint,
+            listen=settings.metrics_listen,
+        )  # fmt: skip
         self.server = Server()
         self.channels = Channels()
         self.bus = Bus(settings.nats_url, settings.fleet, self.name)
@@ -115,6 +120,7 @@ class Mesh(Generic[S]):
         await self.channels.close()
         for driver in self._drivers:
             driver.close()
+        self.metrics.close()
         self.telemetry.close()
 
 

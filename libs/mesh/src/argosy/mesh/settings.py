@@ -46,6 +46,9 @@ class ServiceSettings(BaseModel):
     otlp_endpoint: str = Field(
         "", description="OTLP/gRPC collector, e.g. http://localhost:4317; unset: span files."
     )
+    metrics_listen: str = Field(
+        "", pattern=r"^$|:\d+$", description="host:port of a page for Prometheus; unset: none."
+    )
     fleet_secret: SecretStr = Field(
         SecretStr(DEVELOPMENT_SECRET),
         description="Signs tickets; the same in all of a fleet. Set it in production.",

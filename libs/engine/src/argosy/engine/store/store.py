@@ -31,6 +31,7 @@ LOOKUP_S = 0.25
 SAVE_S = 5.0
 WRITE_S = 3.0
 SAVE_BLOCKS = 64
+READ_BLOCKS = 8
 FAILURES = (ArgosyError, TransferFailed, OSError, TimeoutError, grpc.aio.AioRpcError)
 
 
@@ -112,16 +113,36 @@ class Store:
         """Read some blocks and check them; False when one is not what it should be."""
         size, first = self._window.slot_bytes, loaded.blocks
         batch = list(zip(slots[first:], keys[first:], reply.blocks, strict=False))
-        if not batch:
-            return True
-        pieces = [(self._window.address(slot), block.address, size) for slot, _, block in batch]
-        left_s = until_s - asyncio.get_running_loop().time()
-        await self._plane.read(self._peer, pieces, max(0.0, left_s))
-        good = await asyncio.to_thread(self._whole, batch)
-        loaded.blocks += good
-        if good < len(batch):
-            log.warning("a block of the KV store %s is not what was stored: not used", self.name)
-        return good == len(batch)
+        checking: asyncio.Future[int] | None = None
+        try:
+            for start in range(0, len(batch), READ_BLOCKS):
+                part = batch[start : start + READ_BLOCKS]
+                pieces = [
+                    (self._window.address(slot), block.address, size) for slot, _, block in part
+                ]
+                left_s = until_s - asyncio.get_running_loop().time()
+                await self._plane.read(self._peer, pieces, max(0.0, left_s))
+                # What has come is checked while the next is on its way.
+                if checking is not None:
+                    loaded.blocks += await checking
+                    if loaded.blocks < first + start:
+                        break
+                checking = asyncio.ensure_future(asyncio.to_thread(self._whole, part))
+            else:
+                loaded.blocks += await checking if checking is not None else 0
+        except BaseException:
+            if checking is not None:
+                loaded.blocks += await checking
+            raise
+        if loaded.blocks < first + len(batch):
+            await self._suspect(keys[loaded.blocks])
+            return False
+        return True
+
+    async def _suspect(self, key: bytes) -> None:
+        log.warning("a block of the KV store %s is not what was stored: not used", self.name)
+        request = kvstore_pb2.SuspectRequest(keys=[key])
+        await rpc.call(self._stub.Suspect, request, timeout_s=LOOKUP_S)
 
     def _whole(self, batch: list[tuple[int, bytes, kvstore_pb2.LeasedBlock]]) -> int:
         for number, (slot, key, block) in enumerate(batch):

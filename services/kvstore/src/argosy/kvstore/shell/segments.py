@@ -115,10 +115,10 @@ class Segments:
         for file in files:
             os.fdatasync(file)
 
-    async def read(self, moves: Sequence[Move]) -> tuple[list[bytes], list[bytes]]:
-        """Read blocks into memory and check them: keys of the good, and of the bad."""
+    async def read(self, moves: Sequence[Move]) -> list[Move]:
+        """Read blocks into memory; those that could be, which `check_read` has to look at."""
         files: dict[int, list[Move]] = {}
-        good: list[bytes] = []
+        read: list[Move] = []
         for m in moves:
             file, _ = self._files.get(m.ssd_offset // self._segment_bytes, (-1, 0))
             files.setdefault(file, []).append(m)
@@ -135,11 +135,11 @@ class Segments:
             except (OSError, TransferFailed) as error:
                 await at_rest(error)
                 continue
-            good += await asyncio.to_thread(self._checked, batch)
-        fine = set(good)
-        return good, [m.key for m in moves if m.key not in fine]
+            read += batch
+        return read
 
-    def _checked(self, moves: Sequence[Move]) -> list[bytes]:
+    def check_read(self, moves: Sequence[Move]) -> list[bytes]:
+        """Keys of those that are now in memory as they were stored."""
         view = self._memory.view
         return [
             m.key

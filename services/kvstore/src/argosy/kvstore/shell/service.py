@@ -17,12 +17,13 @@ from argosy.kvstore.core.state import DRAM, SSD, Limits, new_state
 from argosy.kvstore.core.store import SPEC
 from argosy.kvstore.core.top import hottest
 from argosy.kvstore.settings import KvstoreSettings
+from argosy.kvstore.shell import metrics
 from argosy.kvstore.shell.facts import TIERS, Voice
 from argosy.kvstore.shell.segments import Segments
 from argosy.kvstore.shell.ssd import Ssd
-from argosy.kvstore.shell.verify import verify
+from argosy.kvstore.shell.verify import check, verify
 from argosy.mesh import rpc
-from argosy.mesh.blocks import KEY_BYTES, block_checksum
+from argosy.mesh.blocks import KEY_BYTES
 from argosy.mesh.bytes_plane import BytesPlane
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.memory import Memory
@@ -55,6 +56,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         self._memory: Memory
         self._plane: BytesPlane
         self._ssd: Ssd | None = None
+        metrics.publish(mesh.metrics, self.state)
         descriptor = kvstore_pb2.DESCRIPTOR.services_by_name["KvStore"]
         mesh.server.add(kvstore_pb2_grpc.add_KvStoreServicer_to_server, self, descriptor)
 
@@ -149,7 +151,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
     async def Put(
         self, requests: AsyncIterator[kvstore_pb2.PutRequest], context: rpc.Context
     ) -> None:
-        """Give room, check what was written into it, store it."""
+        """Give room, and store what was written into it."""
         self.mesh.check_ready()
         leases: dict[int, int] = {}
         try:
@@ -157,7 +159,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
                 if request.HasField("reserve"):
                     await context.write(self._reserve(request.reserve, leases))
                 else:
-                    await context.write(await self._commit(request.commit, leases))
+                    await context.write(self._commit(request.commit, leases))
         finally:
             for lease in leases.values():
                 self._driver.feed(on.LeaseEnded(self._driver.now_us(), lease))
@@ -188,27 +190,26 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             )
         )  # fmt: skip
 
-    async def _commit(
-        self, commit: kvstore_pb2.Commit, leases: dict[int, int]
-    ) -> kvstore_pb2.PutReply:
-        lease = leases.pop(commit.lease, 0)
-        held = self.state.leases.get(lease)
+    def _commit(self, commit: kvstore_pb2.Commit, leases: dict[int, int]) -> kvstore_pb2.PutReply:
         stored = 0
-        if held is not None:
-            places = [(b.key, b.dram, b.block_bytes) for b in held.blocks]
-            sums = await asyncio.to_thread(self._checked, places, list(commit.checksums))
-            self._driver.feed(on.BlocksWritten(self._driver.now_us(), lease, sums))
+        if lease := leases.pop(commit.lease, 0):
+            now_us = self._driver.now_us()
+            self._driver.feed(on.BlocksWritten(now_us, lease, list(commit.checksums)))
             stored = self._answers.pop(lease).stored
         return kvstore_pb2.PutReply(
             committed=kvstore_pb2.Committed(lease=commit.lease, stored=stored)
         )
 
-    def _checked(self, places: list[tuple[bytes, int, int]], claimed: list[int]) -> list[int]:
-        """The checksums of what is in memory; 0 where that is not what was claimed."""
-        view = self._memory.view
-        found = [block_checksum(key, view[at : at + size]) for key, at, size in places]
-        padded = claimed + [0] * (len(found) - len(claimed))
-        return [own if own == other else 0 for own, other in zip(found, padded, strict=False)]
+    @rpc.handler("kvstore.suspect", traced=False)
+    async def Suspect(
+        self, request: kvstore_pb2.SuspectRequest, context: rpc.Context
+    ) -> kvstore_pb2.SuspectReply:
+        """Look at these blocks, and drop the corrupt."""
+        self.mesh.check_ready()
+        check_keys(list(request.keys))
+        segments = self._ssd.segments if self._ssd is not None else None
+        corrupt = await check(list(request.keys), self.state, self._memory, segments, self._driver)
+        return kvstore_pb2.SuspectReply(corrupt=corrupt)
 
     @rpc.handler("kvstore.kv_snapshot", traced=False)
     async def KvSnapshot(

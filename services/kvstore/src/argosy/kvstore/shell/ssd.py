@@ -39,11 +39,23 @@ class Ssd:
         """Read, at once, a few at a time: the first are on their way while others are read."""
 
         async def run() -> None:
+            checking = None
             for start in range(0, len(effect.moves), READ_BLOCKS):
-                good, bad = await self.segments.read(effect.moves[start : start + READ_BLOCKS])
-                self.driver.feed(on.SsdRead(self.driver.now_us(), good, bad))
+                batch = effect.moves[start : start + READ_BLOCKS]
+                read = await self.segments.read(batch)
+                if checking is not None:
+                    await checking
+                checking = asyncio.ensure_future(self._check(batch, read))
+            if checking is not None:
+                await checking
 
         self._spawn(run)
+
+    async def _check(self, batch: list[do.Move], read: list[do.Move]) -> None:
+        good = await asyncio.to_thread(self.segments.check_read, read)
+        fine = set(good)
+        bad = [move.key for move in batch if move.key not in fine]
+        self.driver.feed(on.SsdRead(self.driver.now_us(), good, bad))
 
     async def stop(self) -> None:
         """Stop; what was not written is not there."""

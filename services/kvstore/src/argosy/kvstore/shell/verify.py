@@ -24,15 +24,24 @@ async def verify(
     progress = kvstore_pb2.VerifyProgress(total_blocks=len(keys))
     for start in range(0, len(keys) or 1, BATCH_BLOCKS):
         batch = keys[start : start + BATCH_BLOCKS]
-        blocks = [state.blocks[key] for key in batch if key in state.blocks]
-        moves = [move(block, block.ssd) for block in blocks if not block.reading]
-        for before, tier in await asyncio.to_thread(wrong, moves, memory, segments):
-            block = state.blocks.get(before.key)
-            if block is not None and same_place(block, before, tier):
-                progress.corrupt_blocks += 1
-                driver.feed(on.BlockCorrupt(driver.now_us(), before.key, tier))
+        progress.corrupt_blocks += await check(batch, state, memory, segments, driver)
         progress.checked_blocks += len(batch)
         yield progress
+
+
+async def check(
+    keys: list[bytes], state: StoreState, memory: Memory, segments: Segments | None, driver: Driver
+) -> int:
+    """Look at these blocks, in every tier; how many copies were corrupt, and are gone now."""
+    blocks = [state.blocks[key] for key in keys if key in state.blocks]
+    moves = [move(block, block.ssd) for block in blocks if not block.reading]
+    corrupt = 0
+    for before, tier in await asyncio.to_thread(wrong, moves, memory, segments):
+        block = state.blocks.get(before.key)
+        if block is not None and same_place(block, before, tier):
+            corrupt += 1
+            driver.feed(on.BlockCorrupt(driver.now_us(), before.key, tier))
+    return corrupt
 
 
 def same_place(block: Block, before: Move, tier: int) -> bool:

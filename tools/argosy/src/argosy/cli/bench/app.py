@@ -104,3 +104,18 @@ def turns(
     from argosy.cli.bench.turns import run_turns
 
     asyncio.run(run_turns(fleet, conversations, turns, seed, as_json=json))
+
+
+@bench.command()
+def kvpath(
+    rounds: Annotated[int, typer.Option(min=2, help="Of each measurement.")] = 30,
+    seed: Annotated[int, typer.Option(help="Of the blocks.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Put and get of a KV store against a bare NIXL copy, and its SSD tier against plain reads.
+
+    Example: argosy bench kvpath --json
+    """
+    from argosy.cli.bench.kvpath import run_kvpath
+
+    asyncio.run(run_kvpath(rounds, seed, as_json=json))

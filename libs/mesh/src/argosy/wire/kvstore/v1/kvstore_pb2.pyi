@@ -133,6 +133,18 @@ class Committed(_message.Message):
     stored: int
     def __init__(self, lease: _Optional[int] = ..., stored: _Optional[int] = ...) -> None: ...
 
+class SuspectRequest(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class SuspectReply(_message.Message):
+    __slots__ = ("corrupt",)
+    CORRUPT_FIELD_NUMBER: _ClassVar[int]
+    corrupt: int
+    def __init__(self, corrupt: _Optional[int] = ...) -> None: ...
+
 class StatsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

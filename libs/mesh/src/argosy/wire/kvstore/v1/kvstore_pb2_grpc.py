@@ -52,6 +52,11 @@ class KvStoreStub:
                 request_serializer=argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.PutRequest.SerializeToString,
                 response_deserializer=argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.PutReply.FromString,
                 _registered_method=True)
+        self.Suspect = channel.unary_unary(
+                '/argosy.kvstore.v1.KvStore/Suspect',
+                request_serializer=argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.SuspectRequest.SerializeToString,
+                response_deserializer=argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.SuspectReply.FromString,
+                _registered_method=True)
         self.KvSnapshot = channel.unary_stream(
                 '/argosy.kvstore.v1.KvStore/KvSnapshot',
                 request_serializer=argosy_dot_inference_dot_v1_dot_inference__pb2.KvSnapshotRequest.SerializeToString,
@@ -102,6 +107,14 @@ class KvStoreServicer:
     def Put(self, request_iterator, context):
         """One stream per writer: room is asked for, written to by NIXL, then committed.
         What is not committed within lease_ms, or when the stream ends, is given back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Suspect(self, request, context):
+        """Blocks that did not check where they were read: the store looks at them itself, and
+        drops those that are corrupt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,6 +171,11 @@ def add_KvStoreServicer_to_server(servicer, server):
                     servicer.Put,
                     request_deserializer=argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.PutRequest.FromString,
                     response_serializer=argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.PutReply.SerializeToString,
+            ),
+            'Suspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Suspect,
+                    request_deserializer=argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.SuspectRequest.FromString,
+                    response_serializer=argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.SuspectReply.SerializeToString,
             ),
             'KvSnapshot': grpc.unary_stream_rpc_method_handler(
                     servicer.KvSnapshot,
@@ -268,6 +286,33 @@ class KvStore:
             '/argosy.kvstore.v1.KvStore/Put',
             argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.PutRequest.SerializeToString,
             argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.PutReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Suspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/argosy.kvstore.v1.KvStore/Suspect',
+            argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.SuspectRequest.SerializeToString,
+            argosy_dot_kvstore_dot_v1_dot_kvstore__pb2.SuspectReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,7 +3,7 @@
 The store tells a policy what is asked for and what is held; the policy names victims.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from argosy.kvstore.core.eviction.argosy import Argosy

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from argosy.kvstore.core.eviction.chains import Chains, Key
+from argosy.kvstore.core.eviction.runs import Run
 from argosy.kvstore.core.eviction.segments import kind_of, size_of
-from argosy.kvstore.core.eviction.worth import AGES_US, SPANS, Cell, Worth
+from argosy.kvstore.core.eviction.worth import AGES_US, SPANS, Worth
 
 GHOSTS_PER_BLOCK = 2
 GHOSTS_MIN = 65_536
@@ -28,23 +29,6 @@ LEARN_EVERY_ASKS = 256
 LEARN_FIRST_ASKS = 16
 """Then after twice as many, and so on up to LEARN_EVERY_ASKS."""
 KEEP_CHANCE = 0.1
-
-
-class Run:
-    """Neighbours in a chain, as far as they are still remembered by their last ask."""
-
-    __slots__ = ("asked_us", "asks", "blocks", "cells", "free", "span")
-
-    def __init__(self, cells: list[Cell], asks: int, asked_us: int) -> None:
-        self.cells = cells
-        """Of its segment."""
-        self.asks = asks
-        self.asked_us = asked_us
-        self.span = 0
-        self.blocks = 0
-        """Held ones and ghosts."""
-        self.free: dict[Key, None] = {}
-        """Those that may go (or might, when they were put here); the deepest last."""
 
 
 class Argosy(Chains):
@@ -68,7 +52,7 @@ class Argosy(Chains):
         self._learned_at = 0
 
     def asked(self, chain: Sequence[Key], now_us: int) -> None:
-        """Count what the asks say, and make new runs of the chain."""
+        """Count what the asks say, and make new runs of the chain. No block is in it twice."""
         self._age(now_us)
         self._asks += 1
         if self._asks >= self._learn_at:
@@ -126,7 +110,7 @@ class Argosy(Chains):
         while heap:
             cell = order[heap[0]]
             while cell.queue:
-                run = next(iter(cell.queue))
+                run: Run = next(iter(cell.queue))
                 key = next(reversed(run.free))
                 if self._may_go(key):
                     return key

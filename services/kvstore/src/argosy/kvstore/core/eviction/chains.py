@@ -6,10 +6,10 @@ held children. Nor may pinned ones; pinning the last block of a chain thus keeps
 """
 
 import heapq
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
-Key = Hashable
-"""Opaque: a hash as bytes, or a number."""
+Key = bytes | int
+"""Opaque: a hash, or a number."""
 
 
 class Block:
@@ -26,7 +26,7 @@ class Block:
 
 
 class Chains:
-    """The bookkeeping that every policy needs. A policy says what to do when a block is `_freed`."""
+    """The bookkeeping of every policy. A policy says what to do when a block is `_freed`."""
 
     def __init__(self, capacity_blocks: int) -> None:
         self.capacity_blocks = capacity_blocks

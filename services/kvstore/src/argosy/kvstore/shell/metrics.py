@@ -1,0 +1,43 @@
+"""The store's metrics, by tier."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from argosy.kvstore.core.state import StoreState, TierState
+from argosy.mesh.metrics import Metrics
+
+TIERS = ("dram", "ssd")
+
+
+def publish(metrics: Metrics, state: StoreState) -> None:
+    """Let `metrics` read the state from now on."""
+
+    def by_tier(
+        value: Callable[[TierState], float],
+    ) -> Callable[[], Iterator[tuple[float, Mapping[str, str]]]]:
+        def read() -> Iterator[tuple[float, Mapping[str, str]]]:
+            for name, tier in zip(TIERS, state.tiers, strict=True):
+                if tier.slots.segments:
+                    yield value(tier), {"tier": name}
+
+        return read
+
+    gauges: list[tuple[str, str, str, Callable[[TierState], float]]] = [
+        ("capacity", "By", "Room for blocks", lambda tier: tier.slots.capacity_bytes),
+        ("used", "By", "Room taken by blocks", lambda tier: tier.slots.used_bytes),
+        ("blocks", "{block}", "Blocks held", lambda tier: tier.blocks),
+        ("tokens", "{token}", "Tokens of the blocks held", lambda tier: tier.tokens),
+    ]
+    for name, unit, description, value in gauges:
+        metrics.gauge(f"argosy.kvstore.tier.{name}", unit, description, by_tier(value))
+    counters: list[tuple[str, str, Callable[[TierState], float]]] = [
+        ("hit", "Blocks asked for and found here", lambda tier: tier.hit_blocks),
+        ("evicted", "Blocks let go to make room", lambda tier: tier.evicted_blocks),
+    ]
+    for name, description, value in counters:
+        full_name = f"argosy.kvstore.tier.{name}"
+        metrics.counter(full_name, "{block}", description, by_tier(value))
+    for name in state.counts.__struct_fields__:
+        metrics.counter(
+            f"argosy.kvstore.{name.replace('_', '.')}", "{block}" if "block" in name else "{lease}",
+            name.replace("_", " "), lambda name=name: [(getattr(state.counts, name), {})],
+        )  # fmt: skip
