@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from argosy.cli.fleet.home import Running
 from argosy.cli.fleet.up import Plan, down, plan, up
@@ -34,7 +35,7 @@ class Real:
 @pytest.fixture(scope="session")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     folder = tmp_path_factory.mktemp("vllm")
-    planned = plan(FLEET, folder, 0, 0)
+    planned = plan(with_store(folder), folder, 0, 0)
     tokenizer = text.load(planned.running.model_source)
     chance = random.Random(7)
     prompts = [chance.choices(range(1000, 40_000), k=length) for length in LENGTHS]
@@ -43,6 +44,17 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     running = asyncio.run(up(planned, lambda status, trouble: None, 180))
     yield Real(planned, running, prompts, plain)
     down(planned.home, running)
+
+
+def with_store(folder: Path) -> Path:
+    """The demo's fleet, with a KV store of two tiers."""
+    spec = yaml.safe_load(FLEET.read_text())
+    source = spec["spec"]["model"]["source"]
+    spec["spec"]["model"]["source"] = str((FLEET.parent / source).resolve())
+    spec["spec"]["kvStore"] = {"dram": "512Mi", "ssd": {"path": "kv", "size": "1Gi"}}
+    file = folder / "fleet.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    return file
 
 
 def plain_answers(planned: Plan, prompts: list[list[int]], folder: Path) -> list[list[int]]:

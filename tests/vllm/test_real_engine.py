@@ -15,11 +15,12 @@ import openai
 import pytest
 
 from argosy.cli.fleet.remote import Remote
-from argosy.client import Client
+from argosy.client import Answer, Client
 from argosy.mesh.blocks import chained_block_hashes, root_hash
 from argosy.mesh.bus import Bus
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.net import free_port
+from argosy.wire.kvstore.v1 import events_pb2 as kvstore_pb2
 from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
 from argosy.wire.router.v1 import router_pb2
 
@@ -302,6 +303,52 @@ async def test_prefill_killed_with_prompts_waiting_all_are_served(real) -> None:
         os.kill(await pid_of(real, "prefill-0"), signal.SIGKILL)
         served = await asyncio.gather(*answers)
     assert all(len(answer.token_ids) == 4 for answer in served)
+
+
+async def test_what_killed_instances_had_computed_comes_from_the_store(real) -> None:
+    chosen = [number for number, prompt in enumerate(real.prompts) if 200 <= len(prompt) <= 1000]
+    stored: set[int] = set()
+    bus = Bus(real.running.nats, real.running.fleet, "test-store")
+    bus.listen(kvstore_pb2.KvStored, lambda fact, envelope: stored.update(fact.blocks))
+    bus.start()
+    await asyncio.wait_for(bus.connected.wait(), 10)
+    root = root_hash(real.running.model, "stored")
+    expected = {
+        block for n in chosen for block in chained_block_hashes(real.prompts[n], 32, root)
+    }  # fmt: skip
+    async with Client(real.running.grpc) as client:
+
+        async def ask(number: int) -> Answer:
+            return await client.answer(
+                real.running.model, token_ids=real.prompts[number], tenant="stored",
+                max_tokens=len(real.plain[number]), **GREEDY,
+            )  # fmt: skip
+
+        async def whole() -> bool:
+            roles = [v.role for v in (await client.status()).instances if v.live]
+            return sorted(roles) == ["decode", "prefill"]
+
+        async def all_stored() -> bool:
+            return expected <= stored
+
+        await eventually(whole, 90, "both instances are there")
+        for number in chosen:
+            await ask(number)
+        await eventually(all_stored, 10, "every block is stored")
+        before = {name: await pid_of(real, name) for name in ("decode-0", "prefill-0")}
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+
+        async def anew() -> bool:
+            pids = {name: await pid_of(real, name) for name in before}
+            return all(pids[name] not in (0, pid) for name, pid in before.items()) and await whole()
+
+        await eventually(anew, 120, "both instances are there anew")
+        for number in chosen:
+            answer = await ask(number)
+            assert answer.token_ids == real.plain[number]
+            assert answer.usage.cached_tokens == (len(real.prompts[number]) - 1) // 32 * 32
+    await bus.close()
 
 
 LONG = 15

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -279,3 +280,29 @@ def test_worth_is_between_the_hazards_to_come(hazard: list[float]) -> None:
         assert 0 <= chance <= 1
         assert min(hazard[span:]) * 0.999 <= worth <= max(hazard[span:]) * 1.001
         assert worth >= hazard[span] * 0.999
+
+
+asks = st.lists(st.tuples(chains, st.integers(0, 300 * SECOND_US)), min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(asks, asks)
+def test_one_read_back_from_its_image_goes_on_as_the_one_it_was_taken_of(
+    before: list[tuple[list[int], int]], after: list[tuple[list[int], int]]
+) -> None:
+    policy = Argosy(8)
+    store = Store(policy, 8)
+    now_us = ask_all(store, before, 0)
+    image = msgspec.msgpack.decode(msgspec.msgpack.encode(policy.image()))
+    other = Store(Argosy.from_image(image), 8)
+    other.parents, other.pins = dict(store.parents), dict(store.pins)
+    store.victims.clear()
+    assert ask_all(store, after, now_us) == ask_all(other, after, now_us)
+    assert store.victims == other.victims
+
+
+def ask_all(store: Store, asks: list[tuple[list[int], int]], now_us: int) -> int:
+    for chain, pause_us in asks:
+        now_us += pause_us
+        store.ask(chain, now_us)
+    return now_us

@@ -162,6 +162,8 @@ class Store:
         self.breaker.close()
         self._saver.cancel()
         await asyncio.gather(self._saver, return_exceptions=True)
+        while not self._saves.empty():
+            self._freed([self._saves.get_nowait().slot])
         if self._peer:
             with contextlib.suppress(TransferFailed):
                 await self._plane.forget_peer(self._peer)
@@ -189,7 +191,8 @@ class Store:
                     call = None
             except Exception:
                 log.exception("cannot save to the KV store %s", self.name)
-            self._free(batch, settled)
+            finally:
+                self._free(batch, settled)
 
     def _free(self, batch: list[Staged], settled: "asyncio.Future[str] | None") -> None:
         """Give the slots back, once nothing moves from them any more."""

@@ -5,10 +5,6 @@ import msgspec
 from argosy.kvstore.core.eviction.argosy import Argosy
 from argosy.kvstore.core.slots import Slots, new_slots
 
-if not hasattr(Argosy, "image"):  # XXX until it has
-    Argosy.image = lambda self: []
-    Argosy.from_image = classmethod(lambda cls, image: cls(100))
-
 DRAM, SSD = 0, 1
 """The tiers, as in the contract."""
 

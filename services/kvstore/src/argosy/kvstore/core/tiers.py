@@ -95,12 +95,19 @@ def take_slot(state: StoreState, number: int, size: int, now_us: int) -> tuple[i
     for _ in range(TRIES_MAX):
         if offset is not None:
             return offset, found
-        key = tier.eviction.victim(now_us)
+        key = victim(tier, now_us)
         if key is None:
             break
         found += evict(state, number, state.blocks[key], size)
         offset = tier.slots.take(size)
     return (-1 if offset is None else offset), found
+
+
+def victim(tier: TierState, now_us: int) -> bytes | None:
+    """Who goes next."""
+    key = tier.eviction.victim(now_us)
+    assert not isinstance(key, int)
+    return key
 
 
 def evict(state: StoreState, number: int, block: Block, size: int) -> list[Effect]:
@@ -139,7 +146,7 @@ def keep_spare(state: StoreState, now_us: int) -> list[Effect]:
         free_bytes = tier.slots.capacity_bytes - tier.slots.used_bytes
         if free_bytes + state.writing_bytes >= spare_bytes:
             break
-        key = tier.eviction.victim(now_us)
+        key = victim(tier, now_us)
         if key is None:
             break
         block = state.blocks[key]

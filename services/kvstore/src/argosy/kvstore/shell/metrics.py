@@ -37,7 +37,11 @@ def publish(metrics: Metrics, state: StoreState) -> None:
         full_name = f"argosy.kvstore.tier.{name}"
         metrics.counter(full_name, "{block}", description, by_tier(value))
     for name in state.counts.__struct_fields__:
-        metrics.counter(
-            f"argosy.kvstore.{name.replace('_', '.')}", "{block}" if "block" in name else "{lease}",
-            name.replace("_", " "), lambda name=name: [(getattr(state.counts, name), {})],
-        )  # fmt: skip
+        unit = "{block}" if "blocks" in name else "{lease}"
+        full_name = f"argosy.kvstore.{name.replace('_', '.')}"
+        metrics.counter(full_name, unit, name.replace("_", " "), counted(state, name))
+
+
+def counted(state: StoreState, name: str) -> Callable[[], list[tuple[float, Mapping[str, str]]]]:
+    """Reads one of the counts."""
+    return lambda: [(getattr(state.counts, name), {})]

@@ -32,6 +32,8 @@ from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.kvstore.v1 import kvstore_pb2, kvstore_pb2_grpc
 
 BLOCKS_MAX = 16_384
+BLOCK_BYTES_MIN = 512
+"""Of smaller ones a segment would have so many that to cut it takes seconds."""
 TOP, TOP_MAX = 20, 1000
 FLUSH_S = 600
 
@@ -171,8 +173,9 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         check_keys([block.parent for block in reserve.blocks if block.parent])
         if reserve.lease in leases:
             raise ArgosyError(Reason.BAD_REQUEST, f"lease {reserve.lease} is in use already")
-        if not reserve.block_bytes:
-            raise ArgosyError(Reason.BAD_REQUEST, "block_bytes is 0: say how large the blocks are")
+        if reserve.block_bytes < BLOCK_BYTES_MIN:
+            message = f"block_bytes is {reserve.block_bytes}; blocks have {BLOCK_BYTES_MIN} at least"
+            raise ArgosyError(Reason.BAD_REQUEST, message)
         lease = leases[reserve.lease] = next(self._leases)
         blocks = [on.Offered(b.key, b.parent, b.hash, b.tokens) for b in reserve.blocks]
         self._driver.feed(on.RoomAsked(self._driver.now_us(), lease, reserve.block_bytes, blocks))
@@ -191,11 +194,11 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         )  # fmt: skip
 
     def _commit(self, commit: kvstore_pb2.Commit, leases: dict[int, int]) -> kvstore_pb2.PutReply:
-        stored = 0
-        if lease := leases.pop(commit.lease, 0):
-            now_us = self._driver.now_us()
-            self._driver.feed(on.BlocksWritten(now_us, lease, list(commit.checksums)))
-            stored = self._answers.pop(lease).stored
+        if commit.lease not in leases:
+            raise ArgosyError(Reason.BAD_REQUEST, f"lease {commit.lease} was never granted here")
+        lease, now_us = leases.pop(commit.lease), self._driver.now_us()
+        self._driver.feed(on.BlocksWritten(now_us, lease, list(commit.checksums)))
+        stored = self._answers.pop(lease).stored
         return kvstore_pb2.PutReply(
             committed=kvstore_pb2.Committed(lease=commit.lease, stored=stored)
         )

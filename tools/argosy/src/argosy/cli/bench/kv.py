@@ -15,11 +15,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from argosy.cli import console
+from argosy.cli.bench import kv_tiers
 from argosy.cli.sim.trace import MOONCAKE_BLOCK_TOKENS, TraceError, TraceRequest, read_trace
 from argosy.kvstore.core.eviction import POLICIES, Eviction, Oracle
 
 BLOCK_TOKENS = MOONCAKE_BLOCK_TOKENS
 SIZES_TOKENS = (500_000, 1_000_000, 3_000_000, 10_000_000, 20_000_000)
+DRAM_TOKENS, SSD_TOKENS = 3_000_000, 20_000_000
 OURS, BASELINE, BEST = "argosy", "lru", "oracle"
 NAMES = (*POLICIES, BEST)
 
@@ -97,10 +99,19 @@ def run_kv(trace: Path, *, as_json: bool) -> None:
                 found = hit_tokens(policy, capacity_blocks, requests)
                 share[name][str(size)] = found / prompt_tokens
                 progress.advance(task)
+        task = progress.add_task("both tiers", total=len(requests))
+        tiers = kv_tiers.hit_tokens(
+            requests, BLOCK_TOKENS, DRAM_TOKENS, SSD_TOKENS, lambda: progress.advance(task)
+        )
     report = {
         "requests": len(requests), "prompt_tokens": prompt_tokens, "block_tokens": BLOCK_TOKENS,
         "sizes_tokens": list(SIZES_TOKENS), "hit_share": share,
-        "infinite": infinite_tokens(requests) / prompt_tokens, **compared(share),
+        "infinite": infinite_tokens(requests) / prompt_tokens,
+        "tiers": {
+            "dram_tokens": DRAM_TOKENS, "ssd_tokens": SSD_TOKENS,
+            "hit_share": tiers / prompt_tokens,
+        },
+        **compared(share),
     }  # fmt: skip
     if as_json:
         print(json.dumps(report))
@@ -134,5 +145,9 @@ def show(report: dict[str, Any]) -> None:
             "-" if closed is None else f"{closed:.2f}",
         )  # fmt: skip
     console.out.print(table)
-    console.out.print(f"infinite: {report['infinite']:.1%}")
+    tiers = report["tiers"]
+    console.out.print(
+        f"DRAM {tiers['dram_tokens']:,} + SSD {tiers['ssd_tokens']:,} tokens: "
+        f"{tiers['hit_share']:.1%}; infinite: {report['infinite']:.1%}"
+    )
     console.out.print(f"worst_vs_lru_points: {report['worst_vs_lru_points']:+.2f}")

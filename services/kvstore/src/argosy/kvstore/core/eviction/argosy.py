@@ -15,11 +15,12 @@ What was learned fades, with a half-life in asks, so a new kind of load is learn
 from collections import OrderedDict
 from collections.abc import Sequence
 from heapq import heappop, heappush
+from typing import Any, Self
 
 from argosy.kvstore.core.eviction.chains import Chains, Key
 from argosy.kvstore.core.eviction.runs import Run
 from argosy.kvstore.core.eviction.segments import kind_of, size_of
-from argosy.kvstore.core.eviction.worth import AGES_US, SPANS, Worth
+from argosy.kvstore.core.eviction.worth import AGES_US, SPANS, Cell, Worth
 
 GHOSTS_PER_BLOCK = 2
 GHOSTS_MIN = 65_536
@@ -125,6 +126,56 @@ class Argosy(Chains):
         run = self._runs.get(key)
         return run is not None and run.cells[run.span].chance >= KEEP_CHANCE
 
+    def image(self) -> dict[str, Any]:
+        """All of it as plain data, for the journal. Runs go by their place in `runs`."""
+        runs = [run for age in self._ages for run in age]
+        number = {run: n for n, run in enumerate(runs)}
+        segments = self._worth.in_order()
+        segment = {id(cells): n for n, cells in enumerate(segments)}
+        return {
+            **self.chains_image(),
+            "runs": [
+                (segment[id(r.cells)], r.asks, r.asked_us, r.span, r.blocks, list(r.free))
+                for r in runs
+            ],
+            "keys": [(key, number[run]) for key, run in self._runs.items()],
+            "ghosts": list(self._ghosts),
+            "cells": [
+                (
+                    cell.asks, cell.block_s, cell.blocks, cell.since_us, cell.worth, cell.chance,
+                    cell.rank, cell.listed, [number[run] for run in cell.queue],
+                )
+                for cells in segments
+                for cell in cells
+            ],
+            "heap": self._heap,
+            "clocks": (self._aged_us, self._asks, self._learn_at, self._learned_at),
+        }  # fmt: skip
+
+    @classmethod
+    def from_image(cls, image: dict[str, Any]) -> Self:
+        """One that decides as that of which the image was taken."""
+        made = cls(image["capacity"])
+        made.restore_chains(image)
+        segments = made._worth.in_order()
+        runs = []
+        for segment, asks, asked_us, span, blocks, free in image["runs"]:
+            run = Run(segments[segment], asks, asked_us)
+            run.span, run.blocks, run.free = span, blocks, dict.fromkeys(free)
+            runs.append(run)
+            made._ages[span][run] = None
+        made._runs = {key: runs[number] for key, number in image["keys"]}
+        made._ghosts = OrderedDict.fromkeys(image["ghosts"])
+        cells = [cell for segment_cells in segments for cell in segment_cells]
+        for cell, seen in zip(cells, image["cells"], strict=True):
+            cell.asks, cell.block_s, cell.blocks, cell.since_us, *rest, queue = seen
+            cell.worth, cell.chance, cell.rank, cell.listed = rest
+            cell.queue = OrderedDict.fromkeys(runs[number] for number in queue)
+        made._order = sorted(cells, key=rank_of)
+        made._heap = list(image["heap"])
+        made._aged_us, made._asks, made._learn_at, made._learned_at = image["clocks"]
+        return made
+
     def _learn(self, now_us: int) -> None:
         since = self._asks - self._learned_at
         self._order = self._worth.learn(now_us, 0.5 ** (since / HALF_LIFE_ASKS))
@@ -212,3 +263,8 @@ class Argosy(Chains):
         del run.free[key]
         if not run.free:
             del run.cells[run.span].queue[run]
+
+
+def rank_of(cell: Cell) -> int:
+    """For sorting."""
+    return cell.rank

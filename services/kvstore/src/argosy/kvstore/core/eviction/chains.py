@@ -7,6 +7,7 @@ held children. Nor may pinned ones; pinning the last block of a chain thus keeps
 
 import heapq
 from collections.abc import Sequence
+from typing import Any
 
 Key = bytes | int
 """Opaque: a hash, or a number."""
@@ -89,6 +90,28 @@ class Chains:
     def _held(self, key: Key) -> bool:
         block = self._blocks.get(key)
         return block is not None and block.held
+
+    def chains_image(self) -> dict[str, Any]:
+        """What hangs together, as plain data."""
+        return {
+            "capacity": self.capacity_blocks,
+            "blocks": [
+                (block.key, block.parent.key if block.parent is not None else None, block.held)
+                for block in self._blocks.values()
+            ],
+            "pins": list(self._pins.items()),
+        }
+
+    def restore_chains(self, image: dict[str, Any]) -> None:
+        """As it was; of who may go nothing is said."""
+        for key, _, held in image["blocks"]:
+            block = self._blocks[key] = Block(key)
+            block.held = held
+        for key, parent, held in image["blocks"]:
+            if parent is not None:
+                self._blocks[key].parent = self._blocks[parent]
+                self._blocks[parent].children += held
+        self._pins = dict(image["pins"])
 
     def _may_go(self, key: Key) -> bool:
         block = self._blocks.get(key)

@@ -115,6 +115,10 @@ class Worth:
             cell.rank = rank
         return ordered
 
+    def in_order(self) -> list[list[Cell]]:
+        """All segments, by kind and size."""
+        return [cells for kind in self.segments for cells in kind]
+
 
 def worth_of(cell: Cell) -> float:
     """For sorting."""
