@@ -45,6 +45,13 @@ spec:
     decode:  {{replicas: {decode}, resources: {{cpu: 0, memory: 256Mi}}}}
 """
 
+KV_STORE_YAML = """\
+  kvStore:
+    dram: 64Mi
+    ssd: {path: kv, size: 256Mi}
+    staging: 16Mi
+"""
+
 
 async def poll_until(predicate: Callable[[], Any], within_s: float = 20) -> Any:
     """The predicate's first true value; TimeoutError naming it when there is none in time."""
@@ -204,6 +211,7 @@ class Shipyard:
         decode: int = 1,
         speed: float = 1,
         max_running: int = 16,
+        kv_store: bool = False,
     ) -> Fleet:
         """A fleet that is ready. speed: how fast its engines' time runs."""
         name = name or f"f{len(self.fleets)}"
@@ -211,7 +219,7 @@ class Shipyard:
         text = FLEET_YAML.format(
             name=name, prefill=prefill, decode=decode, speed=speed, max_running=max_running
         )
-        file.write_text(text)
+        file.write_text(text + (KV_STORE_YAML if kv_store else ""))
         planned = plan(file, self.root, 0, 0)
         running = await up(planned, lambda status, waiting: None, UP_S)
         self.fleets.append((planned.home, running))

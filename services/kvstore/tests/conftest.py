@@ -107,7 +107,7 @@ class StoreProcess:
     log: Path
     address: str = ""
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         os.kill(self.pid, number)
 
     def end(self, number: int = signal.SIGKILL) -> None:
@@ -167,9 +167,7 @@ class Harbour:
 
 
 @pytest.fixture(scope="session")
-def harbour(
-    nats: NatsProcess, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Harbour]:
+def harbour(nats: NatsProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
     parent = subprocess.Popen(
         [sys.executable, "-c", STORES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -184,7 +182,9 @@ def harbour(
 class Ship:
     """An instance's side of the store, with an engine of which only the staging memory is there."""
 
-    def __init__(self, nats: NatsProcess, folder: Path, fleet: str, name: str, **given: Any) -> None:
+    def __init__(
+        self, nats: NatsProcess, folder: Path, fleet: str, name: str, **given: Any
+    ) -> None:
         settings = InstanceSettings(
             nats_url=nats.url, fleet=fleet, instance_id=name, node="n", block_tokens=BLOCK_TOKENS,
             **given,
@@ -193,7 +193,11 @@ class Ship:
         path = folder / f"staging-{name}-{fleet}"
         self.staging = Memory(SLOTS * BLOCK_BYTES, path)
         info = EngineInfo(
-            BLOCK_TOKENS, 1000, 10_000, 16, staging=Staging(str(path), BLOCK_BYTES, SLOTS // 2, SLOTS)
+            BLOCK_TOKENS,
+            1000,
+            10_000,
+            16,
+            staging=Staging(str(path), BLOCK_BYTES, SLOTS // 2, SLOTS),
         )
         self.free = list(range(SLOTS // 2, SLOTS))
         self.link = StoreLink(self.mesh, info, self.free.extend)
@@ -272,7 +276,9 @@ def content(key: bytes) -> bytes:
 
 
 @pytest.fixture
-async def launch(nats: NatsProcess, tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Ship]]]:
+async def launch(
+    nats: NatsProcess, tmp_path: Path
+) -> AsyncIterator[Callable[..., Awaitable[Ship]]]:
     """Launches instances; all are stopped when the test ends."""
     ships: list[Ship] = []
 
@@ -296,21 +302,29 @@ async def dial() -> AsyncIterator[Callable[[StoreProcess], Any]]:
 
 @dataclass
 class Heard:
-    """What stores told the mesh, replayed: block hashes by (store, tier)."""
+    """What a store told the mesh, replayed in its order: block hashes by tier."""
 
-    blocks: dict[tuple[str, int], set[int]] = field(default_factory=dict)
+    blocks: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
     sequence: int = 0
-    epoch: str = ""
+    waiting: dict[int, tuple[Any, bool]] = field(default_factory=dict)
+
+    def begin_anew(self) -> None:
+        """A store counts from its start."""
+        self.blocks, self.sequence, self.waiting = (set(), set()), 0, {}
 
     def change(self, fact: Any, *, stored: bool) -> None:
-        if fact.epoch != self.epoch:
-            self.blocks, self.sequence, self.epoch = {}, 0, fact.epoch
-        assert fact.change_sequence == self.sequence + 1
-        self.sequence += 1
-        here = self.blocks.setdefault((fact.store_id, fact.tier), set())
-        told = set(fact.blocks)
+        self.waiting[fact.change_sequence] = fact, stored
+        while self.sequence + 1 in self.waiting:
+            self.sequence += 1
+            self.replay(*self.waiting.pop(self.sequence))
+
+    def replay(self, fact: Any, stored: bool) -> None:
+        here, told = self.blocks[fact.tier], set(fact.blocks)
         assert not (told & here if stored else told - here)
-        self.blocks[fact.store_id, fact.tier] = here | told if stored else here - told
+        if stored:
+            here |= told
+        else:
+            here -= told
 
 
 @pytest.fixture

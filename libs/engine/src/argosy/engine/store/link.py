@@ -31,6 +31,8 @@ from argosy.wire.kvstore.v1 import events_pb2
 log = logging.getLogger(__name__)
 
 STALE_S = 3.0
+FIRST_S = 1.2
+"""Two heartbeats of a store."""
 BUDGET_S_MIN, BUDGET_S_MAX = 0.5, 5.0
 
 
@@ -55,6 +57,7 @@ class StoreLink:
         self._stores: dict[str, Store] = {}
         self._preloads: dict[str, list[int]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
+        self._heard = asyncio.Event()
         self._unsaved = 0
         self._all_saved = asyncio.Event()
         self._all_saved.set()
@@ -64,6 +67,10 @@ class StoreLink:
         await self._plane.start()
         await self._plane.register(self._window.memory)
         self._mesh.bus.listen(events_pb2.StoreReported, self._on_store)
+        with contextlib.suppress(TimeoutError):
+            # Who is ready knows the stores there are: the first prompt may be one of theirs.
+            await asyncio.wait_for(self._heard.wait(), FIRST_S)
+        await asyncio.gather(*(store.greeted for store in self._stores.values()))
 
     async def stop(self) -> None:
         """Forget all stores, and let go of the memory."""
@@ -199,3 +206,4 @@ class StoreLink:
                 self._window, self._saved,
             )  # fmt: skip
         known.seen_s = time.monotonic()
+        self._heard.set()

@@ -32,7 +32,10 @@ SAVE_S = 5.0
 WRITE_S = 3.0
 SAVE_BLOCKS = 64
 READ_BLOCKS = 8
-FAILURES = (ArgosyError, TransferFailed, OSError, TimeoutError, grpc.aio.AioRpcError)
+FAILURES = (
+    ArgosyError, TransferFailed, OSError, TimeoutError, grpc.aio.AioRpcError,
+    asyncio.InvalidStateError,  # gRPC's word for writing to a call that is over.
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Store:
         self.breaker = Breaker(name, self._reach)
         self._saves: asyncio.Queue[Staged] = asyncio.Queue()
         self._saver = asyncio.create_task(self._save_all())
+        self.greeted = asyncio.create_task(self._greet())
+        """Done when the first attempt to reach it has ended, well or not."""
 
     async def load(
         self, before: Sequence[bytes], keys: Sequence[bytes], slots: Sequence[int], budget_s: float
@@ -160,8 +165,10 @@ class Store:
     async def stop(self) -> None:
         """Save no more, and forget the store."""
         self.breaker.close()
-        self._saver.cancel()
-        await asyncio.gather(self._saver, return_exceptions=True)
+        tasks = (self._saver, self.greeted)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         while not self._saves.empty():
             self._freed([self._saves.get_nowait().slot])
         if self._peer:
@@ -224,6 +231,12 @@ class Store:
         commit = kvstore_pb2.Commit(lease=lease, checksums=checksums)
         await call.write(kvstore_pb2.PutRequest(commit=commit))
         await answer(call)
+
+    async def _greet(self) -> None:
+        try:
+            await self._reach()
+        except FAILURES as error:
+            self.breaker.fail(error)
 
     async def _known(self) -> None:
         if not self._peer:

@@ -21,7 +21,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Beyond it nothing is found and nothing taken until some have ended."""
     writing_bytes: int = 256 << 20
     """Most bytes on their way to SSD; beyond it blocks leave memory without a copy."""
-    spare_share: float = 0.03
+    spare_share: float = 0.06
     """Of memory: kept free, by writing to SSD what is next to go, so that a put need not wait."""
 
 

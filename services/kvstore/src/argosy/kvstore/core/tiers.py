@@ -98,7 +98,10 @@ def take_slot(state: StoreState, number: int, size: int, now_us: int) -> tuple[i
         key = victim(tier, now_us)
         if key is None:
             break
-        found += evict(state, number, state.blocks[key], size)
+        gone = evict(state, number, state.blocks[key], size)
+        if not gone:
+            break
+        found += gone
         offset = tier.slots.take(size)
     return (-1 if offset is None else offset), found
 
@@ -118,11 +121,18 @@ def evict(state: StoreState, number: int, block: Block, size: int) -> list[Effec
         return _let_go(state, number, block)
     # Its slot would not do: all of its segment goes, so that it can be cut anew.
     segment = tier.slots.segment_of((block.dram, block.ssd)[number])
+    others = [
+        other
+        for other in state.blocks.values()
+        if (offset := (other.dram, other.ssd)[number]) >= 0
+        and tier.slots.segment_of(offset) == segment
+        and not other.in_use
+    ]
+    if len(others) < tier.slots.taken[segment]:
+        return []  # Somebody is at one of its slots: the others would go in vain.
     found: list[Effect] = []
-    for other in list(state.blocks.values()):
-        offset = (other.dram, other.ssd)[number]
-        if offset >= 0 and tier.slots.segment_of(offset) == segment and not other.in_use:
-            found += _let_go(state, number, other)
+    for other in others:
+        found += _let_go(state, number, other)
     return found
 
 

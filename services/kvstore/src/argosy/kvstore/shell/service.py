@@ -174,7 +174,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         if reserve.lease in leases:
             raise ArgosyError(Reason.BAD_REQUEST, f"lease {reserve.lease} is in use already")
         if reserve.block_bytes < BLOCK_BYTES_MIN:
-            message = f"block_bytes is {reserve.block_bytes}; blocks have {BLOCK_BYTES_MIN} at least"
+            message = f"block_bytes is {reserve.block_bytes}; at least {BLOCK_BYTES_MIN}"
             raise ArgosyError(Reason.BAD_REQUEST, message)
         lease = leases[reserve.lease] = next(self._leases)
         blocks = [on.Offered(b.key, b.parent, b.hash, b.tokens) for b in reserve.blocks]

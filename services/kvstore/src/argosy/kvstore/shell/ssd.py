@@ -18,7 +18,7 @@ from argosy.mesh.driver import Driver
 log = logging.getLogger(__name__)
 
 BATCH_BLOCKS = 32
-READ_BLOCKS = 16
+READ_BLOCKS = 8
 
 
 class Ssd:

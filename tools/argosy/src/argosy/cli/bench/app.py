@@ -119,3 +119,18 @@ def kvpath(
     from argosy.cli.bench.kvpath import run_kvpath
 
     asyncio.run(run_kvpath(rounds, seed, as_json=json))
+
+
+@bench.command()
+def kvtrouble(
+    requests: Annotated[int, typer.Option(min=10, help="To each fleet.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the prompts.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What callers notice of a KV store that is stopped, gone or full.
+
+    Example: argosy bench kvtrouble --json
+    """
+    from argosy.cli.bench.kvtrouble import run_kvtrouble
+
+    asyncio.run(run_kvtrouble(requests, seed, as_json=json))

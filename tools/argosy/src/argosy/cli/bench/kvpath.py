@@ -1,8 +1,9 @@
 """How quickly KV blocks go to a store and come back, against a bare NIXL copy and plain reads.
 
-A real store process and the client that instances use, whole calls: room or lease asked
-for over gRPC, bytes moved, checksums made and checked. Each is measured in turn with what
-it is compared to, in one run.
+A real store process and the client that instances use. `put` and `get` are the rates at
+which NIXL moves bytes within them, `put_call` and `get_call` those of whole calls: room or
+lease asked for over gRPC, bytes moved, checksums made and checked. Each is measured in turn
+with what it is compared to, in one run.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from argosy.cli.bench.bare_copy import BareCopy
 from argosy.cli.bench.yard import BenchFailed, Yard
 from argosy.engine.api import Staged
 from argosy.engine.store.store import Store, Window
-from argosy.mesh.bytes_plane import BytesPlane
+from argosy.mesh.bytes_plane import BytesPlane, Piece
 from argosy.mesh.errors import ArgosyError
 from argosy.mesh.memory import Memory
 from argosy.mesh.nats_process import nats_command
@@ -44,10 +45,29 @@ DRAM_BYTES, SSD_BYTES = 192 << 20, 2 << 30
 BUDGET_S = 30.0
 
 
+class TimedPlane(BytesPlane):
+    """A bytes plane that knows how long it was moving bytes."""
+
+    moving_s = 0.0
+
+    async def read(self, peer: str, pieces: list[Piece], timeout_s: float) -> None:
+        """As ever."""
+        began = time.perf_counter()
+        await super().read(peer, pieces, timeout_s)
+        self.moving_s += time.perf_counter() - began
+
+    async def write(self, peer: str, pieces: list[Piece], timeout_s: float) -> None:
+        """As ever."""
+        began = time.perf_counter()
+        await super().write(peer, pieces, timeout_s)
+        self.moving_s += time.perf_counter() - began
+
+
 class Client:
     """An instance's client of one store, with staging memory of CHAIN_BLOCKS slots."""
 
-    def __init__(self, plane: BytesPlane, channels: Channels, address: str) -> None:
+    def __init__(self, plane: TimedPlane, channels: Channels, address: str) -> None:
+        self.plane = plane
         self.memory = Memory(CHAIN_BLOCKS * BLOCK_BYTES)
         self.window = Window(self.memory, BLOCK_BYTES)
         self.stub = KvStoreStub(channels.get(address))
@@ -67,6 +87,15 @@ class Client:
             left -= len(await self._freed.get())
         return time.perf_counter() - began
 
+    def moved_s(self) -> float:
+        """Seconds that bytes were moving since this was last asked."""
+        moving_s, self.plane.moving_s = self.plane.moving_s, 0.0
+        return moving_s
+
+    async def drop(self) -> None:
+        """Forget all that is stored."""
+        await call(self.stub.Flush, kvstore_pb2.FlushRequest(drop=True), timeout_s=BUDGET_S)
+
     async def get(self, keys: list[bytes]) -> float:
         """Load a chain that is stored; seconds. Raises BenchFailed for less than all of it."""
         began = time.perf_counter()
@@ -83,16 +112,16 @@ async def run_kvpath(rounds: int, seed: int, *, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="argosy-bench-") as folder:
         yard = Yard(Path(folder))
         try:
-            async with client_of(yard, Path(folder) / "kv") as client:
-                noise = np.random.default_rng(seed).integers(0, 256, client.memory.size_bytes)
-                client.memory.view[:] = noise.astype(np.uint8).tobytes()
+            report: dict[str, Any] = {"block_bytes": BLOCK_BYTES}
+            async with client_of(yard, "memory", seed) as client:
                 bare = await bare_copy(yard, client.memory)
-                report = {
-                    "block_bytes": BLOCK_BYTES,
-                    **await measure_dram(client, bare, rounds, chance),
-                    "one_block_get_ms": await measure_one(client, 10 * rounds, chance),
-                    "ssd": await measure_ssd(client, Path(folder) / "kv/kvstore-0", chance),
-                }
+                report |= await measure_dram(client, bare, rounds, chance)
+                report["one_block_get_ms"] = await measure_one(client, 10 * rounds, chance)
+                yard.end("bare", "memory")
+            ssd = Path(folder) / "kv"
+            tier = {"ssd_dir": str(ssd), "ssd_bytes": str(SSD_BYTES)}
+            async with client_of(yard, "ssd", seed, **tier) as client:
+                report["ssd"] = await measure_ssd(client, ssd / "ssd", chance)
         finally:
             yard.end()
     if as_json:
@@ -102,20 +131,22 @@ async def run_kvpath(rounds: int, seed: int, *, as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def client_of(yard: Yard, ssd: Path) -> AsyncIterator[Client]:
+async def client_of(yard: Yard, name: str, seed: int, **settings: str) -> AsyncIterator[Client]:
     """A store process, and a client that has reached it."""
-    port, listen = free_port(), f"127.0.0.1:{free_port()}"
-    yard.nats = f"nats://127.0.0.1:{port}"
-    yard.start("nats", *nats_command(port, yard.folder / "nats"))
-    yard.start_service(
-        "kvstore", "kvstore-0", listen=listen, dram_bytes=str(DRAM_BYTES), ssd_dir=str(ssd),
-        ssd_bytes=str(SSD_BYTES),
-    )  # fmt: skip
-    channels, plane = Channels(), BytesPlane("bench", host="127.0.0.1", passive=False)
+    listen = f"127.0.0.1:{free_port()}"
+    if "nats" not in yard.processes:
+        port = free_port()
+        yard.nats = f"nats://127.0.0.1:{port}"
+        yard.start("nats", *nats_command(port, yard.folder / "nats"))
+    yard.start_service("kvstore", name, listen=listen, dram_bytes=str(DRAM_BYTES), **settings)
+    channels, plane = Channels(), TimedPlane("bench", host="127.0.0.1", passive=False)
+    await until_ready(KvStoreStub(channels.get(listen)))
     client = Client(plane, channels, listen)
+    noise = np.random.default_rng(seed).integers(0, 256, client.memory.size_bytes)
+    client.memory.view[:] = noise.astype(np.uint8).tobytes()
     try:
         await plane.register(client.memory)
-        await until_ready(client)
+        await client.store.greeted
         yield client
     finally:
         await client.store.stop()
@@ -123,12 +154,12 @@ async def client_of(yard: Yard, ssd: Path) -> AsyncIterator[Client]:
         await channels.close()
 
 
-async def until_ready(client: Client) -> None:
+async def until_ready(stub: KvStoreStub) -> None:
     """Return when the store answers."""
     async with asyncio.timeout(BUDGET_S):
         while True:
             try:
-                await call(client.stub.Describe, kvstore_pb2.DescribeRequest(), timeout_s=1)
+                await call(stub.Describe, kvstore_pb2.DescribeRequest(), timeout_s=1)
                 return
             except ArgosyError:
                 await asyncio.sleep(0.05)
@@ -149,25 +180,29 @@ async def measure_dram(
     """Put and get of batches, each round beside a bare copy of as much."""
     report: dict[str, Any] = {}
     for blocks in BATCHES:
-        seconds: dict[str, list[float]] = {"put": [], "get": [], "WRITE": [], "READ": []}
+        names_of = ("put_call", "put", "get_call", "get", "bare_write", "bare_read")
+        seconds: dict[str, list[float]] = {name: [] for name in names_of}
         for number in track(range(rounds), f"{blocks} blocks", console=console.err, transient=True):
             keys = names(chance, blocks)
-            put, get = await client.put(keys), await client.get(keys)
+            client.moved_s()
+            put = await client.put(keys), client.moved_s()
+            get = await client.get(keys), client.moved_s()
+            await client.drop()
             copies = [bare.copy(way, BLOCK_BYTES, blocks) for way in ("WRITE", "READ")]
             if number:  # The first round connects.
-                for name, took_s in zip(seconds, (put, get, *copies), strict=True):
+                for name, took_s in zip(seconds, (*put, *get, *copies), strict=True):
                     seconds[name].append(took_s)
         speed = {
             name: blocks * BLOCK_BYTES / 1e9 / statistics.median(took) if took else 0.0
             for name, took in seconds.items()
         }
         report[f"{blocks}_blocks"] = {
-            "put_gb_per_s": round(speed["put"], 3), "get_gb_per_s": round(speed["get"], 3),
-            "bare_write_gb_per_s": round(speed["WRITE"], 3),
-            "bare_read_gb_per_s": round(speed["READ"], 3),
-            "put_share": round(speed["put"] / speed["WRITE"], 3),
-            "get_share": round(speed["get"] / speed["READ"], 3),
-        }  # fmt: skip
+            **{f"{name}_gb_per_s": round(found, 3) for name, found in speed.items()},
+            "put_share": round(speed["put"] / speed["bare_write"], 3),
+            "get_share": round(speed["get"] / speed["bare_read"], 3),
+            "put_call_share": round(speed["put_call"] / speed["bare_write"], 3),
+            "get_call_share": round(speed["get_call"] / speed["bare_read"], 3),
+        }
     return report
 
 
@@ -249,10 +284,14 @@ def show(report: dict[str, Any]) -> None:
     for blocks in BATCHES:
         part = report[f"{blocks}_blocks"]
         for way, bare in (("put", "bare_write"), ("get", "bare_read")):
-            table.add_row(
-                f"{way} of {blocks} blocks", f"{part[f'{way}_gb_per_s']:.2f}",
-                f"{part[f'{bare}_gb_per_s']:.2f}", f"{part[f'{way}_share']:.0%}",
-            )  # fmt: skip
+            for name, title in (
+                (way, f"{way} of {blocks} blocks, NIXL"),
+                (f"{way}_call", "  all of it"),
+            ):
+                table.add_row(
+                    title, f"{part[f'{name}_gb_per_s']:.2f}", f"{part[f'{bare}_gb_per_s']:.2f}",
+                    f"{part[f'{name}_share']:.0%}",
+                )  # fmt: skip
     ssd = report["ssd"]
     table.add_row(
         "get from SSD", f"{ssd['get_gb_per_s']:.2f}", f"{ssd['plain_gb_per_s']:.2f}",

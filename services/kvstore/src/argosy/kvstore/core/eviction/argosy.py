@@ -29,7 +29,7 @@ HALF_LIFE_ASKS = 4000
 LEARN_EVERY_ASKS = 256
 LEARN_FIRST_ASKS = 16
 """Then after twice as many, and so on up to LEARN_EVERY_ASKS."""
-KEEP_CHANCE = 0.1
+KEEP_CHANCE = 0.03
 
 
 class Argosy(Chains):
@@ -121,7 +121,7 @@ class Argosy(Chains):
         return None
 
     def worth_keeping(self, key: Key, now_us: int) -> bool:
-        """Its like are asked for again at least once in ten times, from its age on."""
+        """Its like are asked for again at least once in thirty times, from its age on."""
         self._age(now_us)
         run = self._runs.get(key)
         return run is not None and run.cells[run.span].chance >= KEEP_CHANCE
