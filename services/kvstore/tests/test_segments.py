@@ -320,20 +320,28 @@ async def test_a_read_past_the_end_of_a_file_is_a_miss(
     assert sorted([*fine, *bad]) == sorted(KEYS)
 
 
-def test_what_is_no_segment_is_removed_and_what_is_no_file_left_alone(
+def test_segments_that_do_not_fit_are_removed_and_what_is_none_is_left_alone(
     tmp_path: Path, make: Make, no_plane: BytesPlane
 ) -> None:
     written_plainly(tmp_path / "kv")
     known = {path.name for path in (tmp_path / "kv").iterdir()}
     wrong = [
-        "notes.txt", f"segment-000009-{SLOT_BYTES}.kv", "segment-000002-4096.kv",
-        f"segment-000002-{SEGMENT_BYTES + 1}.kv", f"segment-000001-{2 * SLOT_BYTES}.kv.old",
+        f"segment-000009-{SLOT_BYTES}.kv", "segment-000002-4096.kv",
+        f"segment-000002-{SEGMENT_BYTES + 1}.kv",
     ]  # fmt: skip
-    for odd in wrong:
+    others = {"notes.txt", f"segment-000001-{2 * SLOT_BYTES}.kv.old"}
+    for odd in [*wrong, *others]:
         (tmp_path / "kv" / odd).write_bytes(b"odd")
     (tmp_path / "kv" / "lost+found").mkdir()
     assert {found.key for found in good(make(no_plane))} == set(KEYS)
-    assert {path.name for path in (tmp_path / "kv").iterdir()} == {*known, "lost+found"}
+    left = {path.name for path in (tmp_path / "kv").iterdir()}
+    assert left == {*known, *others, "lost+found", ".lock"}
+
+
+def test_a_folder_is_one_stores_alone(tmp_path: Path, make: Make, no_plane: BytesPlane) -> None:
+    make(no_plane)
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        Segments(tmp_path / "kv", SEGMENT_BYTES, 1, no_plane, Memory(SEGMENT_BYTES))
 
 
 def test_a_segment_of_two_files_is_read_from_one(
@@ -343,7 +351,7 @@ def test_a_segment_of_two_files_is_read_from_one(
     (tmp_path / "kv" / f"segment-000000-{2 * SLOT_BYTES}.kv").write_bytes(b"odd")
     segments = make(no_plane)
     good(segments)
-    assert len(list((tmp_path / "kv").iterdir())) == 2
+    assert len(list((tmp_path / "kv").glob("*.kv"))) == 2
 
 
 async def test_a_full_disk_fails_the_batch_and_leaves_none_of_it(

@@ -148,6 +148,22 @@ async def test_another_salt_model_or_revision_gets_nothing(
     assert await ship.load(prompt, salt="tenant a") == 6
 
 
+async def test_what_a_store_lost_is_offered_again_by_who_still_has_it(
+    harbour: Any, launch: Any, dial: Any, tokens: Any
+) -> None:
+    fleet = harbour.fleet()
+    store = harbour.begin(fleet)
+    ship = await launch(fleet)
+    await ship.sees(store)
+    prompt = tokens(60, 10)
+    await ship.save(prompt[: 4 * 8])
+    assert (await ship.ask(prompt, held=6)).stored_blocks == 8
+    await dial(store).Flush(kvstore_pb2.FlushRequest(drop=True))
+    assert (await ship.ask(prompt, held=6)).stored_blocks == 0
+    await ship.save(prompt[: 4 * 3])
+    assert (await ship.ask(prompt, held=6)).stored_blocks == 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_after_a_restart_flushed_blocks_come_from_ssd(
     harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any, number: int
@@ -512,7 +528,7 @@ async def test_bad_input_is_refused_and_costs_nobody_else(
     prompt = tokens(50, 10)
     await ship.save(prompt)
     stub = dial(store)
-    for keys in ([b"short"], [b""], [key(1), b"x" * 17], [key(n) for n in range(20_000)]):
+    for keys in ([b"short"], [b""], [key(1), b"x" * 17], [key(n) for n in range(70_000)]):
         request = kvstore_pb2.GetRequest(keys=keys, block_bytes=BLOCK_BYTES)
         assert (await refusal(stub.Get(request).read())).reason is Reason.BAD_REQUEST
         with pytest.raises(ArgosyError) as refused:

@@ -5,9 +5,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from argosy.router.core import caches
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
-from argosy.router.core import caches
 
 MS, S = 1_000, 1_000_000
 

@@ -39,6 +39,8 @@ class EngineRequest(msgspec.Struct, frozen=True):
     produce: compute the prompt's KV, hold it for a puller, and give its handle.
     kv_handle: pull the prompt's KV with this handle instead of computing it.
     preload: take this KV in instead of computing it, as far as it is not here already.
+    stored_blocks: leading blocks that stores have, so that the others are staged even if they
+        need no computing; None: it is not known, and what is computed is staged.
     """
 
     request_id: str
@@ -49,6 +51,7 @@ class EngineRequest(msgspec.Struct, frozen=True):
     kv_handle: bytes | None = None
     dp_rank: int = 0
     preload: Preload | None = None
+    stored_blocks: int | None = None
 
 
 class Logprobs(msgspec.Struct, frozen=True):

@@ -212,6 +212,8 @@ class SimEngine:
             sequence, chain = running.sequence, running.chain
             pulled = sequence.prompt_tokens if sequence.pull else 0
             found = max(sequence.cached, pulled) // self._settings.block_tokens
+            if (stored := running.request.stored_blocks) is not None:
+                found = min(found, stored)
             sequence.saved = max(sequence.saved, found)
             if chain is not None and sequence.known > sequence.saved:
                 staged = self._staging.stage(chain, sequence.saved, sequence.known)

@@ -17,6 +17,7 @@ import msgspec
 
 from argosy.engine.api import EngineInfo, EngineRequest, Preload, Staged
 from argosy.engine.store.chain import Chain
+from argosy.engine.store.load import Load
 from argosy.engine.store.peers import owner_of, owners_of
 from argosy.engine.store.revision import revision
 from argosy.engine.store.slots import LoadSlots
@@ -97,56 +98,54 @@ class StoreLink:
         slots = self._slots.take(usable - first)
         if not slots:
             return request
+        keys = chain.keys[: first + len(slots)]
+        loads = self._shares(keys, first, slots, sorted(stores))
         loaded = 0
-        moving: list[asyncio.Future[str]] = []
         try:
             with telemetry.span(self._mesh.tracer, "kv.load", wanted_blocks=len(slots)) as span:
-                keys = chain.keys[: first + len(slots)]
-                loaded = await self._load(keys, first, slots, stores, moving)
+                async with asyncio.TaskGroup() as group:
+                    for name, (load, _) in loads.items():
+                        group.create_task(stores[name].load(load))
+                loaded = leading(loads, len(keys)) - first
                 span.set_attribute("loaded_blocks", loaded)
         finally:
-            self._give_back(slots[loaded:], moving)
+            self._give_back(slots[loaded:], [load for load, _ in loads.values()])
+        stored = stored_blocks(keys, loads, first + loaded)
         if not loaded:
-            return request
+            return msgspec.structs.replace(request, stored_blocks=stored)
         self._preloads[request.request_id] = slots[:loaded]
-        return msgspec.structs.replace(request, preload=Preload(first, slots[:loaded]))
+        preload = Preload(first, slots[:loaded])
+        return msgspec.structs.replace(request, preload=preload, stored_blocks=stored)
 
-    def _give_back(self, slots: list[int], moving: "list[asyncio.Future[str]]") -> None:
+    def _shares(
+        self, keys: list[bytes], first: int, slots: list[int], names: list[str]
+    ) -> "Shares":
+        """What to ask of each store that has a share in keys[first:]."""
+        owners = owners_of(keys, names)
+        until_s = asyncio.get_running_loop().time()
+        until_s += self._budget_s(len(slots) * self._info.block_tokens)
+        numbers: dict[str, list[int]] = {}
+        for number in range(first, len(keys)):
+            numbers.setdefault(owners[number], []).append(number)
+        return {
+            name: (
+                Load(
+                    [keys[n] for n in range(first) if owners[n] == name],
+                    [keys[n] for n in share], [slots[n - first] for n in share], until_s,
+                ),
+                share,
+            )
+            for name, share in numbers.items()
+        }  # fmt: skip
+
+    def _give_back(self, slots: list[int], loads: list[Load]) -> None:
         """Free slots, once nothing moves into them any more."""
+        moving = [load.settled for load in loads if load.settled is not None]
         if moving:
             rest = asyncio.gather(*moving, return_exceptions=True)
             rest.add_done_callback(lambda _: self._slots.give(slots))
         else:
             self._slots.give(slots)
-
-    async def _load(
-        self, keys: list[bytes], first: int, slots: list[int], stores: dict[str, Store],
-        moving: "list[asyncio.Future[str]]",
-    ) -> int:  # fmt: skip
-        """Load keys[first:] into `slots`; how many leading ones have come. moving: what to
-        wait for before the other slots are used again.
-        """
-        owners = owners_of(keys, sorted(stores))
-        budget_s = self._budget_s(len(slots) * self._info.block_tokens)
-        shares: dict[str, list[int]] = {}
-        for number in range(first, len(keys)):
-            shares.setdefault(owners[number], []).append(number)
-        results = await asyncio.gather(
-            *(
-                stores[name].load(
-                    [keys[n] for n in range(first) if owners[n] == name],
-                    [keys[n] for n in share], [slots[n - first] for n in share], budget_s,
-                )
-                for name, share in shares.items()
-            )
-        )  # fmt: skip
-        moving += [result.settled for result in results if result.settled is not None]
-        missing = [
-            share[result.blocks]
-            for share, result in zip(shares.values(), results, strict=True)
-            if result.blocks < len(share)
-        ]
-        return min(missing, default=len(keys)) - first
 
     def _budget_s(self, tokens: int) -> float:
         """A load may take as long as computing would, within limits."""
@@ -207,3 +206,29 @@ class StoreLink:
             )  # fmt: skip
         known.seen_s = time.monotonic()
         self._heard.set()
+
+
+Shares = dict[str, tuple[Load, list[int]]]
+"""By store: what is asked of it, and which blocks of the chain that is."""
+
+
+def leading(loads: Shares, blocks: int) -> int:
+    """Up to which block of the chain all has come."""
+    missing = [share[load.blocks] for load, share in loads.values() if load.blocks < len(share)]
+    return min(missing, default=blocks)
+
+
+def stored_blocks(keys: list[bytes], loads: Shares, loaded: int) -> int | None:
+    """Leading blocks that stores have; None when one did not say.
+
+    A store that was restarted may lack what this instance has had all along.
+    """
+    if any(load.before_held < 0 for load, _ in loads.values()):
+        return None
+    place = {key: number for number, key in enumerate(keys)}
+    missing = [
+        place[load.before[load.before_held]]
+        for load, _ in loads.values()
+        if load.before_held < len(load.before)
+    ]
+    return min(missing, default=loaded)

@@ -8,7 +8,7 @@ SAVE_BLOCKS; blocks that wait to be saved are in staging slots, which are few.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import grpc
 
 from argosy.engine.api import Staged
 from argosy.engine.store.breaker import Breaker
+from argosy.engine.store.load import Load
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.blocks import block_checksum
 from argosy.mesh.bytes_plane import BytesPlane, TransferFailed
@@ -76,26 +77,18 @@ class Store:
         self.greeted = asyncio.create_task(self._greet())
         """Done when the first attempt to reach it has ended, well or not."""
 
-    async def load(
-        self, before: Sequence[bytes], keys: Sequence[bytes], slots: Sequence[int], budget_s: float
-    ) -> "Loaded":
-        """Bring the longest stored prefix of `keys` into `slots`, whole and checked."""
-        loaded = Loaded()
-        until_s = asyncio.get_running_loop().time() + budget_s
+    async def load(self, load: Load) -> None:
+        """Bring the longest stored prefix of its keys into its slots."""
         try:
-            await self._load(before, keys, slots, loaded, until_s)
+            await self._load(load)
         except FAILURES as error:
-            loaded.settled = still_moving(error)
+            load.settled = still_moving(error)
             self.breaker.fail(error)
-        return loaded
 
-    async def _load(
-        self, before: Sequence[bytes], keys: Sequence[bytes], slots: Sequence[int],
-        loaded: "Loaded", until_s: float,
-    ) -> None:  # fmt: skip
+    async def _load(self, load: Load) -> None:
         await self._known()
         request = kvstore_pb2.GetRequest(
-            keys=keys, block_bytes=self._window.slot_bytes, before=before
+            keys=load.keys, block_bytes=self._window.slot_bytes, before=load.before
         )
         call = self._stub.Get(request, metadata=telemetry.inject())
         try:
@@ -103,57 +96,59 @@ class Store:
                 reply = await call.read()
             if reply is grpc.aio.EOF:
                 raise ConnectionError(f"no answer: {await call.details()}")
+            load.before_held = reply.before_held
             while reply is not grpc.aio.EOF:
-                if not await self._take(reply, keys, slots, loaded, until_s) or reply.last:
+                if not await self._take(list(reply.blocks), load) or reply.last:
                     return
-                async with asyncio.timeout_at(until_s):
+                async with asyncio.timeout_at(load.until_s):
                     reply = await call.read()
         finally:
             call.cancel()
 
-    async def _take(
-        self, reply: kvstore_pb2.GetReply, keys: Sequence[bytes], slots: Sequence[int],
-        loaded: "Loaded", until_s: float,
-    ) -> bool:  # fmt: skip
-        """Read some blocks and check them; False when one is not what it should be."""
-        size, first = self._window.slot_bytes, loaded.blocks
-        batch = list(zip(slots[first:], keys[first:], reply.blocks, strict=False))
-        checking: asyncio.Future[int] | None = None
+    async def _take(self, leased: list[kvstore_pb2.LeasedBlock], load: Load) -> bool:
+        """Read the next blocks and check them; False when one is not what it should be."""
+        first = load.blocks
+        wanted = list(zip(load.slots[first:], load.keys[first:], leased, strict=False))
+        parts = [wanted[n : n + READ_BLOCKS] for n in range(0, len(wanted), READ_BLOCKS)]
+        checking: asyncio.Future[bool] | None = None
         try:
-            for start in range(0, len(batch), READ_BLOCKS):
-                part = batch[start : start + READ_BLOCKS]
-                pieces = [
-                    (self._window.address(slot), block.address, size) for slot, _, block in part
-                ]
-                left_s = until_s - asyncio.get_running_loop().time()
-                await self._plane.read(self._peer, pieces, max(0.0, left_s))
-                # What has come is checked while the next is on its way.
-                if checking is not None:
-                    loaded.blocks += await checking
-                    if loaded.blocks < first + start:
-                        break
-                checking = asyncio.ensure_future(asyncio.to_thread(self._whole, part))
-            else:
-                loaded.blocks += await checking if checking is not None else 0
-        except BaseException:
+            for part in parts:
+                await self._read(part, load.until_s)
+                # What came before is checked while the next is on its way.
+                before, checking = checking, None
+                if before is not None and not await before:
+                    break
+                checking = asyncio.ensure_future(self._check(part, load))
+        finally:
             if checking is not None:
-                loaded.blocks += await checking
-            raise
-        if loaded.blocks < first + len(batch):
-            await self._suspect(keys[loaded.blocks])
-            return False
-        return True
+                await checking
+        if load.blocks < first + len(wanted):
+            await self._suspect(load.keys[load.blocks])
+        return load.blocks == first + len(wanted)
+
+    async def _read(self, part: "Part", until_s: float) -> None:
+        size = self._window.slot_bytes
+        pieces = [(self._window.address(slot), block.address, size) for slot, _, block in part]
+        left_s = until_s - asyncio.get_running_loop().time()
+        await self._plane.read(self._peer, pieces, max(0.0, left_s))
 
     async def _suspect(self, key: bytes) -> None:
         log.warning("a block of the KV store %s is not what was stored: not used", self.name)
         request = kvstore_pb2.SuspectRequest(keys=[key])
         await rpc.call(self._stub.Suspect, request, timeout_s=LOOKUP_S)
 
-    def _whole(self, batch: list[tuple[int, bytes, kvstore_pb2.LeasedBlock]]) -> int:
-        for number, (slot, key, block) in enumerate(batch):
-            if block_checksum(key, self._window.bytes_of(slot)) != block.checksum:
-                return number
-        return len(batch)
+    async def _check(self, part: "Part", load: Load) -> bool:
+        """Count what was stored just so; False when some of it was not."""
+
+        def whole() -> int:
+            for number, (slot, key, block) in enumerate(part):
+                if block_checksum(key, self._window.bytes_of(slot)) != block.checksum:
+                    return number
+            return len(part)
+
+        blocks = await asyncio.to_thread(whole)
+        load.blocks += blocks
+        return blocks == len(part)
 
     def save(self, block: Staged) -> None:
         """Store a staged block, in its turn; its slot is `freed` however that ends."""
@@ -251,12 +246,8 @@ class Store:
             self._peer = await self._plane.add_peer(described.nixl_metadata)
 
 
-@dataclass
-class Loaded:
-    """How far a load has come. settled: until it is done, bytes may still reach its slots."""
-
-    blocks: int = 0
-    settled: "asyncio.Future[str] | None" = None
+Part = list[tuple[int, bytes, kvstore_pb2.LeasedBlock]]
+"""Slots, keys, and where their bytes are in the store."""
 
 
 def still_moving(error: Exception) -> "asyncio.Future[str] | None":

@@ -27,6 +27,7 @@ from argosy.engine.api import (
     EngineStats,
     KvLost,
     Listener,
+    Preload,
     SamplingSpec,
 )
 from argosy.engine.profile import load_profile
@@ -224,6 +225,8 @@ def kv_parameters(request: EngineRequest) -> dict[str, Any] | None:
         pull: dict[str, Any] = msgspec.msgpack.decode(request.kv_handle)
         return pull
     found: dict[str, Any] = dict(PRODUCE) if request.produce else {}
-    if (preload := request.preload) is not None:
-        found[PRELOAD] = {"request_id": request.request_id, **msgspec.structs.asdict(preload)}
+    if request.preload is not None or request.stored_blocks is not None:
+        preload = msgspec.structs.asdict(request.preload or Preload(0, []))
+        given = {"request_id": request.request_id, "stored_blocks": request.stored_blocks}
+        found[PRELOAD] = {**given, **preload}
     return found or None

@@ -127,6 +127,8 @@ class StoreScheduler:
         if tracked.saved < 0:
             # What is computed before its first step was found here, or has come from elsewhere.
             tracked.saved = request.num_computed_tokens // width
+            stored = (request.kv_transfer_params or {}).get(PRELOAD, {}).get("stored_blocks")
+            tracked.saved = tracked.saved if stored is None else min(stored, tracked.saved)
         # With scheduling ahead of the step before, the newest token is not known yet.
         full = min(computed_tokens, request.num_tokens) // width
         full = min(full, tracked.saved + len(self._free))

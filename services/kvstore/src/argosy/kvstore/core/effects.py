@@ -43,6 +43,8 @@ class GrantBlocks(Effect, frozen=True, tag=True):
     total: int
     last: bool
     """Nothing more will come."""
+    before_held: int = 0
+    """Leading ones of the blocks before that are here."""
 
 
 class GrantRoom(Effect, frozen=True, tag=True):

@@ -1,5 +1,7 @@
 """Leases to read: the longest stored prefix of a chain, from memory and from SSD."""
 
+import msgspec
+
 from argosy.kvstore.core import effects as do
 from argosy.kvstore.core import events as on
 from argosy.kvstore.core import tiers
@@ -11,6 +13,7 @@ def asked(state: StoreState, event: on.BlocksAsked) -> list[Effect]:
     """Lease what is held of the chain, from its first block on."""
     chain = [*event.before, *event.keys]
     _note(state, chain, event)
+    before = leading(state, event.before)
     found = _prefix(state, event)
     if len(state.leases) >= state.limits.leases_max:
         found = []
@@ -36,14 +39,23 @@ def asked(state: StoreState, event: on.BlocksAsked) -> list[Effect]:
             state.awaited.setdefault(block.key, []).append(event.lease)
         lease.keys.append(block.key)
     if not lease.keys:
-        return [*effects, do.GrantBlocks(event.lease, [], 0, True)]
+        return [*effects, do.GrantBlocks(event.lease, [], 0, True, before)]
     state.leases[event.lease] = lease
-    effects.append(grant(state, event.lease, lease))
+    first = grant(state, event.lease, lease)
+    effects.append(msgspec.structs.replace(first, before_held=before))
     for block in found[: len(lease.keys)]:
         if block.asked > 1 and block.ssd < 0 and not block.reading:
             # Asked for again: evidence enough to keep it through a restart.
             effects += tiers.write(state, block, event.now_us)
     return [*effects, do.ReadSsd(moves)] if moves else effects
+
+
+def leading(state: StoreState, keys: list[bytes]) -> int:
+    """How many of these, from the first on, are here."""
+    for number, key in enumerate(keys):
+        if not tiers.held(state.blocks.get(key)):
+            return number
+    return len(keys)
 
 
 def _note(state: StoreState, chain: list[bytes], event: on.BlocksAsked) -> None:

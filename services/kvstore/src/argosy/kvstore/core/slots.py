@@ -107,9 +107,9 @@ class Slots(msgspec.Struct):
 
 
 def new_slots(capacity_bytes: int, segment_bytes: int) -> Slots:
-    """Room for `capacity_bytes`, rounded down to whole segments; at least one if there is any."""
-    segment_bytes = min(segment_bytes, capacity_bytes) or 1
-    segments = capacity_bytes // segment_bytes
+    """Room for `capacity_bytes`, in equal segments of `segment_bytes` at most."""
+    segments = -(-capacity_bytes // segment_bytes) if segment_bytes else 0
+    segment_bytes = capacity_bytes // segments if segments else 1
     return Slots(segment_bytes, segments, list(reversed(range(segments))))
 
 

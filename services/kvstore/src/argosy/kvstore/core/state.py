@@ -127,7 +127,7 @@ TYPICAL_BLOCK_BYTES = 1 << 20
 
 
 def new_state(limits: Limits) -> StoreState:
-    """An empty store."""
+    """An empty store. Memory is cut evenly, so that all of it is used."""
     sizes = (
         (limits.dram_bytes, limits.dram_segment_bytes), (limits.ssd_bytes, limits.ssd_segment_bytes)
     )  # fmt: skip

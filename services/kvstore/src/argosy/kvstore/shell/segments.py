@@ -12,6 +12,7 @@ allocated whole when its first slot is used, so a full disk shows before anythin
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
 import struct
@@ -33,12 +34,15 @@ HEADER = struct.Struct("<8sI16sB16sQIQQ")
 """Magic, version, key, whether it has a parent, parent, hash, tokens, bytes, checksum."""
 DIGEST = struct.Struct("<Q")
 NAME = re.compile(r"segment-(\d{6})-(\d+)\.kv")
+LOCK = ".lock"
 TIMEOUT_S = 30
 BLANK = bytes(PAGE_BYTES)
 
 
 class Segments:
-    """Files below `folder`. `segment_bytes` as in the core's tier: it rules the offsets."""
+    """Files below `folder`, which is this process's alone. `segment_bytes` as in the core's
+    tier: it rules the offsets. Raises OSError when the folder cannot be had.
+    """
 
     def __init__(
         self, folder: Path, segment_bytes: int, segments: int, plane: BytesPlane, memory: Memory
@@ -51,17 +55,25 @@ class Segments:
         self._files: dict[int, tuple[int, int]] = {}
         """By number: descriptor and slot bytes."""
         folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise
 
     def scan(self) -> tuple[list[SegmentFound], list[Recovered]]:
-        """What was on SSD when the last process ended. Files of other shapes are removed."""
+        """What was on SSD when the last process ended. Segments that do not fit are removed."""
         segments: list[SegmentFound] = []
         blocks: list[Recovered] = []
-        for path in sorted(path for path in self._folder.iterdir() if not path.is_dir()):
+        for path in sorted(self._folder.iterdir()):
             name = NAME.fullmatch(path.name)
-            number, slot_bytes = (int(name[1]), int(name[2])) if name else (0, 0)
+            if name is None or not path.is_file():
+                continue
+            number, slot_bytes = int(name[1]), int(name[2])
             known = any(found.number == number for found in segments)
             fits = PAGE_BYTES < slot_bytes <= self._segment_bytes and number < self._segments
-            if not name or known or not fits:
+            if known or not fits:
                 path.unlink()
                 continue
             file = os.open(path, os.O_RDWR)
@@ -134,6 +146,9 @@ class Segments:
                 await self._plane.read_file(file, pieces, TIMEOUT_S)
             except (OSError, TransferFailed) as error:
                 await at_rest(error)
+                # One that cannot be read must not cost the others.
+                for m in batch if len(batch) > 1 else ():
+                    read += await self.read([m])
                 continue
             read += batch
         return read
@@ -172,6 +187,7 @@ class Segments:
         for file, _ in self._files.values():
             os.close(file)
         self._files.clear()
+        os.close(self._lock)
 
     def _open(self, number: int, slot_bytes: int) -> int:
         file, cut = self._files.get(number, (-1, 0))

@@ -7,6 +7,7 @@ leases. Bounds: blocks per call BLOCKS_MAX, leases and memory by the core.
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,7 +32,7 @@ from argosy.mesh.service import Mesh
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.kvstore.v1 import kvstore_pb2, kvstore_pb2_grpc
 
-BLOCKS_MAX = 16_384
+BLOCKS_MAX = 65_536
 BLOCK_BYTES_MIN = 512
 """Of smaller ones a segment would have so many that to cut it takes seconds."""
 TOP, TOP_MAX = 20, 1000
@@ -65,7 +66,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
     async def start(self) -> None:
         """Take the memory, find again what is on SSD, and join the mesh."""
         settings, mesh = self.mesh.settings, self.mesh
-        dram, ssd = self.state.tiers[DRAM].slots, self.state.tiers[SSD].slots
+        dram = self.state.tiers[DRAM].slots
         mesh.wait_for("its memory")
         self._memory = Memory(dram.capacity_bytes)
         self._plane = BytesPlane(
@@ -74,15 +75,28 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         await self._plane.start()
         await self._plane.register(self._memory)
         if settings.ssd_dir is not None:
-            folder = settings.ssd_dir / mesh.name
-            mesh.wait_for(f"what is on SSD in {folder}")
-            segments = Segments(folder, ssd.segment_bytes, ssd.segments, self._plane, self._memory)
-            self._ssd = Ssd(segments)
-            self._ssd.driver = self._driver
-            found = await asyncio.to_thread(segments.scan)
-            self._driver.feed(on.SsdRecovered(self._driver.now_us(), *found))
+            await self._recover(settings.ssd_dir / mesh.name)
         await mesh.wait_for_bus()
         self._voice.start()
+
+    async def _recover(self, folder: Path) -> None:
+        """Find again what is on SSD. Raises NOT_READY when the folder cannot be used."""
+        slots = self.state.tiers[SSD].slots
+        self.mesh.wait_for(f"what is on SSD in {folder}")
+        try:
+            segments = Segments(
+                folder, slots.segment_bytes, slots.segments, self._plane, self._memory
+            )
+            found = await asyncio.to_thread(segments.scan)
+        except OSError as error:
+            raise ArgosyError(
+                Reason.NOT_READY,
+                f"cannot use {folder}: {error}. If another store runs here, give each a name or "
+                "an ssd_dir of its own",
+            ) from error
+        self._ssd = Ssd(segments)
+        self._ssd.driver = self._driver
+        self._driver.feed(on.SsdRecovered(self._driver.now_us(), *found))
 
     async def drain(self) -> None:
         """Nothing: whoever holds a lease goes on without."""
@@ -140,7 +154,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         return kvstore_pb2.GetReply(
             blocks_total=grant.total if first else 0,
             lease_ms=self.state.limits.lease_us // 1000 if first else 0,
-            last=grant.last,
+            last=grant.last, before_held=grant.before_held,
             blocks=[
                 kvstore_pb2.LeasedBlock(
                     address=base + placed.offset, checksum=placed.checksum, tier=TIERS[placed.tier]

@@ -1,9 +1,9 @@
 """Which instances there are: joined, left, silent, forgotten."""
 
 from argosy.mesh.core import Effect
+from argosy.router.core import caches, ledger
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
-from argosy.router.core import caches, ledger
 from argosy.router.core.state import Instance, Rank, RouterState
 
 GONE_EPOCHS = 8

@@ -26,6 +26,7 @@ from argosy.cli import console
 from argosy.cli.bench.bare_copy import BareCopy
 from argosy.cli.bench.yard import BenchFailed, Yard
 from argosy.engine.api import Staged
+from argosy.engine.store.load import Load
 from argosy.engine.store.store import Store, Window
 from argosy.mesh.bytes_plane import BytesPlane, Piece
 from argosy.mesh.errors import ArgosyError
@@ -99,10 +100,12 @@ class Client:
     async def get(self, keys: list[bytes]) -> float:
         """Load a chain that is stored; seconds. Raises BenchFailed for less than all of it."""
         began = time.perf_counter()
-        loaded = await self.store.load([], keys, range(len(keys)), BUDGET_S)
+        until_s = asyncio.get_running_loop().time() + BUDGET_S
+        load = Load([], keys, list(range(len(keys))), until_s)
+        await self.store.load(load)
         took_s = time.perf_counter() - began
-        if loaded.blocks < len(keys):
-            raise BenchFailed(f"only {loaded.blocks} of {len(keys)} blocks came from the store")
+        if load.blocks < len(keys):
+            raise BenchFailed(f"only {load.blocks} of {len(keys)} blocks came from the store")
         return took_s
 
 

@@ -40,16 +40,18 @@ class GetRequest(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., block_bytes: _Optional[int] = ..., before: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetReply(_message.Message):
-    __slots__ = ("blocks_total", "lease_ms", "blocks", "last")
+    __slots__ = ("blocks_total", "lease_ms", "blocks", "before_held", "last")
     BLOCKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     LEASE_MS_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_HELD_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     blocks_total: int
     lease_ms: int
     blocks: _containers.RepeatedCompositeFieldContainer[LeasedBlock]
+    before_held: int
     last: bool
-    def __init__(self, blocks_total: _Optional[int] = ..., lease_ms: _Optional[int] = ..., blocks: _Optional[_Iterable[_Union[LeasedBlock, _Mapping]]] = ..., last: _Optional[bool] = ...) -> None: ...
+    def __init__(self, blocks_total: _Optional[int] = ..., lease_ms: _Optional[int] = ..., blocks: _Optional[_Iterable[_Union[LeasedBlock, _Mapping]]] = ..., before_held: _Optional[int] = ..., last: _Optional[bool] = ...) -> None: ...
 
 class LeasedBlock(_message.Message):
     __slots__ = ("address", "checksum", "tier")
