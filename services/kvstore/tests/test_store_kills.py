@@ -214,6 +214,6 @@ async def test_a_killed_store_serves_again_all_that_it_said_is_on_ssd(
 
 
 async def saved(ship: Any, prompt: list[int]) -> bool:
-    """On a busy machine a store may be left out for a moment, and what is staged then is dropped."""
+    """On a busy machine a store may be left out for a moment: what is staged then is dropped."""
     await ship.save(prompt)
     return bool(await ship.load(prompt) == 20)
