@@ -201,7 +201,7 @@ class Ship:
             staging=Staging(str(path), BLOCK_BYTES, SLOTS // 2, SLOTS),
         )
         self.free = list(range(SLOTS // 2, SLOTS))
-        self.link = StoreLink(self.mesh, info, self.free.extend)
+        self.link = StoreLink(self.mesh, info, revision(settings), self.free.extend)
         self.requests = itertools.count()
 
     async def start(self) -> None:
@@ -261,7 +261,7 @@ class Ship:
         for number, slot in enumerate(preload.slots, held):
             got = self.staging.view[slot * BLOCK_BYTES : (slot + 1) * BLOCK_BYTES]
             assert got == content(chain.keys[number])
-        self.link.loaded(request.request_id)
+        self.link.loaded(preload.name)
         assert len(self.link._slots._free) == SLOTS // 2
         return len(preload.slots)
 
@@ -269,7 +269,8 @@ class Ship:
         """The request as the engine gets it; its preload is given back."""
         asked = EngineRequest(f"r{next(self.requests)}", tokens, SamplingSpec(1))
         request = await self.link.preload(asked, set(self.chain(tokens).hashes[:held]))
-        self.link.loaded(request.request_id)
+        if request.preload is not None:
+            self.link.loaded(request.preload.name)
         return request
 
     async def stop(self) -> None:

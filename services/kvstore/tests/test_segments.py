@@ -140,7 +140,7 @@ def good(segments: Segments) -> list[Recovered]:
 
 async def read(segments: Segments, moves: list[Move]) -> tuple[list[bytes], list[bytes]]:
     """Keys of those that were read and check, and of the others."""
-    fine = segments.check_read(await segments.read(moves))
+    fine = segments.check_read((await segments.read(moves))[0])
     return fine, [m.key for m in moves if m.key not in fine]
 
 

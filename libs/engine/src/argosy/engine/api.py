@@ -29,6 +29,8 @@ class Preload(msgspec.Struct, frozen=True):
     It is whole and checked: taking it in cannot fail.
     """
 
+    name: str
+    """Of this one load."""
     first_block: int
     slots: list[int]
 
@@ -121,6 +123,8 @@ class Staging:
     slot_bytes: int
     load_slots: int
     slots: int
+    layout: str = ""
+    """How a block's bytes are laid out: part of what makes KV what it is."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Listener:
     staged: Callable[[list[Staged]], None] = ignore
     """Blocks have been copied out; their slots are the listener's until `unstage`."""
     loaded: Callable[[str], None] = ignore
-    """The preload of this request is not needed any more; told once for each, in any case."""
+    """The preload of this name is not needed any more; told of each that the engine has begun."""
 
 
 class EngineRefused(Exception):

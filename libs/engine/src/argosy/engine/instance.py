@@ -27,6 +27,7 @@ from argosy.engine.build import build_engine
 from argosy.engine.convert import load_message, timing_message
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.store.link import StoreLink
+from argosy.engine.store.revision import revision, with_layout
 from argosy.mesh.service import Mesh
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2
@@ -86,7 +87,9 @@ class Instance:
         )
         await self.mesh.wait_for_bus()
         if self.info.staging is not None:
-            self._link = StoreLink(self.mesh, self.info, self.engine.unstage)
+            made = await asyncio.to_thread(revision, settings)
+            made = with_layout(made, self.info.staging.layout)
+            self._link = StoreLink(self.mesh, self.info, made, self.engine.unstage)
             await self._link.start()
         self._heartbeat = asyncio.create_task(self._beat())
         self._announce()
@@ -98,9 +101,13 @@ class Instance:
             rank = request.dp_rank
             held = self._blocks[rank] if rank < len(self._blocks) else {}
             request = await self._link.preload(request, held)
-        async with aclosing(self.engine.submit(request)) as outputs:
-            async for output in outputs:
-                yield output
+        try:
+            async with aclosing(self.engine.submit(request)) as outputs:
+                async for output in outputs:
+                    yield output
+        finally:
+            if self._link is not None:
+                self._link.ended(request)
 
     async def drain(self, idle: asyncio.Event) -> None:
         """Tell the mesh, then wait until `idle`, and until what was computed is stored."""
@@ -215,9 +222,9 @@ class Instance:
         else:
             self._link.staged(blocks)
 
-    def _on_loaded(self, request_id: str) -> None:
+    def _on_loaded(self, name: str) -> None:
         if self._link is not None:
-            self._link.loaded(request_id)
+            self._link.loaded(name)
 
     def _on_death(self, message: str) -> None:
         # As after a kill: callers see INSTANCE_LOST and are re-routed, the node agent

@@ -84,6 +84,7 @@ class JournalWriter:
         self.dropped = 0
         self._spec = spec
         self._segment_bytes = segment_bytes
+        self._header_bytes = 0
         self._total_bytes = total_bytes
         self._started_ms = time.time_ns() // 1_000_000
         self._encoder = msgspec.msgpack.Encoder(enc_hook=to_image)
@@ -158,7 +159,8 @@ class JournalWriter:
                 if out is not None:
                     out.close()
                 out = None
-            if out is not None and out.tell() > self._segment_bytes:
+            # Since its header: a state larger than a segment must not fill one by itself.
+            if out is not None and out.tell() - self._header_bytes > self._segment_bytes:
                 self._rotate = True
         if out is not None:
             out.close()
@@ -191,6 +193,7 @@ class JournalWriter:
             out.close()
             path.unlink()
             raise
+        self._header_bytes = out.tell()
         return out
 
     def _prune(self) -> None:

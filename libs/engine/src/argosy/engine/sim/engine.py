@@ -95,7 +95,7 @@ class SimEngine:
         finally:
             # Taken in, or not wanted any more: the sim's KV has no bytes to wait for.
             if request.preload is not None and self._listener is not None:
-                self._listener.loaded(request.request_id)
+                self._listener.loaded(request.preload.name)
         finished = False
         try:
             while not finished:

@@ -10,7 +10,7 @@ from pathlib import Path
 from argosy.engine.api import EngineFailed, Preload, Staged, Staging
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.store.chain import Chain
-from argosy.engine.store.revision import revision
+from argosy.engine.store.revision import revision, with_layout
 from argosy.mesh.blocks import KEY_BYTES
 from argosy.mesh.memory import Memory
 
@@ -23,7 +23,7 @@ class SimStaging:
 
     def __init__(self, settings: InstanceSettings) -> None:
         self._settings = settings
-        self._revision = revision(settings)
+        self._revision = with_layout(revision(settings), "")
         slots = max(2, min(SLOTS_MAX, settings.kv_staging_bytes // SLOT_BYTES))
         self._file = os.memfd_create("argosy-staging")
         path = f"/proc/{os.getpid()}/fd/{self._file}"

@@ -19,7 +19,6 @@ from argosy.engine.api import EngineInfo, EngineRequest, Preload, Staged
 from argosy.engine.store.chain import Chain
 from argosy.engine.store.load import Load
 from argosy.engine.store.peers import owner_of, owners_of
-from argosy.engine.store.revision import revision
 from argosy.engine.store.slots import LoadSlots
 from argosy.engine.store.store import Store, Window
 from argosy.mesh import telemetry
@@ -32,22 +31,29 @@ from argosy.wire.kvstore.v1 import events_pb2
 log = logging.getLogger(__name__)
 
 STALE_S = 3.0
+FORGET_S = 60.0
+RECLAIM_S = 30.0
 FIRST_S = 1.2
 """Two heartbeats of a store."""
-BUDGET_S_MIN, BUDGET_S_MAX = 0.5, 5.0
+BUDGET_S_MIN, BUDGET_S_MAX = 0.05, 5.0
+BUDGET_S = 1.0
+"""Where it is not known how long computing takes."""
 
 
 class StoreLink:
-    """See the module. unstage: tells the engine which of its slots are free again."""
+    """See the module. revision: of the KV made here. unstage: tells the engine which of its
+    slots are free again.
+    """
 
     def __init__(
-        self, mesh: Mesh[Any], info: EngineInfo, unstage: Callable[[list[int]], None]
-    ) -> None:
+        self, mesh: Mesh[Any], info: EngineInfo, revision: str,
+        unstage: Callable[[list[int]], None],
+    ) -> None:  # fmt: skip
         assert info.staging is not None
         self._mesh = mesh
         self._info = info
         self._unstage = unstage
-        self._revision = revision(mesh.settings)
+        self._revision = revision
         staging = info.staging
         size = staging.slots * staging.slot_bytes
         self._window = Window(Memory(size, Path(staging.path)), staging.slot_bytes)
@@ -57,6 +63,7 @@ class StoreLink:
         )
         self._stores: dict[str, Store] = {}
         self._preloads: dict[str, list[int]] = {}
+        self._loads = 0
         self._stopping: set[asyncio.Task[None]] = set()
         self._heard = asyncio.Event()
         self._unsaved = 0
@@ -65,6 +72,7 @@ class StoreLink:
 
     async def start(self) -> None:
         """Make the staging memory known, and listen for stores."""
+        self._mesh.bus.on_connection.append(self._on_connection)
         await self._plane.start()
         await self._plane.register(self._window.memory)
         self._mesh.bus.listen(events_pb2.StoreReported, self._on_store)
@@ -111,10 +119,14 @@ class StoreLink:
         finally:
             self._give_back(slots[loaded:], [load for load, _ in loads.values()])
         stored = stored_blocks(keys, loads, first + loaded)
+        now_s = asyncio.get_running_loop().time()
+        if any(stores[name].full_until_s > now_s for name in loads):
+            stored = None
         if not loaded:
             return msgspec.structs.replace(request, stored_blocks=stored)
-        self._preloads[request.request_id] = slots[:loaded]
-        preload = Preload(first, slots[:loaded])
+        self._loads += 1
+        preload = Preload(f"{request.request_id}#{self._loads}", first, slots[:loaded])
+        self._preloads[preload.name] = preload.slots
         return msgspec.structs.replace(request, preload=preload, stored_blocks=stored)
 
     def _shares(
@@ -151,13 +163,21 @@ class StoreLink:
         """A load may take as long as computing would, within limits."""
         timing = self._info.timing
         if timing is None:
-            return BUDGET_S_MAX
+            return BUDGET_S
         prompt_s = timing.prompt_ms(tokens, self._info.tokens_per_pass) / 1e3
         return min(BUDGET_S_MAX, max(BUDGET_S_MIN, prompt_s))
 
-    def loaded(self, request_id: str) -> None:
-        """The engine needs the preload of this request no more."""
-        self._slots.give(self._preloads.pop(request_id, []))
+    def loaded(self, name: str) -> None:
+        """The engine needs this preload no more."""
+        self._slots.give(self._preloads.pop(name, []))
+
+    def ended(self, request: EngineRequest) -> None:
+        """The request is over. One that the engine has not even begun says nothing of its
+        preload: that is taken back when nothing can be under way any more.
+        """
+        if request.preload is not None and request.preload.name in self._preloads:
+            loop = asyncio.get_running_loop()
+            loop.call_later(RECLAIM_S, self.loaded, request.preload.name)
 
     def staged(self, blocks: list[Staged]) -> None:
         """Store what the engine has staged."""
@@ -185,21 +205,32 @@ class StoreLink:
         if not self._unsaved:
             self._all_saved.set()
 
+    def _forget(self, name: str) -> None:
+        task = asyncio.create_task(self._stores.pop(name).stop())
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
     def _live(self) -> dict[str, Store]:
+        """Stores to be used. While the bus is away their silence says nothing."""
         now_s = time.monotonic()
+        heard = self._mesh.bus.connected.is_set()
         return {
             name: store
             for name, store in self._stores.items()
-            if now_s - store.seen_s < STALE_S and not store.breaker.open
+            if (now_s - store.seen_s < STALE_S or not heard) and not store.breaker.open
         }
+
+    def _on_connection(self, connected: bool) -> None:
+        if connected:
+            for store in self._stores.values():
+                store.seen_s = time.monotonic()
 
     def _on_store(self, fact: events_pb2.StoreReported, envelope: Envelope) -> None:
         known = self._stores.get(fact.store_id)
         if known is None or known.epoch != fact.epoch:
-            if known is not None:
-                task = asyncio.create_task(known.stop())
-                self._stopping.add(task)
-                task.add_done_callback(self._stopping.discard)
+            for name, store in list(self._stores.items()):
+                if name == fact.store_id or time.monotonic() - store.seen_s > FORGET_S:
+                    self._forget(name)
             known = self._stores[fact.store_id] = Store(
                 fact.store_id, fact.epoch, fact.address, self._mesh.channels, self._plane,
                 self._window, self._saved,

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 LOOKUP_S = 0.25
 SAVE_S = 5.0
 WRITE_S = 3.0
+FULL_S = 10.0
 SAVE_BLOCKS = 64
 READ_BLOCKS = 8
 FAILURES = (
@@ -66,6 +67,8 @@ class Store:
         self.epoch = epoch
         self.address = address
         self.seen_s = 0.0
+        self.full_until_s = 0.0
+        """Until then, what it lacks is not offered again."""
         self._stub = channels.stub(KvStoreStub, address)
         self._plane = plane
         self._window = window
@@ -80,12 +83,23 @@ class Store:
     async def load(self, load: Load) -> None:
         """Bring the longest stored prefix of its keys into its slots."""
         try:
-            await self._load(load)
-        except FAILURES as error:
+            whole = await self._load(load)
+            if not whole:
+                await self._suspect(load.keys[load.blocks])
+        except Exception as error:  # noqa: BLE001 - no failure is the caller's
             load.settled = still_moving(error)
-            self.breaker.fail(error)
+            self._failed(error)
 
-    async def _load(self, load: Load) -> None:
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, FAILURES):
+            log.error("a defect in the client of the KV store %s", self.name, exc_info=error)
+        if isinstance(error, TransferFailed):
+            # The connection may be gone though the store is not: it is made anew.
+            self._peer = ""
+        self.breaker.fail(error)
+
+    async def _load(self, load: Load) -> bool:
+        """False when a block was not what it should be."""
         await self._known()
         request = kvstore_pb2.GetRequest(
             keys=load.keys, block_bytes=self._window.slot_bytes, before=load.before
@@ -98,12 +112,17 @@ class Store:
                 raise ConnectionError(f"no answer: {await call.details()}")
             load.before_held = reply.before_held
             while reply is not grpc.aio.EOF:
-                if not await self._take(list(reply.blocks), load) or reply.last:
-                    return
+                if not await self._take(list(reply.blocks), load):
+                    return False
+                if reply.last:
+                    break
                 async with asyncio.timeout_at(load.until_s):
                     reply = await call.read()
         finally:
             call.cancel()
+        if load.blocks:
+            self.breaker.succeed()
+        return True
 
     async def _take(self, leased: list[kvstore_pb2.LeasedBlock], load: Load) -> bool:
         """Read the next blocks and check them; False when one is not what it should be."""
@@ -122,8 +141,6 @@ class Store:
         finally:
             if checking is not None:
                 await checking
-        if load.blocks < first + len(wanted):
-            await self._suspect(load.keys[load.blocks])
         return load.blocks == first + len(wanted)
 
     async def _read(self, part: "Part", until_s: float) -> None:
@@ -185,14 +202,12 @@ class Store:
                         await self._known()
                         call = call or self._stub.Put()
                         await self._save(call, lease, batch)
-            except FAILURES as error:
-                self.breaker.fail(error)
+            except Exception as error:  # noqa: BLE001 - no failure ends the saving
+                self._failed(error)
                 settled = still_moving(error)
                 if call is not None:
                     call.cancel()
                     call = None
-            except Exception:
-                log.exception("cannot save to the KV store %s", self.name)
             finally:
                 self._free(batch, settled)
 
@@ -212,7 +227,10 @@ class Store:
         ]
         reserve = kvstore_pb2.Reserve(lease=lease, block_bytes=window.slot_bytes, blocks=new)
         await call.write(kvstore_pb2.PutRequest(reserve=reserve))
-        rooms = (await answer(call)).granted.rooms
+        granted = (await answer(call)).granted
+        if granted.full:
+            self.full_until_s = asyncio.get_running_loop().time() + FULL_S
+        rooms = granted.rooms
         if not rooms:
             return
         wanted = [(batch[room.index], room.address) for room in rooms]

@@ -55,10 +55,10 @@ class WorkerExtension:
         connector = of_kind(ArgosyNixlConnector)
         return int(connector.release(request_ids))
 
-    def argosy_staging(self) -> tuple[int, int, int]:
-        """Of the staging memory: bytes of a slot, slots for loads, slots in all."""
+    def argosy_staging(self) -> tuple[int, int, int, str]:
+        """Of the staging memory: bytes of a slot, slots for loads, slots in all; its layout."""
         connector = of_kind(ArgosyStoreConnector)
-        return connector.slot_bytes, connector.load_slots, connector.slots
+        return connector.slot_bytes, connector.load_slots, connector.slots, connector.layout
 
     def argosy_die_with_parent(self) -> None:
         """End this process when the one that started it is gone, however it went."""

@@ -117,8 +117,8 @@ class VllmEngine:
                     self._uncomputed.pop(request.request_id, None)
                     yield self._output(output, request)
         except VLLMClientError as error:
-            if self._listener is not None:
-                self._listener.loaded(request.request_id)
+            if self._listener is not None and request.preload is not None:
+                self._listener.loaded(request.preload.name)
             raise EngineRefused(str(error)) from error
         except EngineDeadError as error:
             raise EngineFailed(f"vLLM's engine core died: {error}") from error
@@ -226,7 +226,6 @@ def kv_parameters(request: EngineRequest) -> dict[str, Any] | None:
         return pull
     found: dict[str, Any] = dict(PRODUCE) if request.produce else {}
     if request.preload is not None or request.stored_blocks is not None:
-        preload = msgspec.structs.asdict(request.preload or Preload(0, []))
-        given = {"request_id": request.request_id, "stored_blocks": request.stored_blocks}
-        found[PRELOAD] = {**given, **preload}
+        preload = msgspec.structs.asdict(request.preload or Preload("", 0, []))
+        found[PRELOAD] = {"stored_blocks": request.stored_blocks, **preload}
     return found or None

@@ -18,7 +18,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 from argosy.engine.vllm.connector_names import STORE_SETTINGS
 from argosy.engine.vllm.store_scheduler import StoreScheduler
 from argosy.engine.vllm.store_told import StoreSettings
-from argosy.engine.vllm.store_words import StoreDone, StoreMetadata, shard_bytes
+from argosy.engine.vllm.store_words import StoreDone, StoreMetadata, layout_of, shard_bytes
 from argosy.engine.vllm.store_worker import StoreWorker
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ class ArgosyStoreConnector(KVConnectorBase_V1):  # type: ignore[misc]
         self.slot_bytes = shard_bytes(kv_cache_config) * settings.workers
         self.slots = max(2, settings.staging_bytes // self.slot_bytes)
         self.load_slots = self.slots // 2
+        self.layout = layout_of(kv_cache_config)
         if role == KVConnectorRole.SCHEDULER:
-            self._scheduler = StoreScheduler(settings, self.load_slots, self.slots)
+            self._scheduler = StoreScheduler(settings, self.load_slots, self.slots, self.layout)
         else:
             self._worker = StoreWorker(
                 settings.staging_path, self.slot_bytes, self.slots,

@@ -17,6 +17,7 @@ from vllm.v1.request import Request
 
 from argosy.engine.api import Preload, Staged
 from argosy.engine.store.chain import Chain
+from argosy.engine.store.revision import with_layout
 from argosy.engine.vllm.connector_names import PRELOAD
 from argosy.engine.vllm.store_told import StoreSettings, Told
 from argosy.engine.vllm.store_words import Copy, StoreDone, StoreMetadata
@@ -37,23 +38,25 @@ class Tracked:
 
 @dataclass
 class Saving:
-    """A copy under way."""
+    """A copy under way. done: workers that have made theirs."""
 
     tracked: Tracked
     staged: list[Staged] = field(default_factory=list)
+    done: int = 0
 
 
 class StoreScheduler:
     """See the module."""
 
-    def __init__(self, settings: StoreSettings, load_slots: int, slots: int) -> None:
+    def __init__(self, settings: StoreSettings, load_slots: int, slots: int, layout: str) -> None:
         self._settings = settings
+        self._revision = with_layout(settings.revision, layout)
         self._free = deque(range(load_slots, slots))
         self._requests: dict[str, Tracked] = {}
         self._preloads: dict[str, str] = {}
-        """Requests whose preload is waited for or being taken in: by vLLM's id, our own."""
+        """Names of preloads that are being taken in, by request."""
         self._over: dict[str, None] = {}
-        """vLLM's ids of requests whose preload is used up."""
+        """Requests whose preload is used up."""
         self._next = StoreMetadata()
         self._saving: dict[int, Saving] = {}
         self._copies = 0
@@ -86,22 +89,21 @@ class StoreScheduler:
         if preload is None:
             return
         self._over[request.request_id] = None
-        own_id = request.kv_transfer_params[PRELOAD]["request_id"]
         if not loaded_tokens:
-            self._send(Told(loaded=[own_id]))
+            self._send(Told(loaded=[preload.name]))
             return
         end = preload.first_block + len(preload.slots)
         first = end - loaded_tokens // self._settings.block_tokens
         self._copies += 1
         slots = preload.slots[first - preload.first_block :]
         self._next.loads[request.request_id] = Copy(self._copies, blocks[first:end], slots)
-        self._preloads[request.request_id] = own_id
+        self._preloads[request.request_id] = preload.name
 
     def _preload(self, request: Request) -> Preload | None:
         given = (request.kv_transfer_params or {}).get(PRELOAD)
         if given is None or request.request_id in self._over:
             return None
-        return Preload(given["first_block"], given["slots"])
+        return Preload(given["name"], given["first_block"], given["slots"])
 
     def build(self, scheduled: SchedulerOutput) -> StoreMetadata:
         """What the workers shall copy in this step."""
@@ -117,7 +119,7 @@ class StoreScheduler:
         """From now on what is computed for it is copied out."""
         settings = self._settings
         salt = request.cache_salt or ""
-        chain = Chain(settings.model, settings.revision, salt, settings.block_tokens)
+        chain = Chain(settings.model, self._revision, salt, settings.block_tokens)
         self._requests[request.request_id] = Tracked(request, chain)
 
     def _save(
@@ -152,7 +154,7 @@ class StoreScheduler:
         self._take_freed()
         given = (request.kv_transfer_params or {}).get(PRELOAD)
         if given is not None and request.request_id not in self._over:
-            self._send(Told(loaded=[given["request_id"]]))
+            self._send(Told(loaded=[given["name"]]))
         self._over.pop(request.request_id, None)
         tracked = self._requests.pop(request.request_id, None)
         if tracked is None or (tracked.saved < 0 and not request.num_computed_tokens):
@@ -171,9 +173,12 @@ class StoreScheduler:
         staged: list[Staged] = []
         done = output.kv_connector_worker_meta
         for number, workers in done.saves.items() if isinstance(done, StoreDone) else ():
-            if workers < self._settings.workers:
+            # Workers may come to an end in different steps.
+            saving = self._saving[number]
+            saving.done += workers
+            if saving.done < self._settings.workers:
                 continue
-            saving = self._saving.pop(number)
+            del self._saving[number]
             staged += saving.staged
             tracked = saving.tracked
             tracked.outstanding -= 1

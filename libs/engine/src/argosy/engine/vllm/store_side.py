@@ -44,9 +44,9 @@ class StoreSide:
         )  # fmt: skip
         return msgspec.structs.asdict(told)
 
-    def staging(self, slot_bytes: int, load_slots: int, slots: int) -> Staging:
+    def staging(self, slot_bytes: int, load_slots: int, slots: int, layout: str) -> Staging:
         """What the connector made of it."""
-        return Staging(self._path, slot_bytes, load_slots, slots)
+        return Staging(self._path, slot_bytes, load_slots, slots, layout)
 
     async def follow(self, listener: Listener) -> None:
         """Tell the listener what the scheduler says, until cancelled."""

@@ -46,3 +46,8 @@ class StoreDone(KVConnectorWorkerMetadata):  # type: ignore[misc]
 def shard_bytes(kv_cache: KVCacheConfig) -> int:
     """One worker's part of one KV block, over all layers."""
     return int(sum(t.size for t in kv_cache.kv_cache_tensors) // kv_cache.num_blocks)
+
+
+def layout_of(kv_cache: KVCacheConfig) -> str:
+    """How a block's bytes are laid out: number format, heads, order of dimensions."""
+    return f"{kv_cache.kv_cache_layout} {kv_cache.kv_cache_groups[0].kv_cache_spec}"

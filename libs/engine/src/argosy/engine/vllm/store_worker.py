@@ -1,13 +1,12 @@
 """The store connector's half in the worker: copies between KV pages and staging slots.
 
 A slot holds one block: for each worker its part, and in that each layer after the other.
-On CUDA copies run on a stream of their own, beside the step; on CPU within it.
+Copies are made within the step, on CUDA too: made beside it they would need pinned
+staging memory, and somebody to hold back blocks of requests that are preempted meanwhile.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -32,9 +31,8 @@ class StoreWorker:
         part = slot_bytes // workers
         self._slots = whole.view(slots, slot_bytes)[:, rank * part : (rank + 1) * part]
         self._layers: list[Layer] = []
-        self._stream: Any = None
-        self._running: list[tuple[Any, str | int]] = []
-        self._done: list[str | int] = []
+        self._loaded: set[str] = set()
+        self._saved: list[int] = []
 
     def register(self, caches: dict[str, torch.Tensor], num_blocks: int) -> None:
         """Learn where the KV pages are. Raises ValueError when a page cannot be told apart."""
@@ -50,36 +48,25 @@ class StoreWorker:
             at += size
         if at != self._slots.shape[1]:
             raise ValueError(f"KV blocks have {at} bytes, slots {self._slots.shape[1]}")
-        if any(cache.is_cuda for cache in caches.values()):
-            self._stream = torch.cuda.Stream()
 
     def load(self, request_id: str, copy: Copy) -> None:
         """From slots to pages."""
-        blocks, slots = torch.tensor(copy.blocks), torch.tensor(copy.slots)
-        for layer in self._copying(request_id):
-            layer.pages[blocks.to(layer.pages.device)] = layer.staged[slots].to(layer.pages.device)
+        slots = torch.tensor(copy.slots)
+        for layer in self._layers:
+            blocks = torch.tensor(copy.blocks, device=layer.pages.device)
+            layer.pages[blocks] = layer.staged[slots].to(layer.pages.device)
+        self._loaded.add(request_id)
 
     def save(self, copy: Copy) -> None:
         """From pages to slots."""
-        blocks, slots = torch.tensor(copy.blocks), torch.tensor(copy.slots)
-        for layer in self._copying(copy.number):
-            layer.staged[slots] = layer.pages[blocks.to(layer.pages.device)].cpu()
-
-    def _copying(self, what: str | int) -> Iterator[Layer]:
-        """Each layer, on the stream for copies, after what the step has done so far."""
-        if self._stream is None:
-            yield from self._layers
-            self._done.append(what)
-            return
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            yield from self._layers
-        self._running.append((self._stream.record_event(), what))
+        slots = torch.tensor(copy.slots)
+        for layer in self._layers:
+            blocks = torch.tensor(copy.blocks, device=layer.pages.device)
+            layer.staged[slots] = layer.pages[blocks].cpu()
+        self._saved.append(copy.number)
 
     def done(self) -> tuple[set[str], list[int]]:
         """Requests whose load is over, and saves that are, since the last call."""
-        self._done += [what for event, what in self._running if event.query()]
-        self._running = [(event, what) for event, what in self._running if what not in self._done]
-        done, self._done = self._done, []
-        loads = {what for what in done if isinstance(what, str)}
-        return loads, [what for what in done if isinstance(what, int)]
+        done = self._loaded, self._saved
+        self._loaded, self._saved = set(), []
+        return done

@@ -52,6 +52,8 @@ class GrantRoom(Effect, frozen=True, tag=True):
 
     lease: int
     rooms: list[Room]
+    full: bool = False
+    """Some were wanted, and there was no room for them."""
 
 
 class ConfirmStored(Effect, frozen=True, tag=True):

@@ -76,6 +76,8 @@ class SsdRead(Event, frozen=True, tag=True):
 
     good: list[bytes]
     bad: list[bytes]
+    trouble: str = ""
+    """What SSD itself has failed at, if it has."""
 
 
 class SsdWritten(Event, frozen=True, tag=True):

@@ -74,6 +74,8 @@ def _prefix(state: StoreState, event: on.BlocksAsked) -> list[Block]:
         block = state.blocks.get(key)
         if block is None or not tiers.held(block) or block.block_bytes != event.block_bytes:
             break
+        if block.dram < 0 and event.now_us < state.ssd_rest_until_us:
+            break
         found.append(block)
     return found
 
@@ -96,6 +98,8 @@ def was_read(state: StoreState, event: on.SsdRead) -> list[Effect]:
     """Blocks came from SSD: go on with the leases that waited for them."""
     effects: list[Effect] = []
     waiting: dict[int, None] = {}
+    if event.trouble:
+        tiers.rest(state, event.trouble, event.now_us)
     for key in event.good:
         state.blocks[key].reading = False
         effects += tiers.enter(state, DRAM, state.blocks[key], event.now_us)

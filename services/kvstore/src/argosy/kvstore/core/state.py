@@ -45,7 +45,9 @@ class Block(msgspec.Struct):
     asked: int = 0
     asked_us: int = 0
     doomed: bool = False
-    """Its prefix is gone, or it is corrupt: it goes once nobody is at it."""
+    """Its prefix is gone: it goes once nobody is at it."""
+    corrupt: int = -1
+    """The tier whose copy is corrupt, and goes once nobody is at the block."""
     children: dict[bytes, None] = {}
     """Blocks that continue it, in any tier."""
 

@@ -84,9 +84,8 @@ class StoreCore:
         if block is None or (block.dram, block.ssd)[event.tier] < 0 or block.doomed:
             return []
         self.state.counts.corrupt_blocks += 1
-        if block.in_use:
-            return tiers.forget(self.state, block)
-        return tiers.leave(self.state, event.tier, block)
+        block.corrupt = event.tier
+        return tiers.settle(self.state, block)
 
     def _flush(self, event: on.FlushAsked) -> list[Effect]:
         ssd = self.state.tiers[SSD].slots.segments

@@ -15,7 +15,7 @@ REST_US_MIN, REST_US_MAX = 1_000_000, 60_000_000
 
 def held(block: Block | None) -> bool:
     """Whether its bytes can be had, now or after a read."""
-    if block is None or block.doomed:
+    if block is None or block.doomed or block.corrupt >= 0:
         return False
     return block.ssd >= 0 or (block.dram >= 0 and not block.reading)
 
@@ -42,9 +42,23 @@ def enter(state: StoreState, number: int, block: Block, now_us: int) -> list[Eff
 
 
 def leave(state: StoreState, number: int, block: Block) -> list[Effect]:
-    """The block is in that tier no more; its slot is free."""
-    found = _vacate(state, number, block)
-    return found + ([] if held(block) or block.in_use else forget(state, block))
+    """The block is in that tier no more; its slot is free.
+
+    On SSD, what continues it goes with it: a start would not find its prefix.
+    """
+    found: list[Effect] = []
+    todo = [block]
+    while todo:
+        gone = todo.pop()
+        if (gone.dram, gone.ssd)[number] < 0:
+            continue
+        if number == SSD:
+            after = [state.blocks[key] for key in gone.children]
+            todo += [child for child in after if not child.in_use]
+        found += _vacate(state, number, gone)
+        if not held(gone) and not gone.in_use:
+            found += forget(state, gone)
+    return found
 
 
 def forget(state: StoreState, block: Block) -> list[Effect]:
@@ -116,6 +130,8 @@ def victim(tier: TierState, now_us: int) -> bytes | None:
 def evict(state: StoreState, number: int, block: Block, size: int) -> list[Effect]:
     """Let a block go for the sake of a slot of `size` bytes."""
     tier = state.tiers[number]
+    if number == SSD and block.dram >= 0:
+        return []  # It would have to be written again, for whose sake this would be evicted.
     own = block.block_bytes if number == DRAM else ssd_slot_bytes(block.block_bytes)
     if own == size:
         return _let_go(state, number, block)
@@ -127,6 +143,7 @@ def evict(state: StoreState, number: int, block: Block, size: int) -> list[Effec
         if (offset := (other.dram, other.ssd)[number]) >= 0
         and tier.slots.segment_of(offset) == segment
         and not other.in_use
+        and (number == DRAM or other.dram < 0)
     ]
     if len(others) < tier.slots.taken[segment]:
         return []  # Somebody is at one of its slots: the others would go in vain.
@@ -171,19 +188,48 @@ def keep_spare(state: StoreState, now_us: int) -> list[Effect]:
 
 
 def write(state: StoreState, block: Block, now_us: int) -> list[Effect]:
-    """Begin to write a block to SSD; nothing when SSD rests, is busy enough or has no room."""
+    """Begin to write a block to SSD, after those it continues: a start finds whole prefixes.
+
+    Nothing, or less, when SSD rests, is busy enough or has no room.
+    """
+    chain: list[Block] = []
+    at: Block | None = block
+    while at is not None and at.ssd < 0 and at.writing < 0:
+        chain.append(at)
+        at = state.blocks.get(at.parent)
+    found: list[Effect] = []
+    if depth(state, block) > state.tiers[SSD].slots.most(ssd_slot_bytes(block.block_bytes)):
+        return found  # Its prefix alone would not leave it room.
+    for link in reversed(chain):
+        found += _write_one(state, link, now_us)
+        if link.writing < 0:
+            break
+    return found
+
+
+def depth(state: StoreState, block: Block) -> int:
+    """How many blocks there are from the first of its chain to this one."""
+    found = 1
+    while (above := state.blocks.get(block.parent)) is not None:
+        block, found = above, found + 1
+    return found
+
+
+def _write_one(state: StoreState, block: Block, now_us: int) -> list[Effect]:
     busy = state.writing_bytes + block.block_bytes > max(
         state.limits.writing_bytes, block.block_bytes
     )
     if busy or now_us < state.ssd_rest_until_us or block.writing >= 0 or block.dram < 0:
         return []
     slot_bytes = ssd_slot_bytes(block.block_bytes)
-    # Pinned before room is made, so that it does not go for its own sake.
+    # Pinned before room is made, so that neither goes for its own sake.
     pin(state, block.key)
+    pin(state, block.parent)
     offset, found = take_slot(state, SSD, slot_bytes, now_us)
     gone = state.blocks.get(block.key) is not block  # With a prefix that was only on SSD.
     if offset < 0 or gone:
         unpin(state, block.key)
+        unpin(state, block.parent)
         if offset >= 0:
             state.tiers[SSD].slots.give(offset)
         return found
@@ -200,23 +246,39 @@ def written(state: StoreState, keys: list[bytes], trouble: str, now_us: int) -> 
         offset, block.writing = block.writing, -1
         state.writing_bytes -= block.block_bytes
         unpin(state, block.key)
+        unpin(state, block.parent)
+        above = state.blocks.get(block.parent)
         if trouble:
             state.tiers[SSD].slots.give(offset)
+        elif above is not None and above.ssd < 0:
+            # Its prefix was not written, or has gone meanwhile: a start would not find it.
+            state.tiers[SSD].slots.give(offset)
+            found.append(do.ClearSsd([offset]))
         else:
             block.ssd = offset
             found += enter(state, SSD, block, now_us)
         found += settle(state, block)
+    rest(state, trouble, now_us)
+    return found
+
+
+def rest(state: StoreState, trouble: str, now_us: int) -> None:
+    """Leave SSD alone for a while if there is trouble, each time longer."""
     state.ssd_trouble = trouble
     state.ssd_failures = state.ssd_failures + 1 if trouble else 0
     if trouble:
         rest_us = min(REST_US_MAX, REST_US_MIN << min(10, state.ssd_failures - 1))
         state.ssd_rest_until_us = now_us + rest_us
-    return found
 
 
 def settle(state: StoreState, block: Block) -> list[Effect]:
     """Somebody is done with the block: it goes now, if it should have gone meanwhile."""
-    return forget(state, block) if block.doomed and not block.in_use else []
+    if block.in_use:
+        return []
+    if block.doomed:
+        return forget(state, block)
+    number, block.corrupt = block.corrupt, -1
+    return leave(state, number, block) if number >= 0 else []
 
 
 def read(state: StoreState, block: Block, now_us: int) -> tuple[do.Move | None, list[Effect]]:

@@ -12,6 +12,7 @@ def room_asked(state: StoreState, event: on.RoomAsked) -> list[Effect]:
     effects: list[Effect] = []
     rooms: list[do.Room] = []
     lease = Lease(event.now_us + state.limits.lease_us)
+    full = False
     taken = len(state.leases) >= state.limits.leases_max
     for index, offered in enumerate(event.blocks):
         if offered.key in state.blocks or offered.key in state.promised:
@@ -28,6 +29,7 @@ def room_asked(state: StoreState, event: on.RoomAsked) -> list[Effect]:
             effects += more
         if offset < 0:
             state.counts.refused_blocks += len(event.blocks) - index
+            full = True
             break
         if parent is not None:
             tiers.pin(state, parent.key)
@@ -40,7 +42,7 @@ def room_asked(state: StoreState, event: on.RoomAsked) -> list[Effect]:
         rooms.append(do.Room(index, offset))
     if rooms:
         state.leases[event.lease] = lease
-    return [*effects, do.GrantRoom(event.lease, rooms)]
+    return [*effects, do.GrantRoom(event.lease, rooms, full)]
 
 
 def written(state: StoreState, event: on.BlocksWritten) -> list[Effect]:

@@ -1,8 +1,9 @@
 """The SSD tier's files: segments cut into slots, each a header page and a block's bytes.
 
-A block is on SSD when its header is, which is written after its bytes are synced: so a
-header that checks is never that of a torn block, whenever the process or the machine died.
-The bytes have a checksum of their own, which every read checks.
+A block is on SSD when its header is, which is written after its bytes are synced; whatever
+header was there before is blanked first. So a killed process leaves no header over torn
+bytes, and a machine that loses power none but an old one, whose checksum of the bytes
+fails: every read checks it.
 
     segment-<number>-<slot bytes>.kv     slots: header (a page) | bytes (whole pages) | ...
 
@@ -36,6 +37,7 @@ DIGEST = struct.Struct("<Q")
 NAME = re.compile(r"segment-(\d{6})-(\d+)\.kv")
 LOCK = ".lock"
 TIMEOUT_S = 30
+READ_S = 5
 BLANK = bytes(PAGE_BYTES)
 
 
@@ -77,6 +79,8 @@ class Segments:
                 path.unlink()
                 continue
             file = os.open(path, os.O_RDWR)
+            os.posix_fallocate(file, 0, self._segment_bytes)
+            os.ftruncate(file, self._segment_bytes)
             self._files[number] = (file, slot_bytes)
             segments.append(SegmentFound(number, slot_bytes))
             blocks += self._scan_segment(file, number, slot_bytes)
@@ -104,8 +108,7 @@ class Segments:
             await asyncio.to_thread(self._seal, files)
         except (OSError, TransferFailed) as error:
             await at_rest(error)
-            with contextlib.suppress(OSError):
-                self.clear([m.ssd_offset for m in moves])
+            await asyncio.to_thread(self.clear, [m.ssd_offset for m in moves])
             raise
 
     def _prepare(self, moves: Sequence[Move], slot_bytes: int) -> "Batches":
@@ -127,8 +130,11 @@ class Segments:
         for file in files:
             os.fdatasync(file)
 
-    async def read(self, moves: Sequence[Move]) -> list[Move]:
-        """Read blocks into memory; those that could be, which `check_read` has to look at."""
+    async def read(self, moves: Sequence[Move]) -> tuple[list[Move], str]:
+        """Read blocks into memory: those that could be, which `check_read` has to look at; and
+        what was in the way of the others.
+        """
+        trouble = ""
         files: dict[int, list[Move]] = {}
         read: list[Move] = []
         for m in moves:
@@ -143,15 +149,13 @@ class Segments:
                 for m in batch
             ]  # fmt: skip
             try:
-                await self._plane.read_file(file, pieces, TIMEOUT_S)
+                await self._plane.read_file(file, pieces, READ_S)
             except (OSError, TransferFailed) as error:
                 await at_rest(error)
-                # One that cannot be read must not cost the others.
-                for m in batch if len(batch) > 1 else ():
-                    read += await self.read([m])
+                trouble = str(error)
                 continue
             read += batch
-        return read
+        return read, trouble
 
     def check_read(self, moves: Sequence[Move]) -> list[bytes]:
         """Keys of those that are now in memory as they were stored."""
@@ -168,7 +172,8 @@ class Segments:
         for offset in offsets:
             file, _ = self._files.get(offset // self._segment_bytes, (-1, 0))
             if file >= 0:
-                os.pwrite(file, BLANK, offset % self._segment_bytes)
+                with contextlib.suppress(OSError):
+                    os.pwrite(file, BLANK, offset % self._segment_bytes)
 
     def check(self, m: Move) -> bool:
         """Whether the file still holds just this block: header and bytes, read plainly."""
@@ -206,6 +211,9 @@ class Segments:
             path.unlink()
             raise
         self._files[number] = (file, slot_bytes)
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(folder)
+        os.close(folder)
         return file
 
 

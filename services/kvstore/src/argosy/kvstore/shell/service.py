@@ -199,7 +199,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             del leases[reserve.lease]
         return kvstore_pb2.PutReply(
             granted=kvstore_pb2.Granted(
-                lease=reserve.lease, lease_ms=self.state.limits.lease_us // 1000,
+                lease=reserve.lease, full=granted.full, lease_ms=self.state.limits.lease_us // 1000,
                 rooms=[
                     kvstore_pb2.Room(index=room.index, address=base + room.offset)
                     for room in granted.rooms
@@ -307,7 +307,8 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             case do.TellEvicted():
                 self._voice.changed(effect.tier, effect.hashes, stored=False)
             case do.TellFlushed():
-                if not (done := self._flushes[effect.flush]).done():
+                done = self._flushes.get(effect.flush)
+                if done is not None and not done.done():
                     done.set_result(effect)
             case do.ReadSsd():
                 assert self._ssd is not None
@@ -348,6 +349,8 @@ def check_keys(keys: list[bytes]) -> None:
     if len(keys) > BLOCKS_MAX:
         message = f"{len(keys)} blocks in one call; at most {BLOCKS_MAX}"
         raise ArgosyError(Reason.BAD_REQUEST, message)
+    if len(set(keys)) < len(keys):
+        raise ArgosyError(Reason.BAD_REQUEST, "a block is named twice in one call")
     if wrong := [key for key in keys if len(key) != KEY_BYTES]:
         message = f"a key has {KEY_BYTES} bytes, this one {len(wrong[0])}"
         raise ArgosyError(Reason.BAD_REQUEST, message)

@@ -42,20 +42,21 @@ class Ssd:
             checking = None
             for start in range(0, len(effect.moves), READ_BLOCKS):
                 batch = effect.moves[start : start + READ_BLOCKS]
-                read = await self.segments.read(batch)
+                read, trouble = await self.segments.read(batch)
                 if checking is not None:
                     await checking
-                checking = asyncio.ensure_future(self._check(batch, read))
+                checking = asyncio.ensure_future(self._check(batch, read, trouble))
             if checking is not None:
                 await checking
 
         self._spawn(run)
 
-    async def _check(self, batch: list[do.Move], read: list[do.Move]) -> None:
+    async def _check(self, batch: list[do.Move], read: list[do.Move], trouble: str) -> None:
         good = await asyncio.to_thread(self.segments.check_read, read)
         fine = set(good)
         bad = [move.key for move in batch if move.key not in fine]
-        self.driver.feed(on.SsdRead(self.driver.now_us(), good, bad))
+        trouble = trouble and f"cannot read from the SSD tier: {trouble}"
+        self.driver.feed(on.SsdRead(self.driver.now_us(), good, bad, trouble))
 
     async def stop(self) -> None:
         """Stop; what was not written is not there."""

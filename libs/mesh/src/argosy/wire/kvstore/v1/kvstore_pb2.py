@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.inference.v1 import inference_pb2 as argosy_dot_inference_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rgosy/kvstore/v1/kvstore.proto\x12\x11\x61rgosy.kvstore.v1\x1a#argosy/inference/v1/inference.proto\"\x11\n\x0f\x44\x65scribeRequest\"E\n\x0b\x44\x65scription\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x15\n\rnixl_metadata\x18\x03 \x01(\x0c\"?\n\nGetRequest\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\x12\x13\n\x0b\x62lock_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x03(\x0c\"\x85\x01\n\x08GetReply\x12\x14\n\x0c\x62locks_total\x18\x01 \x01(\r\x12\x10\n\x08lease_ms\x18\x02 \x01(\r\x12.\n\x06\x62locks\x18\x03 \x03(\x0b\x32\x1e.argosy.kvstore.v1.LeasedBlock\x12\x13\n\x0b\x62\x65\x66ore_held\x18\x05 \x01(\r\x12\x0c\n\x04last\x18\x04 \x01(\x08\"W\n\x0bLeasedBlock\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x02 \x01(\x06\x12%\n\x04tier\x18\x03 \x01(\x0e\x32\x17.argosy.kvstore.v1.Tier\"p\n\nPutRequest\x12-\n\x07reserve\x18\x01 \x01(\x0b\x32\x1a.argosy.kvstore.v1.ReserveH\x00\x12+\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x19.argosy.kvstore.v1.CommitH\x00\x42\x06\n\x04step\"Z\n\x07Reserve\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x13\n\x0b\x62lock_bytes\x18\x02 \x01(\x04\x12+\n\x06\x62locks\x18\x03 \x03(\x0b\x32\x1b.argosy.kvstore.v1.NewBlock\"E\n\x08NewBlock\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06parent\x18\x02 \x01(\x0c\x12\x0c\n\x04hash\x18\x03 \x01(\x06\x12\x0e\n\x06tokens\x18\x04 \x01(\r\"*\n\x06\x43ommit\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x11\n\tchecksums\x18\x02 \x03(\x06\"t\n\x08PutReply\x12-\n\x07granted\x18\x01 \x01(\x0b\x32\x1a.argosy.kvstore.v1.GrantedH\x00\x12\x31\n\tcommitted\x18\x02 \x01(\x0b\x32\x1c.argosy.kvstore.v1.CommittedH\x00\x42\x06\n\x04step\"R\n\x07Granted\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x10\n\x08lease_ms\x18\x02 \x01(\r\x12&\n\x05rooms\x18\x03 \x03(\x0b\x32\x17.argosy.kvstore.v1.Room\"&\n\x04Room\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\x04\"*\n\tCommitted\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x0e\n\x06stored\x18\x02 \x01(\r\"\x1e\n\x0eSuspectRequest\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\"\x1f\n\x0cSuspectReply\x12\x0f\n\x07\x63orrupt\x18\x01 \x01(\r\"\x0e\n\x0cStatsRequest\"\xbf\x01\n\nStatsReply\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12+\n\x05tiers\x18\x03 \x03(\x0b\x32\x1c.argosy.kvstore.v1.TierStats\x12)\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x19.argosy.kvstore.v1.Counts\x12\x0e\n\x06leases\x18\x05 \x01(\r\x12\x13\n\x0bssd_writing\x18\x06 \x01(\r\x12\x13\n\x0bssd_trouble\x18\x07 \x01(\t\"\xd4\x01\n\tTierStats\x12%\n\x04tier\x18\x01 \x01(\x0e\x32\x17.argosy.kvstore.v1.Tier\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x02 \x01(\x04\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x04 \x01(\x04\x12\x0e\n\x06tokens\x18\x05 \x01(\x04\x12\x12\n\nhit_blocks\x18\x06 \x01(\x04\x12\x16\n\x0e\x65victed_blocks\x18\x07 \x01(\x04\x12\x10\n\x08\x66\x65tch_ms\x18\x08 \x01(\x01\x12\x16\n\x0e\x66\x65tch_gb_per_s\x18\t \x01(\x01\"\xae\x01\n\x06\x43ounts\x12\x14\n\x0c\x61sked_blocks\x18\x01 \x01(\x04\x12\x15\n\rstored_blocks\x18\x02 \x01(\x04\x12\x16\n\x0erefused_blocks\x18\x03 \x01(\x04\x12\x16\n\x0e\x63orrupt_blocks\x18\x04 \x01(\x04\x12\x16\n\x0e\x65xpired_leases\x18\x05 \x01(\x04\x12\x18\n\x10recovered_blocks\x18\x06 \x01(\x04\x12\x15\n\rlet_go_blocks\x18\x07 \x01(\x04\"\x1b\n\nTopRequest\x12\r\n\x05limit\x18\x01 \x01(\r\":\n\x08TopReply\x12.\n\x08prefixes\x18\x01 \x03(\x0b\x32\x1c.argosy.kvstore.v1.HotPrefix\"\x82\x01\n\tHotPrefix\x12\x0c\n\x04hash\x18\x01 \x01(\x06\x12\x0e\n\x06tokens\x18\x02 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x03 \x01(\r\x12\r\n\x05\x61sked\x18\x04 \x01(\x04\x12\x13\n\x0b\x64ram_blocks\x18\x05 \x01(\r\x12\x12\n\nssd_blocks\x18\x06 \x01(\r\x12\x0f\n\x07idle_ms\x18\x07 \x01(\x04\"\x1c\n\x0c\x46lushRequest\x12\x0c\n\x04\x64rop\x18\x01 \x01(\x08\"<\n\nFlushReply\x12\x16\n\x0ewritten_blocks\x18\x01 \x01(\x04\x12\x16\n\x0e\x64ropped_blocks\x18\x02 \x01(\x04\"\x0f\n\rVerifyRequest\"V\n\x0eVerifyProgress\x12\x14\n\x0ctotal_blocks\x18\x01 \x01(\x04\x12\x16\n\x0e\x63hecked_blocks\x18\x02 \x01(\x04\x12\x16\n\x0e\x63orrupt_blocks\x18\x03 \x01(\x04*#\n\x04Tier\x12\r\n\tTIER_DRAM\x10\x00\x12\x0c\n\x08TIER_SSD\x10\x01\x32\xb7\x05\n\x07KvStore\x12N\n\x08\x44\x65scribe\x12\".argosy.kvstore.v1.DescribeRequest\x1a\x1e.argosy.kvstore.v1.Description\x12\x43\n\x03Get\x12\x1d.argosy.kvstore.v1.GetRequest\x1a\x1b.argosy.kvstore.v1.GetReply0\x01\x12\x45\n\x03Put\x12\x1d.argosy.kvstore.v1.PutRequest\x1a\x1b.argosy.kvstore.v1.PutReply(\x01\x30\x01\x12M\n\x07Suspect\x12!.argosy.kvstore.v1.SuspectRequest\x1a\x1f.argosy.kvstore.v1.SuspectReply\x12[\n\nKvSnapshot\x12&.argosy.inference.v1.KvSnapshotRequest\x1a#.argosy.inference.v1.KvSnapshotPart0\x01\x12G\n\x05Stats\x12\x1f.argosy.kvstore.v1.StatsRequest\x1a\x1d.argosy.kvstore.v1.StatsReply\x12\x41\n\x03Top\x12\x1d.argosy.kvstore.v1.TopRequest\x1a\x1b.argosy.kvstore.v1.TopReply\x12G\n\x05\x46lush\x12\x1f.argosy.kvstore.v1.FlushRequest\x1a\x1d.argosy.kvstore.v1.FlushReply\x12O\n\x06Verify\x12 .argosy.kvstore.v1.VerifyRequest\x1a!.argosy.kvstore.v1.VerifyProgress0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rgosy/kvstore/v1/kvstore.proto\x12\x11\x61rgosy.kvstore.v1\x1a#argosy/inference/v1/inference.proto\"\x11\n\x0f\x44\x65scribeRequest\"E\n\x0b\x44\x65scription\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x15\n\rnixl_metadata\x18\x03 \x01(\x0c\"?\n\nGetRequest\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\x12\x13\n\x0b\x62lock_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x03(\x0c\"\x85\x01\n\x08GetReply\x12\x14\n\x0c\x62locks_total\x18\x01 \x01(\r\x12\x10\n\x08lease_ms\x18\x02 \x01(\r\x12.\n\x06\x62locks\x18\x03 \x03(\x0b\x32\x1e.argosy.kvstore.v1.LeasedBlock\x12\x13\n\x0b\x62\x65\x66ore_held\x18\x05 \x01(\r\x12\x0c\n\x04last\x18\x04 \x01(\x08\"W\n\x0bLeasedBlock\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x02 \x01(\x06\x12%\n\x04tier\x18\x03 \x01(\x0e\x32\x17.argosy.kvstore.v1.Tier\"p\n\nPutRequest\x12-\n\x07reserve\x18\x01 \x01(\x0b\x32\x1a.argosy.kvstore.v1.ReserveH\x00\x12+\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x19.argosy.kvstore.v1.CommitH\x00\x42\x06\n\x04step\"Z\n\x07Reserve\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x13\n\x0b\x62lock_bytes\x18\x02 \x01(\x04\x12+\n\x06\x62locks\x18\x03 \x03(\x0b\x32\x1b.argosy.kvstore.v1.NewBlock\"E\n\x08NewBlock\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06parent\x18\x02 \x01(\x0c\x12\x0c\n\x04hash\x18\x03 \x01(\x06\x12\x0e\n\x06tokens\x18\x04 \x01(\r\"*\n\x06\x43ommit\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x11\n\tchecksums\x18\x02 \x03(\x06\"t\n\x08PutReply\x12-\n\x07granted\x18\x01 \x01(\x0b\x32\x1a.argosy.kvstore.v1.GrantedH\x00\x12\x31\n\tcommitted\x18\x02 \x01(\x0b\x32\x1c.argosy.kvstore.v1.CommittedH\x00\x42\x06\n\x04step\"`\n\x07Granted\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x10\n\x08lease_ms\x18\x02 \x01(\r\x12&\n\x05rooms\x18\x03 \x03(\x0b\x32\x17.argosy.kvstore.v1.Room\x12\x0c\n\x04\x66ull\x18\x04 \x01(\x08\"&\n\x04Room\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\x04\"*\n\tCommitted\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x0e\n\x06stored\x18\x02 \x01(\r\"\x1e\n\x0eSuspectRequest\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\"\x1f\n\x0cSuspectReply\x12\x0f\n\x07\x63orrupt\x18\x01 \x01(\r\"\x0e\n\x0cStatsRequest\"\xbf\x01\n\nStatsReply\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12+\n\x05tiers\x18\x03 \x03(\x0b\x32\x1c.argosy.kvstore.v1.TierStats\x12)\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x19.argosy.kvstore.v1.Counts\x12\x0e\n\x06leases\x18\x05 \x01(\r\x12\x13\n\x0bssd_writing\x18\x06 \x01(\r\x12\x13\n\x0bssd_trouble\x18\x07 \x01(\t\"\xd4\x01\n\tTierStats\x12%\n\x04tier\x18\x01 \x01(\x0e\x32\x17.argosy.kvstore.v1.Tier\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x02 \x01(\x04\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x04 \x01(\x04\x12\x0e\n\x06tokens\x18\x05 \x01(\x04\x12\x12\n\nhit_blocks\x18\x06 \x01(\x04\x12\x16\n\x0e\x65victed_blocks\x18\x07 \x01(\x04\x12\x10\n\x08\x66\x65tch_ms\x18\x08 \x01(\x01\x12\x16\n\x0e\x66\x65tch_gb_per_s\x18\t \x01(\x01\"\xae\x01\n\x06\x43ounts\x12\x14\n\x0c\x61sked_blocks\x18\x01 \x01(\x04\x12\x15\n\rstored_blocks\x18\x02 \x01(\x04\x12\x16\n\x0erefused_blocks\x18\x03 \x01(\x04\x12\x16\n\x0e\x63orrupt_blocks\x18\x04 \x01(\x04\x12\x16\n\x0e\x65xpired_leases\x18\x05 \x01(\x04\x12\x18\n\x10recovered_blocks\x18\x06 \x01(\x04\x12\x15\n\rlet_go_blocks\x18\x07 \x01(\x04\"\x1b\n\nTopRequest\x12\r\n\x05limit\x18\x01 \x01(\r\":\n\x08TopReply\x12.\n\x08prefixes\x18\x01 \x03(\x0b\x32\x1c.argosy.kvstore.v1.HotPrefix\"\x82\x01\n\tHotPrefix\x12\x0c\n\x04hash\x18\x01 \x01(\x06\x12\x0e\n\x06tokens\x18\x02 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x03 \x01(\r\x12\r\n\x05\x61sked\x18\x04 \x01(\x04\x12\x13\n\x0b\x64ram_blocks\x18\x05 \x01(\r\x12\x12\n\nssd_blocks\x18\x06 \x01(\r\x12\x0f\n\x07idle_ms\x18\x07 \x01(\x04\"\x1c\n\x0c\x46lushRequest\x12\x0c\n\x04\x64rop\x18\x01 \x01(\x08\"<\n\nFlushReply\x12\x16\n\x0ewritten_blocks\x18\x01 \x01(\x04\x12\x16\n\x0e\x64ropped_blocks\x18\x02 \x01(\x04\"\x0f\n\rVerifyRequest\"V\n\x0eVerifyProgress\x12\x14\n\x0ctotal_blocks\x18\x01 \x01(\x04\x12\x16\n\x0e\x63hecked_blocks\x18\x02 \x01(\x04\x12\x16\n\x0e\x63orrupt_blocks\x18\x03 \x01(\x04*#\n\x04Tier\x12\r\n\tTIER_DRAM\x10\x00\x12\x0c\n\x08TIER_SSD\x10\x01\x32\xb7\x05\n\x07KvStore\x12N\n\x08\x44\x65scribe\x12\".argosy.kvstore.v1.DescribeRequest\x1a\x1e.argosy.kvstore.v1.Description\x12\x43\n\x03Get\x12\x1d.argosy.kvstore.v1.GetRequest\x1a\x1b.argosy.kvstore.v1.GetReply0\x01\x12\x45\n\x03Put\x12\x1d.argosy.kvstore.v1.PutRequest\x1a\x1b.argosy.kvstore.v1.PutReply(\x01\x30\x01\x12M\n\x07Suspect\x12!.argosy.kvstore.v1.SuspectRequest\x1a\x1f.argosy.kvstore.v1.SuspectReply\x12[\n\nKvSnapshot\x12&.argosy.inference.v1.KvSnapshotRequest\x1a#.argosy.inference.v1.KvSnapshotPart0\x01\x12G\n\x05Stats\x12\x1f.argosy.kvstore.v1.StatsRequest\x1a\x1d.argosy.kvstore.v1.StatsReply\x12\x41\n\x03Top\x12\x1d.argosy.kvstore.v1.TopRequest\x1a\x1b.argosy.kvstore.v1.TopReply\x12G\n\x05\x46lush\x12\x1f.argosy.kvstore.v1.FlushRequest\x1a\x1d.argosy.kvstore.v1.FlushReply\x12O\n\x06Verify\x12 .argosy.kvstore.v1.VerifyRequest\x1a!.argosy.kvstore.v1.VerifyProgress0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'argosy.kvstore.v1.kvstore_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TIER']._serialized_start=2164
-  _globals['_TIER']._serialized_end=2199
+  _globals['_TIER']._serialized_start=2178
+  _globals['_TIER']._serialized_end=2213
   _globals['_DESCRIBEREQUEST']._serialized_start=91
   _globals['_DESCRIBEREQUEST']._serialized_end=108
   _globals['_DESCRIPTION']._serialized_start=110
@@ -55,37 +55,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTREPLY']._serialized_start=792
   _globals['_PUTREPLY']._serialized_end=908
   _globals['_GRANTED']._serialized_start=910
-  _globals['_GRANTED']._serialized_end=992
-  _globals['_ROOM']._serialized_start=994
-  _globals['_ROOM']._serialized_end=1032
-  _globals['_COMMITTED']._serialized_start=1034
-  _globals['_COMMITTED']._serialized_end=1076
-  _globals['_SUSPECTREQUEST']._serialized_start=1078
-  _globals['_SUSPECTREQUEST']._serialized_end=1108
-  _globals['_SUSPECTREPLY']._serialized_start=1110
-  _globals['_SUSPECTREPLY']._serialized_end=1141
-  _globals['_STATSREQUEST']._serialized_start=1143
-  _globals['_STATSREQUEST']._serialized_end=1157
-  _globals['_STATSREPLY']._serialized_start=1160
-  _globals['_STATSREPLY']._serialized_end=1351
-  _globals['_TIERSTATS']._serialized_start=1354
-  _globals['_TIERSTATS']._serialized_end=1566
-  _globals['_COUNTS']._serialized_start=1569
-  _globals['_COUNTS']._serialized_end=1743
-  _globals['_TOPREQUEST']._serialized_start=1745
-  _globals['_TOPREQUEST']._serialized_end=1772
-  _globals['_TOPREPLY']._serialized_start=1774
-  _globals['_TOPREPLY']._serialized_end=1832
-  _globals['_HOTPREFIX']._serialized_start=1835
-  _globals['_HOTPREFIX']._serialized_end=1965
-  _globals['_FLUSHREQUEST']._serialized_start=1967
-  _globals['_FLUSHREQUEST']._serialized_end=1995
-  _globals['_FLUSHREPLY']._serialized_start=1997
-  _globals['_FLUSHREPLY']._serialized_end=2057
-  _globals['_VERIFYREQUEST']._serialized_start=2059
-  _globals['_VERIFYREQUEST']._serialized_end=2074
-  _globals['_VERIFYPROGRESS']._serialized_start=2076
-  _globals['_VERIFYPROGRESS']._serialized_end=2162
-  _globals['_KVSTORE']._serialized_start=2202
-  _globals['_KVSTORE']._serialized_end=2897
+  _globals['_GRANTED']._serialized_end=1006
+  _globals['_ROOM']._serialized_start=1008
+  _globals['_ROOM']._serialized_end=1046
+  _globals['_COMMITTED']._serialized_start=1048
+  _globals['_COMMITTED']._serialized_end=1090
+  _globals['_SUSPECTREQUEST']._serialized_start=1092
+  _globals['_SUSPECTREQUEST']._serialized_end=1122
+  _globals['_SUSPECTREPLY']._serialized_start=1124
+  _globals['_SUSPECTREPLY']._serialized_end=1155
+  _globals['_STATSREQUEST']._serialized_start=1157
+  _globals['_STATSREQUEST']._serialized_end=1171
+  _globals['_STATSREPLY']._serialized_start=1174
+  _globals['_STATSREPLY']._serialized_end=1365
+  _globals['_TIERSTATS']._serialized_start=1368
+  _globals['_TIERSTATS']._serialized_end=1580
+  _globals['_COUNTS']._serialized_start=1583
+  _globals['_COUNTS']._serialized_end=1757
+  _globals['_TOPREQUEST']._serialized_start=1759
+  _globals['_TOPREQUEST']._serialized_end=1786
+  _globals['_TOPREPLY']._serialized_start=1788
+  _globals['_TOPREPLY']._serialized_end=1846
+  _globals['_HOTPREFIX']._serialized_start=1849
+  _globals['_HOTPREFIX']._serialized_end=1979
+  _globals['_FLUSHREQUEST']._serialized_start=1981
+  _globals['_FLUSHREQUEST']._serialized_end=2009
+  _globals['_FLUSHREPLY']._serialized_start=2011
+  _globals['_FLUSHREPLY']._serialized_end=2071
+  _globals['_VERIFYREQUEST']._serialized_start=2073
+  _globals['_VERIFYREQUEST']._serialized_end=2088
+  _globals['_VERIFYPROGRESS']._serialized_start=2090
+  _globals['_VERIFYPROGRESS']._serialized_end=2176
+  _globals['_KVSTORE']._serialized_start=2216
+  _globals['_KVSTORE']._serialized_end=2911
 # @@protoc_insertion_point(module_scope)

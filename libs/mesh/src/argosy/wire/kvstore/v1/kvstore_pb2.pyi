@@ -110,14 +110,16 @@ class PutReply(_message.Message):
     def __init__(self, granted: _Optional[_Union[Granted, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ...) -> None: ...
 
 class Granted(_message.Message):
-    __slots__ = ("lease", "lease_ms", "rooms")
+    __slots__ = ("lease", "lease_ms", "rooms", "full")
     LEASE_FIELD_NUMBER: _ClassVar[int]
     LEASE_MS_FIELD_NUMBER: _ClassVar[int]
     ROOMS_FIELD_NUMBER: _ClassVar[int]
+    FULL_FIELD_NUMBER: _ClassVar[int]
     lease: int
     lease_ms: int
     rooms: _containers.RepeatedCompositeFieldContainer[Room]
-    def __init__(self, lease: _Optional[int] = ..., lease_ms: _Optional[int] = ..., rooms: _Optional[_Iterable[_Union[Room, _Mapping]]] = ...) -> None: ...
+    full: bool
+    def __init__(self, lease: _Optional[int] = ..., lease_ms: _Optional[int] = ..., rooms: _Optional[_Iterable[_Union[Room, _Mapping]]] = ..., full: _Optional[bool] = ...) -> None: ...
 
 class Room(_message.Message):
     __slots__ = ("index", "address")
