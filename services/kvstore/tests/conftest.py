@@ -168,16 +168,24 @@ class Harbour:
 
 
 @pytest.fixture(scope="session")
-def harbour(nats: NatsProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
+def parent_harbour(
+    nats: NatsProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Harbour]:
     parent = subprocess.Popen(
         [sys.executable, "-c", STORES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     harbour = Harbour(nats, tmp_path_factory.mktemp("stores"), parent)
     yield harbour
-    for store in harbour.started:
-        store.end()
     parent.kill()
     parent.communicate()
+
+
+@pytest.fixture
+def harbour(parent_harbour: Harbour) -> Iterator[Harbour]:
+    """Where stores are started; they end with the test, since each costs others some time."""
+    yield parent_harbour
+    while parent_harbour.started:
+        parent_harbour.started.pop().end()
 
 
 class Ship:
