@@ -23,6 +23,7 @@ import pytest
 
 from argosy.engine.api import EngineInfo, EngineRequest, SamplingSpec, Staging
 from argosy.engine.settings import InstanceSettings
+from argosy.engine.store import store as store_module
 from argosy.engine.store.chain import Chain
 from argosy.engine.store.link import StoreLink
 from argosy.engine.store.revision import revision
@@ -178,6 +179,12 @@ def parent_harbour(
     yield harbour
     parent.kill()
     parent.communicate()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is busy with other tests a store may take longer than callers wait."""
+    monkeypatch.setattr(store_module, "LOOKUP_S", 3.0)
 
 
 @pytest.fixture
