@@ -67,21 +67,27 @@ async def blocks_of(fleet: Any, eventually: Any) -> int:
 async def test_a_turn_that_lands_elsewhere_finds_the_turn_before_it_in_the_store(
     stored_fleet: Any, lone_fleet: Any, eventually: Any
 ) -> None:
-    await eventually(stored_fleet.is_whole, 60)
-    text = prompt()
-    before = await blocks_of(stored_fleet, eventually)
-    first = await ask(stored_fleet, text)
-    assert first.usage.cached_tokens == 0
-    await holds(stored_fleet, eventually, before + PROMPT_BLOCKS)
-    for name in ("decode-0", "decode-1"):
-        # Killed one after the other: each comes back with nothing of its own.
-        await stored_fleet.kill(name)
-        again = await ask(stored_fleet, text + first.text + " and then?")
-        assert again.usage.cached_tokens >= PROMPT_BLOCKS * BLOCK_TOKENS
-        plain = await ask(lone_fleet, text + first.text + " and then?")
-        assert again.text == plain.text
+    async def finds_it() -> bool:
+        """Loads that take longer than computing would are cut short: on a busy machine, some."""
         await eventually(stored_fleet.is_whole, 60)
-    assert first.text == (await ask(lone_fleet, text)).text
+        text = prompt()
+        before = await blocks_of(stored_fleet, eventually)
+        first = await ask(stored_fleet, text)
+        assert first.usage.cached_tokens == 0
+        assert first.text == (await ask(lone_fleet, text)).text
+        await holds(stored_fleet, eventually, before + PROMPT_BLOCKS)
+        found = []
+        for name in ("decode-0", "decode-1"):
+            # Killed one after the other: each comes back with nothing of its own.
+            await stored_fleet.kill(name)
+            again = await ask(stored_fleet, text + first.text + " and then?")
+            plain = await ask(lone_fleet, text + first.text + " and then?")
+            assert again.text == plain.text
+            found.append(again.usage.cached_tokens >= PROMPT_BLOCKS * BLOCK_TOKENS)
+            await eventually(stored_fleet.is_whole, 60)
+        return all(found)
+
+    await eventually(finds_it, 120)
 
 
 async def test_requests_go_on_when_the_store_is_killed_and_it_serves_again(
@@ -123,11 +129,15 @@ async def test_requests_go_on_when_the_store_is_killed_and_it_serves_again(
         await ask(stored_fleet, text)
         return await blocks_of(stored_fleet, eventually) >= before + PROMPT_BLOCKS
 
-    await eventually(is_stored, 60)
-    await stored_fleet.kill("decode-0")
-    await stored_fleet.kill("decode-1")
-    await eventually(stored_fleet.is_whole, 60)
-    assert (await ask(stored_fleet, text)).usage.cached_tokens >= PROMPT_BLOCKS * BLOCK_TOKENS
+    async def is_found() -> bool:
+        await eventually(is_stored, 60)
+        await stored_fleet.kill("decode-0")
+        await stored_fleet.kill("decode-1")
+        await eventually(stored_fleet.is_whole, 60)
+        cached = (await ask(stored_fleet, text)).usage.cached_tokens
+        return bool(cached >= PROMPT_BLOCKS * BLOCK_TOKENS)
+
+    await eventually(is_found, 180)
 
 
 async def test_people_can_look_into_the_store(stored_fleet: Any, eventually: Any) -> None:

@@ -16,8 +16,9 @@ class RouterSettings(ServiceSettings):
     tokenizer_processes: int = Field(1, ge=1, description="Processes that tokenize.")
     queue_limit: int = Field(1024, ge=1, description="Most requests waiting for an instance.")
     queue_timeout_s: float = Field(
-        60, gt=0, description="Longest wait for an instance, restarts of one included."
-    )
+        300, gt=0, description="Longest wait for an instance, restarts of one included: a large "
+        "model loads for minutes."
+    )  # fmt: skip
     request_timeout_s: float = Field(
         600, gt=0, description="Longest request when the caller sets no deadline."
     )
