@@ -2,11 +2,15 @@
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from argosy.mesh.timing import Timing
+
+
+SleepLevel = Literal["dram", "disk"]
+"""Where weights are while an engine sleeps: in host memory, or only in the model's files."""
 
 
 class SamplingSpec(msgspec.Struct, frozen=True):
@@ -199,6 +203,25 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats:
         """As of the last step."""
+        ...
+
+    async def withdraw(self) -> None:
+        """Take KV memory out of NIXL's hands, so that it can go. Nothing runs or is held."""
+        ...
+
+    async def sleep(self, level: SleepLevel) -> None:
+        """Free KV memory, of which the listener is told, and weights as the level says.
+
+        Nothing runs or is held, and `withdraw` was called.
+        """
+        ...
+
+    async def wake(self) -> None:
+        """Bring back what `sleep` freed; KV memory is empty. `register` is to follow."""
+        ...
+
+    async def register(self) -> None:
+        """Give KV memory into NIXL's hands again."""
         ...
 
     async def stop(self) -> None:
