@@ -213,7 +213,7 @@ async def test_a_killed_instance_comes_back_to_count(
 
     async def is_back() -> bool:
         now = await operator_s()
-        return bool(now.state == "ready" and now.restarts == before.restarts + 1)
+        return bool(now.state == "active" and now.restarts == before.restarts + 1)
 
     await eventually(is_back)
     await eventually(whole_fleet.is_whole)

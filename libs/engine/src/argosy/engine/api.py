@@ -8,7 +8,6 @@ import msgspec
 
 from argosy.mesh.timing import Timing
 
-
 SleepLevel = Literal["dram", "disk"]
 """Where weights are while an engine sleeps: in host memory, or only in the model's files."""
 

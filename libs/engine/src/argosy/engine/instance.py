@@ -25,6 +25,8 @@ from argosy.engine.api import (
 )
 from argosy.engine.build import build_engine
 from argosy.engine.convert import load_message, timing_message
+from argosy.engine.life.shell import Life, Work
+from argosy.engine.life.table import State
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.store.link import StoreLink
 from argosy.engine.store.revision import revision, with_layout
@@ -35,7 +37,6 @@ from argosy.wire.instance.v1 import events_pb2
 log = logging.getLogger(__name__)
 
 REPORT_S = 0.02
-SAVED_S = 5
 EXIT_ENGINE_DIED = 70
 SNAPSHOT_PART_BLOCKS = 50_000
 
@@ -45,6 +46,7 @@ S = TypeVar("S", bound=InstanceSettings)
 class Instance:
     """An engine with a name on the mesh.
 
+    work: what it does with the engine, to be held when it sleeps or stops.
     load_fact, kv_fact: wrap a Load or KvChange into the role's own fact.
     stepped: called after each engine step.
     """
@@ -53,6 +55,7 @@ class Instance:
         self,
         mesh: Mesh[S],
         role: events_pb2.Role,
+        work: Work,
         *,
         load_fact: Callable[[inference_pb2.Load], Message],
         kv_fact: Callable[[inference_pb2.KvChange], Message],
@@ -68,7 +71,7 @@ class Instance:
         self._load_fact = load_fact
         self._kv_fact = kv_fact
         self._stepped = stepped
-        self._draining = False
+        self.life = Life(mesh, self.engine, work, self._tell, self._on_death)
         self._changes = 0
         self._blocks: list[dict[int, None]] = []
         """The KV blocks each data-parallel rank holds: for routers that missed changes."""
@@ -91,8 +94,9 @@ class Instance:
             made = with_layout(made, self.info.staging.layout)
             self._link = StoreLink(self.mesh, self.info, made, self.engine.unstage)
             await self._link.start()
+            self.life.link = self._link
         self._heartbeat = asyncio.create_task(self._beat())
-        self._announce()
+        self.life.loaded()
         self.mesh.bus.on_connection.append(self._on_connection)
 
     async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
@@ -109,19 +113,15 @@ class Instance:
             if self._link is not None:
                 self._link.ended(request)
 
-    async def drain(self, idle: asyncio.Event) -> None:
-        """Tell the mesh, then wait until `idle`, and until what was computed is stored."""
-        self._draining = True
-        self._publish_end(events_pb2.InstanceDraining, reason="asked to stop")
-        await idle.wait()
-        if self._link is not None:
-            await self._link.saved(SAVED_S)
+    async def drain(self) -> None:
+        """Return when what runs is done, and what was computed is stored."""
+        await self.life.stop("asked to stop")
 
     async def stop(self) -> None:
         """Tell the mesh, and free the engine."""
         if self._heartbeat is not None:
             self._heartbeat.cancel()
-            self._publish_end(events_pb2.InstanceStopped)
+            self.life.end()
         if self._report_due is not None:
             self._report_due.cancel()
         link, self._link = self._link, None
@@ -134,9 +134,11 @@ class Instance:
         mesh, stats = self.mesh, self.engine.stats()
         waiting = stats.waiting_requests + self.requests_before_engine
         stats = msgspec.structs.replace(stats, waiting_requests=waiting)
-        return load_message(
+        load = load_message(
             mesh.name, mesh.epoch, stats, self.info, self.held_blocks, mesh.clock.now_us()
         )
+        load.resting, load.change = self.life.resting, self.life.state.change
+        return load
 
     def report(self) -> None:
         """Publish the load, now or (within REPORT_S of the last) a little later."""
@@ -153,10 +155,28 @@ class Instance:
             self.report()
 
     def _on_connection(self, connected: bool) -> None:
-        if connected and not self._draining:
-            self._announce()
+        if connected and self.life.state.state is State.ACTIVE:
+            self._announce(self.life.change())
 
-    def _announce(self) -> None:
+    def _tell(self, fact: str, change: events_pb2.Change) -> None:
+        """Publish a change in the instance's life."""
+        if change.state == events_pb2.STATE_SILENT:
+            self._forget_blocks()
+        if fact == "InstanceReady":
+            self._announce(change)
+        else:
+            mesh = self.mesh
+            kind = getattr(events_pb2, fact)
+            mesh.bus.publish(kind(instance_id=mesh.name, epoch=mesh.epoch, change=change))
+        self.report()
+
+    def _forget_blocks(self) -> None:
+        """KV memory is gone: say so of every block that the engine has not spoken of."""
+        for dp_rank, held in enumerate(self._blocks):
+            if held:
+                self._on_blocks(BlocksChanged([], [], cleared=True, dp_rank=dp_rank))
+
+    def _announce(self, change: events_pb2.Change) -> None:
         mesh, info = self.mesh, self.info
         mesh.bus.publish(
             events_pb2.InstanceReady(
@@ -166,14 +186,9 @@ class Instance:
                 max_model_tokens=info.max_model_tokens,
                 max_running_requests=info.max_running_requests, dp_ranks=info.dp_ranks,
                 tokens_per_pass=info.tokens_per_pass, rack=mesh.settings.rack,
-                timing=timing_message(info.timing),
+                timing=timing_message(info.timing), change=change,
             )
         )  # fmt: skip
-        self.report()
-
-    def _publish_end(self, fact: Callable[..., Message], **fields: str) -> None:
-        mesh = self.mesh
-        mesh.bus.publish(fact(instance_id=mesh.name, epoch=mesh.epoch, **fields))
 
     async def _beat(self) -> None:
         while True:

@@ -5,7 +5,6 @@ import mmap
 import os
 from pathlib import Path
 
-
 class Memory:
     """A mapping of at least `size_bytes`, private to this process or shared through a file.
 
@@ -18,6 +17,7 @@ class Memory:
         if size_bytes <= 0:
             raise ValueError(f"a memory of {size_bytes} bytes cannot be mapped; ask for at least 1")
         self.size_bytes = -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._shared = path is not None
         if path is None:
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
             self._map = mmap.mmap(-1, self.size_bytes, flags=flags)
@@ -34,6 +34,11 @@ class Memory:
     def contains(self, address: int, size_bytes: int) -> bool:
         """Whether these bytes are all inside."""
         return self.address <= address and address + size_bytes <= self.address + self.size_bytes
+
+    def discard(self) -> None:
+        """Give all of it back to the system; it reads as zeros then, and is taken when written."""
+        # Of shared memory the pages themselves are to go, not only this mapping of them.
+        self._map.madvise(mmap.MADV_REMOVE if self._shared else mmap.MADV_DONTNEED)
 
     def close(self) -> None:
         """Unmap. Withdraw it from every BytesPlane first; slices of `view` must be gone."""

@@ -77,7 +77,8 @@ class Mesh(Generic[S]):
         """A driver for a new core at `state`, journalled when there is a data_dir."""
         data, journal = self.settings.data_dir, None
         if data is not None:
-            journal = JournalWriter(data / "journal" / self.name, spec, state)
+            folder = self.name if spec.name == self.service else f"{self.name}.{spec.name}"
+            journal = JournalWriter(data / "journal" / folder, spec, state)
         driver = Driver(spec.build(state), journal, perform, self.clock)
         self._drivers.append(driver)
         return driver

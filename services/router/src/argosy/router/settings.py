@@ -15,6 +15,9 @@ class RouterSettings(ServiceSettings):
     block_tokens: int = Field(32, ge=1, description="Tokens per KV block, as the instances have.")
     tokenizer_processes: int = Field(1, ge=1, description="Processes that tokenize.")
     queue_limit: int = Field(1024, ge=1, description="Most requests waiting for an instance.")
+    queue_bytes_max: int = Field(
+        1 << 28, ge=1 << 20, description="Most memory of prompts waiting for an instance."
+    )
     queue_timeout_s: float = Field(
         300, gt=0, description="Longest wait for an instance, restarts of one included: a large "
         "model loads for minutes."

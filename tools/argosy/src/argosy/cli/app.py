@@ -67,6 +67,45 @@ def status(home: HomeOption = HOME, fleet: FleetOption = None, json: JsonOption 
     asyncio.run(show_status(running, as_json=json))
 
 
+NamesArgument = Annotated[
+    list[str] | None, typer.Argument(help="Instances, e.g. decode-0; none: all of the model.")
+]
+WithinOption = Annotated[float, typer.Option("--within", help="Seconds to wait for it.")]
+
+
+@app.command()
+def sleep(
+    names: NamesArgument = None,
+    level: Annotated[
+        str, typer.Option(help="Where weights stay: dram or disk; empty: as the fleet file says.")
+    ] = "",
+    drain: Annotated[float, typer.Option(help="Seconds for what runs; it goes on elsewhere.")] = 30,
+    within: WithinOption = 120,
+    home: HomeOption = HOME,
+    fleet: FleetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Put instances to sleep; a request wakes them again. Example: argosy sleep --level disk"""
+    from argosy.cli.fleet.rest import put_to_sleep
+
+    _, running = find_running(home, fleet)
+    asyncio.run(put_to_sleep(running, names or [], level, drain, within, as_json=json))
+
+
+@app.command()
+def wake(
+    names: NamesArgument = None,
+    within: WithinOption = 120,
+    home: HomeOption = HOME,
+    fleet: FleetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Wake instances before anybody asks for them. Example: argosy wake decode-0"""
+    from argosy.cli.fleet.rest import wake_up
+
+    asyncio.run(wake_up(find_running(home, fleet)[1], names or [], within, as_json=json))
+
+
 @app.command()
 def logs(
     name: Annotated[str, typer.Argument(help="Process, e.g. decode-0; empty: all.")] = "",

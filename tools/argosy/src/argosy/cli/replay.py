@@ -10,13 +10,15 @@ from rich.table import Table
 
 from argosy.cli import console
 from argosy.decode.core.decode import SPEC as DECODE
+from argosy.engine.life.core import SPEC as LIFE
+from argosy.kvstore.core.store import SPEC as KVSTORE
 from argosy.mesh.replay import Replayed, replay_segment, segment_paths
 from argosy.node_agent.core.node import SPEC as NODE_AGENT
 from argosy.operator.core.operator import SPEC as OPERATOR
 from argosy.prefill.core.prefill import SPEC as PREFILL
 from argosy.router.core.router import SPEC as ROUTER
 
-SPECS = {spec.name: spec for spec in (ROUTER, PREFILL, DECODE, NODE_AGENT, OPERATOR)}
+SPECS = {spec.name: spec for spec in (ROUTER, PREFILL, DECODE, LIFE, KVSTORE, NODE_AGENT, OPERATOR)}
 
 
 def replay_all(directory: Path) -> list[Replayed]:

@@ -21,6 +21,7 @@ from argosy.engine.api import (
     EngineStats,
     Listener,
     Logprobs,
+    SleepLevel,
 )
 from argosy.engine.profile import load_profile
 from argosy.engine.settings import InstanceSettings
@@ -73,6 +74,7 @@ class SimEngine:
         self._task: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
         self._stopped = False
+        self._level: SleepLevel = "dram"
         self._staging = SimStaging(settings) if settings.kv_store else None
         self._info = EngineInfo(
             settings.block_tokens, blocks, context, self._scheduler.ranks[0].max_running,
@@ -124,6 +126,25 @@ class SimEngine:
     def stats(self) -> EngineStats:
         """As of now."""
         return self._scheduler.stats()
+
+    async def withdraw(self) -> None:
+        """Take as long as the profile says."""
+        await asyncio.sleep(self._profile.withdraw_ms / 1e3)
+
+    async def sleep(self, level: SleepLevel) -> None:
+        """Forget all KV; take as long as the profile says."""
+        await asyncio.sleep(self._profile.free_ms(level) / 1e3)
+        self._level = level
+        self._scheduler.clear()
+        self._report()
+
+    async def wake(self) -> None:
+        """Take as long as the profile says."""
+        await asyncio.sleep(self._profile.take_ms(self._level) / 1e3)
+
+    async def register(self) -> None:
+        """Take as long as the profile says."""
+        await asyncio.sleep(self._profile.register_ms / 1e3)
 
     async def stop(self) -> None:
         """Stop passes; running requests fail."""

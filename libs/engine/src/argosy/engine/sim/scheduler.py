@@ -105,6 +105,11 @@ class Scheduler:
                 rank.pulled = []
         return found
 
+    def clear(self) -> None:
+        """All KV is gone."""
+        for rank in self.ranks:
+            rank.pool.clear()
+
     def stats(self) -> EngineStats:
         """What there is to do, and who holds blocks."""
         parts = tuple(rank.stats() for rank in self.ranks)

@@ -23,7 +23,7 @@ from argosy.engine.store.slots import LoadSlots
 from argosy.engine.store.store import Store, Window
 from argosy.mesh import telemetry
 from argosy.mesh.bus import Envelope
-from argosy.mesh.bytes_plane import BytesPlane
+from argosy.mesh.bytes_plane import BytesPlane, TransferFailed
 from argosy.mesh.memory import Memory
 from argosy.mesh.service import Mesh
 from argosy.wire.kvstore.v1 import events_pb2
@@ -61,6 +61,7 @@ class StoreLink:
         self._plane = BytesPlane(
             f"{mesh.name}-store", host=mesh.settings.advertise_host, passive=False
         )
+        self._withdrawn = False
         self._stores: dict[str, Store] = {}
         self._preloads: dict[str, list[int]] = {}
         self._loads = 0
@@ -86,6 +87,22 @@ class StoreLink:
         await asyncio.gather(*(store.stop() for store in self._stores.values()), *self._stopping)
         await self._plane.close()
         self._window.memory.close()
+
+    async def withdraw(self) -> None:
+        """The engine is to sleep: let go of the staging memory, if nothing moves in it."""
+        try:
+            await self._plane.withdraw(self._window.memory)
+        except TransferFailed as error:
+            log.warning("the staging memory is kept: %s", error)
+            return
+        self._withdrawn = True
+        await asyncio.to_thread(self._window.memory.discard)
+
+    async def register(self) -> None:
+        """The engine wakes: make the staging memory known again."""
+        if self._withdrawn:
+            await self._plane.register(self._window.memory)
+            self._withdrawn = False
 
     async def preload(self, request: EngineRequest, held: Container[int]) -> EngineRequest:
         """The request, with the stored part of its prompt's KV that is not `held` here.

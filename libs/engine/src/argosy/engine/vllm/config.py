@@ -63,7 +63,9 @@ def engine_args(
         "max_num_seqs": settings.max_running,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
         "max_logprobs": LOGPROBS_MAX,
+        "worker_extension_cls": f"{connector_names.MODULE}.WorkerExtension",
         "kv_events_config": KVEventsConfig(
             enable_kv_cache_events=True, publisher="zmq", endpoint=events_endpoint
         ),
@@ -81,9 +83,9 @@ def engine_args(
         arguments |= {
             "gpu_memory_utilization": settings.gpu_memory_share,
             "tensor_parallel_size": settings.tensor_parallel,
+            "enable_sleep_mode": True,
         }
     if connectors := [*handover(settings, role), *store_connector(store)]:
-        arguments["worker_extension_cls"] = f"{connector_names.MODULE}.WorkerExtension"
         arguments["kv_transfer_config"] = KVTransferConfig(
             **(connectors[0] if len(connectors) == 1 else joined(connectors)),
             kv_load_failure_policy="fail",

@@ -29,12 +29,14 @@ from argosy.engine.api import (
     Listener,
     Preload,
     SamplingSpec,
+    SleepLevel,
 )
 from argosy.engine.profile import load_profile
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.vllm import config, kv_events
 from argosy.engine.vllm.connector_names import PRELOAD
 from argosy.engine.vllm.sampling import logprobs_of, sampling_params
+from argosy.engine.vllm.sleeping import Sleeper
 from argosy.engine.vllm.store_side import StoreSide
 from argosy.mesh.cores import parse_cores
 from argosy.mesh.errors import ArgosyError, Reason
@@ -64,6 +66,7 @@ class VllmEngine:
         self._tasks: list[asyncio.Task[None]] = []
         self._sockets = tempfile.TemporaryDirectory(prefix="argosy-kv-")
         self._store = StoreSide(settings, self._sockets.name) if settings.kv_store else None
+        self._sleeper: Sleeper | None = None
 
     async def start(self, listener: Listener) -> EngineInfo:
         """Load the model. Raises ArgosyError (NOT_READY) when it cannot."""
@@ -91,11 +94,13 @@ class VllmEngine:
             self._info = replace(self._info, staging=self._store.staging(*shape))
             self._tasks.append(asyncio.create_task(self._store.follow(listener)))
         translator = kv_events.HashTranslator(self._settings.model, self._info.block_tokens)
-        events = kv_events.follow(endpoint, translator, listener.blocks_changed)
+        self._sleeper = Sleeper(self._settings.device, self._step, listener.blocks_changed)
+        events = kv_events.follow(endpoint, translator, self._sleeper.blocks_changed)
         self._tasks += [asyncio.create_task(events), asyncio.create_task(self._watch())]
-        if self._role or self._store is not None:
-            await self._llm.collective_rpc("argosy_die_with_parent")
-        await self._warm_up()
+        await self._llm.collective_rpc("argosy_die_with_parent")
+        if self._settings.device == "cpu":
+            await self._llm.collective_rpc("argosy_drop_duplicates")
+        await self._answer(WARM_UP_TOKENS, 2)
         return self._info
 
     async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
@@ -141,6 +146,27 @@ class VllmEngine:
         """As of the last step, with what has been submitted since."""
         queued = sum(self._uncomputed.values())
         return msgspec.structs.replace(self._stats, queued_prefill_tokens=queued)
+
+    async def withdraw(self) -> None:
+        """Deregister KV memory; peers' handles of it are void."""
+        if self._role:
+            await self._llm.collective_rpc("argosy_withdraw")
+
+    async def sleep(self, level: SleepLevel) -> None:
+        """Free memory; see Engine.sleep. Raises EngineFailed if KV blocks are held."""
+        assert self._sleeper is not None
+        await self._sleeper.sleep(self._llm, level)
+
+    async def wake(self) -> None:
+        """Bring memory back; see Engine.wake."""
+        assert self._sleeper is not None
+        await self._sleeper.wake(self._llm)
+
+    async def register(self) -> None:
+        """Register KV memory, as an engine that peers do not know yet."""
+        assert self._sleeper is not None
+        if self._role:
+            await self._sleeper.register(self._llm)
 
     async def stop(self) -> None:
         """Shut vLLM down."""
@@ -211,10 +237,14 @@ class VllmEngine:
         assert self._listener is not None
         self._listener.died("vLLM's engine core died")
 
-    async def _warm_up(self) -> None:
-        """One small answer, so that nobody's first token pays for first-time set-up."""
-        sampling = SamplingSpec(max_tokens=2, temperature=0, ignore_eos=True)
-        request = EngineRequest("warm-up", [1] * WARM_UP_TOKENS, sampling, cache_salt="warm-up")
+    async def _step(self) -> None:
+        """One step with next to nothing in it: vLLM's halves talk to each other in steps only."""
+        await self._answer(1, 1)
+
+    async def _answer(self, prompt_tokens: int, tokens: int) -> None:
+        """One small answer. The first one takes first-time set-up upon itself."""
+        sampling = SamplingSpec(max_tokens=tokens, temperature=0, ignore_eos=True)
+        request = EngineRequest("warm-up", [1] * prompt_tokens, sampling, cache_salt="warm-up")
         async for _ in self.submit(request):
             pass
 

@@ -41,6 +41,11 @@ class DecodeCore:
             case on.DrainStarted():
                 self.state.draining = True
                 return self._idle()
+            case on.DrainCut():
+                return [do.EndAnswer(key) for key in self.state.answering if self.state.draining]
+            case on.DrainEnded():
+                self.state.draining = False
+                return []
             case TimerFired():
                 self.state.seen.pop(event.key, None)
                 return []
@@ -58,7 +63,8 @@ class DecodeCore:
             message = f"the ticket for {key} has been used; ask the router for a new one"
             return [do.RefuseTicket(key, "TICKET_USED", message)]
         if state.draining:
-            return [do.RefuseTicket(key, "DRAINING", "this decode instance is shutting down")]
+            message = "this decode instance takes none: it is to sleep or to stop"
+            return [do.RefuseTicket(key, "DRAINING", message)]
         if len(state.answering) >= state.queue_limit:
             message = f"{len(state.answering)} answers under way of {state.queue_limit}"
             return [do.RefuseTicket(key, "OVERLOADED", message)]

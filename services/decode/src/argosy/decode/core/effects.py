@@ -23,5 +23,11 @@ class ComputeAndAnswer(Effect, frozen=True, tag=True):
     key: str
 
 
+class EndAnswer(Effect, frozen=True, tag=True):
+    """End this answer here; its caller goes on elsewhere, from its last token."""
+
+    key: str
+
+
 class ReportIdle(Effect, frozen=True, tag=True):
     """Nothing is being answered: a drain may end."""

@@ -26,4 +26,12 @@ class DrainStarted(Event, frozen=True, tag=True):
     """Take no new tickets."""
 
 
-DecodeEvent = TicketPresented | AnswerEnded | DrainStarted | TimerFired
+class DrainCut(Event, frozen=True, tag=True):
+    """Answers under way have had their time."""
+
+
+class DrainEnded(Event, frozen=True, tag=True):
+    """Take tickets again."""
+
+
+DecodeEvent = TicketPresented | AnswerEnded | DrainStarted | DrainCut | DrainEnded | TimerFired

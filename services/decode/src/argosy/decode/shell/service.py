@@ -41,14 +41,15 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         self._secret = settings.fleet_secret.get_secret_value().encode()
         self._tokenizer = text.load(settings.model_source)
         self.instance = Instance(
-            mesh, instance_pb2.ROLE_DECODE, stepped=lambda stats: None,
+            mesh, instance_pb2.ROLE_DECODE, self, stepped=lambda stats: None,
             load_fact=lambda load: events_pb2.LoadReported(load=load),
             kv_fact=lambda change: events_pb2.KvChanged(change=change),
         )  # fmt: skip
         state = DecodeState(mesh.name, settings.queue_limit)
         self._driver = mesh.drive(SPEC, state, self._perform)
         self._decisions: dict[str, Any] = {}
-        self._idle = asyncio.Event()
+        self._answers: dict[str, asyncio.Task[Any]] = {}
+        self._cut: set[str] = set()
         descriptor = decode_pb2.DESCRIPTOR.services_by_name["Decode"]
         mesh.server.add(decode_pb2_grpc.add_DecodeServicer_to_server, self, descriptor)
 
@@ -58,8 +59,19 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
 
     async def drain(self) -> None:
         """Wait until every answer is finished."""
+        await self.instance.drain()
+
+    def hold(self) -> None:
+        """Take no new tickets."""
         self._driver.feed(on.DrainStarted(self._driver.now_us()))
-        await self.instance.drain(self._idle)
+
+    def cut(self) -> None:
+        """End every answer; routers and clients go on elsewhere."""
+        self._driver.feed(on.DrainCut(self._driver.now_us()))
+
+    def take(self) -> None:
+        """Take tickets again."""
+        self._driver.feed(on.DrainEnded(self._driver.now_us()))
 
     async def stop(self) -> None:
         """Free the engine."""
@@ -78,6 +90,9 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         decision = self._decide(ticket, request.ticket.signature, brought=brought)
         if isinstance(decision, do.RefuseTicket):
             raise ArgosyError(Reason[decision.reason], decision.message, instance=self.mesh.name)
+        answering = asyncio.current_task()
+        assert answering is not None
+        self._answers[key] = answering
         try:
             async with AsyncExitStack() as stack:
                 handoff = None
@@ -85,7 +100,15 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
                     stub = self.mesh.channels.stub(PrefillStub, ticket.prefill_address)
                     handoff = await stack.enter_async_context(Handoff(stub, ticket))
                 await self._answer(ticket, request.prompt, handoff, context)
+        except asyncio.CancelledError:
+            if key not in self._cut:
+                raise
+            answering.uncancel()
+            message = "this decode instance is to sleep or to stop: go on elsewhere"
+            raise ArgosyError(Reason.DRAINING, message, instance=self.mesh.name) from None
         finally:
+            del self._answers[key]
+            self._cut.discard(key)
             self._driver.feed(on.AnswerEnded(self._driver.now_us(), key))
 
     @rpc.handler("decode.kv_snapshot", traced=False)
@@ -125,8 +148,11 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         match effect:
             case do.RefuseTicket() | do.PullAndAnswer() | do.ComputeAndAnswer():
                 self._decisions[effect.key] = effect
+            case do.EndAnswer():
+                self._cut.add(effect.key)
+                self._answers[effect.key].cancel()
             case do.ReportIdle():
-                self._idle.set()
+                self.instance.life.work_ended()
 
     async def _answer(
         self,

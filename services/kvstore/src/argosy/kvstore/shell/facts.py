@@ -43,7 +43,10 @@ class Voice:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             mesh = self._mesh
-            gone = instance_pb2.InstanceStopped(instance_id=mesh.name, epoch=mesh.epoch)
+            change = instance_pb2.Change(state=instance_pb2.STATE_STOPPED, number=2)
+            gone = instance_pb2.InstanceStopped(
+                instance_id=mesh.name, epoch=mesh.epoch, change=change
+            )
             mesh.bus.publish(gone)
 
     def changed(self, tier: int, hashes: list[int], *, stored: bool) -> None:
@@ -116,6 +119,7 @@ class Voice:
         mesh.bus.publish(
             instance_pb2.InstanceReady(
                 instance_id=mesh.name, epoch=mesh.epoch, role=instance_pb2.ROLE_KVSTORE,
+                change=instance_pb2.Change(state=instance_pb2.STATE_ACTIVE, number=1),
                 address=mesh.address, node=mesh.settings.node,
             )
         )  # fmt: skip

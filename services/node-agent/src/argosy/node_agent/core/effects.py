@@ -4,10 +4,11 @@ from argosy.mesh.core import Effect
 
 
 class StartProcess(Effect, frozen=True, tag=True):
-    """Start it as it was last described, on these cores (none: any)."""
+    """Start it as it was last described, on these cores (none: any) and devices."""
 
     name: str
     cores: list[int]
+    devices: list[int]
 
 
 class StopProcess(Effect, frozen=True, tag=True):
@@ -51,6 +52,33 @@ class AnnounceRefused(Effect, frozen=True, tag=True):
     name: str
     reason: str
     generation: int
+
+
+class PutToSleep(Effect, frozen=True, tag=True):
+    """Ask an instance to sleep."""
+
+    name: str
+    turn: int
+    level: str
+    drain_us: int
+    cause: str
+
+
+class WakeUp(Effect, frozen=True, tag=True):
+    """Ask an instance to wake."""
+
+    name: str
+    turn: int
+    cause: str
+
+
+class AnnounceRestRefused(Effect, frozen=True, tag=True):
+    """Publish why it cannot sleep, or (`wake`) wake."""
+
+    name: str
+    turn: int
+    reason: str
+    wake: bool
 
 
 class ReportAllStopped(Effect, frozen=True, tag=True):

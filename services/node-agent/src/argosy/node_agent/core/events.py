@@ -10,6 +10,7 @@ class ProcessWanted(Event, frozen=True, tag=True):
     generation: int
     memory_bytes: int
     cores: int
+    devices: int = 0
 
 
 class ProcessUnwanted(Event, frozen=True, tag=True):
@@ -36,10 +37,39 @@ class ProcessExited(Event, frozen=True, tag=True):
     message: str = ""
 
 
+class SleepDecided(Event, frozen=True, tag=True):
+    """An instance shall sleep. turn: orders decisions on it; cause: why."""
+
+    name: str
+    turn: int
+    level: str
+    drain_us: int
+    cause: str
+
+
+class WakeDecided(Event, frozen=True, tag=True):
+    """An instance shall be awake."""
+
+    name: str
+    turn: int
+    cause: str
+
+
+class LifeChanged(Event, frozen=True, tag=True):
+    """An instance tells where it is in its life."""
+
+    name: str
+    epoch: str
+    change: int
+    state: str
+    resident_bytes: int
+
+
 class ShutdownStarted(Event, frozen=True, tag=True):
     """Stop everything."""
 
 
 NodeEvent = (
-    ProcessWanted | ProcessUnwanted | ProcessStarted | ProcessExited | ShutdownStarted | TimerFired
-)
+    ProcessWanted | ProcessUnwanted | ProcessStarted | ProcessExited | SleepDecided | WakeDecided
+    | LifeChanged | ShutdownStarted | TimerFired
+)  # fmt: skip

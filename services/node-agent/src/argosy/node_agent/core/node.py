@@ -8,72 +8,15 @@ delay that doubles up to BACKOFF_MAX_US and is forgotten after STABLE_US of runn
 An older generation never undoes a newer one.
 """
 
-from enum import StrEnum
-
-import msgspec
-
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
 from argosy.node_agent.core import effects as do
 from argosy.node_agent.core import events as on
+from argosy.node_agent.core import rest
+from argosy.node_agent.core.state import ALIVE, GIB, NodeState, Phase, Process
 
 BACKOFF_US = 500_000
 BACKOFF_MAX_US = 10_000_000
 STABLE_US = 30_000_000
-GIB = 1 << 30
-
-
-class Phase(StrEnum):
-    """Where a process is."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    BACKING_OFF = "backing_off"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    REFUSED = "refused"
-
-
-ALIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
-"""There is a process, or there is about to be one."""
-
-
-class Process(msgspec.Struct):
-    """One process this node has been told of."""
-
-    generation: int
-    memory_bytes: int
-    cores: int
-    wanted: bool = True
-    phase: Phase = Phase.STARTING
-    since_us: int = 0
-    pid: int = 0
-    epoch: str = ""
-    restarts: int = 0
-    failures: int = 0
-    assigned: list[int] = []
-    held_bytes: int = 0
-    """Promised to what runs, or may again at any moment; it may be of an older decision."""
-    reason: str = ""
-
-
-class NodeState(msgspec.Struct):
-    """All that a node agent's core knows."""
-
-    memory_bytes: int
-    cores: list[int]
-    grace_us: int
-    processes: dict[str, Process] = {}
-    stopping: bool = False
-
-    @property
-    def promised_bytes(self) -> int:
-        """Memory that is not free to promise."""
-        return sum(process.held_bytes for process in self.processes.values())
-
-    @property
-    def free_bytes(self) -> int:
-        """What another process may need at most."""
-        return self.memory_bytes - self.promised_bytes
 
 
 class NodeCore:
@@ -83,10 +26,12 @@ class NodeCore:
         self.state = state
 
     def step(self, event: on.NodeEvent) -> list[Effect]:
-        """Decide on one event; whatever freed memory, what was refused may fit now."""
+        """Decide on one event; whatever freed memory, what waited or was refused may fit now."""
         free_bytes = self.state.free_bytes
         found = self._decide(event)
         if self.state.free_bytes > free_bytes:
+            # Those that wake before those that start: they are quicker, and were here before.
+            found += rest.retry_wakes(self.state)
             found += self._retry_refused(event.now_us)
         return found
 
@@ -96,6 +41,12 @@ class NodeCore:
                 return self._wanted(event)
             case on.ProcessUnwanted():
                 return self._unwanted(event)
+            case on.SleepDecided():
+                return rest.sleep_decided(self.state, event)
+            case on.WakeDecided():
+                return rest.wake_decided(self.state, event)
+            case on.LifeChanged():
+                return rest.life_changed(self.state, event)
             case on.ProcessStarted():
                 return self._started(event)
             case on.ProcessExited():
@@ -114,8 +65,9 @@ class NodeCore:
             # Stop the one there is; its successor starts when it has gone.
             before.generation, before.wanted = event.generation, True
             before.memory_bytes, before.cores = event.memory_bytes, event.cores
+            before.devices = event.devices
             return self._stop(name, before, event.now_us)
-        process = Process(event.generation, event.memory_bytes, event.cores)
+        process = Process(event.generation, event.memory_bytes, event.cores, devices=event.devices)
         state.processes[name] = process
         return [CancelTimer(name), *self._start(name, process, event.now_us)]
 
@@ -133,35 +85,45 @@ class NodeCore:
 
     def _start(self, name: str, process: Process, now_us: int) -> list[Effect]:
         # What it held before is not counted against itself.
-        process.held_bytes = 0
+        process.held_bytes, process.devices_assigned = 0, []
         state, process.since_us = self.state, now_us
-        if process.memory_bytes > state.free_bytes:
-            process.phase, process.reason = Phase.REFUSED, self._sum(name, process)
+        idle = self._idle_devices()
+        if process.memory_bytes > state.free_bytes or process.devices > len(idle):
+            process.phase, process.reason = Phase.REFUSED, self._sum(name, process, idle)
             return [do.AnnounceRefused(name, process.reason, process.generation)]
+        process.devices_assigned = idle[: process.devices]
         process.held_bytes = process.memory_bytes
         taken = {core for p in state.processes.values() if p is not process for core in p.assigned}
         spare = [core for core in state.cores if core not in taken]
         enough = 0 < process.cores <= len(spare)
         process.assigned = spare[: process.cores] if enough else []
         process.phase, process.reason = Phase.STARTING, ""
-        return [do.StartProcess(name, process.assigned)]
+        return [do.StartProcess(name, process.assigned, process.devices_assigned)]
 
-    def _sum(self, name: str, process: Process) -> str:
+    def _idle_devices(self) -> list[int]:
+        """Devices nobody awake holds, those with the fewest sleepers first."""
+        state = self.state
+        sleepers = [d for p in state.processes.values() for d in p.devices_assigned]
+        taken = rest.holders(state, state.devices)
+        return sorted((d for d in state.devices if d not in taken), key=sleepers.count)
+
+    def _sum(self, name: str, process: Process, idle: list[int]) -> str:
         free = self.state.free_bytes
-        held = ", ".join(
-            f"{other} {p.held_bytes / GIB:.1f}"
-            for other, p in sorted(self.state.processes.items())
-            if p.held_bytes
-        )
+        if process.devices > len(idle):
+            return (
+                f"{name} needs {process.devices} devices; of this node's "
+                f"{len(self.state.devices)} {len(idle)} are free. Let another sleep, or stop it"
+            )
         return (
             f"{name} needs {process.memory_bytes / GIB:.1f} GiB; of this node's "
             f"{self.state.memory_bytes / GIB:.1f} GiB {free / GIB:.1f} are free "
-            f"(promised: {held or 'nothing'}). Lower resources.memory or stop something"
+            f"(promised: {rest.promised(self.state)}). Lower resources.memory or stop something"
         )
 
     def _started(self, event: on.ProcessStarted) -> list[Effect]:
         process = self.state.processes[event.name]
         process.pid, process.epoch, process.since_us = event.pid, event.epoch, event.now_us
+        process.resting, process.change, process.waits = "", 0, ""
         announce = do.AnnounceStarted(
             event.name, event.pid, event.epoch, process.restarts, process.generation
         )
@@ -179,6 +141,7 @@ class NodeCore:
         )  # fmt: skip
         ran_us = event.now_us - process.since_us
         process.pid, process.assigned, process.since_us = 0, [], event.now_us
+        process.resting, process.waits = "", ""
         found: list[Effect] = [CancelTimer(name), announce]
         if self.state.stopping or not process.wanted:
             process.phase, process.held_bytes = Phase.STOPPED, 0
@@ -228,6 +191,7 @@ class NodeCore:
         found: list[Effect] = []
         for name, process in self.state.processes.items():
             fits = process.memory_bytes <= self.state.free_bytes
+            fits = fits and process.devices <= len(self._idle_devices())
             if process.phase is Phase.REFUSED and fits and not self.state.stopping:
                 found += self._start(name, process, now_us)
         return found

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,11 +27,18 @@ class Launch:
     command: list[str]
     prefix: str = ""
     settings: dict[str, str] = field(default_factory=dict)
+    devices: tuple[int, ...] = ()
+
+    def seeing(self, devices: list[int]) -> "Launch":
+        """The same, with these accelerators and no others."""
+        return replace(self, devices=tuple(devices))
 
     def environment(self, extra: dict[str, str]) -> dict[str, str]:
         """The child's whole environment: ours, less our own settings, plus its."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("ARGOSY_")}
         given = {**self.settings, **extra} if self.prefix else {}
+        if self.devices:
+            kept["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.devices))
         return {**kept, **{f"{self.prefix}{k.upper()}": v for k, v in given.items()}}
 
 

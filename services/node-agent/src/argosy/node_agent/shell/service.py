@@ -19,8 +19,10 @@ from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.node_agent.core import effects as do
 from argosy.node_agent.core import events as on
-from argosy.node_agent.core.node import SPEC, NodeState
+from argosy.node_agent.core.node import SPEC
+from argosy.node_agent.core.state import NodeState
 from argosy.node_agent.settings import NodeAgentSettings
+from argosy.node_agent.shell.lives import Lives
 from argosy.node_agent.shell.processes import Launch, Processes, service_launch, signal_group
 from argosy.wire.node_agent.v1 import events_pb2, node_agent_pb2, node_agent_pb2_grpc
 from argosy.wire.operator.v1 import events_pb2 as operator_pb2
@@ -42,11 +44,15 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
             memory_bytes=settings.memory_bytes or psutil.virtual_memory().total,
             cores=parse_cores(settings.cores) or sorted(os.sched_getaffinity(0)),
             grace_us=round(settings.stop_grace_s * 1e6),
+            devices=[int(device) for device in settings.devices.split(",") if device],
+            silent_bytes=settings.silent_bytes,
+            silent_per_device=settings.silent_per_device,
         )
         self._state = state
         self._driver = mesh.drive(SPEC, state, self._perform)
         data = settings.data_dir
         self._processes = Processes(data / "logs" if data else None, self._on_exit)
+        self._lives = Lives(mesh, state, self._driver)
         self._launches: dict[str, Launch] = {}
         self._starts = itertools.count(1)
         self._instances: set[str] = set()
@@ -64,6 +70,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         self._spawn(self._report())
         durable = f"{self.mesh.name}-{self.mesh.epoch}-decided"
         await self.mesh.bus.follow(operator_pb2.InstanceDecided, self._on_decided, durable).wait()
+        await self._lives.start()
 
     async def drain(self) -> None:
         """Stop every process: instances first, then what they stand on."""
@@ -118,8 +125,10 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
             return
         self._launches[name] = service_launch(fact.role, dict(fact.settings))
         self._driver.feed(
-            on.ProcessWanted(now_us, name, fact.generation, fact.memory_bytes, int(fact.cpu))
-        )
+            on.ProcessWanted(
+                now_us, name, fact.generation, fact.memory_bytes, int(fact.cpu), fact.devices
+            )
+        )  # fmt: skip
 
     def _unwant(self, name: str) -> None:
         process = self._state.processes[name]
@@ -134,15 +143,21 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
                 signal_process(effect.pid, signal.SIGTERM)
             case do.KillProcess():
                 signal_group(effect.pid, signal.SIGKILL)
+            case do.PutToSleep() | do.WakeUp():
+                self._spawn(self._lives.ask(effect))
             case do.ReportAllStopped():
                 self._all_stopped.set()
             case do.AnnounceStarted() | do.AnnounceExited() | do.AnnounceRefused():
                 self._announce(effect)
+            case do.AnnounceRestRefused():
+                self._lives.announce_refused(effect)
 
     async def _start(self, effect: do.StartProcess) -> None:
         name, launch = effect.name, self._launches[effect.name]
         epoch = f"{self.mesh.epoch}-{next(self._starts)}"
         extra = self._common_settings(name, epoch, effect.cores)
+        if effect.devices:
+            launch = launch.seeing(effect.devices)
         try:
             pid = await self._processes.start(name, launch, extra)
         except OSError as error:
@@ -199,7 +214,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
                 events_pb2.NodeReported(
                     node=self.mesh.settings.node, memory_bytes=self._state.memory_bytes,
                     promised_bytes=self._state.promised_bytes,
-                    processes=len(self._state.processes),
+                    processes=len(self._state.processes), **self._lives.pool(),
                 )
             )  # fmt: skip
             await asyncio.sleep(REPORT_S)

@@ -15,3 +15,24 @@ class DecideInstance(Effect, frozen=True, tag=True):
     cores: int
     settings: dict[str, str]
     reason: str
+    devices: int = 0
+
+
+class DecideSleep(Effect, frozen=True, tag=True):
+    """Publish that an instance shall sleep."""
+
+    instance: str
+    node: str
+    turn: int
+    level: str
+    drain_us: int
+    reason: str
+
+
+class DecideWake(Effect, frozen=True, tag=True):
+    """Publish that an instance shall be awake."""
+
+    instance: str
+    node: str
+    turn: int
+    reason: str

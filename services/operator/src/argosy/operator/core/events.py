@@ -12,6 +12,8 @@ class Template(msgspec.Struct, frozen=True):
     memory_bytes: int
     cores: int
     settings: dict[str, str]
+    devices: int = 0
+    """Accelerators, while it is awake."""
 
 
 class Pool(msgspec.Struct, frozen=True):
@@ -26,6 +28,9 @@ class FleetApplied(Event, frozen=True, tag=True):
 
     generation: int
     pools: list[Pool]
+    idle_sleep_us: int = 0
+    """Idle for so long, all go to sleep; 0: never."""
+    sleep_level: str = "dram"
 
 
 class DecisionRecalled(Event, frozen=True, tag=True):
@@ -46,7 +51,7 @@ class NodeSeen(Event, frozen=True, tag=True):
 
 
 class InstanceChanged(Event, frozen=True, tag=True):
-    """An instance is `state` now: started, ready, draining, stopped, exited, refused."""
+    """An instance is `state` now: a state of its life (docs/reference/life.md)."""
 
     instance: str
     state: str
@@ -55,6 +60,59 @@ class InstanceChanged(Event, frozen=True, tag=True):
     """-1: not said."""
     at_us: int = 0
     """When it changed, by its node's clock: news may overtake older news. 0: just now."""
+    epoch: str = ""
+    change: int = 0
+    """Number of the change in that process's life; 0: its node agent tells."""
+    took_us: int = 0
+    """From the decision on."""
+    resident_bytes: int = 0
 
 
-OperatorEvent = FleetApplied | DecisionRecalled | NodeSeen | InstanceChanged
+class WorkSeen(Event, frozen=True, tag=True):
+    """A router tells what there is to do: there, and at all instances."""
+
+    router: str
+    requests: int
+    queued_requests: int
+    arrived_requests: int
+    """Since the router started."""
+
+
+class DemandSeen(Event, frozen=True, tag=True):
+    """Requests wait at a router, and no instance is awake for them."""
+
+    router: str
+    held_requests: int
+
+
+class RestAsked(Event, frozen=True, tag=True):
+    """Somebody asks that instances (none named: all) sleep, or wake."""
+
+    instances: list[str]
+    wake: bool
+    cause: str
+    level: str = ""
+    drain_us: int = 0
+
+
+class RestRecalled(Event, frozen=True, tag=True):
+    """The control log holds this decision to sleep or to wake."""
+
+    instance: str
+    turn: int
+    wake: bool
+
+
+class RestRefused(Event, frozen=True, tag=True):
+    """An instance's node does not let it."""
+
+    instance: str
+    turn: int
+    wake: bool
+    reason: str
+
+
+OperatorEvent = (
+    FleetApplied | DecisionRecalled | NodeSeen | InstanceChanged | WorkSeen | DemandSeen
+    | RestAsked | RestRecalled | RestRefused
+)  # fmt: skip

@@ -5,34 +5,11 @@ as it is keeps running: through a new generation, more or fewer beside it, and a
 restart of the operator, which recalls its decisions from the control log.
 """
 
-import msgspec
-
 from argosy.mesh.core import CoreSpec, Effect
 from argosy.operator.core import effects as do
 from argosy.operator.core import events as on
-
-
-class Instance(msgspec.Struct):
-    """An instance that shall exist, or did."""
-
-    template: on.Template
-    wanted: bool = True
-    node: str = ""
-    state: str = "pending"
-    reason: str = "no node is known yet"
-    since_us: int = 0
-    restarts: int = 0
-    changed_us: int = 0
-
-
-class OperatorState(msgspec.Struct):
-    """All that the operator's core knows."""
-
-    generation: int = 0
-    pools: list[on.Pool] = []
-    instances: dict[str, Instance] = {}
-    nodes: dict[str, int] = {}
-    """Nodes seen, with their memory in bytes."""
+from argosy.operator.core import silence
+from argosy.operator.core.state import Instance, OperatorState
 
 
 class OperatorCore:
@@ -52,12 +29,26 @@ class OperatorCore:
                 return self._node_seen(event)
             case on.InstanceChanged():
                 return self._changed(event)
+            case on.WorkSeen():
+                return silence.work_seen(self.state, event)
+            case on.DemandSeen():
+                return silence.demanded(self.state, event)
+            case on.RestAsked():
+                return silence.asked(self.state, event)
+            case on.RestRecalled():
+                silence.recalled(self.state, event)
+                return []
+            case on.RestRefused():
+                silence.refused(self.state, event)
+                return []
 
     def _applied(self, event: on.FleetApplied) -> list[Effect]:
         state = self.state
         if event.generation <= state.generation:
             return []
         state.generation, state.pools = event.generation, event.pools
+        state.rest.idle_sleep_us, state.rest.level = event.idle_sleep_us, event.sleep_level
+        state.rest.busy_us = event.now_us
         wanted = {
             f"{pool.template.role}-{index}": pool.template
             for pool in event.pools
@@ -82,11 +73,12 @@ class OperatorCore:
     def _recalled(self, event: on.DecisionRecalled) -> list[Effect]:
         if event.instance not in self.state.instances:
             self.state.instances[event.instance] = Instance(
-                event.template, event.run, event.node, "starting", "", event.now_us
+                event.template, event.run, event.node, "loading", "", event.now_us
             )
         return []
 
     def _node_seen(self, event: on.NodeSeen) -> list[Effect]:
+        self.state.free[event.node] = event.memory_bytes - event.promised_bytes
         if self.state.nodes.get(event.node) == event.memory_bytes:
             return []
         self.state.nodes[event.node] = event.memory_bytes
@@ -98,13 +90,35 @@ class OperatorCore:
             return []
         if event.restarts >= 0:
             instance.restarts = event.restarts
-        at_us = event.at_us or event.now_us
-        if at_us < instance.changed_us:
+        if not self._is_news(instance, event):
             return []
+        if event.state == "silent":
+            instance.slept_took_us = event.took_us
+        if event.state == "active" and instance.state == "waking":
+            instance.woke_took_us = event.took_us
+        instance.resident_bytes = event.resident_bytes or instance.resident_bytes
         if instance.state != event.state:
             instance.state, instance.since_us = event.state, event.now_us
-        instance.reason, instance.changed_us = event.reason, at_us
+        instance.reason, instance.refused = event.reason, event.state == "pending"
+        if event.state == "active":
+            # What has just come up was brought up for something.
+            self.state.rest.busy_us = max(self.state.rest.busy_us, event.now_us)
+        if event.state in ("loading", "failed"):
+            # A new process starts awake, whatever the old one was told.
+            instance.rests = False
         return []
+
+    def _is_news(self, instance: Instance, event: on.InstanceChanged) -> bool:
+        """Facts may overtake each other: of one process the change's number tells, else time."""
+        at_us = event.at_us or event.now_us
+        if event.epoch and event.epoch == instance.epoch and event.change:
+            if event.change <= instance.change:
+                return False
+        elif at_us < instance.changed_us:
+            return False
+        instance.epoch, instance.change = event.epoch or instance.epoch, event.change
+        instance.changed_us = max(at_us, instance.changed_us)
+        return True
 
     def _place(self, now_us: int) -> list[Effect]:
         """Put every instance that has no node on the one with the most memory left."""
@@ -124,14 +138,14 @@ class OperatorCore:
         self, name: str, instance: Instance, node: str, why: str, now_us: int
     ) -> do.DecideInstance:
         instance.node, instance.since_us = node, now_us
-        instance.state, instance.reason = "starting", ""
+        instance.state, instance.reason = "pending", "decided"
         return self._decide(name, instance, why)
 
     def _decide(self, name: str, instance: Instance, why: str) -> do.DecideInstance:
         template = instance.template
         return do.DecideInstance(
             name, self.state.generation, instance.wanted, instance.node, template.role,
-            template.memory_bytes, template.cores, template.settings, why,
+            template.memory_bytes, template.cores, template.settings, why, template.devices,
         )  # fmt: skip
 
 

@@ -100,6 +100,8 @@ class Resources(Part):
 
     cpu: int = Field(1, ge=0, le=4096)
     memory: Bytes = 1 << 30
+    devices: int = Field(0, ge=0, le=64)
+    """Accelerators, while it is awake: those asleep leave theirs to others."""
 
 
 class PoolSpec(Part):
@@ -173,10 +175,13 @@ class Slo(Part):
 
 
 class Scaling(Part):
-    """Checked, and kept for the services that scale and put to sleep."""
+    """When instances sleep. `silent`, `slo` and `plans` are checked and kept for the autoscaler."""
 
     silent: int = Field(0, ge=0)
     idle_sleep_after: Duration | None = None
+    """All that serve the model sleep when nothing was asked for as long; unset: never."""
+    sleep_level: Literal["dram", "disk"] = "dram"
+    """Where weights are meanwhile: in host memory, or only in the model's files."""
     slo: Slo | None = None
     plans: list[dict[str, Any]] = []
 
@@ -216,8 +221,7 @@ class FleetFile(Part):
         settings = self.instance_settings(base_dir)
         named = (("prefill", self.spec.split.prefill), ("decode", self.spec.split.decode))
         pools = [
-            Pool(Template(role, pool.resources.memory, pool.resources.cpu, settings), pool.replicas)
-            for role, pool in named
+            Pool(template_of(role, pool.resources, settings), pool.replicas) for role, pool in named
         ]
         if (store := self.spec.kv_store) is not None:
             memory = store.dram + STORE_OVERHEAD_BYTES
@@ -265,10 +269,35 @@ class FleetFile(Part):
         is_file = timing.endswith((".yaml", ".yml"))
         return str((base_dir / timing).resolve()) if is_file else timing
 
+    def idle_sleep_us(self) -> int:
+        """0: never."""
+        scaling = self.spec.scaling
+        after = scaling.idle_sleep_after if scaling is not None else None
+        return round(seconds(after) * 1e6) if after is not None else 0
+
+    def sleep_level(self) -> str:
+        """Where weights are while instances sleep."""
+        return self.spec.scaling.sleep_level if self.spec.scaling is not None else "dram"
+
     def not_acted_on(self) -> list[str]:
         """Fields that are checked but that nothing here acts on yet."""
-        found = ["spec.scaling"] if self.spec.scaling is not None else []
+        kept = {"silent", "slo", "plans"}
+        scaling = self.spec.scaling
+        given = scaling.model_fields_set & kept if scaling is not None else set()
+        found = [f"spec.scaling.{name}" for name in sorted(given)]
         return found + (["spec.split.placement"] if self.spec.split.placement is not None else [])
+
+
+def template_of(role: str, resources: Resources, settings: dict[str, str]) -> Template:
+    """What the operator's core keeps of a pool."""
+    return Template(role, resources.memory, resources.cpu, settings, resources.devices)
+
+
+def seconds(duration: str) -> float:
+    """`200ms` -> 0.2"""
+    match = re.fullmatch(r"([\d.]+)(ms|s|m|h)", duration)
+    assert match is not None
+    return float(match[1]) * {"ms": 1e-3, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def share(ratio: str) -> float:

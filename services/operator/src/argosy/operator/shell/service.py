@@ -5,14 +5,16 @@ from typing import Any
 
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
+from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.operator.core import effects as do
 from argosy.operator.core import events as on
-from argosy.operator.core.operator import SPEC, OperatorState
+from argosy.operator.core import silence
+from argosy.operator.core.operator import SPEC
+from argosy.operator.core.state import OperatorState
 from argosy.operator.settings import OperatorSettings
+from argosy.operator.shell.ears import Ears
 from argosy.operator.shell.fleet_file import parse_fleet
-from argosy.wire.instance.v1 import events_pb2 as instance_pb2
-from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.operator.v1 import events_pb2, operator_pb2, operator_pb2_grpc
 
 
@@ -34,15 +36,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         bus, durable = self.mesh.bus, f"{self.mesh.name}-{self.mesh.epoch}"
         await bus.follow(events_pb2.InstanceDecided, self._on_decided, f"{durable}-decided").wait()
         await bus.follow(events_pb2.FleetApplied, self._on_applied, f"{durable}-applied").wait()
-        bus.listen(node_pb2.NodeReported, self._on_node)
-        for caught_up in (
-            bus.follow(node_pb2.InstanceStarted, self._on_started, f"{durable}-started"),
-            bus.follow(node_pb2.InstanceExited, self._on_exited, f"{durable}-exited"),
-            bus.follow(node_pb2.InstanceRefused, self._on_refused, f"{durable}-refused"),
-            bus.follow(instance_pb2.InstanceReady, self._on_ready, f"{durable}-ready"),
-            bus.follow(instance_pb2.InstanceDraining, self._on_draining, f"{durable}-draining"),
-        ):
-            await caught_up.wait()
+        await Ears(self.mesh, self._driver).start()
 
     async def drain(self) -> None:
         """Nothing runs here."""
@@ -79,9 +73,45 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                         instance_id=name, role=instance.template.role, node=instance.node,
                         state=instance.state, reason=instance.reason,
                         since_ms=instance.since_us // 1000, restarts=instance.restarts,
+                        refused=instance.refused, rest_refused=instance.rest_refused,
                     )
                 )  # fmt: skip
         return reply
+
+    @rpc.handler("operator.sleep")
+    async def Sleep(
+        self, request: operator_pb2.SleepRequest, context: Any
+    ) -> operator_pb2.RestReply:
+        """Decide that instances sleep."""
+        if request.level not in ("", "dram", "disk"):
+            message = f"no sleep level '{request.level}': there are dram and disk"
+            raise ArgosyError(Reason.BAD_REQUEST, message)
+        names = self._named(list(request.instance_ids))
+        drain_us = request.drain_ms * 1000
+        self._driver.feed(
+            on.RestAsked(
+                self._driver.now_us(), names, False, "somebody asked", request.level, drain_us
+            )
+        )
+        return operator_pb2.RestReply(instance_ids=names)
+
+    @rpc.handler("operator.wake")
+    async def Wake(self, request: operator_pb2.WakeRequest, context: Any) -> operator_pb2.RestReply:
+        """Decide that instances wake."""
+        names = self._named(list(request.instance_ids))
+        now_us = self._driver.now_us()
+        self._driver.feed(on.RestAsked(now_us, names, True, "somebody asked"))
+        return operator_pb2.RestReply(instance_ids=names)
+
+    def _named(self, names: list[str]) -> list[str]:
+        """These, or all there are. Raises ArgosyError for one that there is not."""
+        self.mesh.check_ready()
+        known = sorted(silence.fleet(self._state))
+        for name in names:
+            if name not in known:
+                message = f"no instance '{name}' that could sleep; there are: {', '.join(known)}"
+                raise ArgosyError(Reason.BAD_REQUEST, message)
+        return names or known
 
     def _perform(self, effect: Any) -> None:
         match effect:
@@ -91,47 +121,40 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                         instance_id=effect.instance, generation=effect.generation, run=effect.run,
                         node=effect.node, role=effect.role, memory_bytes=effect.memory_bytes,
                         cpu=effect.cores, settings=effect.settings, reason=effect.reason,
+                        devices=effect.devices,
+                    )
+                )  # fmt: skip
+            case do.DecideSleep():
+                self.mesh.bus.publish(
+                    events_pb2.SleepDecided(
+                        instance_id=effect.instance, node=effect.node, turn=effect.turn,
+                        level=effect.level, drain_ms=effect.drain_us // 1000, reason=effect.reason,
+                    )
+                )  # fmt: skip
+            case do.DecideWake():
+                self.mesh.bus.publish(
+                    events_pb2.WakeDecided(
+                        instance_id=effect.instance, node=effect.node, turn=effect.turn,
+                        reason=effect.reason,
                     )
                 )  # fmt: skip
 
     def _apply(self, fact: events_pb2.FleetApplied) -> None:
         fleet = parse_fleet(fact.fleet_yaml)
         pools = fleet.pools(Path(fact.base_dir))
-        self._driver.feed(on.FleetApplied(self._driver.now_us(), fact.generation, pools))
+        idle_us, level = fleet.idle_sleep_us(), fleet.sleep_level()
+        now_us = self._driver.now_us()
+        self._driver.feed(on.FleetApplied(now_us, fact.generation, pools, idle_us, level))
 
     def _on_applied(self, fact: events_pb2.FleetApplied, envelope: Envelope) -> None:
         self._apply(fact)
 
     def _on_decided(self, fact: events_pb2.InstanceDecided, envelope: Envelope) -> None:
-        template = on.Template(fact.role, fact.memory_bytes, int(fact.cpu), dict(fact.settings))
+        template = on.Template(
+            fact.role, fact.memory_bytes, int(fact.cpu), dict(fact.settings), fact.devices
+        )
         self._driver.feed(
             on.DecisionRecalled(
                 self._driver.now_us(), fact.instance_id, fact.run, fact.node, template
             )
         )
-
-    def _on_node(self, fact: node_pb2.NodeReported, envelope: Envelope) -> None:
-        now_us = self._driver.now_us()
-        self._driver.feed(on.NodeSeen(now_us, fact.node, fact.memory_bytes, fact.promised_bytes))
-
-    def _changed(
-        self, instance: str, state: str, reason: str, envelope: Envelope, restarts: int = -1
-    ) -> None:
-        now_us, at_us = self._driver.now_us(), envelope.time_ms * 1000
-        event = on.InstanceChanged(now_us, instance, state, reason, restarts, at_us)
-        self._driver.feed(event)
-
-    def _on_started(self, fact: node_pb2.InstanceStarted, envelope: Envelope) -> None:
-        self._changed(fact.instance_id, "starting", "loading", envelope, fact.restarts)
-
-    def _on_exited(self, fact: node_pb2.InstanceExited, envelope: Envelope) -> None:
-        self._changed(fact.instance_id, "exited", f"exit code {fact.exit_code}", envelope)
-
-    def _on_refused(self, fact: node_pb2.InstanceRefused, envelope: Envelope) -> None:
-        self._changed(fact.instance_id, "refused", fact.reason, envelope)
-
-    def _on_ready(self, fact: instance_pb2.InstanceReady, envelope: Envelope) -> None:
-        self._changed(fact.instance_id, "ready", "", envelope)
-
-    def _on_draining(self, fact: instance_pb2.InstanceDraining, envelope: Envelope) -> None:
-        self._changed(fact.instance_id, "draining", fact.reason, envelope)

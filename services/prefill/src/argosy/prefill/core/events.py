@@ -56,7 +56,15 @@ class DrainStarted(Event, frozen=True, tag=True):
     """Take no new prompts."""
 
 
+class DrainCut(Event, frozen=True, tag=True):
+    """Prompts in hand have had their time."""
+
+
+class DrainEnded(Event, frozen=True, tag=True):
+    """Take prompts again."""
+
+
 PrefillEvent = (
     PromptsSubmitted | KvComputed | ComputeFailed | HandoffClaimed | HandoffEnded
-    | StepEnded | DrainStarted | TimerFired
+    | StepEnded | DrainStarted | DrainCut | DrainEnded | TimerFired
 )  # fmt: skip

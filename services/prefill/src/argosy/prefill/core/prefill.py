@@ -79,13 +79,19 @@ class PrefillCore:
             case on.DrainStarted():
                 self.state.draining = True
                 return [do.ReportIdle()] if not self.state.prompts else []
+            case on.DrainCut():
+                return self._cut()
+            case on.DrainEnded():
+                self.state.draining = False
+                return []
             case TimerFired():
                 return self._expired(event.key)
 
     def _submitted(self, event: on.PromptsSubmitted) -> list[Effect]:
         state = self.state
         if state.draining:
-            return [do.RefuseSubmission("DRAINING", "this prefill instance is shutting down", 0)]
+            message = "this prefill instance takes none: it is to sleep or to stop"
+            return [do.RefuseSubmission("DRAINING", message, 0)]
         if len(state.prompts) + len(event.prompts) > state.queue_limit:
             message = f"{len(state.prompts)} prompts held of {state.queue_limit}"
             return [do.RefuseSubmission("OVERLOADED", message, 1000)]
@@ -142,6 +148,17 @@ class PrefillCore:
         if prompt.claimed:
             refusal.append(do.RefuseHandoff(key, "KV_LOST", f"KV of {key} was not pulled in time"))
         return refusal + self._drop(key)
+
+    def _cut(self) -> list[Effect]:
+        """Let go of every prompt: whoever waits for one hears of it and goes elsewhere."""
+        found: list[Effect] = []
+        if self.state.draining:
+            for key, prompt in list(self.state.prompts.items()):
+                if prompt.claimed:
+                    message = "this prefill instance is to sleep or to stop: go on elsewhere"
+                    found.append(do.RefuseHandoff(key, "KV_LOST", message))
+                found += self._drop(key)
+        return found
 
     def _drop(self, key: str) -> list[Effect]:
         prompt = self.state.prompts.pop(key, None)

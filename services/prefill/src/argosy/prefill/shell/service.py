@@ -52,7 +52,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         self.tracer = mesh.tracer
         settings = mesh.settings
         self.instance = Instance(
-            mesh, instance_pb2.ROLE_PREFILL, stepped=self._on_step,
+            mesh, instance_pb2.ROLE_PREFILL, self, stepped=self._on_step,
             load_fact=lambda load: events_pb2.LoadReported(load=load),
             kv_fact=lambda change: events_pb2.KvChanged(change=change),
         )  # fmt: skip
@@ -67,7 +67,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         self._releases: set[asyncio.Task[None]] = set()
         self._submissions = Submissions(self._submitted, self.instance.load)
         self._refused: do.RefuseSubmission | None = None
-        self._idle = asyncio.Event()
+        self._ended: asyncio.Task[None] | None = None
         descriptor = prefill_pb2.DESCRIPTOR.services_by_name["Prefill"]
         mesh.server.add(prefill_pb2_grpc.add_PrefillServicer_to_server, self, descriptor)
 
@@ -77,8 +77,19 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
 
     async def drain(self) -> None:
         """Wait until every prompt in hand is pulled, released or expired."""
+        await self.instance.drain()
+
+    def hold(self) -> None:
+        """Take no new prompts."""
         self._driver.feed(on.DrainStarted(self._driver.now_us()))
-        await self.instance.drain(self._idle)
+
+    def cut(self) -> None:
+        """Let go of every prompt; who waits for one goes elsewhere."""
+        self._driver.feed(on.DrainCut(self._driver.now_us()))
+
+    def take(self) -> None:
+        """Take prompts again."""
+        self._driver.feed(on.DrainEnded(self._driver.now_us()))
 
     async def stop(self) -> None:
         """Free the engine."""
@@ -168,7 +179,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
             case do.PredictIdle():
                 self._publish_idle(effect)
             case do.ReportIdle():
-                self._idle.set()
+                self._ended = asyncio.create_task(self._work_ended())
 
     def _end_wait(self, key: str, error: ArgosyError | None) -> None:
         waiting = self._handoffs.get(key)
@@ -228,6 +239,11 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
                 log.exception("the engine did not release %s: its lease has to run out", key)
         self.instance.held_blocks -= work.kv_blocks
         self.instance.report()
+
+    async def _work_ended(self) -> None:
+        """Nothing is left once what was let go of is free in the engine too."""
+        await asyncio.gather(*self._releases)
+        self.instance.life.work_ended()
 
     def _on_step(self, stats: EngineStats) -> None:
         now_us = self._driver.now_us()

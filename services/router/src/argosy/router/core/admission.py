@@ -8,8 +8,9 @@ no more credit than that time. A tenant's own requests go in order of arrival, w
 short one overtakes a long one a little. So that nothing starves, every AGED_TURN-th
 dispatch goes to the longest waiting request over AGED_US, whatever its band.
 
-Bounds: `queue_limit` requests wait, of one tenant `tenant_queue_limit`; beyond it a
-request is refused at once. TENANTS_MAX tenants are remembered.
+Bounds: `queue_limit` requests wait, of one tenant `tenant_queue_limit`, and no more than
+`queue_bytes_max` of prompts; beyond it a request is refused at once. TENANTS_MAX tenants
+are remembered.
 """
 
 from bisect import insort
@@ -29,6 +30,8 @@ AGED_TURN = 32
 TENANTS_MAX = 10_000
 SMOOTHING = 0.02
 RETRY_MS_MAX = 30_000
+TOKEN_BYTES = 40
+"""What a token of a waiting prompt takes in memory: an int, and a place in a list."""
 
 
 def refusal(state: RouterState, event: on.RequestArrived) -> do.Reject | None:
@@ -55,6 +58,10 @@ def refusal(state: RouterState, event: on.RequestArrived) -> do.Reject | None:
         return do.Reject(request_id, "NO_INSTANCE", message, 1000)
     if state.queued_requests >= limits.queue_limit:
         message = f"{state.queued_requests} requests are waiting, the most allowed"
+        return do.Reject(request_id, "OVERLOADED", message, 1000)
+    waiting_bytes = state.queued_tokens * TOKEN_BYTES
+    if waiting_bytes + event.prompt_tokens * TOKEN_BYTES > limits.queue_bytes_max:
+        message = f"{waiting_bytes >> 20} MiB of prompts are waiting, the most allowed"
         return do.Reject(request_id, "OVERLOADED", message, 1000)
     tenant = state.tenants.get(event.tenant)
     waiting = sum(map(len, tenant.waiting.values())) if tenant else 0
@@ -150,6 +157,7 @@ def enqueue(state: RouterState, request_id: str) -> None:
     insort(waiting, request_id, key=lambda other: state.requests[other].due_us)
     tenant.used_us = request.arrived_us
     state.queued_requests += 1
+    state.queued_tokens += request.prompt_tokens
     bands = state.queued_by_band
     bands[request.priority] = bands.get(request.priority, 0) + request.prompt_tokens
     tokens = tenant.waiting_tokens
@@ -167,6 +175,7 @@ def dequeue(state: RouterState, request_id: str) -> None:
     if not waiting:
         del tenant.waiting[request.priority], tenant.waiting_tokens[request.priority]
     state.queued_requests -= 1
+    state.queued_tokens -= request.prompt_tokens
     left = state.queued_by_band[request.priority] - request.prompt_tokens
     if left > 0:
         state.queued_by_band[request.priority] = left

@@ -48,6 +48,16 @@ class AskKvSnapshot(Effect, frozen=True, tag=True):
     role: str
 
 
+class TellDemand(Effect, frozen=True, tag=True):
+    """Let the fleet know that requests wait for a model of which no instance is awake."""
+
+    model: str
+    held_requests: int
+    held_tokens: int
+    oldest_us: int
+    """When the longest waiting one came."""
+
+
 class TellSiblings(Effect, frozen=True, tag=True):
     """Let the other routers know of this dispatch, or (`ended`) of its end."""
 

@@ -77,6 +77,8 @@ class InstanceJoined(Event, frozen=True, tag=True):
     tokens_per_pass: int = 8192
     rack: str = ""
     timing: Timing | None = None
+    change: int = 0
+    """Number of the change in its life that this is."""
 
 
 class InstanceLeft(Event, frozen=True, tag=True):
@@ -106,6 +108,20 @@ class LoadReported(Event, frozen=True, tag=True):
     kv_held_blocks: int = 0
     pass_us: int = 0
     """Of the last engine pass."""
+    resting: bool = False
+    """It sleeps, or is on its way there or back."""
+    change: int = 0
+    """Number of the last change in its life."""
+
+
+class InstanceRested(Event, frozen=True, tag=True):
+    """An instance drains to sleep, is silent, wakes; or (`resting` empty) is awake again."""
+
+    instance: str
+    epoch: str
+    change: int
+    resting: str
+    cause: str
 
 
 class IdlePredicted(Event, frozen=True, tag=True):
@@ -190,7 +206,7 @@ class BusChanged(Event, frozen=True, tag=True):
 
 RouterEvent = (
     RequestArrived | RequestEnded | FirstTokenSeen | AttemptFailed | InstanceJoined
-    | InstanceLeft | LoadReported | IdlePredicted | KvChanged | KvSnapshotTaken
+    | InstanceLeft | InstanceRested | LoadReported | IdlePredicted | KvChanged | KvSnapshotTaken
     | KvSnapshotFailed | StoreSeen | SiblingSeen | SiblingDispatched | SiblingEnded
     | BusChanged | TimerFired
 )  # fmt: skip

@@ -24,7 +24,7 @@ def new_instance(event: on.InstanceJoined) -> Instance:
         event.model, max(1, event.kv_total_blocks), max(1, event.block_tokens),
         event.max_model_tokens, event.max_running_requests, max(1, event.tokens_per_pass),
         event.timing or Timing(), ranks,
-        seen_us=event.now_us,
+        seen_us=event.now_us, change=event.change,
     )  # fmt: skip
 
 

@@ -17,7 +17,8 @@ def joined(state: RouterState, event: on.InstanceJoined) -> list[Effect]:
     state.models[event.model] = event.max_model_tokens
     if before is not None and before.epoch == event.epoch:
         before.seen_us = event.now_us
-        if not before.final:
+        if not before.final and event.change >= before.change:
+            before.change, before.resting = event.change, ""
             before.live, before.reason = True, ""
         return []
     if before is not None:
@@ -61,6 +62,24 @@ def left(
             rank.sent_blocks = rank.inbound_blocks = 0
 
 
+def changed(state: RouterState, event: on.InstanceRested) -> None:
+    """An instance goes to sleep, sleeps, wakes, or (`resting` empty) is awake."""
+    instance = state.instances.get(event.instance)
+    if instance is None or instance.epoch != event.epoch or instance.final:
+        return
+    if event.change <= instance.change:
+        return
+    instance.change, instance.resting = event.change, event.resting
+    if not event.resting:
+        instance.live, instance.reason = True, ""
+        return
+    reason = f"{event.resting}: {event.cause}" if event.cause else event.resting
+    left(state, event.instance, reason, event.now_us)
+    instance.reason = reason
+    if event.resting in ("silent", "waking"):
+        caches.wipe(state, instance)
+
+
 def rank_of(state: RouterState, name: str, number: int) -> Rank | None:
     """A rank of an instance; None where there is none, or none any more."""
     instance = state.instances.get(name)
@@ -76,7 +95,15 @@ def heard(state: RouterState, event: on.LoadReported) -> Instance | None:
         return None
     instance.seen_us = event.now_us
     made_us = ledger.by_our_clock(instance, event)
-    if not instance.live and not instance.final and made_us > instance.left_us:
+    if event.change > instance.change:
+        # The fact of the change is late, or lost: a report says as much.
+        resting = "resting" if event.resting else ""
+        changed(
+            state,
+            on.InstanceRested(event.now_us, event.instance, event.epoch, event.change, resting, ""),
+        )
+    usable = not (instance.final or instance.resting)
+    if not instance.live and usable and made_us > instance.left_us:
         instance.live, instance.reason = True, ""
     ledger.reported(instance, event, made_us)
     return instance if instance.live else None

@@ -1,7 +1,7 @@
 """Puts requests where they go: into the queue, from it to instances, and out of the ledger."""
 
 from argosy.mesh.core import CancelTimer, Effect, SetTimer
-from argosy.router.core import admission, ledger, members
+from argosy.router.core import admission, demand, ledger, members
 from argosy.router.core import effects as do
 from argosy.router.core.schedule import Round
 from argosy.router.core.seats import (
@@ -56,7 +56,8 @@ class Placing:
         if not request.queued:
             return placed
         timer = SetTimer(WAIT + request_id, min(request.deadline_us, now_us + state.limits.wait_us))
-        return [timer, *placed]
+        asked = [] if seats.decode else demand.tell(state, request.model, now_us)
+        return [timer, *asked, *placed]
 
     def place_waiting(self, now_us: int) -> list[Effect]:
         """Send what goes now; look again when the next rank is expected to open."""

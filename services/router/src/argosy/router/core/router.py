@@ -9,7 +9,7 @@ where waiting requests go, `placing` puts them there, `members` says which insta
 """
 
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
-from argosy.router.core import admission, caches, ledger, members, siblings, stores
+from argosy.router.core import admission, caches, demand, ledger, members, siblings, stores
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
 from argosy.router.core.placing import WAIT, WINDOW, Placing
@@ -71,6 +71,9 @@ class RouterCore:
                     state, event.instance, event.reason, event.now_us, epoch=event.epoch, final=True
                 )
                 return []
+            case on.InstanceRested():
+                members.changed(state, event)
+                return self._placing.place_waiting(event.now_us)
             case on.KvSnapshotTaken():
                 return caches.snapshot_taken(state, event)
             case on.KvSnapshotFailed():
@@ -185,11 +188,12 @@ class RouterCore:
         instance = self.state.instances.get(event.instance)
         if instance is None:
             return []
-        was_live = instance.live
-        if members.heard(self.state, event) is None:
-            return []
-        if not was_live:
+        was_live, rested = instance.live, instance.change
+        heard = members.heard(self.state, event)
+        if heard is None or not was_live or instance.change != rested:
             self._placing.instances_changed()
+        if heard is None:
+            return []
         return self._placing.place_waiting(event.now_us)
 
     def _idle_predicted(self, event: on.IdlePredicted) -> list[Effect]:
@@ -232,8 +236,15 @@ class RouterCore:
         self._placing.instances_changed()
         return [
             SetTimer(SWEEP, now_us + SWEEP_US), *caches.retry_snapshots(state, now_us),
-            *self._placing.place_waiting(now_us),
+            *self._placing.place_waiting(now_us), *self._demands(now_us),
         ]  # fmt: skip
+
+    def _demands(self, now_us: int) -> list[Effect]:
+        """What is asked of models that nobody is awake for."""
+        if not self.state.queued_requests:
+            return []
+        asleep = [m for m in self.state.models if not self._placing.seats_of(m).decode]
+        return [told for model in asleep for told in demand.tell(self.state, model, now_us)]
 
 
 SPEC = CoreSpec("router", on.RouterEvent, RouterState, RouterCore)

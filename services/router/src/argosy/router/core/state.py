@@ -25,6 +25,8 @@ class Limits(msgspec.Struct, frozen=True):
     itl_target_ms: float = 50
     """Decode batches are kept under this time per token while there is a choice."""
     index_blocks_max: int = 4_000_000
+    queue_bytes_max: int = 1 << 28
+    """Memory that waiting prompts may take."""
 
 
 class Sent(msgspec.Struct, array_like=True):
@@ -102,6 +104,10 @@ class Instance(msgspec.Struct):
     left_us: int = 0
     final: bool = False
     """It said goodbye: only a new epoch brings it back."""
+    resting: str = ""
+    """Draining, silent or waking: it is not used, but may be again."""
+    change: int = 0
+    """Number of the last change in its life that was heard of."""
     seen_us: int = 0
     reported_us: int = 0
     """By the instance's own clock."""
@@ -233,6 +239,9 @@ class RouterState(msgspec.Struct):
     """By model; until an instance comes or goes."""
     tenants: dict[str, Tenant] = {}
     queued_requests: int = 0
+    queued_tokens: int = 0
+    demanded_us: dict[str, int] = {}
+    """By model of which no instance is awake: when that was last said."""
     queued_by_band: dict[int, int] = {}
     """Prompt tokens waiting."""
     freed_blocks_per_s: float = 0

@@ -16,6 +16,10 @@ from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
 from argosy.wire.router.v1 import events_pb2 as router_pb2
 
+Rest = (
+    instance_pb2.InstanceDraining | instance_pb2.InstanceSlept | instance_pb2.InstanceWaking
+    | instance_pb2.InstanceWoke
+)  # fmt: skip
 ROLES = {instance_pb2.ROLE_PREFILL: "prefill", instance_pb2.ROLE_DECODE: "decode"}
 
 
@@ -45,7 +49,10 @@ class Ears:
         durable = f"{self._mesh.name}-{self._mesh.epoch}"
         caught_up = [
             bus.follow(instance_pb2.InstanceReady, self._on_ready, f"{durable}-ready"),
-            bus.follow(instance_pb2.InstanceDraining, self._on_draining, f"{durable}-draining"),
+            bus.follow(instance_pb2.InstanceDraining, self._on_rest, f"{durable}-draining"),
+            bus.follow(instance_pb2.InstanceSlept, self._on_rest, f"{durable}-slept"),
+            bus.follow(instance_pb2.InstanceWaking, self._on_rest, f"{durable}-waking"),
+            bus.follow(instance_pb2.InstanceWoke, self._on_rest, f"{durable}-woke"),
             bus.follow(instance_pb2.InstanceStopped, self._on_stopped, f"{durable}-stopped"),
             bus.follow(node_pb2.InstanceExited, self._on_exited, f"{durable}-exited"),
         ]
@@ -124,11 +131,19 @@ class Ears:
                 fact.address, fact.node, fact.model, fact.kv_total_blocks, fact.block_tokens,
                 fact.max_model_tokens, fact.max_running_requests, envelope.time_ms * 1000,
                 max(1, fact.dp_ranks), fact.tokens_per_pass or 8192, fact.rack, timing_of(fact),
+                fact.change.number,
             )
         )  # fmt: skip
 
-    def _on_draining(self, fact: instance_pb2.InstanceDraining, envelope: Envelope) -> None:
-        self._left(fact.instance_id, fact.epoch, f"draining: {fact.reason}")
+    def _on_rest(self, fact: Rest, envelope: Envelope) -> None:
+        change = fact.change
+        resting = instance_pb2.State.Name(change.state).removeprefix("STATE_").lower()
+        self._driver.feed(
+            on.InstanceRested(
+                self._driver.now_us(), fact.instance_id, fact.epoch, change.number,
+                "" if resting == "active" else resting, change.cause,
+            )
+        )  # fmt: skip
 
     def _on_stopped(self, fact: instance_pb2.InstanceStopped, envelope: Envelope) -> None:
         self._left(fact.instance_id, fact.epoch, "stopped")

@@ -72,6 +72,8 @@ class Relay:
                             retry_after_ms=effect.retry_after_ms,
                         )
                     )  # fmt: skip
+            case do.TellDemand():
+                self._voice.demand(effect)
             case do.TellSiblings():
                 self._voice.tell(effect)
             case do.AskKvSnapshot():
@@ -242,7 +244,7 @@ class Relay:
                     )
                     for rank in load.ranks or (load,)
                 ],
-                load.at_us, load.kv_held_blocks, load.pass_us,
+                load.at_us, load.kv_held_blocks, load.pass_us, load.resting, load.change,
             )
         )  # fmt: skip
 

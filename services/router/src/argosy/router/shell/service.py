@@ -112,4 +112,5 @@ def limits_of(settings: RouterSettings) -> Limits:
         ttft_limit_us=round(settings.ttft_limit_s * 1e6),
         itl_target_ms=settings.itl_target_ms,
         index_blocks_max=settings.index_blocks_max,
+        queue_bytes_max=settings.queue_bytes_max,
     )

@@ -58,6 +58,16 @@ class Voice:
         elif self._due is None:
             self._due = asyncio.get_running_loop().call_later(GATHER_S, self._send)
 
+    def demand(self, effect: do.TellDemand) -> None:
+        """Requests wait for a model that sleeps."""
+        waited_us = self._mesh.clock.now_us() - effect.oldest_us
+        self._mesh.bus.publish(
+            events_pb2.DemandSeen(
+                router=self._mesh.name, model=effect.model, held_requests=effect.held_requests,
+                held_tokens=effect.held_tokens, oldest_wait_ms=max(0, waited_us) // 1000,
+            )
+        )  # fmt: skip
+
     def _send(self) -> None:
         if self._due is not None:
             self._due.cancel()

@@ -25,9 +25,9 @@ class View:
         if state.queued_requests >= state.limits.queue_limit:
             return f"the queue is full: {state.queued_requests} requests"
         model = self._mesh.settings.model
-        if not any(
-            i.live and i.role == "decode" and i.model == model for i in state.instances.values()
-        ):
+        # Of one that sleeps the fleet is told to wake it: a request only waits for that.
+        usable = (i for i in state.instances.values() if i.live or (i.resting and not i.final))
+        if not any(i.role == "decode" and i.model == model for i in usable):
             return f"no decode instance of {model} is live"
         return ""
 
@@ -78,6 +78,10 @@ class View:
             running_requests=len(state.requests) - state.queued_requests,
             arrived_requests=state.arrived_requests,
             rejected_requests=state.rejected_requests, at_us=now_us,
+            busy_requests=sum(
+                instance.requests + bool(instance.kv_held_blocks)
+                for instance in state.instances.values() if instance.live
+            ),
         )  # fmt: skip
 
     async def until_idle(self) -> None:

@@ -129,7 +129,7 @@ async def restart(remote: Remote) -> None:
         now = {p.name: p.pid for p in await remote.processes() if p.state == "running"}
         states = {i.instance_id: i.state for i in (await remote.operator_status()).instances}
         anew = all(now.get(name, pid) != pid for name, pid in before.items())
-        ready = all(state == "ready" for state in states.values())
+        ready = all(state == "active" for state in states.values())
         if anew and ready and not await remote.router_trouble():
             return
         await asyncio.sleep(0.2)

@@ -40,6 +40,18 @@ class Remote:
         assert isinstance(reply, operator_pb2.StatusReply)
         return reply
 
+    async def sleep(self, names: list[str], level: str, drain_ms: int) -> list[str]:
+        """Decide that these (none: all) sleep; returns who that is."""
+        request = operator_pb2.SleepRequest(instance_ids=names, level=level, drain_ms=drain_ms)
+        reply = await rpc.call(self._operator.Sleep, request, timeout_s=TIMEOUT_S)
+        return list(reply.instance_ids)
+
+    async def wake(self, names: list[str]) -> list[str]:
+        """Decide that these (none: all) wake; returns who that is."""
+        request = operator_pb2.WakeRequest(instance_ids=names)
+        reply = await rpc.call(self._operator.Wake, request, timeout_s=TIMEOUT_S)
+        return list(reply.instance_ids)
+
     async def processes(self) -> list[node_agent_pb2.Process]:
         """Every process of the node."""
         request = node_agent_pb2.ListProcessesRequest()

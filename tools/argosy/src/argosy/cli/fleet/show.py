@@ -15,7 +15,10 @@ from argosy.cli.fleet.up import Plan, up
 from argosy.client import Client
 from argosy.wire.operator.v1 import operator_pb2
 
-STATE_COLOURS = {"ready": "green", "running": "green", "refused": "red", "exited": "red"}
+STATE_COLOURS = {
+    "active": "green", "running": "green", "silent": "blue", "waking": "cyan",
+    "refused": "red", "failed": "red",
+}  # fmt: skip
 
 
 async def show_up(planned: Plan, timeout_s: float) -> Running:

@@ -180,18 +180,22 @@ async def apply(planned: Plan, remote: Remote) -> None:
             await asyncio.sleep(0.1)
 
 
+UP = frozenset({"active", "draining", "silent", "waking"})
+"""An instance that has loaded is up, whatever sleep it is on its way to or from."""
+
+
 async def until_ready(planned: Plan, remote: Remote, progress: Progress) -> None:
     """Return when every instance and the router are ready. Raises UpError on a refusal."""
     wanted = sum(pool.replicas for pool in planned.fleet.pools(planned.base_dir))
     while True:
         status = await remote.operator_status()
-        refused = [i.reason for i in status.instances if i.state == "refused"]
+        refused = [i.reason for i in status.instances if i.refused]
         if refused:
             raise UpError("\n".join(refused))
         failing = [i for i in status.instances if i.restarts >= 3]
         if failing:
             raise UpError(f"{failing[0].instance_id} ends again and again: {failing[0].reason}")
-        ready = sum(i.state == "ready" for i in status.instances)
+        ready = sum(i.state in UP for i in status.instances)
         trouble = await remote.router_trouble()
         progress(status, trouble)
         if ready == wanted and not trouble:

@@ -14,13 +14,34 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_PREFILL: _ClassVar[Role]
     ROLE_DECODE: _ClassVar[Role]
     ROLE_KVSTORE: _ClassVar[Role]
+
+class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STATE_UNSPECIFIED: _ClassVar[State]
+    STATE_PENDING: _ClassVar[State]
+    STATE_LOADING: _ClassVar[State]
+    STATE_ACTIVE: _ClassVar[State]
+    STATE_DRAINING: _ClassVar[State]
+    STATE_SILENT: _ClassVar[State]
+    STATE_WAKING: _ClassVar[State]
+    STATE_STOPPED: _ClassVar[State]
+    STATE_FAILED: _ClassVar[State]
 ROLE_UNSPECIFIED: Role
 ROLE_PREFILL: Role
 ROLE_DECODE: Role
 ROLE_KVSTORE: Role
+STATE_UNSPECIFIED: State
+STATE_PENDING: State
+STATE_LOADING: State
+STATE_ACTIVE: State
+STATE_DRAINING: State
+STATE_SILENT: State
+STATE_WAKING: State
+STATE_STOPPED: State
+STATE_FAILED: State
 
 class InstanceReady(_message.Message):
-    __slots__ = ("instance_id", "epoch", "role", "address", "node", "model", "block_tokens", "kv_total_blocks", "max_model_tokens", "max_running_requests", "dp_ranks", "tokens_per_pass", "rack", "timing")
+    __slots__ = ("instance_id", "epoch", "role", "address", "node", "model", "block_tokens", "kv_total_blocks", "max_model_tokens", "max_running_requests", "dp_ranks", "tokens_per_pass", "rack", "timing", "change")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +56,7 @@ class InstanceReady(_message.Message):
     TOKENS_PER_PASS_FIELD_NUMBER: _ClassVar[int]
     RACK_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     epoch: str
     role: Role
@@ -49,7 +71,36 @@ class InstanceReady(_message.Message):
     tokens_per_pass: int
     rack: str
     timing: Timing
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., address: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., block_tokens: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., max_model_tokens: _Optional[int] = ..., max_running_requests: _Optional[int] = ..., dp_ranks: _Optional[int] = ..., tokens_per_pass: _Optional[int] = ..., rack: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
+    change: Change
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., address: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., block_tokens: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., max_model_tokens: _Optional[int] = ..., max_running_requests: _Optional[int] = ..., dp_ranks: _Optional[int] = ..., tokens_per_pass: _Optional[int] = ..., rack: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., change: _Optional[_Union[Change, _Mapping]] = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("state", "number", "cause", "turn", "took_ms", "steps", "resident_bytes", "level")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    TOOK_MS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    state: State
+    number: int
+    cause: str
+    turn: int
+    took_ms: int
+    steps: _containers.RepeatedCompositeFieldContainer[StepTaken]
+    resident_bytes: int
+    level: str
+    def __init__(self, state: _Optional[_Union[State, str]] = ..., number: _Optional[int] = ..., cause: _Optional[str] = ..., turn: _Optional[int] = ..., took_ms: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[StepTaken, _Mapping]]] = ..., resident_bytes: _Optional[int] = ..., level: _Optional[str] = ...) -> None: ...
+
+class StepTaken(_message.Message):
+    __slots__ = ("name", "ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    ms: int
+    def __init__(self, name: _Optional[str] = ..., ms: _Optional[int] = ...) -> None: ...
 
 class Timing(_message.Message):
     __slots__ = ("prefill_ms", "decode_ms", "decode_ms_per_request", "kv_bytes_per_token", "transfer_ms", "transfer_gb_per_s")
@@ -68,19 +119,51 @@ class Timing(_message.Message):
     def __init__(self, prefill_ms: _Optional[_Iterable[float]] = ..., decode_ms: _Optional[_Iterable[float]] = ..., decode_ms_per_request: _Optional[float] = ..., kv_bytes_per_token: _Optional[int] = ..., transfer_ms: _Optional[float] = ..., transfer_gb_per_s: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class InstanceDraining(_message.Message):
-    __slots__ = ("instance_id", "epoch", "reason")
+    __slots__ = ("instance_id", "epoch", "change")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     epoch: str
-    reason: str
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    change: Change
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., change: _Optional[_Union[Change, _Mapping]] = ...) -> None: ...
+
+class InstanceSlept(_message.Message):
+    __slots__ = ("instance_id", "epoch", "change")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    epoch: str
+    change: Change
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., change: _Optional[_Union[Change, _Mapping]] = ...) -> None: ...
+
+class InstanceWaking(_message.Message):
+    __slots__ = ("instance_id", "epoch", "change")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    epoch: str
+    change: Change
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., change: _Optional[_Union[Change, _Mapping]] = ...) -> None: ...
+
+class InstanceWoke(_message.Message):
+    __slots__ = ("instance_id", "epoch", "change")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    epoch: str
+    change: Change
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., change: _Optional[_Union[Change, _Mapping]] = ...) -> None: ...
 
 class InstanceStopped(_message.Message):
-    __slots__ = ("instance_id", "epoch")
+    __slots__ = ("instance_id", "epoch", "change")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     epoch: str
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ...) -> None: ...
+    change: Change
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., change: _Optional[_Union[Change, _Mapping]] = ...) -> None: ...

@@ -6,16 +6,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeReported(_message.Message):
-    __slots__ = ("node", "memory_bytes", "promised_bytes", "processes")
+    __slots__ = ("node", "memory_bytes", "promised_bytes", "processes", "silent_bytes", "devices", "devices_held")
     NODE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     PROMISED_BYTES_FIELD_NUMBER: _ClassVar[int]
     PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    SILENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_HELD_FIELD_NUMBER: _ClassVar[int]
     node: str
     memory_bytes: int
     promised_bytes: int
     processes: int
-    def __init__(self, node: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., promised_bytes: _Optional[int] = ..., processes: _Optional[int] = ...) -> None: ...
+    silent_bytes: int
+    devices: int
+    devices_held: int
+    def __init__(self, node: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., promised_bytes: _Optional[int] = ..., processes: _Optional[int] = ..., silent_bytes: _Optional[int] = ..., devices: _Optional[int] = ..., devices_held: _Optional[int] = ...) -> None: ...
 
 class InstanceStarted(_message.Message):
     __slots__ = ("instance_id", "node", "pid", "restarts", "generation", "epoch")
@@ -62,3 +68,17 @@ class InstanceRefused(_message.Message):
     reason: str
     generation: int
     def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., reason: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class RestRefused(_message.Message):
+    __slots__ = ("instance_id", "node", "reason", "turn", "wake")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    WAKE_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    node: str
+    reason: str
+    turn: int
+    wake: bool
+    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., reason: _Optional[str] = ..., turn: _Optional[int] = ..., wake: _Optional[bool] = ...) -> None: ...

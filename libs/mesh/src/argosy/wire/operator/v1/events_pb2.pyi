@@ -18,7 +18,7 @@ class FleetApplied(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., fleet_yaml: _Optional[str] = ..., base_dir: _Optional[str] = ...) -> None: ...
 
 class InstanceDecided(_message.Message):
-    __slots__ = ("instance_id", "generation", "run", "node", "role", "memory_bytes", "cpu", "settings", "reason")
+    __slots__ = ("instance_id", "generation", "run", "node", "role", "memory_bytes", "cpu", "settings", "reason", "devices")
     class SettingsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class InstanceDecided(_message.Message):
     CPU_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     generation: int
     run: bool
@@ -44,4 +45,33 @@ class InstanceDecided(_message.Message):
     cpu: float
     settings: _containers.ScalarMap[str, str]
     reason: str
-    def __init__(self, instance_id: _Optional[str] = ..., generation: _Optional[int] = ..., run: _Optional[bool] = ..., node: _Optional[str] = ..., role: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., cpu: _Optional[float] = ..., settings: _Optional[_Mapping[str, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    devices: int
+    def __init__(self, instance_id: _Optional[str] = ..., generation: _Optional[int] = ..., run: _Optional[bool] = ..., node: _Optional[str] = ..., role: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., cpu: _Optional[float] = ..., settings: _Optional[_Mapping[str, str]] = ..., reason: _Optional[str] = ..., devices: _Optional[int] = ...) -> None: ...
+
+class SleepDecided(_message.Message):
+    __slots__ = ("instance_id", "node", "turn", "level", "drain_ms", "reason")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    node: str
+    turn: int
+    level: str
+    drain_ms: int
+    reason: str
+    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., turn: _Optional[int] = ..., level: _Optional[str] = ..., drain_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class WakeDecided(_message.Message):
+    __slots__ = ("instance_id", "node", "turn", "reason")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    node: str
+    turn: int
+    reason: str
+    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., turn: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...

@@ -6,6 +6,28 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class SleepRequest(_message.Message):
+    __slots__ = ("instance_ids", "level", "drain_ms")
+    INSTANCE_IDS_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_MS_FIELD_NUMBER: _ClassVar[int]
+    instance_ids: _containers.RepeatedScalarFieldContainer[str]
+    level: str
+    drain_ms: int
+    def __init__(self, instance_ids: _Optional[_Iterable[str]] = ..., level: _Optional[str] = ..., drain_ms: _Optional[int] = ...) -> None: ...
+
+class WakeRequest(_message.Message):
+    __slots__ = ("instance_ids",)
+    INSTANCE_IDS_FIELD_NUMBER: _ClassVar[int]
+    instance_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, instance_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RestReply(_message.Message):
+    __slots__ = ("instance_ids",)
+    INSTANCE_IDS_FIELD_NUMBER: _ClassVar[int]
+    instance_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, instance_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class ApplyRequest(_message.Message):
     __slots__ = ("fleet_yaml", "base_dir")
     FLEET_YAML_FIELD_NUMBER: _ClassVar[int]
@@ -35,7 +57,7 @@ class StatusReply(_message.Message):
     def __init__(self, fleet: _Optional[str] = ..., generation: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[InstanceStatus, _Mapping]]] = ...) -> None: ...
 
 class InstanceStatus(_message.Message):
-    __slots__ = ("instance_id", "role", "node", "state", "reason", "since_ms", "restarts")
+    __slots__ = ("instance_id", "role", "node", "state", "reason", "since_ms", "restarts", "refused", "rest_refused")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +65,8 @@ class InstanceStatus(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     SINCE_MS_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    REST_REFUSED_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     role: str
     node: str
@@ -50,4 +74,6 @@ class InstanceStatus(_message.Message):
     reason: str
     since_ms: int
     restarts: int
-    def __init__(self, instance_id: _Optional[str] = ..., role: _Optional[str] = ..., node: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., since_ms: _Optional[int] = ..., restarts: _Optional[int] = ...) -> None: ...
+    refused: bool
+    rest_refused: str
+    def __init__(self, instance_id: _Optional[str] = ..., role: _Optional[str] = ..., node: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., since_ms: _Optional[int] = ..., restarts: _Optional[int] = ..., refused: _Optional[bool] = ..., rest_refused: _Optional[str] = ...) -> None: ...

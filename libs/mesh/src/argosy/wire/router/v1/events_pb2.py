@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.fact.v1 import options_pb2 as argosy_dot_fact_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61rgosy/router/v1/events.proto\x12\x10\x61rgosy.router.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"\x80\x01\n\x12RequestsDispatched\x12\x0e\n\x06router\x18\x01 \x01(\t\x12\x30\n\ndispatched\x18\x02 \x03(\x0b\x32\x1c.argosy.router.v1.Dispatched\x12\r\n\x05\x65nded\x18\x03 \x03(\t:\x19\xea\xe0\x18\x15\n\x11router.dispatched\x10\x01\"\xc2\x01\n\nDispatched\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07prefill\x18\x02 \x01(\t\x12\x17\n\x0fprefill_dp_rank\x18\x03 \x01(\r\x12\x0e\n\x06\x64\x65\x63ode\x18\x04 \x01(\t\x12\x16\n\x0e\x64\x65\x63ode_dp_rank\x18\x05 \x01(\r\x12\x15\n\rprompt_tokens\x18\x06 \x01(\r\x12\x17\n\x0funcached_tokens\x18\x07 \x01(\r\x12\x0e\n\x06tenant\x18\x08 \x01(\t\x12\x0e\n\x06\x62locks\x18\t \x03(\x06\"\xea\x01\n\rQueueReported\x12\x0e\n\x06router\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x17\n\x0fqueued_requests\x18\x03 \x01(\r\x12\x15\n\rqueued_tokens\x18\x04 \x01(\x04\x12\x16\n\x0eoldest_wait_ms\x18\x05 \x01(\r\x12\x18\n\x10running_requests\x18\x06 \x01(\r\x12\x18\n\x10\x61rrived_requests\x18\x07 \x01(\x04\x12\x19\n\x11rejected_requests\x18\x08 \x01(\x04\x12\r\n\x05\x61t_us\x18\t \x01(\x03:\x14\xea\xe0\x18\x10\n\x0crouter.queue\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61rgosy/router/v1/events.proto\x12\x10\x61rgosy.router.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"\x80\x01\n\x12RequestsDispatched\x12\x0e\n\x06router\x18\x01 \x01(\t\x12\x30\n\ndispatched\x18\x02 \x03(\x0b\x32\x1c.argosy.router.v1.Dispatched\x12\r\n\x05\x65nded\x18\x03 \x03(\t:\x19\xea\xe0\x18\x15\n\x11router.dispatched\x10\x01\"\xc2\x01\n\nDispatched\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07prefill\x18\x02 \x01(\t\x12\x17\n\x0fprefill_dp_rank\x18\x03 \x01(\r\x12\x0e\n\x06\x64\x65\x63ode\x18\x04 \x01(\t\x12\x16\n\x0e\x64\x65\x63ode_dp_rank\x18\x05 \x01(\r\x12\x15\n\rprompt_tokens\x18\x06 \x01(\r\x12\x17\n\x0funcached_tokens\x18\x07 \x01(\r\x12\x0e\n\x06tenant\x18\x08 \x01(\t\x12\x0e\n\x06\x62locks\x18\t \x03(\x06\"\x81\x02\n\rQueueReported\x12\x0e\n\x06router\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x17\n\x0fqueued_requests\x18\x03 \x01(\r\x12\x15\n\rqueued_tokens\x18\x04 \x01(\x04\x12\x16\n\x0eoldest_wait_ms\x18\x05 \x01(\r\x12\x18\n\x10running_requests\x18\x06 \x01(\r\x12\x18\n\x10\x61rrived_requests\x18\x07 \x01(\x04\x12\x19\n\x11rejected_requests\x18\x08 \x01(\x04\x12\r\n\x05\x61t_us\x18\t \x01(\x03\x12\x15\n\rbusy_requests\x18\n \x01(\r:\x14\xea\xe0\x18\x10\n\x0crouter.queue\x10\x01\"\x86\x01\n\nDemandSeen\x12\x0e\n\x06router\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rheld_requests\x18\x03 \x01(\r\x12\x13\n\x0bheld_tokens\x18\x04 \x01(\x04\x12\x16\n\x0eoldest_wait_ms\x18\x05 \x01(\r:\x15\xea\xe0\x18\x11\n\rrouter.demand\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +36,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REQUESTSDISPATCHED']._serialized_options = b'\352\340\030\025\n\021router.dispatched\020\001'
   _globals['_QUEUEREPORTED']._loaded_options = None
   _globals['_QUEUEREPORTED']._serialized_options = b'\352\340\030\020\n\014router.queue\020\001'
+  _globals['_DEMANDSEEN']._loaded_options = None
+  _globals['_DEMANDSEEN']._serialized_options = b'\352\340\030\021\n\rrouter.demand\020\001'
   _globals['_REQUESTSDISPATCHED']._serialized_start=82
   _globals['_REQUESTSDISPATCHED']._serialized_end=210
   _globals['_DISPATCHED']._serialized_start=213
   _globals['_DISPATCHED']._serialized_end=407
   _globals['_QUEUEREPORTED']._serialized_start=410
-  _globals['_QUEUEREPORTED']._serialized_end=644
+  _globals['_QUEUEREPORTED']._serialized_end=667
+  _globals['_DEMANDSEEN']._serialized_start=670
+  _globals['_DEMANDSEEN']._serialized_end=804
 # @@protoc_insertion_point(module_scope)

@@ -40,7 +40,7 @@ class Dispatched(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., prefill: _Optional[str] = ..., prefill_dp_rank: _Optional[int] = ..., decode: _Optional[str] = ..., decode_dp_rank: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., uncached_tokens: _Optional[int] = ..., tenant: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class QueueReported(_message.Message):
-    __slots__ = ("router", "model", "queued_requests", "queued_tokens", "oldest_wait_ms", "running_requests", "arrived_requests", "rejected_requests", "at_us")
+    __slots__ = ("router", "model", "queued_requests", "queued_tokens", "oldest_wait_ms", "running_requests", "arrived_requests", "rejected_requests", "at_us", "busy_requests")
     ROUTER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class QueueReported(_message.Message):
     ARRIVED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     REJECTED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     AT_US_FIELD_NUMBER: _ClassVar[int]
+    BUSY_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     router: str
     model: str
     queued_requests: int
@@ -59,4 +60,19 @@ class QueueReported(_message.Message):
     arrived_requests: int
     rejected_requests: int
     at_us: int
-    def __init__(self, router: _Optional[str] = ..., model: _Optional[str] = ..., queued_requests: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., oldest_wait_ms: _Optional[int] = ..., running_requests: _Optional[int] = ..., arrived_requests: _Optional[int] = ..., rejected_requests: _Optional[int] = ..., at_us: _Optional[int] = ...) -> None: ...
+    busy_requests: int
+    def __init__(self, router: _Optional[str] = ..., model: _Optional[str] = ..., queued_requests: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., oldest_wait_ms: _Optional[int] = ..., running_requests: _Optional[int] = ..., arrived_requests: _Optional[int] = ..., rejected_requests: _Optional[int] = ..., at_us: _Optional[int] = ..., busy_requests: _Optional[int] = ...) -> None: ...
+
+class DemandSeen(_message.Message):
+    __slots__ = ("router", "model", "held_requests", "held_tokens", "oldest_wait_ms")
+    ROUTER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    HELD_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    HELD_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    router: str
+    model: str
+    held_requests: int
+    held_tokens: int
+    oldest_wait_ms: int
+    def __init__(self, router: _Optional[str] = ..., model: _Optional[str] = ..., held_requests: _Optional[int] = ..., held_tokens: _Optional[int] = ..., oldest_wait_ms: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,191 @@
+"""The life of one instance, decided one event at a time.
+
+To sleep or to wake is a row of steps; the next begins when the last has ended. A decision that
+comes meanwhile is kept, and carried out as soon as it can be: a wake ends a drain or a flush at
+once, and lets any later step of a sleep end before it turns round; a sleep lets a wake end. An
+older decision (by its turn) never undoes a newer one. A step that fails, or takes longer than
+STEP_US, ends the process: memory half gone is no state to be in, a new process is.
+"""
+
+import msgspec
+
+from argosy.engine.life import effects as do
+from argosy.engine.life import events as on
+from argosy.engine.life.table import SLEEP, STOP, TURNS, WAKE, State, Step, fact_of
+from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
+
+STEP_US = 120_000_000
+DRAINED, STUCK = "drained", "stuck"
+
+
+class LifeState(msgspec.Struct):
+    """All that an instance knows of its life."""
+
+    state: State = State.LOADING
+    since_us: int = 0
+    cause: str = "its process started"
+    change: int = 0
+    turn: int = 0
+    """Of the last decision taken in."""
+    wanted: State = State.ACTIVE
+    """ACTIVE, SILENT or STOPPED."""
+    why: str = ""
+    level: str = "dram"
+    drain_us: int = 0
+    todo: list[Step] = []
+    """Steps left, the first of which is under way."""
+    began_us: int = 0
+    """When the change under way was decided."""
+    step_us: int = 0
+    """When the step under way began."""
+    steps_us: list[tuple[str, int]] = []
+    resident_bytes: int = 0
+
+
+class LifeCore:
+    """See the module. All methods are pure on `state`."""
+
+    def __init__(self, state: LifeState) -> None:
+        self.state = state
+
+    def step(self, event: on.LifeEvent) -> list[Effect]:  # noqa: PLR0911 - one per kind of event
+        """Decide on one event."""
+        state = self.state
+        match event:
+            case on.Loaded():
+                state.began_us = state.since_us
+                return [*self._to(State.ACTIVE, event.now_us), *self._go(event.now_us)]
+            case on.SleepDecided() | on.WakeDecided():
+                return self._decided(event)
+            case on.StopAsked():
+                return self._want(State.STOPPED, event.cause, event.now_us)
+            case on.Ending():
+                return self._end(event.now_us)
+            case on.StepEnded():
+                return self._step_ended(event)
+            case on.MemoryRead():
+                state.resident_bytes = event.resident_bytes
+                return []
+            case TimerFired():
+                return self._due(event.key)
+
+    def _decided(self, event: on.SleepDecided | on.WakeDecided) -> list[Effect]:
+        state = self.state
+        if event.turn <= state.turn or state.wanted is State.STOPPED:
+            return []
+        state.turn = event.turn
+        if isinstance(event, on.WakeDecided):
+            return self._want(State.ACTIVE, event.cause, event.now_us)
+        state.level, state.drain_us = event.level, event.drain_us
+        return self._want(State.SILENT, event.cause, event.now_us)
+
+    def _want(self, wanted: State, why: str, now_us: int) -> list[Effect]:
+        state = self.state
+        state.wanted, state.why = wanted, why
+        if not state.todo:
+            return self._go(now_us)
+        if state.state is not State.DRAINING or state.todo[0] not in TURNS:
+            return []
+        if wanted is State.ACTIVE:
+            step = state.todo.pop(0)
+            state.todo = []
+            found: list[Effect] = [do.AbandonStep(step), *timers_off()]
+            return [*found, *self._to(State.ACTIVE, now_us), do.TakeWork()]
+        # To sleep or to stop begin alike, so what is under way goes on.
+        state.todo = [s for s in (SLEEP if wanted is State.SILENT else STOP) if s in self._ahead()]
+        return []
+
+    def _ahead(self) -> tuple[Step, ...]:
+        """The step under way, and all that could come after it."""
+        return SLEEP[SLEEP.index(self.state.todo[0]) :]
+
+    def _go(self, now_us: int) -> list[Effect]:
+        """Begin the change that is wanted, if any is."""
+        state = self.state
+        match state.state, state.wanted:
+            case State.ACTIVE, State.SILENT | State.STOPPED:
+                steps = SLEEP if state.wanted is State.SILENT else STOP
+                found = self._begin(State.DRAINING, steps, now_us)
+                if state.wanted is State.SILENT:
+                    found.append(SetTimer(DRAINED, now_us + state.drain_us))
+                return found
+            case State.SILENT, State.ACTIVE:
+                return self._begin(State.WAKING, WAKE, now_us)
+            case State.SILENT, State.STOPPED:
+                return self._to(State.STOPPED, now_us)
+        if state.state in (State.LOADING, State.STOPPED) and state.wanted is State.STOPPED:
+            return [do.ReportStopped()]
+        return []
+
+    def _begin(self, towards: State, steps: tuple[Step, ...], now_us: int) -> list[Effect]:
+        state = self.state
+        state.began_us, state.steps_us = now_us, []
+        found = self._to(towards, now_us)
+        state.todo = list(steps)
+        return [*found, *self._take(now_us)]
+
+    def _take(self, now_us: int) -> list[Effect]:
+        """The first step left to do."""
+        state = self.state
+        step = state.todo[0]
+        state.step_us = now_us
+        # A drain has a limit of its own.
+        stuck = [] if step is Step.DRAIN else [SetTimer(STUCK, now_us + STEP_US)]
+        return [do.TakeStep(step, state.level), *stuck]
+
+    def _step_ended(self, event: on.StepEnded) -> list[Effect]:
+        state = self.state
+        if not state.todo or state.todo[0] != event.step:
+            return []
+        if event.trouble:
+            return [do.GiveUp(f"{event.step} failed: {event.trouble}")]
+        state.steps_us.append((state.todo.pop(0), event.now_us - state.step_us))
+        found = timers_off()
+        if state.todo:
+            return [*found, *self._take(event.now_us)]
+        if state.state is State.WAKING:
+            found += [*self._to(State.ACTIVE, event.now_us), do.TakeWork()]
+        elif event.step == STOP[-1]:
+            return [*found, *self._to(State.STOPPED, event.now_us)]
+        else:
+            found += self._to(State.SILENT, event.now_us)
+        return [*found, *self._go(event.now_us)]
+
+    def _end(self, now_us: int) -> list[Effect]:
+        state = self.state
+        state.todo, state.wanted = [], State.STOPPED
+        found = timers_off()
+        if state.state is State.ACTIVE:
+            state.began_us = now_us
+            found += self._to(State.DRAINING, now_us)
+        if state.state in (State.DRAINING, State.SILENT, State.WAKING):
+            found += self._to(State.STOPPED, now_us)
+        return found
+
+    def _due(self, key: str) -> list[Effect]:
+        state = self.state
+        if key == STUCK and state.todo:
+            return [do.GiveUp(f"{state.todo[0]} has not ended in {STEP_US // 1_000_000} s")]
+        if key == DRAINED and state.todo and state.todo[0] is Step.DRAIN:
+            return [do.CutWork()]
+        return []
+
+    def _to(self, after: State, now_us: int) -> list[Effect]:
+        """Change the state: the only place where that happens."""
+        state = self.state
+        fact = fact_of(state.state, after)
+        state.state, state.since_us, state.cause = after, now_us, state.why or state.cause
+        state.change += 1
+        told = do.Tell(
+            fact, after, state.change, state.cause, state.turn, now_us - state.began_us,
+            state.level, state.steps_us, state.resident_bytes,
+        )  # fmt: skip
+        return [told, do.ReportStopped()] if after is State.STOPPED else [told]
+
+
+def timers_off() -> list[Effect]:
+    """No step is under way any more."""
+    return [CancelTimer(DRAINED), CancelTimer(STUCK)]
+
+
+SPEC = CoreSpec("life", on.LifeEvent, LifeState, LifeCore)

@@ -1,0 +1,155 @@
+"""Who may sleep and wake on this node: the silent pool, and its sums.
+
+A silent instance holds the memory it was read to hold, and no device; one that is awake, or on
+its way there, holds all it was promised. So what is promised never exceeds the node, not even
+while instances change places. A wake for which there is no room waits if room is on its way
+(another is going to sleep, or ending), and begins the moment that is there; otherwise it is
+refused, with the sum. Of several that wait the one decided first goes first.
+"""
+
+from argosy.mesh.core import Effect
+from argosy.node_agent.core import effects as do
+from argosy.node_agent.core import events as on
+from argosy.node_agent.core.state import GIB, NodeState, Phase, Process
+
+GOING = ("draining",)
+RESTING = ("draining", "silent", "waking")
+
+
+def sleep_decided(state: NodeState, event: on.SleepDecided) -> list[Effect]:
+    """Let it sleep, if the silent pool has room for it."""
+    process = state.processes.get(event.name)
+    if process is None or event.turn <= process.turn:
+        return []
+    process.turn, process.waits = event.turn, ""
+    if process.phase is not Phase.RUNNING or process.resting == "silent":
+        return []
+    if refusal := full(state, event.name, process):
+        return [do.AnnounceRestRefused(event.name, event.turn, refusal, wake=False)]
+    return [do.PutToSleep(event.name, event.turn, event.level, event.drain_us, event.cause)]
+
+
+def wake_decided(state: NodeState, event: on.WakeDecided) -> list[Effect]:
+    """Let it wake, if what it needs is free, or will be."""
+    process = state.processes.get(event.name)
+    if process is None or event.turn <= process.turn:
+        return []
+    process.turn, process.waits = event.turn, event.cause
+    if process.phase is not Phase.RUNNING:
+        process.waits = ""
+        return []
+    return try_wake(state, event.name, process)
+
+
+def life_changed(state: NodeState, event: on.LifeChanged) -> list[Effect]:
+    """An instance tells where it is; waiting wakes may go now, or never."""
+    process = state.processes.get(event.name)
+    if process is None or event.epoch != process.epoch or event.change <= process.change:
+        return []
+    process.change = event.change
+    process.resting = event.state if event.state in RESTING else ""
+    if event.resident_bytes:
+        process.resident_bytes = event.resident_bytes
+    if process.resting == "silent":
+        # Read, not promised: what cannot be freed counts too.
+        process.held_bytes = min(process.memory_bytes, process.resident_bytes)
+    else:
+        process.held_bytes = process.memory_bytes
+    return retry_wakes(state)
+
+
+def retry_wakes(state: NodeState) -> list[Effect]:
+    """Wakes that wait, in order of their decisions."""
+    waiting = [(p.turn, name, p) for name, p in state.processes.items() if p.waits]
+    return [e for _, name, p in sorted(waiting, key=by_turn) for e in try_wake(state, name, p)]
+
+
+def by_turn(entry: tuple[int, str, Process]) -> tuple[int, str]:
+    """Older decisions first."""
+    return entry[:2]
+
+
+def try_wake(state: NodeState, name: str, process: Process) -> list[Effect]:
+    """Wake it, let it wait, or refuse."""
+    if process.resting == "silent" and (lacking := lacks(state, name, process)):
+        if coming(state, process):
+            return []
+        process.waits = ""
+        return [do.AnnounceRestRefused(name, process.turn, lacking, wake=True)]
+    cause, process.waits = process.waits, ""
+    process.held_bytes = process.memory_bytes
+    if process.resting == "silent":
+        process.resting = "waking"
+    return [do.WakeUp(name, process.turn, cause)]
+
+
+def lacks(state: NodeState, name: str, process: Process) -> str:
+    """What is missing for it to be awake, as a sum; empty when nothing is."""
+    more = process.memory_bytes - process.held_bytes
+    if more > state.free_bytes:
+        return (
+            f"{name} needs {more / GIB:.1f} GiB more to wake ({process.memory_bytes / GIB:.1f}, of "
+            f"which it holds {process.held_bytes / GIB:.1f}); of this node's "
+            f"{state.memory_bytes / GIB:.1f} GiB {state.free_bytes / GIB:.1f} are free "
+            f"(promised: {promised(state)}). Let another sleep first"
+        )
+    held_by = holders(state, process.devices_assigned)
+    taken = {device: other for device, other in held_by.items() if other != name}
+    if taken:
+        held = ", ".join(f"device {device} by {other}" for device, other in sorted(taken.items()))
+        return f"{name} needs what is held: {held}. Let that sleep first"
+    return ""
+
+
+def coming(state: NodeState, process: Process) -> bool:
+    """Whether what is missing will be free soon: others are on their way to sleep or to end."""
+    leaving = {
+        name: other
+        for name, other in state.processes.items()
+        if other is not process and (other.phase is Phase.STOPPING or other.resting in GOING)
+    }
+    room = state.free_bytes + sum(other.held_bytes for other in leaving.values())
+    held_by = holders(state, process.devices_assigned).values()
+    stuck = [n for n in held_by if n not in leaving and state.processes[n] is not process]
+    return process.memory_bytes - process.held_bytes <= room and not stuck
+
+
+def full(state: NodeState, name: str, process: Process) -> str:
+    """Why the silent pool cannot take one more; empty when it can."""
+    asleep = {n: p for n, p in state.processes.items() if p.resting == "silent"}
+    held = sum(p.held_bytes for p in asleep.values())
+    if state.silent_bytes and held + process.resident_bytes > state.silent_bytes:
+        return (
+            f"{name} would hold {process.resident_bytes / GIB:.1f} GiB asleep; of the silent "
+            f"pool's {state.silent_bytes / GIB:.1f} GiB {held / GIB:.1f} are held by "
+            f"{', '.join(sorted(asleep))}. Sleep at level disk, or stop one of them"
+        )
+    for device in process.devices_assigned:
+        beside = [n for n, p in asleep.items() if device in p.devices_assigned]
+        if len(beside) >= state.silent_per_device:
+            return (
+                f"{len(beside)} instances sleep on device {device} already "
+                f"({', '.join(sorted(beside))}), the most allowed: stop one of them"
+            )
+    return ""
+
+
+def holders(state: NodeState, devices: list[int]) -> dict[int, str]:
+    """Who holds which of these devices now: nobody who sleeps, or has no process."""
+    return {
+        device: name
+        for name, process in state.processes.items()
+        if process.resting != "silent" and process.phase not in (Phase.STOPPED, Phase.REFUSED)
+        for device in process.devices_assigned
+        if device in devices
+    }
+
+
+def promised(state: NodeState) -> str:
+    """What is held by whom, for people."""
+    held = (
+        f"{name} {process.held_bytes / GIB:.1f}"
+        for name, process in sorted(state.processes.items())
+        if process.held_bytes
+    )
+    return ", ".join(held) or "nothing"

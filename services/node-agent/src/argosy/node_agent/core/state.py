@@ -1,0 +1,79 @@
+"""All that a node agent's core knows."""
+
+from enum import StrEnum
+
+import msgspec
+
+GIB = 1 << 30
+
+
+class Phase(StrEnum):
+    """Where a process is."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    BACKING_OFF = "backing_off"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    REFUSED = "refused"
+
+
+ALIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
+"""There is a process, or there is about to be one."""
+
+
+class Process(msgspec.Struct):
+    """One process this node has been told of."""
+
+    generation: int
+    memory_bytes: int
+    cores: int
+    wanted: bool = True
+    phase: Phase = Phase.STARTING
+    since_us: int = 0
+    pid: int = 0
+    epoch: str = ""
+    restarts: int = 0
+    failures: int = 0
+    assigned: list[int] = []
+    devices: int = 0
+    """Accelerators it needs while it is awake."""
+    devices_assigned: list[int] = []
+    """It keeps to these as long as its process lives."""
+    held_bytes: int = 0
+    """Promised to what runs, or may again at any moment; it may be of an older decision."""
+    reason: str = ""
+    resting: str = ""
+    """Draining, silent or waking, as the instance tells; empty: awake, or not known."""
+    change: int = 0
+    """Number of the last change it told of."""
+    resident_bytes: int = 0
+    """What it held when it last slept or woke."""
+    turn: int = 0
+    """Of the last decision that it sleep or wake."""
+    waits: str = ""
+    """Why it shall wake, while there is no room yet."""
+
+
+class NodeState(msgspec.Struct):
+    """All that a node agent's core knows."""
+
+    memory_bytes: int
+    cores: list[int]
+    grace_us: int
+    devices: list[int] = []
+    silent_bytes: int = 0
+    """Most memory that those asleep may hold together; 0: as much as fits the node."""
+    silent_per_device: int = 8
+    processes: dict[str, Process] = {}
+    stopping: bool = False
+
+    @property
+    def promised_bytes(self) -> int:
+        """Memory that is not free to promise."""
+        return sum(process.held_bytes for process in self.processes.values())
+
+    @property
+    def free_bytes(self) -> int:
+        """What another process may need at most."""
+        return self.memory_bytes - self.promised_bytes

@@ -1,0 +1,141 @@
+"""Instances' lives as their node sees them: decisions in, calls to instances, refusals out.
+
+A call that fails is made again while its decision holds and the process is the same: an
+instance that is gone has another life, told by its next facts.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from argosy.mesh import rpc
+from argosy.mesh.bus import Envelope
+from argosy.mesh.driver import Driver
+from argosy.mesh.errors import ArgosyError
+from argosy.mesh.service import Mesh
+from argosy.node_agent.core import effects as do
+from argosy.node_agent.core import events as on
+from argosy.node_agent.core import rest
+from argosy.node_agent.core.state import NodeState
+from argosy.node_agent.settings import NodeAgentSettings
+from argosy.wire.instance.v1 import events_pb2 as instance_events_pb2
+from argosy.wire.instance.v1 import instance_pb2
+from argosy.wire.instance.v1.instance_pb2_grpc import LifeStub
+from argosy.wire.node_agent.v1 import events_pb2
+from argosy.wire.operator.v1 import events_pb2 as operator_pb2
+
+log = logging.getLogger(__name__)
+
+CALL_S = 2.0
+TRIES = 10
+RETRY_S = 0.2
+CHANGES = ("InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke")
+
+
+class Lives:
+    """See the module."""
+
+    def __init__(self, mesh: Mesh[NodeAgentSettings], state: NodeState, driver: Driver) -> None:
+        self._mesh = mesh
+        self._state = state
+        self._driver = driver
+        self._addresses: dict[str, str] = {}
+        self._since_ms = mesh.clock.now_ms()
+
+    async def start(self) -> None:
+        """Follow decisions, and what instances tell of themselves."""
+        bus, durable = self._mesh.bus, f"{self._mesh.name}-{self._mesh.epoch}"
+        caught_up = [
+            bus.follow(instance_events_pb2.InstanceReady, self._on_ready, f"{durable}-ready"),
+            *(
+                bus.follow(getattr(instance_events_pb2, name), self._on_change, f"{durable}-{name}")
+                for name in CHANGES
+            ),
+            bus.follow(operator_pb2.SleepDecided, self._on_sleep, f"{durable}-sleep"),
+            bus.follow(operator_pb2.WakeDecided, self._on_wake, f"{durable}-wake"),
+        ]
+        await asyncio.gather(*(event.wait() for event in caught_up))
+
+    async def ask(self, effect: do.PutToSleep | do.WakeUp) -> None:
+        """Tell the instance what was decided."""
+        process = self._state.processes[effect.name]
+        epoch = process.epoch
+        for _ in range(TRIES):
+            try:
+                await self._call(effect)
+                return
+            except (ArgosyError, KeyError) as error:
+                log.info("%s does not take a decision yet: %s", effect.name, error)
+            await asyncio.sleep(RETRY_S)
+            if process.epoch != epoch or process.turn != effect.turn:
+                return
+        log.error("%s took no decision in %d tries", effect.name, TRIES)
+
+    async def _call(self, effect: do.PutToSleep | do.WakeUp) -> None:
+        stub = self._mesh.channels.stub(LifeStub, self._addresses[effect.name])
+        if isinstance(effect, do.WakeUp):
+            wake = instance_pb2.WakeRequest(turn=effect.turn, cause=effect.cause)
+            await rpc.call(stub.Wake, wake, timeout_s=CALL_S, instance=effect.name)
+            return
+        sleep = instance_pb2.SleepRequest(
+            turn=effect.turn, level=effect.level, drain_ms=effect.drain_us // 1000,
+            cause=effect.cause,
+        )  # fmt: skip
+        await rpc.call(stub.Sleep, sleep, timeout_s=CALL_S, instance=effect.name)
+
+    def announce_refused(self, effect: do.AnnounceRestRefused) -> None:
+        """Publish why it cannot be."""
+        self._mesh.bus.publish(
+            events_pb2.RestRefused(
+                instance_id=effect.name, node=self._mesh.settings.node, reason=effect.reason,
+                turn=effect.turn, wake=effect.wake,
+            )
+        )  # fmt: skip
+
+    def pool(self) -> dict[str, int]:
+        """What the silent pool holds, as NodeReported tells it."""
+        state = self._state
+        asleep = (p for p in state.processes.values() if p.resting == "silent")
+        return {
+            "silent_bytes": sum(process.held_bytes for process in asleep),
+            "devices": len(state.devices),
+            "devices_held": len(rest.holders(state, state.devices)),
+        }
+
+    def _on_ready(self, fact: instance_events_pb2.InstanceReady, envelope: Envelope) -> None:
+        if fact.instance_id in self._state.processes:
+            self._addresses[fact.instance_id] = fact.address
+        self._on_change(fact, envelope)
+
+    def _on_change(self, fact: Any, envelope: Envelope) -> None:
+        if fact.instance_id not in self._state.processes:
+            return
+        change = fact.change
+        state = instance_events_pb2.State.Name(change.state).removeprefix("STATE_").lower()
+        self._driver.feed(
+            on.LifeChanged(
+                self._driver.now_us(), fact.instance_id, fact.epoch, change.number, state,
+                change.resident_bytes,
+            )
+        )  # fmt: skip
+
+    def _concerns(
+        self, fact: operator_pb2.SleepDecided | operator_pb2.WakeDecided, envelope: Envelope
+    ) -> bool:
+        """Whether it is of a process of ours: those of the log's past are no more."""
+        return fact.node == self._mesh.settings.node and envelope.time_ms >= self._since_ms
+
+    def _on_sleep(self, fact: operator_pb2.SleepDecided, envelope: Envelope) -> None:
+        if not self._concerns(fact, envelope):
+            return
+        self._driver.feed(
+            on.SleepDecided(
+                self._driver.now_us(), fact.instance_id, fact.turn, fact.level,
+                fact.drain_ms * 1000, fact.reason,
+            )
+        )  # fmt: skip
+
+    def _on_wake(self, fact: operator_pb2.WakeDecided, envelope: Envelope) -> None:
+        if self._concerns(fact, envelope):
+            now_us = self._driver.now_us()
+            self._driver.feed(on.WakeDecided(now_us, fact.instance_id, fact.turn, fact.reason))

@@ -1,0 +1,205 @@
+"""Who sleeps and who wakes: by what the fleet file says, by demand, or because somebody asked.
+
+Idle: when no router and no instance has had a request for `idleSleepAfter`, all prefill and
+decode instances of the model go to sleep together. Not sooner than the break-even time, which is
+what sleeping and waking again were measured to take: whoever waits for as long as a change costs
+never pays more than twice what somebody would who knew when the next request comes (ski rental,
+Karlin et al., 1988). A sleep that ended before it had paid doubles the wait, up to PATIENCE_MAX
+times; one that paid halves it. And nothing sleeps within STAY_US of having woken.
+
+Demand: requests wait, and nobody who could decode is awake. The decode instance that is back
+soonest is woken, and the prefill instance nearest to it, both at once; one after the other
+the rest follows while requests still wait. A refusal by the node (no room) is remembered for
+REFUSED_US, and the next best is tried. Without a router's word nothing is put to sleep.
+"""
+
+from argosy.mesh.core import Effect
+from argosy.operator.core import effects as do
+from argosy.operator.core import events as on
+from argosy.operator.core.state import Instance, OperatorState
+
+ROLES = ("prefill", "decode")
+STAY_US = 2_000_000
+PATIENCE_MAX = 8.0
+HEARD_US = 2_000_000
+"""A router not heard of for as long tells nothing of now."""
+MORE_US = 1_000_000
+"""While requests wait, another pair is woken this often."""
+REFUSED_US = 5_000_000
+ROUTERS_MAX = 256
+
+
+def work_seen(state: OperatorState, event: on.WorkSeen) -> list[Effect]:
+    """A router tells what it and the instances have to do."""
+    rest = state.rest
+    if event.router in rest.routers or len(rest.routers) < ROUTERS_MAX:
+        rest.routers[event.router] = (event.now_us, event.queued_requests)
+    if event.requests or event.arrived_requests != rest.arrived.get(event.router):
+        rest.busy_us = event.now_us
+    rest.arrived[event.router] = event.arrived_requests
+    return look(state, event.now_us)
+
+
+def look(state: OperatorState, now_us: int) -> list[Effect]:
+    """Put to sleep what has been idle for long enough; wake more while requests wait."""
+    rest = state.rest
+    for name in [n for n, (at_us, _) in rest.routers.items() if now_us - at_us > HEARD_US]:
+        del rest.routers[name], rest.arrived[name]
+    if any(queued for _, queued in rest.routers.values()):
+        return wake_more(state, now_us) if awake(state) else []
+    if not rest.idle_sleep_us or not rest.routers:
+        return []
+    idle_us = now_us - rest.busy_us
+    active = {n: i for n, i in awake(state).items() if now_us - i.rest_refused_us > REFUSED_US}
+    settled = all(now_us - i.since_us >= STAY_US and i.state == "active" for i in active.values())
+    if not active or not settled or idle_us < patience_us(state):
+        return []
+    why = f"idle for {idle_us / 1e6:.1f} s"
+    return sleep(state, list(active), rest.level, rest.drain_us, why, now_us)
+
+
+def patience_us(state: OperatorState) -> int:
+    """How long to stay idle before going to sleep."""
+    return max(state.rest.idle_sleep_us, round(state.rest.patience * break_even_us(state)))
+
+
+def break_even_us(state: OperatorState) -> int:
+    """The longest that one sleep and one wake took."""
+    members = fleet(state).values()
+    return max((i.slept_took_us + i.woke_took_us for i in members), default=0)
+
+
+def demanded(state: OperatorState, event: on.DemandSeen) -> list[Effect]:
+    """Requests wait and nobody is awake."""
+    state.rest.busy_us = event.now_us
+    up = ("waking", "active")
+    if any(i.state in up and not i.rests for i in fleet(state, "decode").values()):
+        return []  # On its way already, or news of it is.
+    return wake_pair(state, f"requests wait at {event.router}: {event.held_requests}", event.now_us)
+
+
+def wake_more(state: OperatorState, now_us: int) -> list[Effect]:
+    """One more pair, if requests have waited since the last."""
+    if now_us - state.rest.woken_us < MORE_US:
+        return []
+    return wake_pair(state, "requests wait", now_us)
+
+
+def wake_pair(state: OperatorState, why: str, now_us: int) -> list[Effect]:
+    """The best decode instance, and the best prefill instance for it."""
+    rest = state.rest
+    if now_us - rest.woken_us < MORE_US // 2:
+        return []
+    chosen: list[str] = []
+    near = ""
+    for role in reversed(ROLES):
+        ranked = sorted(
+            (wake_cost(state, i, near), name)
+            for name, i in fleet(state, role).items()
+            if asleep(i) and now_us - i.rest_refused_us > REFUSED_US
+        )
+        if ranked:
+            chosen.append(ranked[0][1])
+            near = state.instances[chosen[0]].node
+    if chosen:
+        learn(state, now_us)
+        rest.woken_us = now_us
+    return wake(state, chosen, why, now_us)
+
+
+def wake_cost(state: OperatorState, instance: Instance, near: str) -> tuple[bool, bool, bool, int]:
+    """Orders candidates: one turning round first, then those that fit, near ones, quick ones."""
+    lacking = instance.template.memory_bytes - instance.resident_bytes
+    fits = lacking <= state.free.get(instance.node, 0)
+    return (
+        instance.state == "silent", not fits, bool(near) and instance.node != near,
+        instance.woke_took_us,
+    )  # fmt: skip
+
+
+def learn(state: OperatorState, now_us: int) -> None:
+    """Whether the sleep that ends now was worth it."""
+    rest = state.rest
+    if not rest.slept_us:
+        return
+    paid = now_us - rest.slept_us >= break_even_us(state)
+    rest.patience = max(1.0, rest.patience / 2) if paid else min(PATIENCE_MAX, rest.patience * 2)
+    rest.slept_us = 0
+
+
+def asked(state: OperatorState, event: on.RestAsked) -> list[Effect]:
+    """Somebody wants these instances (none named: all) to sleep or to wake."""
+    names = event.instances or sorted(fleet(state))
+    names = [name for name in names if name in fleet(state)]
+    if event.wake:
+        return wake(state, names, event.cause, event.now_us)
+    level = event.level or state.rest.level
+    return sleep(state, names, level, event.drain_us or state.rest.drain_us, event.cause,
+                 event.now_us)  # fmt: skip
+
+
+def sleep(
+    state: OperatorState, names: list[str], level: str, drain_us: int, why: str, now_us: int
+) -> list[Effect]:
+    """Decide that they sleep, all at once."""
+    state.rest.slept_us = now_us
+    found: list[Effect] = []
+    for name in names:
+        instance = state.instances[name]
+        instance.turn, instance.rest_refused = max(now_us, instance.turn + 1), ""
+        instance.rests = True
+        found.append(do.DecideSleep(name, instance.node, instance.turn, level, drain_us, why))
+    return found
+
+
+def wake(state: OperatorState, names: list[str], why: str, now_us: int) -> list[Effect]:
+    """Decide that they wake, all at once."""
+    found: list[Effect] = []
+    for name in names:
+        instance = state.instances[name]
+        instance.turn, instance.rest_refused = max(now_us, instance.turn + 1), ""
+        instance.rests = False
+        found.append(do.DecideWake(name, instance.node, instance.turn, why))
+    return found
+
+
+def recalled(state: OperatorState, event: on.RestRecalled) -> None:
+    """The control log holds this decision."""
+    instance = state.instances.get(event.instance)
+    if instance is not None and event.turn > instance.turn:
+        instance.turn, instance.rests = event.turn, not event.wake
+
+
+def refused(state: OperatorState, event: on.RestRefused) -> None:
+    """Its node said no."""
+    instance = state.instances.get(event.instance)
+    if instance is None or event.turn != instance.turn:
+        return
+    instance.rest_refused_us, instance.rest_refused = event.now_us, event.reason
+    instance.rests = event.wake
+    if event.wake:
+        # The next best may go at once.
+        state.rest.woken_us = 0
+
+
+def fleet(state: OperatorState, role: str = "") -> dict[str, Instance]:
+    """Instances that serve the model."""
+    roles = (role,) if role else ROLES
+    return {
+        name: instance
+        for name, instance in state.instances.items()
+        if instance.wanted and instance.template.role in roles
+    }
+
+
+def awake(state: OperatorState) -> dict[str, Instance]:
+    """Those that have not been told to sleep, and are at work or will be."""
+    busy = ("active", "waking", "loading")
+    return {n: i for n, i in fleet(state).items() if i.state in busy and not i.rests}
+
+
+def asleep(instance: Instance) -> bool:
+    """Whether a wake would do something."""
+    return instance.state in ("silent", "draining") or (
+        instance.rests and instance.state != "waking"
+    )

@@ -1,0 +1,68 @@
+"""All that the operator's core knows."""
+
+import msgspec
+
+from argosy.operator.core import events as on
+
+
+class Instance(msgspec.Struct):
+    """An instance that shall exist, or did."""
+
+    template: on.Template
+    wanted: bool = True
+    node: str = ""
+    state: str = "pending"
+    reason: str = "no node is known yet"
+    since_us: int = 0
+    restarts: int = 0
+    changed_us: int = 0
+    change: int = 0
+    """Number of the last change its process told of."""
+    epoch: str = ""
+    turn: int = 0
+    """Of the last decision that it sleep or wake."""
+    rests: bool = False
+    """That decision was to sleep."""
+    resident_bytes: int = 0
+    """As it told when it last slept or woke."""
+    slept_took_us: int = 0
+    woke_took_us: int = 0
+    """How long its last sleep and wake took, from the decision on."""
+    rest_refused: str = ""
+    """Why its node did not let it sleep or wake as was last decided."""
+    rest_refused_us: int = -(1 << 60)
+    refused: bool = False
+    """Its node has no room for its process."""
+
+
+class Rest(msgspec.Struct):
+    """What is known of work, and of sleeping and waking, in the fleet as a whole."""
+
+    idle_sleep_us: int = 0
+    """0: nothing is put to sleep for being idle."""
+    level: str = "dram"
+    drain_us: int = 30_000_000
+    routers: dict[str, tuple[int, int]] = {}
+    """Router: when it was last heard, and how many requests waited there."""
+    arrived: dict[str, int] = {}
+    """Router: requests it had had since its start."""
+    busy_us: int = 0
+    """When there was last something to do."""
+    slept_us: int = 0
+    """When the fleet was last put to sleep; 0: it is not asleep."""
+    woken_us: int = 0
+    patience: float = 1.0
+    """How many break-even times to stay idle before sleeping."""
+
+
+class OperatorState(msgspec.Struct):
+    """All that the operator's core knows."""
+
+    generation: int = 0
+    pools: list[on.Pool] = []
+    instances: dict[str, Instance] = {}
+    nodes: dict[str, int] = {}
+    """Nodes seen, with their memory in bytes."""
+    free: dict[str, int] = {}
+    """Bytes that are not promised there, as last heard."""
+    rest: Rest = msgspec.field(default_factory=Rest)

@@ -1,0 +1,104 @@
+"""What the operator hears on the bus, told to its core: nodes, instances' lives, work."""
+
+import asyncio
+from typing import Any
+
+from argosy.mesh.bus import Envelope
+from argosy.mesh.driver import Driver
+from argosy.mesh.service import Mesh
+from argosy.operator.core import events as on
+from argosy.operator.settings import OperatorSettings
+from argosy.wire.instance.v1 import events_pb2 as instance_pb2
+from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
+from argosy.wire.operator.v1 import events_pb2
+from argosy.wire.router.v1 import events_pb2 as router_pb2
+
+CHANGES = (
+    "InstanceReady", "InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke",
+    "InstanceStopped",
+)  # fmt: skip
+
+
+class Ears:
+    """See the module."""
+
+    def __init__(self, mesh: Mesh[OperatorSettings], driver: Driver) -> None:
+        self._mesh = mesh
+        self._driver = driver
+
+    async def start(self) -> None:
+        """Return when what the control log holds has reached the core."""
+        bus, durable = self._mesh.bus, f"{self._mesh.name}-{self._mesh.epoch}"
+        bus.listen(node_pb2.NodeReported, self._on_node)
+        bus.listen(router_pb2.QueueReported, self._on_queue)
+        bus.listen(router_pb2.DemandSeen, self._on_demand)
+        caught_up = [
+            bus.follow(node_pb2.InstanceStarted, self._on_started, f"{durable}-started"),
+            bus.follow(node_pb2.InstanceExited, self._on_exited, f"{durable}-exited"),
+            bus.follow(node_pb2.InstanceRefused, self._on_refused, f"{durable}-refused"),
+            bus.follow(node_pb2.RestRefused, self._on_rest_refused, f"{durable}-rest-refused"),
+            bus.follow(events_pb2.SleepDecided, self._on_decided, f"{durable}-sleep"),
+            bus.follow(events_pb2.WakeDecided, self._on_decided, f"{durable}-wake"),
+            *(
+                bus.follow(getattr(instance_pb2, name), self._on_change, f"{durable}-{name}")
+                for name in CHANGES
+            ),
+        ]
+        await asyncio.gather(*(event.wait() for event in caught_up))
+
+    def _on_node(self, fact: node_pb2.NodeReported, envelope: Envelope) -> None:
+        now_us = self._driver.now_us()
+        self._driver.feed(on.NodeSeen(now_us, fact.node, fact.memory_bytes, fact.promised_bytes))
+
+    def _on_queue(self, fact: router_pb2.QueueReported, envelope: Envelope) -> None:
+        requests = fact.queued_requests + fact.running_requests + fact.busy_requests
+        self._driver.feed(
+            on.WorkSeen(
+                self._driver.now_us(), fact.router, requests, fact.queued_requests,
+                fact.arrived_requests,
+            )
+        )  # fmt: skip
+
+    def _on_demand(self, fact: router_pb2.DemandSeen, envelope: Envelope) -> None:
+        self._driver.feed(on.DemandSeen(self._driver.now_us(), fact.router, fact.held_requests))
+
+    def _on_decided(
+        self, fact: events_pb2.SleepDecided | events_pb2.WakeDecided, envelope: Envelope
+    ) -> None:
+        wake = isinstance(fact, events_pb2.WakeDecided)
+        self._driver.feed(on.RestRecalled(self._driver.now_us(), fact.instance_id, fact.turn, wake))
+
+    def _on_rest_refused(self, fact: node_pb2.RestRefused, envelope: Envelope) -> None:
+        now_us = self._driver.now_us()
+        event = on.RestRefused(now_us, fact.instance_id, fact.turn, fact.wake, fact.reason)
+        self._driver.feed(event)
+
+    def _on_change(self, fact: Any, envelope: Envelope) -> None:
+        """What an instance tells of itself."""
+        change = fact.change
+        state = instance_pb2.State.Name(change.state).removeprefix("STATE_").lower()
+        self._driver.feed(
+            on.InstanceChanged(
+                self._driver.now_us(), fact.instance_id, state, change.cause, -1,
+                envelope.time_ms * 1000, fact.epoch, change.number, change.took_ms * 1000,
+                change.resident_bytes,
+            )
+        )  # fmt: skip
+
+    def _changed(
+        self, fact: Any, state: str, reason: str, envelope: Envelope, restarts: int = -1
+    ) -> None:
+        """What a node agent tells of an instance."""
+        now_us, at_us = self._driver.now_us(), envelope.time_ms * 1000
+        event = on.InstanceChanged(now_us, fact.instance_id, state, reason, restarts, at_us)
+        self._driver.feed(event)
+
+    def _on_started(self, fact: node_pb2.InstanceStarted, envelope: Envelope) -> None:
+        self._changed(fact, "loading", "its process started", envelope, fact.restarts)
+
+    def _on_exited(self, fact: node_pb2.InstanceExited, envelope: Envelope) -> None:
+        state = "failed" if fact.wanted else "stopped"
+        self._changed(fact, state, f"exit code {fact.exit_code}", envelope)
+
+    def _on_refused(self, fact: node_pb2.InstanceRefused, envelope: Envelope) -> None:
+        self._changed(fact, "pending", fact.reason, envelope)
