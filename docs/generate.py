@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from argosy.decode.settings import DecodeSettings
+from argosy.engine.life.table import MEANING, SLEEP, STOP, TABLE, WAKE
 from argosy.mesh.errors import Reason
 from argosy.mesh.facts import all_facts
 from argosy.mesh.settings import ServiceSettings, describe
@@ -45,6 +46,20 @@ def errors_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def life_table() -> str:
+    """An instance's states, and every way from one to another."""
+    rows = ["# The life of an instance", ""]
+    rows += ["Generated from `argosy.engine.life.table`: what is not here does not happen. Each"]
+    rows += ["change is a fact, with its cause, its number, and the decision behind it.", ""]
+    rows += ["| state | meaning |", "|---|---|"]
+    rows += [f"| `{state}` | {meaning} |" for state, meaning in MEANING.items()]
+    rows += ["", "| from | to | who may cause it | fact |", "|---|---|---|---|"]
+    rows += [f"| `{r.before}` | `{r.after}` | {r.who} | `{r.fact}` |" for r in TABLE]
+    for title, steps in (("sleep", SLEEP), ("wake", WAKE), ("stop", STOP)):
+        rows += ["", f"To {title}: {' → '.join(f'`{step}`' for step in steps)}."]
+    return "\n".join(rows) + "\n"
+
+
 def settings_tables() -> str:
     """Every setting of every service."""
     parts = ["# Settings\n", "Generated. A YAML file named by `ARGOSY_<SERVICE>_SETTINGS` may hold"]
@@ -55,7 +70,10 @@ def settings_tables() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-TABLES = {"facts.md": facts_table, "errors.md": errors_table, "settings.md": settings_tables}
+TABLES = {
+    "facts.md": facts_table, "errors.md": errors_table, "life.md": life_table,
+    "settings.md": settings_tables,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from argosy.engine.api import Engine, EngineRequest, SamplingSpec
 from argosy.engine.life import effects as do
 from argosy.engine.life import events as on
 from argosy.engine.life.core import SPEC, LifeState
-from argosy.engine.life.table import State, Step
+from argosy.engine.life.table import RESTING, State, Step
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.store.link import StoreLink
 from argosy.mesh import rpc
@@ -32,7 +32,6 @@ FLUSH_S = 5
 QUIET_POLL_S = 0.01
 WARM_UP_TOKENS = 8
 STATES = {state: getattr(events_pb2, f"STATE_{state.name}") for state in State}
-RESTING = frozenset({State.DRAINING, State.SILENT, State.WAKING})
 
 S = TypeVar("S", bound=InstanceSettings)
 

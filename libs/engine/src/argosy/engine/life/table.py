@@ -21,6 +21,8 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+RESTING = frozenset({State.DRAINING, State.SILENT, State.WAKING})
+"""States in which a process takes no requests for now."""
 MEANING = {
     State.PENDING: "decided, but no process yet: no node, no room, or a wait between restarts",
     State.LOADING: "the process runs and loads the model",

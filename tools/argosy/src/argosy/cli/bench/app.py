@@ -122,6 +122,33 @@ def kvpath(
 
 
 @bench.command()
+def sleep(
+    fleet: Annotated[Path, typer.Option(help="Fleet file with a kvStore.")] = Path(
+        "deploy/local/demo-sleep.yaml"
+    ),
+    engine: Annotated[str, typer.Option(help="vllm, or sim: in virtual time.")] = "vllm",
+    profile: Annotated[str, typer.Option(help="Timing of the sim engine.")] = "trillion",
+    cycles: Annotated[int, typer.Option(min=10, help="To sleep and back.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of prompts and moments.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """To sleep and back again and again: what it takes, what it frees, what is kept.
+
+    Example: argosy bench sleep --engine sim --profile trillion
+    """
+    if engine == "sim":
+        from argosy.cli.bench.sleep_sim import run_sleep_sim
+
+        run_sleep_sim(profile, as_json=json)
+    elif engine == "vllm":
+        from argosy.cli.bench.sleep import run_sleep
+
+        asyncio.run(run_sleep(fleet, cycles, seed, as_json=json))
+    else:
+        raise typer.BadParameter("there are vllm and sim", param_hint="--engine")
+
+
+@bench.command()
 def kvtrouble(
     requests: Annotated[int, typer.Option(min=10, help="To each fleet.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the prompts.")] = 1,

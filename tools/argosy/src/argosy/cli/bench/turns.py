@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.progress import Progress
 from rich.table import Table
 
 from argosy.cli import console
+from argosy.cli.bench.fleets import plan_in, read_fleet
 from argosy.cli.bench.handover import VOCABULARY, engines_off_stdout
 from argosy.cli.fleet.remote import Remote
 from argosy.cli.fleet.show import show_up
-from argosy.cli.fleet.up import Plan, UpError, down, plan
+from argosy.cli.fleet.up import Plan, UpError, down
 from argosy.client import Answer, Client
 
 FIRST_TOKENS, QUESTION_TOKENS, ANSWER_TOKENS = 600, 120, 64
@@ -70,8 +70,7 @@ async def run_turns(
 
 def variant(fleet: Path, home: Path, *, stores: bool) -> Plan:
     """The fleet in a home of its own, with an SSD tier of its own or without any store."""
-    home.mkdir(parents=True)
-    text = yaml.safe_load(fleet.read_text())
+    text = read_fleet(fleet)
     store = text["spec"].get("kvStore")
     if store is None:
         raise UpError(f"{fleet} has no spec.kvStore: name a fleet that has one")
@@ -79,12 +78,7 @@ def variant(fleet: Path, home: Path, *, stores: bool) -> Plan:
         store["ssd"]["path"] = str(home / "kv")
     if not stores:
         del text["spec"]["kvStore"]
-    source = text["spec"]["model"].get("source", "sim")
-    if source != "sim":
-        text["spec"]["model"]["source"] = str((fleet.parent / source).resolve())
-    file = home / "fleet.yaml"
-    file.write_text(yaml.safe_dump(text))
-    return plan(file, home, 0, 0)
+    return plan_in(home, text)
 
 
 async def hold(
@@ -135,12 +129,19 @@ async def restart(remote: Remote) -> None:
         await asyncio.sleep(0.2)
 
 
-async def ask(client: Client, model: str, prompt: list[int], reusable: int) -> Turn:
+async def ask(
+    client: Client, model: str, prompt: list[int], reusable: int, tenant: str = ""
+) -> Turn:
     """One turn."""
     answer, first = Answer(), 0.0
     began = time.monotonic()
     async for chunk in client.generate(
-        model, token_ids=prompt, max_tokens=ANSWER_TOKENS, temperature=0, ignore_eos=True
+        model,
+        token_ids=prompt,
+        max_tokens=ANSWER_TOKENS,
+        temperature=0,
+        ignore_eos=True,
+        tenant=tenant,
     ):
         first = first or time.monotonic()
         answer.add(chunk)

@@ -24,6 +24,10 @@ def sim(
         int, typer.Option(min=0, help="DRAM of a KV store shared by all; 0: there is none.")
     ] = 0,
     store_ssd_tokens: Annotated[int, typer.Option(min=0, help="SSD of that store.")] = 0,
+    idle_sleep_after: Annotated[
+        float, typer.Option(min=0, help="Seconds idle until all sleep; 0: nobody ever does.")
+    ] = 0,
+    sleep_level: Annotated[str, typer.Option(help="Weights meanwhile: dram or disk.")] = "dram",
     policy: Annotated[str, typer.Option(help="Who decides where requests go.")] = "argosy",
     timing: Annotated[str | None, typer.Option(help="A profile's name or YAML file.")] = None,
     speedup: Annotated[float, typer.Option(min=0.001, help="Arrivals so much denser.")] = 1.0,
@@ -44,6 +48,11 @@ def sim(
             "what comes from SSD goes through DRAM: add --store-dram-tokens 3000000",
             param_hint="--store-ssd-tokens",
         )
+    if idle_sleep_after and free:
+        raise typer.BadParameter("write --aggregated or --prefill and --decode: free ones stay up",
+                                 param_hint="--idle-sleep-after")  # fmt: skip
+    if sleep_level not in ("dram", "disk"):
+        raise typer.BadParameter("weights stay in dram or on disk", param_hint="--sleep-level")
     if plot is not None and plot.suffix != ".svg":
         hint = plot.with_suffix(".svg")
         raise typer.BadParameter(f"the picture is SVG: write --plot {hint}", param_hint="--plot")
@@ -57,6 +66,7 @@ def sim(
         kv_tokens=kv_tokens, block_tokens=block_tokens, policy=policy,
         profile=load_profile(timing), slo_ttft_ms=slo_ttft, slo_itl_ms=slo_itl, seed=seed,
         store_dram_tokens=store_dram_tokens, store_ssd_tokens=store_ssd_tokens,
+        idle_sleep_us=round(1e6 * idle_sleep_after), sleep_level=sleep_level,
     )  # fmt: skip
     show_sim(SimOptions(trace, trace_format, speedup, fleet), as_json=json, plot_path=plot)
 

@@ -64,7 +64,7 @@ class Passage:
         return self.world.ships[name]
 
     def _submit(self, dispatch: do.Dispatch) -> None:
-        if self._lost(dispatch):
+        if self._lost(dispatch) or self._refused(dispatch):
             return
         ship = self._ship(dispatch.prefill)
         apart = dispatch.prefill != dispatch.decode
@@ -119,6 +119,7 @@ class Passage:
         prefill = self._ship(dispatch.prefill)
         if prefill.alive and prefill.epoch == life:
             prefill.forget(f"{self.key}/{dispatch.attempt}")
+            prefill.finish(f"{self.key}/{dispatch.attempt}")
 
     def _tokens(
         self, dispatch: do.Dispatch, sequence: Sequence | None, tokens: int, first: bool, last: bool
@@ -135,6 +136,7 @@ class Passage:
             outcome.ended_us = now_us
             self.world.ended += 1
             self._dispatch = None
+            self._ship(dispatch.decode).finish(f"{self.key}/{dispatch.attempt}")
             self.world.after(NETWORK_US, self._feed_end)
 
     def _feed_first(self) -> None:
@@ -149,6 +151,23 @@ class Passage:
         )
 
     # -- failures
+
+    def _refused(self, dispatch: do.Dispatch) -> bool:
+        """Whether an instance takes nothing new; then try again. Else both have to do with it."""
+        ships = [self._ship(name) for name in {dispatch.prefill: 0, dispatch.decode: 0}]
+        for ship in ships:
+            if ship.holding:
+                self._fail(dispatch, ship.name, "DRAINING")
+                return True
+        for ship in ships:
+            ship.begin(f"{self.key}/{dispatch.attempt}")
+        return False
+
+    def cut(self, name: str) -> None:
+        """An instance lets go of it."""
+        dispatch = self._dispatch
+        if dispatch is not None and name in (dispatch.prefill, dispatch.decode):
+            self._fail(dispatch, name, "DRAINING")
 
     def _lost(self, dispatch: do.Dispatch) -> bool:
         """Whether an instance it was sent to is not there any more; then try again."""
@@ -170,7 +189,7 @@ class Passage:
     def _notice(self, dispatch: do.Dispatch) -> None:
         self._lost(dispatch)
 
-    def _fail(self, dispatch: do.Dispatch, name: str) -> None:
+    def _fail(self, dispatch: do.Dispatch, name: str, reason: str = "INSTANCE_LOST") -> None:
         self._dispatch = None
         # What was sent elsewhere for it is cancelled, as a hung-up stream does.
         for other, life in zip((dispatch.prefill, dispatch.decode), self._lives, strict=True):
@@ -178,10 +197,11 @@ class Passage:
             if ship.alive and ship.epoch == life:
                 ship.forget(f"{self.key}/{dispatch.attempt}")
                 ship.on_pulled.pop(f"{self.key}/{dispatch.attempt}", None)
+                ship.finish(f"{self.key}/{dispatch.attempt}")
         tokens = self.request.prompt_tokens + self.outcome.output_tokens
         self._router.feed(
             on.AttemptFailed(
-                self.world.now_us, self.key, dispatch.attempt, "INSTANCE_LOST",
-                "killed", name, tokens,
+                self.world.now_us, self.key, dispatch.attempt, reason,
+                "it is not there", name, tokens,
             )
         )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from argosy.cli.sim.life import Rested
 from argosy.cli.sim.outcome import Outcome
 
 _PACKED = struct.Struct("<6q?I")
@@ -56,6 +57,18 @@ def report_of(
         "wall_s": round(wall_s, 3),
         "digest": digest_of(outcomes),
     }  # fmt: skip
+
+
+def rest_of(rested: Sequence[Rested]) -> dict[str, Any]:
+    """Sleeps and wakes: how many, the longest of each, and the steps of that, in seconds."""
+    found: dict[str, Any] = {}
+    for name, fact in (("sleep", "InstanceSlept"), ("wake", "InstanceWoke")):
+        mine = [r for r in rested if r.fact == fact]
+        longest = max(mine, key=lambda r: r.took_us, default=None)
+        found[f"{name}s"] = len(mine)
+        found[f"longest_{name}_s"] = longest.took_us / 1e6 if longest else None
+        found[f"{name}_steps_s"] = {s: us / 1e6 for s, us in longest.steps_us} if longest else {}
+    return found
 
 
 def ttft_ms(outcome: Outcome) -> float:

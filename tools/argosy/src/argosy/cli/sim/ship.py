@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from argosy.cli.sim.life import SimLife
 from argosy.engine.api import BlocksChanged
+from argosy.engine.life.events import Loaded
+from argosy.engine.life.table import RESTING
 from argosy.engine.profile import Profile
 from argosy.engine.sim.scheduler import Pass, Scheduler
 from argosy.engine.sim.sequence import Sequence
@@ -40,6 +43,12 @@ class Ship:
         self._version = 0
         self._reported_us = -REPORT_US
         self._kv_sequence = 0
+        self.life: SimLife | None = None
+        self.holding = False
+        """It takes nothing new."""
+        self.work: set[str] = set()
+        """Attempts it has to do with."""
+        self._joined_change = 0
 
     def start(self) -> None:
         """Join the fleet, empty."""
@@ -47,13 +56,19 @@ class Ship:
         self.alive = True
         self.scheduler = Scheduler(*self._shape)
         self._pass, self._kv_sequence = None, 0
+        self.work, self.holding = set(), False
+        if self.world.operator is not None:
+            self._joined_change = 0
+            self.life = SimLife(self)
+            self.life.feed(Loaded(self.world.now_us))
+        change = self._joined_change
         profile, blocks, block_tokens, max_running, dp_ranks = self._shape
         context = blocks * block_tokens
         self.world.tell(
             lambda now_us: on.InstanceJoined(
                 now_us, self.name, str(self.epoch), self.role, self.name, f"node-{self.name}",
                 "model", blocks, block_tokens, context, max_running, 0, dp_ranks,
-                profile.tokens_per_pass, "rack", profile,
+                profile.tokens_per_pass, "rack", profile, change,
             )
         )  # fmt: skip
         self._beat(self.epoch)
@@ -67,6 +82,28 @@ class Ship:
         epoch = str(self.epoch)
         self.world.tell(lambda now_us: on.InstanceLeft(now_us, self.name, epoch, "killed"))
         self.world.after(restart_us, self.start)
+
+    def told_of_life(self, change: int) -> bool:
+        """Whether a change in its life is news beside that it has joined."""
+        if self._joined_change:
+            return True
+        self._joined_change = change
+        return False
+
+    def begin(self, key: str) -> None:
+        """Have to do with an attempt, until `finish`."""
+        self.work.add(key)
+
+    def finish(self, key: str) -> None:
+        """The attempt is over here."""
+        self.work.discard(key)
+        if self.holding and not self.work and self.life is not None:
+            self.life.idle()
+
+    def forget_blocks(self) -> None:
+        """Its KV memory is gone."""
+        self.scheduler.clear()
+        self._report()
 
     def submit(
         self, sequence: Sequence, rank: int, on_token: Callable[[int, bool, bool], None]
@@ -166,8 +203,12 @@ class Ship:
             for s in stats.ranks or (stats,)
         ]
         pass_us = self.scheduler.pass_us
+        life = self.life.state if self.life is not None else None
+        resting, last = (life.state in RESTING, life.change) if life else (False, 0)
         self.world.tell(
-            lambda now_us: on.LoadReported(now_us, name, epoch, ranks, at_us, 0, pass_us)
+            lambda now_us: on.LoadReported(
+                now_us, name, epoch, ranks, at_us, 0, pass_us, resting, last
+            )
         )
 
     def _tell_change(self, change: BlocksChanged, number: int) -> None:

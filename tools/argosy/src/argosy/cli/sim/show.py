@@ -11,7 +11,7 @@ from rich.progress import Progress
 from argosy.cli import console
 from argosy.cli.sim import TraceFormat
 from argosy.cli.sim.plot import plot
-from argosy.cli.sim.report import report_of
+from argosy.cli.sim.report import report_of, rest_of
 from argosy.cli.sim.table import table_of
 from argosy.cli.sim.trace import TraceError, read_trace
 from argosy.cli.sim.world import Fleet, simulate
@@ -80,6 +80,8 @@ def show_sim(options: SimOptions, *, as_json: bool, plot_path: Path | None) -> N
         instance_seconds=simulated.instance_seconds, virtual_us=simulated.virtual_us,
         wall_s=time.monotonic() - began_s,
     )  # fmt: skip
+    if fleet.idle_sleep_us:
+        report["rest"] = rest_of(simulated.rested)
     # Before the picture: where that cannot be written, the run was not for nothing.
     if as_json:
         print(json.dumps(report), flush=True)

@@ -32,4 +32,15 @@ def table_of(report: dict[str, Any]) -> Group:
         ("digest", report["digest"]),
     ):  # fmt: skip
         lines.add_row(name, text)
+    if "rest" in report:
+        for name in ("sleep", "wake"):
+            lines.add_row(f"{name}s", rest_line(report["rest"], name))
     return Group(latencies, "", lines)
+
+
+def rest_line(rest: dict[str, Any], name: str) -> str:
+    """How many sleeps or wakes, and what the longest was made of."""
+    if not rest[f"{name}s"]:
+        return "none"
+    steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in rest[f"{name}_steps_s"].items())
+    return f"{rest[f'{name}s']:,}, the longest {rest[f'longest_{name}_s']:.1f} s ({steps})"

@@ -9,14 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from argosy.cli.sim.life import Rested
+from argosy.cli.sim.operator import SimOperator
 from argosy.cli.sim.outcome import Outcome
 from argosy.cli.sim.passage import DEADLINE_US, NETWORK_US, Passage
 from argosy.cli.sim.ship import Ship
 from argosy.cli.sim.store import SimStore
+from argosy.cli.sim.timers import Timers
 from argosy.cli.sim.trace import TraceRequest
 from argosy.engine.profile import Profile
 from argosy.engine.sim.scheduler import Pass
-from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
+from argosy.mesh.core import Effect, Event
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
 from argosy.router.core.router import RouterCore
@@ -47,6 +50,9 @@ class Fleet:
     store_dram_tokens: int = 0
     """Of a KV store that all instances save to and load from; 0: there is none."""
     store_ssd_tokens: int = 0
+    idle_sleep_us: int = 0
+    """All sleep when nothing was asked for as long; 0: nobody ever sleeps."""
+    sleep_level: str = "dram"
 
     def instances(self) -> list[tuple[str, str]]:
         """(name, role) of each."""
@@ -75,6 +81,9 @@ class Simulated:
     outcomes: list[Outcome]
     virtual_us: int
     instance_seconds: float
+    """Those asleep take none."""
+    rested: list[Rested] = field(default_factory=list)
+    """Every sleep and every wake."""
 
 
 def simulate(
@@ -86,8 +95,21 @@ def simulate(
     for fault in faults:
         world.at(fault.at_us, world.kill, fault.instance, fault.restart_us)
     world.run(progress)
-    seconds = len(world.ships) * world.now_us / 1e6
-    return Simulated([passage.outcome for passage in world.passages], world.now_us, seconds)
+    outcomes = [passage.outcome for passage in world.passages]
+    return Simulated(outcomes, world.now_us, awake_seconds(world), world.rested)
+
+
+def awake_seconds(world: "World") -> float:
+    """Of all instances together."""
+    found_us = len(world.ships) * world.now_us
+    slept_us: dict[str, int] = {}
+    for rested in world.rested:
+        if rested.fact == "InstanceSlept":
+            slept_us[rested.name] = rested.at_us
+        else:
+            # Awake again from the moment the wake began.
+            found_us -= rested.at_us - rested.took_us - slept_us.pop(rested.name)
+    return (found_us - sum(world.now_us - at_us for at_us in slept_us.values())) / 1e6
 
 
 class Router:
@@ -103,35 +125,28 @@ class Router:
             itl_target_ms=fleet.slo_itl_ms or 50,
         )  # fmt: skip
         self.core = RouterCore(new_state(limits))
-        self._timers: dict[str, int] = {}
+        self._timers = Timers(world, self.feed)
 
     def feed(self, event: Event) -> None:
         """Let the core decide and do what it says."""
         for effect in self.core.step(event):  # type: ignore[arg-type]
-            self._perform(effect)
+            if not self._timers.take(effect):
+                self._perform(effect)
 
     def _perform(self, effect: Effect) -> None:
         world = self.world
         match effect:
-            case SetTimer():
-                at_us = max(effect.at_us, world.now_us)
-                self._timers[effect.key] = at_us
-                world.at(at_us, self._fire, effect.key, at_us)
-            case CancelTimer():
-                self._timers.pop(effect.key, None)
             case do.Dispatch():
                 world.passages[int(effect.request_id)].dispatched(effect)
             case do.Reject():
                 world.passages[int(effect.request_id)].rejected()
+            case do.TellDemand():
+                if world.operator is not None:
+                    world.operator.demanded(self, effect)
             case do.TellSiblings():
                 world.tell_siblings(self, effect)
             case do.AskKvSnapshot():
                 world.after(2 * NETWORK_US, self._snapshot, effect.instance)
-
-    def _fire(self, key: str, at_us: int) -> None:
-        if self._timers.get(key) == at_us:
-            del self._timers[key]
-            self.feed(TimerFired(self.world.now_us, key))
 
     def _snapshot(self, name: str) -> None:
         world = self.world
@@ -164,6 +179,10 @@ class World:
                 self, fleet.store_dram_tokens, fleet.store_ssd_tokens, fleet.block_tokens,
                 fleet.profile.kv_bytes_per_token,
             )  # fmt: skip
+        self.rested: list[Rested] = []
+        self.operator: SimOperator | None = None
+        if fleet.idle_sleep_us:
+            self.operator = SimOperator(self, fleet.idle_sleep_us, fleet.sleep_level)
         blocks = fleet.kv_tokens // fleet.block_tokens
         self.ships = {
             name: Ship(
@@ -181,6 +200,8 @@ class World:
             ship.start()
         if self.store is not None:
             self.store.start()
+        if self.operator is not None:
+            self.operator.start()
         if len(self.routers) > 1:
             self._greet()
         for passage in self.passages:
@@ -210,6 +231,11 @@ class World:
             self.ships[name].kill(restart_us)
             for passage in self.passages:
                 passage.instance_lost(name)
+
+    def cut(self, name: str) -> None:
+        """An instance that is to sleep lets go of what it has not finished."""
+        for passage in self.passages:
+            passage.cut(name)
 
     def at(self, at_us: int, call: Callable[..., None], *arguments: Any) -> None:
         """Do something at a time."""

@@ -1,0 +1,109 @@
+"""An instance's life in virtual time: its real core; steps take as long as the profile says."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from argosy.cli.sim.timers import Timers
+from argosy.engine.life import effects as do
+from argosy.engine.life import events as told
+from argosy.engine.life.core import LifeCore, LifeState
+from argosy.engine.life.table import State, Step
+from argosy.router.core import events as on
+
+if TYPE_CHECKING:
+    from argosy.cli.sim.ship import Ship
+
+WARM_UP_TOKENS = 8
+
+
+@dataclass
+class Rested:
+    """One sleep or wake: when it was over, what it took, and its steps."""
+
+    name: str
+    fact: str
+    at_us: int
+    took_us: int
+    steps_us: list[tuple[str, int]] = field(default_factory=list)
+
+
+class SimLife:
+    """See the module. Told of decisions by `feed`."""
+
+    def __init__(self, ship: "Ship") -> None:
+        self.ship = ship
+        self.world = ship.world
+        self.core = LifeCore(LifeState(since_us=self.world.now_us))
+        self._timers = Timers(self.world, self.feed)
+        self._version = 0
+
+    @property
+    def state(self) -> LifeState:
+        """The core's."""
+        return self.core.state
+
+    def feed(self, event: Any) -> None:
+        """Let the core decide, and do what it says, as long as this life lasts."""
+        if self.ship.life is not self or not self.ship.alive:
+            return
+        for effect in self.core.step(event):
+            if not self._timers.take(effect):
+                self._perform(effect)
+
+    def idle(self) -> None:
+        """Nothing is left to do for anybody."""
+        if self.state.todo and self.state.todo[0] is Step.DRAIN:
+            self._end(Step.DRAIN, self._version)
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case do.TakeStep():
+                self._take(Step(effect.step), effect.level)
+            case do.AbandonStep():
+                self._version += 1
+            case do.CutWork():
+                self.world.cut(self.ship.name)
+            case do.TakeWork():
+                self.ship.holding = False
+            case do.Tell():
+                self._tell(effect)
+
+    def _take(self, step: Step, level: str) -> None:
+        self._version += 1
+        ship, profile = self.ship, self.ship.profile
+        if step is Step.DRAIN:
+            ship.holding = True
+            if not ship.work:
+                self.world.after(0, self._end, step, self._version)
+            return
+        took_ms = {
+            Step.FLUSH: 0.0, Step.WITHDRAW: profile.withdraw_ms, Step.FREE: profile.free_ms(level),
+            Step.LOAD: profile.take_ms(level), Step.REGISTER: profile.register_ms,
+            Step.WARM_UP: profile.prefill_pass_ms(WARM_UP_TOKENS) + profile.decode_pass_ms(0, 1),
+        }[step]  # fmt: skip
+        self.world.after(round(1e3 * took_ms), self._end, step, self._version)
+
+    def _end(self, step: Step, version: int) -> None:
+        if version != self._version:
+            return
+        if step is Step.FREE:
+            self.ship.forget_blocks()
+        self.feed(told.StepEnded(self.world.now_us, step))
+
+    def _tell(self, effect: do.Tell) -> None:
+        ship, state = self.ship, State(effect.state)
+        if ship.told_of_life(effect.change):
+            resting = "" if state is State.ACTIVE else effect.state
+            name, epoch, change, cause = ship.name, str(ship.epoch), effect.change, effect.cause
+            self.world.tell(
+                lambda now_us: on.InstanceRested(now_us, name, epoch, change, resting, cause)
+            )
+        assert self.world.operator is not None
+        self.world.operator.changed(ship, effect)
+        if effect.fact in ("InstanceSlept", "InstanceWoke"):
+            self.world.rested.append(
+                Rested(
+                    ship.name, effect.fact, self.world.now_us, effect.took_us,
+                    list(effect.steps_us),
+                )
+            )  # fmt: skip
