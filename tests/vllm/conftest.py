@@ -41,7 +41,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     prompts = [chance.choices(range(1000, 40_000), k=length) for length in LENGTHS]
     prompts.append(tokenizer.encode(NON_ASCII))
     plain = plain_answers(planned, prompts, folder)
-    running = asyncio.run(up(planned, lambda status, trouble: None, 180))
+    running = asyncio.run(up(planned, lambda status, trouble: None, 600))
     yield Real(planned, running, prompts, plain)
     down(planned.home, running)
 
@@ -63,6 +63,6 @@ def plain_answers(planned: Plan, prompts: list[list[int]], folder: Path) -> list
     (folder / "in.json").write_text(json.dumps(job))
     script = Path(__file__).parent / "plain_engine.py"
     command = [sys.executable, str(script), str(folder / "in.json"), str(folder / "out.json")]
-    subprocess.run(command, check=True, capture_output=True, timeout=400)
+    subprocess.run(command, check=True, capture_output=True, timeout=1200)
     answers: list[list[int]] = json.loads((folder / "out.json").read_text())
     return answers

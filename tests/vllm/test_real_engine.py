@@ -24,7 +24,7 @@ from argosy.wire.kvstore.v1 import events_pb2 as kvstore_pb2
 from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
 from argosy.wire.router.v1 import router_pb2
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(2400)]
 
 SCHEMA = {
     "type": "object",

@@ -68,6 +68,8 @@ class ArgosyNixlConnector(NixlPullConnector):  # type: ignore[misc]
     forget the one they knew there.
     """
 
+    connector_worker: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # On CPU vLLM's own moves the thread that makes it to the node's last core: here
         # that is the thread the model runs in, so all engines would share one core.

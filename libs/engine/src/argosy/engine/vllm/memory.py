@@ -6,18 +6,17 @@ import mmap
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def drop_pages(address: int, size_bytes: int) -> int:
+def drop_pages(address: int, size_bytes: int) -> None:
     """Empty the whole pages in this private memory, which from now on reads as zeros there.
 
-    Returns how many bytes that is. Addresses stay valid, and writing takes new pages.
+    Addresses stay valid, and writing takes new pages.
     """
     start = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
-    whole = (address + size_bytes) // mmap.PAGESIZE * mmap.PAGESIZE - start
-    if whole <= 0:
-        return 0
-    if libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(whole), mmap.MADV_DONTNEED):
+    end = (address + size_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if start >= end:
+        return
+    if libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED):
         raise OSError(ctypes.get_errno(), "madvise refused to give memory back")
-    return whole
 
 
 def trim_heap() -> None:

@@ -4,21 +4,19 @@ Freed at either level: KV pages, and what the allocator keeps. At level "disk" w
 too, those that oneDNN has repacked with the objects that hold them, and are loaded again
 from the model's files. Addresses of KV pages and of weights do not change.
 
-What stays: weights smaller than a page, buffers (they are in no file), and code. Weights
-that a quantization has repacked stay as well, unless vLLM makes them with `cpu_linear`.
+What stays: weights smaller than a page, buffers (they are in no file), code, and what
+Python has imported. Weights of a quantization that keeps them in objects of its own stay
+as well, until `wake` makes these anew.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 import torch
-from vllm.config import set_current_vllm_config
 from vllm.model_executor.layers.vocab_parallel_embedding import (
     ParallelLMHead,
     VocabParallelEmbedding,
 )
-from vllm.model_executor.model_loader import get_model_loader
-from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
-from vllm.model_executor.model_loader.reload.meta import materialize_layer, restore_layer_on_meta
 
 from argosy.engine.api import SleepLevel
 from argosy.engine.vllm.memory import drop_pages, trim_heap
@@ -26,10 +24,14 @@ from argosy.engine.vllm.memory import drop_pages, trim_heap
 if TYPE_CHECKING:
     from vllm.v1.worker.cpu_worker import CPUWorker as Worker
 else:
-    Worker = object
+    Worker = object  # vLLM mixes this class into its worker's.
 
 REPACKED = "cpu_linear"
 """Attribute of a layer: the function that multiplies, and holds the repacked weight."""
+
+# It warns of layers that the model's files have no weight for. Of a weight that is missing
+# there `reload_weights` warns itself.
+logging.getLogger("vllm.model_executor.model_loader.reload.layerwise").setLevel(logging.ERROR)
 
 
 class Resting(Worker):  # type: ignore[misc]
@@ -49,67 +51,41 @@ class Resting(Worker):  # type: ignore[misc]
             if embedding and not isinstance(layer, ParallelLMHead) and hasattr(layer, REPACKED):
                 setattr(layer, REPACKED, torch.nn.functional.linear)
 
-    def argosy_sleep(self, level: SleepLevel) -> int:
-        """Free what this level frees. Returns how many bytes of pages and plain weights."""
-        freed = drop(list(self.model_runner.kv_caches))
+    def argosy_sleep(self, level: SleepLevel) -> None:
+        """Free what this level frees."""
+        drop(list(self.model_runner.kv_caches))
+        self.argosy_weights_gone = level == "disk"
         self.argosy_repacked: list[torch.nn.Module] = []
-        if level == "disk":
+        if self.argosy_weights_gone:
             model = self.model_runner.get_model()
             self.argosy_repacked = [layer for layer in model.modules() if repacked(layer)]
             for layer in self.argosy_repacked:
                 delattr(layer, REPACKED)
-            freed += drop(list(model.parameters()))
-            self.argosy_weights_gone = True
+            drop(list(model.parameters()))
         trim_heap()
-        return freed
 
     def argosy_wake(self) -> None:
-        """Load what `argosy_sleep` freed.
-
-        vLLM's `reload_weights` would do it, in thrice the time: it goes through each weight
-        twice, and makes a second copy of those that were not repacked.
-        """
-        if not getattr(self, "argosy_weights_gone", False):
+        """Load what `argosy_sleep` freed."""
+        if not self.argosy_weights_gone:
             return
-        model = self.model_runner.get_model()
-        import time, os, resource
-        def stamp(what, t=[time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)]):
-            n=[time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)]
-            print("STAMP", what, f"wall {n[0]-t[0]:.3f} user {n[1].ru_utime-t[1].ru_utime:.3f} sys {n[1].ru_stime-t[1].ru_stime:.3f} minflt {n[1].ru_minflt-t[1].ru_minflt} majflt {n[1].ru_majflt-t[1].ru_majflt} csw {n[1].ru_nivcsw-t[1].ru_nivcsw}", flush=True)
-            t[:]=n
-        with set_current_vllm_config(self.vllm_config), torch.no_grad():
-            for layer in self.argosy_repacked:
-                if not layer.weight.numel():
-                    restore(layer)
-            stamp("restore")
-            loader = get_model_loader(self.load_config)
-            model.load_weights(loader.get_all_weights(self.model_config, model))
-            stamp("load")
-            for layer in self.argosy_repacked:
+        self.reload_weights()
+        for layer in self.argosy_repacked:
+            if not hasattr(layer, REPACKED):  # Tied: its weight is another layer's.
                 layer.quant_method.process_weights_after_loading(layer)
-        self.argosy_repacked = []
+        self.argosy_drop_duplicates()
         self.argosy_weights_gone = False
-        stamp("pack")
+        self.argosy_repacked = []
         trim_heap()
-        stamp("trim")
 
 
 def repacked(layer: torch.nn.Module) -> bool:
     """Whether this layer multiplies with a repacked weight."""
-    return vars(layer).get(REPACKED, torch.nn.functional.linear) is not torch.nn.functional.linear
+    multiply = getattr(layer, REPACKED, torch.nn.functional.linear)
+    return multiply is not torch.nn.functional.linear
 
 
-def restore(layer: torch.nn.Module) -> None:
-    """Make the layer as it was before its weight was loaded."""
-    info = get_layerwise_info(layer)
-    restore_layer_on_meta(layer, info)
-    materialize_layer(layer, info)
-
-
-def drop(tensors: list[torch.Tensor]) -> int:
-    """Empty the memory of these tensors, some of which may share it; how many bytes."""
-    storages = {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors}
-    return sum(
-        drop_pages(address, tensor.untyped_storage().nbytes())
-        for address, tensor in storages.items()
-    )
+def drop(tensors: list[torch.Tensor]) -> None:
+    """Empty the memory of these tensors, some of which may share it."""
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    for address, size_bytes in {(memory.data_ptr(), memory.nbytes()) for memory in storages}:
+        drop_pages(address, size_bytes)
