@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -14,90 +14,11 @@ from argosy.engine import instance as instance_module
 from argosy.engine.api import BlocksChanged, EngineRequest, SamplingSpec
 from argosy.engine.convert import timing_message
 from argosy.engine.instance import EXIT_ENGINE_DIED, REPORT_S, Instance
-from argosy.engine.settings import InstanceSettings
-from argosy.mesh import bus as bus_module
-from argosy.mesh.bus import Bus
 from argosy.mesh.nats_process import NatsProcess
-from argosy.mesh.service import Mesh
-from argosy.wire.decode.v1.events_pb2 import KvChanged, LoadReported
-from argosy.wire.inference.v1.inference_pb2 import KvChange, Load
-from argosy.wire.instance.v1.events_pb2 import (
-    ROLE_DECODE,
-    InstanceDraining,
-    InstanceReady,
-    InstanceStopped,
-)
+from argosy.wire.inference.v1.inference_pb2 import KvChange
+from argosy.wire.instance.v1.events_pb2 import InstanceReady
 
 PATIENCE_S = 20
-FACTS = (InstanceReady, InstanceDraining, InstanceStopped)
-
-
-class Crew:
-    """An instance, and a listener elsewhere on the bus."""
-
-    def __init__(self, nats: NatsProcess, **given: Any) -> None:
-        settings = InstanceSettings(
-            nats_url=nats.url, instance_id="decode-0", epoch="e1", node="n1",
-            **{"sim_speed": 1000, "block_tokens": 4, "heartbeat_s": 3600, **given},
-        )  # fmt: skip
-        self.mesh = Mesh(settings, "decode")
-        self.instance = Instance(
-            self.mesh, ROLE_DECODE,
-            load_fact=lambda load: LoadReported(load=load),
-            kv_fact=lambda change: KvChanged(change=change),
-            stepped=lambda stats: None,
-        )  # fmt: skip
-        self.elsewhere = Bus(nats.url, settings.fleet, "elsewhere")
-        self.loads: list[Load] = []
-        self.changes: list[KvChange] = []
-        self.told: list[Any] = []
-
-    async def start(self) -> None:
-        bus = self.elsewhere
-        bus.listen(LoadReported, lambda fact, _: self.loads.append(fact.load))
-        bus.listen(KvChanged, lambda fact, _: self.changes.append(fact.change))
-        bus.start()
-        for fact in FACTS:
-            heard = bus.follow(fact, lambda told, _: self.told.append(told), fact.__name__)
-            await asyncio.wait_for(heard.wait(), PATIENCE_S)
-        assert bus._client is not None
-        await bus._client.flush()
-        await self.mesh.open()
-        await asyncio.wait_for(self.instance.start(), PATIENCE_S)
-
-    async def answer(
-        self, name: str, tokens: list[int], max_tokens: int = 20, dp_rank: int = 0
-    ) -> None:
-        sampling = SamplingSpec(max_tokens, ignore_eos=True)
-        request = EngineRequest(name, tokens, sampling, dp_rank=dp_rank)
-        async for _ in self.instance.engine.submit(request):
-            pass
-
-    def names(self) -> list[str]:
-        return [type(fact).__name__ for fact in self.told]
-
-    async def close(self) -> None:
-        await self.instance.stop()
-        await self.mesh.close()
-        await self.elsewhere.close()
-
-
-@pytest.fixture
-async def crew(
-    nats: NatsProcess, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Callable[..., Any]]:
-    """Starts instances with some settings; all are stopped when the test ends."""
-    monkeypatch.setattr(bus_module, "FETCH_S", 0.3)  # How long an outage is noticed late.
-    crews: list[Crew] = []
-
-    async def begin(**given: Any) -> Crew:
-        crews.append(Crew(nats, **given))
-        await crews[-1].start()
-        return crews[-1]
-
-    yield begin
-    for made in crews:
-        await made.close()
 
 
 async def eventually(predicate: Callable[[], object]) -> None:
@@ -211,12 +132,13 @@ async def test_an_instance_that_holds_nothing_says_so_for_every_rank(crew: Any) 
 
 async def test_an_instance_says_when_it_drains_and_when_it_has_stopped(crew: Any) -> None:
     ship = await crew()
-    idle = asyncio.Event()
-    draining = asyncio.ensure_future(ship.instance.drain(idle))
+    ship.hands.idle = False
+    draining = asyncio.ensure_future(ship.instance.drain())
     await eventually(lambda: "InstanceDraining" in ship.names())
+    assert ship.told[-1].change.cause == "asked to stop"
     assert not draining.done()
-    idle.set()
-    await draining
+    ship.hands.done()
+    await asyncio.wait_for(draining, PATIENCE_S)
     await ship.instance.stop()
     await eventually(lambda: "InstanceStopped" in ship.names())
 
@@ -237,7 +159,8 @@ async def test_a_draining_instance_does_not_call_itself_ready_again(
 ) -> None:
     ship = await crew()
     await eventually(lambda: ship.names() == ["InstanceReady"])
-    draining = asyncio.ensure_future(ship.instance.drain(asyncio.Event()))
+    ship.hands.idle = False
+    draining = asyncio.ensure_future(ship.instance.drain())
     await eventually(lambda: "InstanceDraining" in ship.names())
     nats.kill()
     await eventually(lambda: not ship.mesh.bus.connected.is_set())

@@ -7,15 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.engine.profile import BUILT_IN, Profile, load_profile, profile_names
+from argosy.engine.profile import BUILT_IN, Profile, Weights, load_profile, profile_names
 from argosy.mesh.errors import ArgosyError, Reason
 
 MS = st.floats(0, 1e4)
 RATES = st.floats(0.1, 1e3)
+WEIGHTS = st.builds(
+    Weights, gigabytes=st.floats(0, 1e4), nodes=st.integers(1, 9),
+    devices_per_node=st.integers(1, 9), device_gb_per_s=RATES, host_gb_per_s=RATES,
+    disk_gb_per_s=RATES,
+)  # fmt: skip
 PROFILES = st.builds(
     Profile, prefill_ms=st.tuples(MS, MS, MS), decode_ms=st.tuples(MS, MS, MS),
     decode_ms_per_request=MS, kv_bytes_per_token=st.integers(1, 1 << 24), transfer_ms=MS,
     transfer_gb_per_s=st.tuples(RATES, RATES, RATES), load_ms=MS, sleep_ms=MS, wake_ms=MS,
+    withdraw_ms=MS, register_ms=MS, weights=st.none() | WEIGHTS,
     tokens_per_pass=st.integers(1, 1 << 16),
 )  # fmt: skip
 
@@ -27,7 +33,9 @@ def times_ms(profile: Profile) -> list[float]:
         profile.prompt_ms(3 * profile.tokens_per_pass + 1, profile.tokens_per_pass),
         *(profile.decode_pass_ms(share, requests) for share in (0, 0.5) for requests in (0, 9)),
         *(profile.kv_transfer_ms(tokens, far) for tokens in (0, 700) for far in range(3)),
-        profile.load_ms, profile.sleep_ms, profile.wake_ms,
+        profile.load_ms, profile.sleep_ms, profile.wake_ms, profile.withdraw_ms,
+        profile.register_ms,
+        *(took(level) for took in (profile.free_ms, profile.take_ms) for level in ("dram", "disk")),
     ]  # fmt: skip
 
 
@@ -100,5 +108,29 @@ def test_every_time_a_profile_names_is_checked_above() -> None:
     """A new field needs a place in `faster`, or none, and in these tests."""
     assert set(Profile.__struct_fields__) == {
         "prefill_ms", "decode_ms", "decode_ms_per_request", "transfer_ms", "transfer_gb_per_s",
-        "load_ms", "sleep_ms", "wake_ms", "tokens_per_pass", "kv_bytes_per_token",
+        "load_ms", "sleep_ms", "wake_ms", "withdraw_ms", "register_ms", "weights",
+        "tokens_per_pass", "kv_bytes_per_token",
     }  # fmt: skip
+
+
+def test_weights_are_copied_by_all_devices_at_once_within_what_the_hosts_memory_gives() -> None:
+    weights = Weights(1000, nodes=2, devices_per_node=8, device_gb_per_s=50, host_gb_per_s=200)
+    assert weights.copy_ms() == 1e3 * 500 / 200
+    assert msgspec.structs.replace(weights, host_gb_per_s=1e6).copy_ms() == 1e3 * 500 / 400
+
+
+def test_weights_dropped_need_no_copy_to_sleep_and_come_from_files_to_wake() -> None:
+    weights = Weights(1000, nodes=2, devices_per_node=8, disk_gb_per_s=10)
+    profile = Profile(sleep_ms=100, wake_ms=200, weights=weights)
+    assert profile.free_ms("disk") == 100
+    assert profile.take_ms("disk") == 200 + 1e3 * 500 / 10
+    assert profile.free_ms("dram") == 100 + weights.copy_ms()
+    assert profile.take_ms("dram") == 200 + weights.copy_ms() < profile.take_ms("disk")
+
+
+def test_a_trillion_parameters_on_16_gpus_sleep_under_10_s_and_wake_under_30_s() -> None:
+    trillion = load_profile("trillion")
+    assert trillion.weights is not None
+    assert trillion.weights.nodes * trillion.weights.devices_per_node == 16
+    assert trillion.withdraw_ms + trillion.free_ms("dram") < 10_000
+    assert trillion.take_ms("dram") + trillion.register_ms < 30_000

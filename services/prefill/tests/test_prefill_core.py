@@ -206,6 +206,36 @@ def test_a_drain_ends_when_the_last_prompt_is_pulled(holding: Prefill) -> None:
     assert holding.pass_time(CLAIM_US) == [do.CancelCompute("b"), do.ReportIdle()]
 
 
+def test_a_cut_lets_go_of_every_prompt_and_tells_who_waits_for_one(holding: Prefill) -> None:
+    holding.submit("b")
+    holding.feed(on.DrainStarted)
+    found = holding.feed(on.DrainCut)
+    refused = one(do.RefuseHandoff, found)
+    assert (refused.key, refused.reason) == ("a", "KV_LOST")
+    assert found[1:] == [do.ReleaseKv("a"), do.CancelCompute("b"), do.ReportIdle()]
+    assert holding.timers == {}
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_cut_that_comes_when_no_drain_is_under_way_lets_go_of_nothing(
+    holding: Prefill, ended: bool
+) -> None:
+    if ended:
+        holding.feed(on.DrainStarted)
+        holding.feed(on.DrainEnded)
+    assert holding.feed(on.DrainCut) == []
+    assert set(holding.state.prompts) == {"a"}
+
+
+def test_a_drain_that_was_turned_round_takes_prompts_and_reports_no_idleness(
+    holding: Prefill,
+) -> None:
+    holding.feed(on.DrainStarted)
+    assert holding.feed(on.DrainEnded) == []
+    assert holding.submit("b") == [do.StartCompute("b")]
+    assert holding.feed(on.HandoffEnded, "a", True) == [do.ReleaseKv("a")]
+
+
 # -- when it will be idle
 
 

@@ -143,6 +143,16 @@ class AnyOrder(RuleBasedStateMachine):
         self.draining = True
         self.feed(on.DrainStarted(self.now_us))
 
+    @rule()
+    def turn_round(self) -> None:
+        self.draining = False
+        self.feed(on.DrainEnded(self.now_us))
+
+    @rule()
+    def cut(self) -> None:
+        self.feed(on.DrainCut(self.now_us))
+        assert not (self.draining and self.prompts)
+
     @invariant()
     def the_engine_has_what_the_core_answers_for(self) -> None:
         assert set(self.prompts) == self.computing | self.held

@@ -5,20 +5,18 @@ that touch the engine's memory are never cancelled.
 """
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-import psutil
-
 from argosy.engine.api import Engine, EngineRequest, SamplingSpec
 from argosy.engine.life import effects as do
 from argosy.engine.life import events as on
 from argosy.engine.life.core import SPEC, LifeState
 from argosy.engine.life.table import RESTING, State, Step
+from argosy.engine.memory import resident_bytes, trim_heap
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.store.link import StoreLink
 from argosy.mesh import rpc
@@ -29,6 +27,7 @@ from argosy.wire.instance.v1 import events_pb2, instance_pb2, instance_pb2_grpc
 log = logging.getLogger(__name__)
 
 FLUSH_S = 5
+QUIET_S = 10
 QUIET_POLL_S = 0.01
 WARM_UP_TOKENS = 8
 STATES = {state: getattr(events_pb2, f"STATE_{state.name}") for state in State}
@@ -178,8 +177,12 @@ class Life(instance_pb2_grpc.LifeServicer):
         self._work_ended.clear()
         self._work.hold()
         await self._work_ended.wait()
+        # Requests whose callers went away take the engine a moment to let go of.
+        deadline = asyncio.get_running_loop().time() + QUIET_S
         while busy(self._engine):
-            # Requests whose callers went away take the engine a moment to let go of.
+            if asyncio.get_running_loop().time() > deadline:
+                log.warning("the engine still speaks of work after %d s", QUIET_S)
+                return
             await asyncio.sleep(QUIET_POLL_S)
 
     async def _flush(self, level: str) -> None:
@@ -213,7 +216,7 @@ class Life(instance_pb2_grpc.LifeServicer):
         await self._read_memory()
 
     async def _read_memory(self) -> None:
-        held = await asyncio.to_thread(resident_bytes)
+        held = await asyncio.to_thread(resident_bytes, os.getpid())
         self._driver.feed(on.MemoryRead(self._driver.now_us(), held))
 
 
@@ -226,18 +229,4 @@ def busy(engine: Engine) -> bool:
 def give_back_memory() -> None:
     """What was freed here goes back to the system."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def resident_bytes() -> int:
-    """Memory of this process and those it started; what several share counts once."""
-    own = psutil.Process(os.getpid())
-    found = 0
-    for process in [own, *own.children(recursive=True)]:
-        try:
-            found += process.memory_full_info().pss
-        except psutil.Error:
-            continue
-    return found
+    trim_heap()

@@ -19,7 +19,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
 )
 
 from argosy.engine.api import SleepLevel
-from argosy.engine.vllm.memory import drop_pages, trim_heap
+from argosy.engine.memory import drop_pages, trim_heap
 
 if TYPE_CHECKING:
     from vllm.v1.worker.cpu_worker import CPUWorker as Worker

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from argosy.engine.api import BlocksChanged, EngineFailed, SleepLevel
-from argosy.engine.vllm.memory import trim_heap
+from argosy.engine.memory import trim_heap
 
 FREED_S = 5.0
 RETRY_S = 0.02

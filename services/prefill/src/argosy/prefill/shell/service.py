@@ -243,7 +243,8 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
     async def _work_ended(self) -> None:
         """Nothing is left once what was let go of is free in the engine too."""
         await asyncio.gather(*self._releases)
-        self.instance.life.work_ended()
+        if not self._work:
+            self.instance.life.work_ended()
 
     def _on_step(self, stats: EngineStats) -> None:
         now_us = self._driver.now_us()

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.progress import Progress
 from rich.table import Table
 
@@ -31,6 +30,7 @@ from argosy.cli.fleet.remote import Remote
 from argosy.cli.fleet.show import show_up
 from argosy.cli.fleet.up import down
 from argosy.client import Client
+from argosy.engine.memory import resident_bytes
 from argosy.mesh.errors import ArgosyError
 
 FIRST_TOKENS, QUESTION_TOKENS = 600, 120
@@ -83,7 +83,7 @@ class Sleeper:
         """Of all instances' processes."""
         named = await self.states()
         pids = [p.pid for p in await self.remote.processes() if p.name in named]
-        return await asyncio.to_thread(lambda: sum(map(pss_bytes, pids)) / 1e6)
+        return await asyncio.to_thread(lambda: sum(map(resident_bytes, pids)) / 1e6)
 
     async def turn(self, prompt: list[int], reusable: int, tenant: str) -> Any:
         """One turn of a conversation."""
@@ -220,13 +220,6 @@ def growth(found_mb: list[float]) -> float:
     """The last few against the first few; the very first still allocates."""
     first, last = found_mb[1 : 1 + ENDS], found_mb[-ENDS:]
     return round(statistics.mean(last) / statistics.mean(first) - 1, 4)
-
-
-def pss_bytes(pid: int) -> int:
-    """Of a process and those it started."""
-    process = psutil.Process(pid)
-    members = [process, *process.children(recursive=True)]
-    return sum(int(member.memory_full_info().pss) for member in members)
 
 
 def show(report: dict[str, Any]) -> None:

@@ -1,7 +1,9 @@
-"""Memory given back to the system while nothing needs it."""
+"""Memory given back to the system while nothing needs it, and what is held."""
 
 import ctypes
 import mmap
+
+import psutil
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -23,3 +25,15 @@ def trim_heap() -> None:
     """Give back what this process has freed but its allocator keeps."""
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
+
+
+def resident_bytes(pid: int) -> int:
+    """Held by a process and those it started; what several processes share counts once (PSS)."""
+    own = psutil.Process(pid)
+    found = 0
+    for process in [own, *own.children(recursive=True)]:
+        try:
+            found += int(process.memory_full_info().pss)
+        except psutil.Error:
+            continue
+    return found
