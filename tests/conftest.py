@@ -2,8 +2,10 @@
 
 import asyncio
 import inspect
+import json
 import os
 import signal
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -13,6 +15,7 @@ from typing import Any, Protocol
 
 import httpx
 import pytest
+import yaml
 from google.protobuf.message import Message
 from openai import AsyncOpenAI
 
@@ -27,6 +30,7 @@ from argosy.mesh.errors import ArgosyError
 from argosy.mesh.telemetry import start_telemetry
 from argosy.wire.decode.v1 import events_pb2 as decode_pb2
 from argosy.wire.node_agent.v1 import node_agent_pb2
+from argosy.wire.operator.v1 import operator_pb2
 from argosy.wire.router.v1 import router_pb2
 
 UP_S = 60
@@ -39,7 +43,8 @@ metadata: {{name: {name}}}
 spec:
   model: {{name: sim, source: sim}}
   engine:
-    {{kind: sim, blockTokens: 32, kvMemory: 1Gi, maxRunning: {max_running}, simSpeed: {speed}}}
+    {{kind: sim, blockTokens: 32, kvMemory: 1Gi, maxRunning: {max_running}, simSpeed: {speed},
+      timing: "{timing}"}}
   split:
     prefill: {{replicas: {prefill}, resources: {{cpu: 0, memory: 256Mi}}}}
     decode:  {{replicas: {decode}, resources: {{cpu: 0, memory: 256Mi}}}}
@@ -65,6 +70,17 @@ async def poll_until(predicate: Callable[[], Any], within_s: float = 20) -> Any:
         if asyncio.get_running_loop().time() > deadline:
             raise TimeoutError(f"not within {within_s} s: {inspect.getsource(predicate).strip()}")
         await asyncio.sleep(POLL_S)
+
+
+async def run_argosy(*words: str) -> Any:
+    """What `argosy ... --json` says, as people call it."""
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).parent / "argosy"), *words, "--json",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, complaint = await process.communicate()
+    assert process.returncode == 0, complaint.decode()
+    return json.loads(said)
 
 
 @dataclass
@@ -147,6 +163,15 @@ class Fleet:
             name in instances and instances[name].live for name in names
         )
 
+    async def is_whole_or_asleep(self) -> bool:
+        """Whether every process runs, and every instance is active or silent."""
+        try:
+            processes, lives = await self.processes(), await self.lives()
+        except ArgosyError:
+            return False
+        running = all(process.state == "running" for process in processes.values())
+        return running and all(life.state in ("active", "silent") for life in lives.values())
+
     async def is_at_rest(self, since_us: int) -> bool:
         """Whether every load reported after `since_us` says that nothing is held or waits."""
         status = await self.status()
@@ -154,6 +179,47 @@ class Fleet:
         return status.queued_requests == status.running_requests == 0 and all(
             load.at_us > since_us and idle(load) for load in loads
         )
+
+    async def sleep(self, *names: str, level: str = "", drain_s: float = 30) -> None:
+        """Have it decided that these (none: all) sleep."""
+        remote = Remote(self.running)
+        try:
+            await remote.sleep(list(names), level, round(drain_s * 1e3))
+        finally:
+            await remote.close()
+
+    async def wake(self, *names: str) -> None:
+        """Have it decided that these (none: all) are awake."""
+        remote = Remote(self.running)
+        try:
+            await remote.wake(list(names))
+        finally:
+            await remote.close()
+
+    async def lives(self) -> dict[str, operator_pb2.InstanceStatus]:
+        """What the operator believes of the instances that serve the model."""
+        remote = Remote(self.running)
+        try:
+            found = (await remote.operator_status()).instances
+        finally:
+            await remote.close()
+        return {i.instance_id: i for i in found if i.role in ("prefill", "decode")}
+
+    async def are(self, state: str, *names: str) -> bool:
+        """Whether these (none: all) are in the state, and the router uses those that are active
+        and no others.
+        """
+        lives = await self.lives()
+        views = {i.instance_id: i for i in (await self.status()).instances}
+        return all(
+            lives[name].state == state and views[name].live == (state == "active")
+            for name in names or lives
+        )
+
+    async def command(self, *words: str) -> Any:
+        """`argosy ... --json` on this fleet, as people call it."""
+        where = ("--home", str(self.path.parent), "--fleet", self.running.fleet)
+        return await run_argosy(*words, *where)
 
     async def healthz(self) -> int:
         """The status of /healthz."""
@@ -184,6 +250,23 @@ class Fleet:
         yield heard
         await bus.close()
 
+    @asynccontextmanager
+    async def follows(self, *kinds: type[Message]) -> AsyncIterator[list[Any]]:
+        """Control facts of these types, from now on."""
+        followed: list[Any] = []
+        bus = Bus(self.running.nats, self.running.fleet, "test")
+        bus.start()
+        caught_up = [
+            bus.follow(kind, lambda fact, envelope: followed.append(fact), uuid.uuid4().hex)
+            for kind in kinds
+        ]
+        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in caught_up)), 30)
+        followed.clear()
+        try:
+            yield followed
+        finally:
+            await bus.close()
+
 
 def idle(load: Any) -> bool:
     """Whether a load is none at all."""
@@ -212,14 +295,25 @@ class Shipyard:
         speed: float = 1,
         max_running: int = 16,
         kv_store: bool = False,
+        idle_sleep_after: str = "",
+        timing: dict[str, Any] | None = None,
     ) -> Fleet:
-        """A fleet that is ready. speed: how fast its engines' time runs."""
+        """A fleet that is ready. speed: how fast its engines' time runs. timing: fields of their
+        profile. idle_sleep_after: as the fleet file has it.
+        """
         name = name or f"f{len(self.fleets)}"
         file = self.root / f"{name}.yaml"
+        profile = ""
+        if timing is not None:
+            profile = f"{name}-timing.yaml"
+            (self.root / profile).write_text(yaml.safe_dump(timing))
         text = FLEET_YAML.format(
-            name=name, prefill=prefill, decode=decode, speed=speed, max_running=max_running
-        )
-        file.write_text(text + (KV_STORE_YAML if kv_store else ""))
+            name=name, prefill=prefill, decode=decode, speed=speed, max_running=max_running,
+            timing=profile,
+        )  # fmt: skip
+        text += KV_STORE_YAML if kv_store else ""
+        text += f"  scaling: {{idleSleepAfter: {idle_sleep_after}}}\n" if idle_sleep_after else ""
+        file.write_text(text)
         planned = plan(file, self.root, 0, 0)
         running = await up(planned, lambda status, waiting: None, UP_S)
         self.fleets.append((planned.home, running))
@@ -242,6 +336,12 @@ class Eventually(Protocol):
 @pytest.fixture(scope="session")
 def eventually() -> Eventually:
     return poll_until
+
+
+@pytest.fixture(scope="session")
+def argosy() -> Callable[..., Awaitable[Any]]:
+    """See run_argosy."""
+    return run_argosy
 
 
 @pytest.fixture

@@ -160,6 +160,37 @@ def test_an_instance_without_answers_is_drained_at_once(decode: Decode) -> None:
     assert decode.feed(on.DrainStarted) == [do.ReportIdle()]
 
 
+def test_a_cut_ends_every_answer_under_way_and_each_is_waited_for(decode: Decode) -> None:
+    """Their callers go on elsewhere, once they have heard of it."""
+    decode.present("a/0")
+    decode.present("b/0", prefill=ME, brought=True)
+    decode.feed(on.DrainStarted)
+    assert decode.feed(on.DrainCut) == [do.EndAnswer("a/0"), do.EndAnswer("b/0")]
+    assert decode.end("b/0") == []
+    assert decode.end("a/0") == [do.ReportIdle()]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_cut_that_comes_when_no_drain_is_under_way_ends_nothing(
+    decode: Decode, ended: bool
+) -> None:
+    decode.present("a/0")
+    if ended:
+        decode.feed(on.DrainStarted)
+        decode.feed(on.DrainEnded)
+    assert decode.feed(on.DrainCut) == []
+
+
+def test_a_drain_that_was_turned_round_takes_tickets_and_reports_no_idleness(
+    decode: Decode,
+) -> None:
+    decode.present("a/0")
+    decode.feed(on.DrainStarted)
+    assert decode.feed(on.DrainEnded) == []
+    assert decode.present("b/0") == [do.PullAndAnswer("b/0")]
+    assert decode.end("a/0") == decode.end("b/0") == []
+
+
 class Twins(Decode):
     """A core and a twin that is made anew before every event: they decide the same."""
 
@@ -185,6 +216,25 @@ class AnyOrder(RuleBasedStateMachine):
         self.decode = Twins(queue_limit=3)
         self.answering: set[str] = set()
         self.good_until_us: dict[str, int] = {}
+        self.draining = False
+
+    @rule()
+    def drain(self) -> None:
+        self.draining = True
+        idle = self.decode.feed(on.DrainStarted)
+        assert idle == ([] if self.answering else [do.ReportIdle()])
+
+    @rule()
+    def turn_round(self) -> None:
+        self.draining = False
+        assert self.decode.feed(on.DrainEnded) == []
+
+    @rule()
+    def cut(self) -> None:
+        ended = self.decode.feed(on.DrainCut)
+        assert {effect.key for effect in ended if isinstance(effect, do.EndAnswer)} == (
+            self.answering if self.draining else set()
+        )
 
     @rule(us=st.sampled_from([1, S, 20 * S, 30 * S]))
     def pass_time(self, us: int) -> None:
@@ -204,6 +254,7 @@ class AnyOrder(RuleBasedStateMachine):
         if isinstance(decided, do.RefuseTicket):
             return
         assert within_us > 0
+        assert not self.draining
         assert not used
         assert isinstance(decided, do.ComputeAndAnswer) == local
         assert brought or not local
@@ -215,7 +266,8 @@ class AnyOrder(RuleBasedStateMachine):
     def end(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(self.answering)))
         self.answering.remove(key)
-        self.decode.end(key)
+        idle = self.draining and not self.answering
+        assert self.decode.end(key) == ([do.ReportIdle()] if idle else [])
 
     @invariant()
     def it_remembers_what_it_must_and_no_more(self) -> None:

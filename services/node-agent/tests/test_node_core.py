@@ -90,7 +90,7 @@ def started_by(effects: list[Effect]) -> list[str]:
 
 
 def test_a_wanted_process_is_started_and_announced(node: Node) -> None:
-    assert node.want() == [do.StartProcess("a", [])]
+    assert node.want() == [do.StartProcess("a", [], [])]
     announced = one(do.AnnounceStarted, node.started())
     assert (announced.pid, announced.epoch, announced.restarts) == (101, "e101", 0)
 

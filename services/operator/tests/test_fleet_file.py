@@ -75,7 +75,10 @@ def test_the_sample_of_the_design_is_taken_as_it_stands() -> None:
     assert prefill == Pool(Template("prefill", 4 << 30, 1, decode.template.settings), 1)
     assert (decode.template.role, decode.replicas) == ("decode", 1)
     assert decode.template.settings["model_source"] == "/fleets/models/smollm2-135m"
-    assert fleet.not_acted_on() == ["spec.scaling", "spec.split.placement"]
+    assert (fleet.idle_sleep_us(), fleet.sleep_level()) == (30_000_000, "dram")
+    assert fleet.not_acted_on() == [
+        "spec.scaling.plans", "spec.scaling.silent", "spec.scaling.slo", "spec.split.placement",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

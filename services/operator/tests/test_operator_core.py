@@ -118,7 +118,7 @@ def test_instances_wait_for_a_node_and_say_so() -> None:
     shown = operator.state.instances["decode-0"]
     assert (shown.state, shown.reason) == ("pending", "no node is known yet")
     assert runs(operator.see("n2", 10)) == {"prefill-0": True, "decode-0": True}
-    assert (shown.state, shown.reason) == ("starting", "")
+    assert (shown.state, shown.reason) == ("pending", "decided")
 
 
 def test_an_instance_goes_to_the_node_with_the_most_memory_left() -> None:
@@ -143,34 +143,34 @@ def test_a_node_seen_again_gets_nothing_twice(operator: Operator) -> None:
 
 def test_what_became_of_an_instance_is_shown(operator: Operator) -> None:
     operator.apply(1)
-    operator.hear("decode-0", "exited", "exit code -9")
-    operator.hear("decode-0", "starting", "loading", restarts=1)
-    assert operator.state.instances["decode-0"].reason == "loading"
-    operator.hear("decode-0", "ready")
+    operator.hear("decode-0", "failed", "exit code -9")
+    operator.hear("decode-0", "loading", "its process started", restarts=1)
+    assert operator.state.instances["decode-0"].reason == "its process started"
+    operator.hear("decode-0", "active")
     became_ready_us = operator.now_us
-    operator.hear("decode-0", "ready")
+    operator.hear("decode-0", "active")
     shown = operator.state.instances["decode-0"]
-    assert (shown.state, shown.reason, shown.restarts) == ("ready", "", 1)
+    assert (shown.state, shown.reason, shown.restarts) == ("active", "", 1)
     assert shown.since_us == became_ready_us
 
 
 def test_news_that_was_overtaken_does_not_hide_what_is(operator: Operator) -> None:
     operator.apply(1)
-    operator.hear("decode-0", "ready", at_us=30)
+    operator.hear("decode-0", "active", at_us=30)
     operator.hear("decode-0", "draining", "asked to stop", at_us=20)
-    assert operator.state.instances["decode-0"].state == "ready"
+    assert operator.state.instances["decode-0"].state == "active"
 
 
-def test_a_replaced_instance_is_shown_as_starting(operator: Operator) -> None:
+def test_a_replaced_instance_is_shown_as_pending(operator: Operator) -> None:
     operator.apply(1, model="m")
-    operator.hear("decode-0", "ready")
+    operator.hear("decode-0", "active")
     operator.apply(2, model="k")
     shown = operator.state.instances["decode-0"]
-    assert (shown.state, shown.reason) == ("starting", "")
+    assert (shown.state, shown.reason) == ("pending", "decided")
 
 
 def test_news_of_an_instance_nobody_asked_for_is_ignored(operator: Operator) -> None:
-    operator.hear("decode-7", "ready")
+    operator.hear("decode-7", "active")
     assert operator.state.instances == {}
 
 
@@ -194,7 +194,7 @@ def test_a_restarted_operator_makes_up_for_what_was_not_decided() -> None:
 
 def test_a_decision_that_comes_back_from_the_log_changes_nothing(operator: Operator) -> None:
     decisions = operator.apply(1)
-    operator.hear("decode-0", "ready")
+    operator.hear("decode-0", "active")
     before = msgspec.msgpack.encode(operator.state)
     for decision in decisions:
         operator.recall(decision)
@@ -214,7 +214,7 @@ events = st.one_of(
     st.builds(lambda node, gib: (on.NodeSeen, node, gib * GIB, 0),
               st.sampled_from(["n1", "n2"]), st.integers(1, 9)),
     st.builds(lambda role, index, state: (on.InstanceChanged, f"{role}-{index}", state, "", -1),
-              st.sampled_from(["prefill", "decode"]), sizes, st.sampled_from(["ready", "exited"])),
+              st.sampled_from(["prefill", "decode"]), sizes, st.sampled_from(["active", "failed"])),
 )  # fmt: skip
 
 

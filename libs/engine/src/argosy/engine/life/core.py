@@ -30,12 +30,17 @@ class LifeState(msgspec.Struct):
     wanted: State = State.ACTIVE
     """ACTIVE, SILENT or STOPPED."""
     why: str = ""
+    decided_us: int = 0
+    """When that was decided."""
+    led_turn: int = 0
+    """Of the decision that led to the change under way, or the last."""
+    led_why: str = "its process started"
     level: str = "dram"
     drain_us: int = 0
     todo: list[Step] = []
     """Steps left, the first of which is under way."""
     began_us: int = 0
-    """When the change under way was decided."""
+    """When the change under way, or the last, was decided."""
     step_us: int = 0
     """When the step under way began."""
     steps_us: list[tuple[str, int]] = []
@@ -67,7 +72,7 @@ class LifeCore:
                 state.resident_bytes = event.resident_bytes
                 return []
             case TimerFired():
-                return self._due(event.key)
+                return self._due(event.key, event.now_us)
 
     def _decided(self, event: on.SleepDecided | on.WakeDecided) -> list[Effect]:
         state = self.state
@@ -81,7 +86,7 @@ class LifeCore:
 
     def _want(self, wanted: State, why: str, now_us: int) -> list[Effect]:
         state = self.state
-        state.wanted, state.why = wanted, why
+        state.wanted, state.why, state.decided_us = wanted, why, now_us
         if not state.todo:
             return self._go(now_us)
         if state.state is not State.DRAINING or state.todo[0] not in TURNS:
@@ -90,6 +95,7 @@ class LifeCore:
             step = state.todo.pop(0)
             state.todo = []
             found: list[Effect] = [do.AbandonStep(step), *timers_off()]
+            self._led(now_us)
             return [*found, *self._to(State.ACTIVE, now_us), do.TakeWork()]
         # To sleep or to stop begin alike, so what is under way goes on.
         state.todo = [s for s in (SLEEP if wanted is State.SILENT else STOP) if s in self._ahead()]
@@ -112,6 +118,7 @@ class LifeCore:
             case State.SILENT, State.ACTIVE:
                 return self._begin(State.WAKING, WAKE, now_us)
             case State.SILENT, State.STOPPED:
+                self._led(state.decided_us)
                 return self._to(State.STOPPED, now_us)
         if state.state in (State.LOADING, State.STOPPED) and state.wanted is State.STOPPED:
             return [do.ReportStopped()]
@@ -119,10 +126,16 @@ class LifeCore:
 
     def _begin(self, towards: State, steps: tuple[Step, ...], now_us: int) -> list[Effect]:
         state = self.state
-        state.began_us, state.steps_us = now_us, []
+        self._led(state.decided_us)
+        state.steps_us = []
         found = self._to(towards, now_us)
         state.todo = list(steps)
         return [*found, *self._take(now_us)]
+
+    def _led(self, began_us: int) -> None:
+        """The newest decision is what leads to the next change."""
+        state = self.state
+        state.led_turn, state.led_why, state.began_us = state.turn, state.why, began_us
 
     def _take(self, now_us: int) -> list[Effect]:
         """The first step left to do."""
@@ -154,30 +167,31 @@ class LifeCore:
     def _end(self, now_us: int) -> list[Effect]:
         state = self.state
         state.todo, state.wanted = [], State.STOPPED
+        state.why = state.why or "its process ends"
+        self._led(now_us)
         found = timers_off()
         if state.state is State.ACTIVE:
-            state.began_us = now_us
             found += self._to(State.DRAINING, now_us)
         if state.state in (State.DRAINING, State.SILENT, State.WAKING):
             found += self._to(State.STOPPED, now_us)
         return found
 
-    def _due(self, key: str) -> list[Effect]:
+    def _due(self, key: str, now_us: int) -> list[Effect]:
         state = self.state
         if key == STUCK and state.todo:
             return [do.GiveUp(f"{state.todo[0]} has not ended in {STEP_US // 1_000_000} s")]
         if key == DRAINED and state.todo and state.todo[0] is Step.DRAIN:
-            return [do.CutWork()]
+            return [do.CutWork(), SetTimer(STUCK, now_us + STEP_US)]
         return []
 
     def _to(self, after: State, now_us: int) -> list[Effect]:
         """Change the state: the only place where that happens."""
         state = self.state
         fact = fact_of(state.state, after)
-        state.state, state.since_us, state.cause = after, now_us, state.why or state.cause
+        state.state, state.since_us, state.cause = after, now_us, state.led_why
         state.change += 1
         told = do.Tell(
-            fact, after, state.change, state.cause, state.turn, now_us - state.began_us,
+            fact, after, state.change, state.cause, state.led_turn, now_us - state.began_us,
             state.level, state.steps_us, state.resident_bytes,
         )  # fmt: skip
         return [told, do.ReportStopped()] if after is State.STOPPED else [told]

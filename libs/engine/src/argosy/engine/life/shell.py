@@ -109,7 +109,7 @@ class Life(instance_pb2_grpc.LifeServicer):
         state = self.state
         return events_pb2.Change(
             state=STATES[state.state], number=state.change,
-            cause=state.cause, turn=state.turn, resident_bytes=state.resident_bytes,
+            cause=state.cause, turn=state.led_turn, resident_bytes=state.resident_bytes,
             level=state.level,
         )  # fmt: skip
 
@@ -126,7 +126,7 @@ class Life(instance_pb2_grpc.LifeServicer):
             request.cause,
         )  # fmt: skip
         self._driver.feed(event)
-        return instance_pb2.LifeReply(change=self.change())
+        return instance_pb2.LifeReply(change=self.change(), epoch=self._mesh.epoch)
 
     @rpc.handler("life.wake")
     async def Wake(  # noqa: N802 - gRPC names methods as the contract does
@@ -134,7 +134,7 @@ class Life(instance_pb2_grpc.LifeServicer):
     ) -> instance_pb2.LifeReply:
         """Take in a decision to wake."""
         self._driver.feed(on.WakeDecided(self._driver.now_us(), request.turn, request.cause))
-        return instance_pb2.LifeReply(change=self.change())
+        return instance_pb2.LifeReply(change=self.change(), epoch=self._mesh.epoch)
 
     def _perform(self, effect: Any) -> None:
         match effect:
@@ -155,8 +155,11 @@ class Life(instance_pb2_grpc.LifeServicer):
                 self._give_up(effect.reason)
 
     def _publish(self, effect: do.Tell) -> None:
-        change = self.change()
-        change.took_ms = effect.took_us // 1000
+        change = events_pb2.Change(
+            state=STATES[State(effect.state)], number=effect.change, cause=effect.cause,
+            turn=effect.turn, took_ms=effect.took_us // 1000,
+            resident_bytes=effect.resident_bytes, level=effect.level,
+        )  # fmt: skip
         for name, took_us in effect.steps_us:
             change.steps.add(name=name, ms=took_us // 1000)
         log.info("%s: %s", effect.state, effect.cause)

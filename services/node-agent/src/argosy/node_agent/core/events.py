@@ -63,6 +63,8 @@ class LifeChanged(Event, frozen=True, tag=True):
     change: int
     state: str
     resident_bytes: int
+    turn: int = 0
+    """Of the decision that led to the change."""
 
 
 class ShutdownStarted(Event, frozen=True, tag=True):

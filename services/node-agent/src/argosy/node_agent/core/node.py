@@ -26,12 +26,12 @@ class NodeCore:
         self.state = state
 
     def step(self, event: on.NodeEvent) -> list[Effect]:
-        """Decide on one event; whatever freed memory, what waited or was refused may fit now."""
-        free_bytes = self.state.free_bytes
+        """Decide on one event; whatever came free, what waited or was refused may fit now."""
+        free_bytes, idle = self.state.free_bytes, len(self._idle_devices())
         found = self._decide(event)
-        if self.state.free_bytes > free_bytes:
-            # Those that wake before those that start: they are quicker, and were here before.
-            found += rest.retry_wakes(self.state)
+        # Those that wake before those that start: they are quicker, and were here before.
+        found += rest.retry_wakes(self.state)
+        if self.state.free_bytes > free_bytes or len(self._idle_devices()) > idle:
             found += self._retry_refused(event.now_us)
         return found
 
@@ -46,7 +46,8 @@ class NodeCore:
             case on.WakeDecided():
                 return rest.wake_decided(self.state, event)
             case on.LifeChanged():
-                return rest.life_changed(self.state, event)
+                rest.life_changed(self.state, event)
+                return []
             case on.ProcessStarted():
                 return self._started(event)
             case on.ProcessExited():
@@ -124,6 +125,7 @@ class NodeCore:
         process = self.state.processes[event.name]
         process.pid, process.epoch, process.since_us = event.pid, event.epoch, event.now_us
         process.resting, process.change, process.waits = "", 0, ""
+        process.pooled, process.woken_turn = False, 0
         announce = do.AnnounceStarted(
             event.name, event.pid, event.epoch, process.restarts, process.generation
         )
@@ -141,7 +143,7 @@ class NodeCore:
         )  # fmt: skip
         ran_us = event.now_us - process.since_us
         process.pid, process.assigned, process.since_us = 0, [], event.now_us
-        process.resting, process.waits = "", ""
+        process.resting, process.waits, process.pooled = "", "", False
         found: list[Effect] = [CancelTimer(name), announce]
         if self.state.stopping or not process.wanted:
             process.phase, process.held_bytes = Phase.STOPPED, 0
@@ -158,6 +160,7 @@ class NodeCore:
         return [*found, SetTimer(name, event.now_us + delay_us)]
 
     def _stop(self, name: str, process: Process, now_us: int) -> list[Effect]:
+        process.waits = ""
         match process.phase:
             case Phase.STOPPING:
                 return []

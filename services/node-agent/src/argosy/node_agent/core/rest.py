@@ -22,10 +22,13 @@ def sleep_decided(state: NodeState, event: on.SleepDecided) -> list[Effect]:
     if process is None or event.turn <= process.turn:
         return []
     process.turn, process.waits = event.turn, ""
-    if process.phase is not Phase.RUNNING or process.resting == "silent":
+    if process.phase is not Phase.RUNNING or (
+        process.resting == "silent" and not process.woken_turn
+    ):
         return []
     if refusal := full(state, event.name, process):
         return [do.AnnounceRestRefused(event.name, event.turn, refusal, wake=False)]
+    process.pooled, process.woken_turn = True, 0
     return [do.PutToSleep(event.name, event.turn, event.level, event.drain_us, event.cause)]
 
 
@@ -41,21 +44,25 @@ def wake_decided(state: NodeState, event: on.WakeDecided) -> list[Effect]:
     return try_wake(state, event.name, process)
 
 
-def life_changed(state: NodeState, event: on.LifeChanged) -> list[Effect]:
-    """An instance tells where it is; waiting wakes may go now, or never."""
+def life_changed(state: NodeState, event: on.LifeChanged) -> None:
+    """An instance tells where it is."""
     process = state.processes.get(event.name)
-    if process is None or event.epoch != process.epoch or event.change <= process.change:
-        return []
+    if process is None or event.epoch != process.epoch or event.change < process.change:
+        return
     process.change = event.change
+    process.resident_bytes = event.resident_bytes or process.resident_bytes
+    if process.phase is not Phase.RUNNING:
+        return  # What it holds it holds until it is gone.
     process.resting = event.state if event.state in RESTING else ""
-    if event.resident_bytes:
-        process.resident_bytes = event.resident_bytes
-    if process.resting == "silent":
+    if process.resting == "silent" and event.turn >= process.woken_turn:
         # Read, not promised: what cannot be freed counts too.
         process.held_bytes = min(process.memory_bytes, process.resident_bytes)
+    elif process.resting == "silent":
+        # It was told to wake in the middle of its sleep: it goes on to do so.
+        process.resting = "waking"
     else:
         process.held_bytes = process.memory_bytes
-    return retry_wakes(state)
+    process.pooled = process.pooled and process.resting in ("draining", "silent")
 
 
 def retry_wakes(state: NodeState) -> list[Effect]:
@@ -78,6 +85,7 @@ def try_wake(state: NodeState, name: str, process: Process) -> list[Effect]:
         return [do.AnnounceRestRefused(name, process.turn, lacking, wake=True)]
     cause, process.waits = process.waits, ""
     process.held_bytes = process.memory_bytes
+    process.pooled, process.woken_turn = False, process.turn
     if process.resting == "silent":
         process.resting = "waking"
     return [do.WakeUp(name, process.turn, cause)]
@@ -116,8 +124,8 @@ def coming(state: NodeState, process: Process) -> bool:
 
 def full(state: NodeState, name: str, process: Process) -> str:
     """Why the silent pool cannot take one more; empty when it can."""
-    asleep = {n: p for n, p in state.processes.items() if p.resting == "silent"}
-    held = sum(p.held_bytes for p in asleep.values())
+    asleep = {n: p for n, p in state.processes.items() if p.pooled and p is not process}
+    held = sum(p.resident_bytes for p in asleep.values())
     if state.silent_bytes and held + process.resident_bytes > state.silent_bytes:
         return (
             f"{name} would hold {process.resident_bytes / GIB:.1f} GiB asleep; of the silent "

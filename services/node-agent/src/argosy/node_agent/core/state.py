@@ -53,6 +53,10 @@ class Process(msgspec.Struct):
     """Of the last decision that it sleep or wake."""
     waits: str = ""
     """Why it shall wake, while there is no room yet."""
+    woken_turn: int = 0
+    """Of the decision to wake that it was told of last, if no other came since."""
+    pooled: bool = False
+    """It has a place in the silent pool: it sleeps, or was told to."""
 
 
 class NodeState(msgspec.Struct):

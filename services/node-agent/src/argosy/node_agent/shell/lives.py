@@ -27,7 +27,6 @@ from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 log = logging.getLogger(__name__)
 
 CALL_S = 2.0
-TRIES = 10
 RETRY_S = 0.2
 CHANGES = ("InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke")
 
@@ -39,7 +38,8 @@ class Lives:
         self._mesh = mesh
         self._state = state
         self._driver = driver
-        self._addresses: dict[str, str] = {}
+        self._addresses: dict[str, tuple[str, str]] = {}
+        """With the epoch of the process there."""
         self._since_ms = mesh.clock.now_ms()
 
     async def start(self) -> None:
@@ -60,28 +60,32 @@ class Lives:
         """Tell the instance what was decided."""
         process = self._state.processes[effect.name]
         epoch = process.epoch
-        for _ in range(TRIES):
+        # However long it loads.
+        while process.pid and process.epoch == epoch and process.turn == effect.turn:
             try:
                 await self._call(effect)
                 return
             except (ArgosyError, KeyError) as error:
-                log.info("%s does not take a decision yet: %s", effect.name, error)
+                log.debug("%s does not take a decision yet: %s", effect.name, error)
             await asyncio.sleep(RETRY_S)
-            if process.epoch != epoch or process.turn != effect.turn:
-                return
-        log.error("%s took no decision in %d tries", effect.name, TRIES)
 
     async def _call(self, effect: do.PutToSleep | do.WakeUp) -> None:
-        stub = self._mesh.channels.stub(LifeStub, self._addresses[effect.name])
+        epoch, address = self._addresses[effect.name]
+        if epoch != self._state.processes[effect.name].epoch:
+            raise KeyError(effect.name)  # That address may be somebody else's by now.
+        stub = self._mesh.channels.stub(LifeStub, address)
         if isinstance(effect, do.WakeUp):
             wake = instance_pb2.WakeRequest(turn=effect.turn, cause=effect.cause)
-            await rpc.call(stub.Wake, wake, timeout_s=CALL_S, instance=effect.name)
+            reply = await rpc.call(stub.Wake, wake, timeout_s=CALL_S, instance=effect.name)
+            self._tell(effect.name, reply.epoch, reply.change)
             return
         sleep = instance_pb2.SleepRequest(
             turn=effect.turn, level=effect.level, drain_ms=effect.drain_us // 1000,
             cause=effect.cause,
         )  # fmt: skip
-        await rpc.call(stub.Sleep, sleep, timeout_s=CALL_S, instance=effect.name)
+        reply = await rpc.call(stub.Sleep, sleep, timeout_s=CALL_S, instance=effect.name)
+        # Where it is already, it tells nothing new: the answer says so.
+        self._tell(effect.name, reply.epoch, reply.change)
 
     def announce_refused(self, effect: do.AnnounceRestRefused) -> None:
         """Publish why it cannot be."""
@@ -104,18 +108,20 @@ class Lives:
 
     def _on_ready(self, fact: instance_events_pb2.InstanceReady, envelope: Envelope) -> None:
         if fact.instance_id in self._state.processes:
-            self._addresses[fact.instance_id] = fact.address
+            self._addresses[fact.instance_id] = (fact.epoch, fact.address)
         self._on_change(fact, envelope)
 
     def _on_change(self, fact: Any, envelope: Envelope) -> None:
         if fact.instance_id not in self._state.processes:
             return
-        change = fact.change
+        self._tell(fact.instance_id, fact.epoch, fact.change)
+
+    def _tell(self, name: str, epoch: str, change: instance_events_pb2.Change) -> None:
         state = instance_events_pb2.State.Name(change.state).removeprefix("STATE_").lower()
         self._driver.feed(
             on.LifeChanged(
-                self._driver.now_us(), fact.instance_id, fact.epoch, change.number, state,
-                change.resident_bytes,
+                self._driver.now_us(), name, epoch, change.number, state, change.resident_bytes,
+                change.turn,
             )
         )  # fmt: skip
 

@@ -109,14 +109,22 @@ class OperatorCore:
         return []
 
     def _is_news(self, instance: Instance, event: on.InstanceChanged) -> bool:
-        """Facts may overtake each other: of one process the change's number tells, else time."""
+        """Facts may overtake each other. A process numbers its own; its node agent tells when it
+        started and that it ended, after which nothing it told counts.
+        """
         at_us = event.at_us or event.now_us
-        if event.epoch and event.epoch == instance.epoch and event.change:
-            if event.change <= instance.change:
+        same = bool(event.epoch) and event.epoch == instance.epoch
+        if event.change:
+            if event.epoch == instance.ended or (same and event.change <= instance.change):
                 return False
-        elif at_us < instance.changed_us:
+        if not same and at_us < instance.changed_us:
             return False
-        instance.epoch, instance.change = event.epoch or instance.epoch, event.change
+        if not event.change and event.state == "loading" and not same:
+            instance.ended = instance.epoch
+        if not event.change and event.state in ("failed", "stopped"):
+            instance.ended = event.epoch or instance.epoch
+        if event.change or not same:
+            instance.epoch, instance.change = event.epoch or instance.epoch, event.change
         instance.changed_us = max(at_us, instance.changed_us)
         return True
 

@@ -26,17 +26,19 @@ HEARD_US = 2_000_000
 MORE_US = 1_000_000
 """While requests wait, another pair is woken this often."""
 REFUSED_US = 5_000_000
+AGAIN_US = 5_000_000
+"""An instance that was told to wake and does not is told again after this."""
 ROUTERS_MAX = 256
 
 
 def work_seen(state: OperatorState, event: on.WorkSeen) -> list[Effect]:
     """A router tells what it and the instances have to do."""
     rest = state.rest
-    if event.router in rest.routers or len(rest.routers) < ROUTERS_MAX:
-        rest.routers[event.router] = (event.now_us, event.queued_requests)
     if event.requests or event.arrived_requests != rest.arrived.get(event.router):
         rest.busy_us = event.now_us
-    rest.arrived[event.router] = event.arrived_requests
+    if event.router in rest.routers or len(rest.routers) < ROUTERS_MAX:
+        rest.routers[event.router] = (event.now_us, event.queued_requests)
+        rest.arrived[event.router] = event.arrived_requests
     return look(state, event.now_us)
 
 
@@ -96,8 +98,10 @@ def wake_pair(state: OperatorState, why: str, now_us: int) -> list[Effect]:
         ranked = sorted(
             (wake_cost(state, i, near), name)
             for name, i in fleet(state, role).items()
-            if asleep(i) and now_us - i.rest_refused_us > REFUSED_US
+            if asleep(i, now_us) and now_us - i.rest_refused_us > REFUSED_US
         )
+        if role == "decode" and not ranked and not fleet(state, role).keys() & awake(state).keys():
+            return []  # Prefill alone answers nobody.
         if ranked:
             chosen.append(ranked[0][1])
             near = state.instances[chosen[0]].node
@@ -198,8 +202,10 @@ def awake(state: OperatorState) -> dict[str, Instance]:
     return {n: i for n, i in fleet(state).items() if i.state in busy and not i.rests}
 
 
-def asleep(instance: Instance) -> bool:
-    """Whether a wake would do something."""
+def asleep(instance: Instance, now_us: int) -> bool:
+    """Whether a wake would do something that is not being done."""
+    if not instance.rests and now_us - instance.turn < AGAIN_US:
+        return False  # It was told to, and is on its way or waits for room.
     return instance.state in ("silent", "draining") or (
         instance.rests and instance.state != "waking"
     )

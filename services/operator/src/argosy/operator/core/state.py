@@ -19,6 +19,8 @@ class Instance(msgspec.Struct):
     change: int = 0
     """Number of the last change its process told of."""
     epoch: str = ""
+    ended: str = ""
+    """The epoch of the process that ended last."""
     turn: int = 0
     """Of the last decision that it sleep or wake."""
     rests: bool = False

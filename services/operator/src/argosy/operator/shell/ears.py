@@ -90,7 +90,9 @@ class Ears:
     ) -> None:
         """What a node agent tells of an instance."""
         now_us, at_us = self._driver.now_us(), envelope.time_ms * 1000
-        event = on.InstanceChanged(now_us, fact.instance_id, state, reason, restarts, at_us)
+        event = on.InstanceChanged(
+            now_us, fact.instance_id, state, reason, restarts, at_us, getattr(fact, "epoch", "")
+        )
         self._driver.feed(event)
 
     def _on_started(self, fact: node_pb2.InstanceStarted, envelope: Envelope) -> None:

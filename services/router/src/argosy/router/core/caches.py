@@ -33,10 +33,15 @@ def index_of(state: RouterState, of: Member) -> PrefixIndex:
 
 
 def wipe(state: RouterState, instance: Member) -> None:
-    """What it had is gone."""
+    """What it had is gone, and so is it."""
+    forget_blocks(state, instance)
+    instance.kv_later, instance.kv_asked = [], False
+
+
+def forget_blocks(state: RouterState, instance: Member) -> None:
+    """What it had is gone; changes it told of meanwhile still hold."""
     for holder in holders(instance):
         index_of(state, instance).wipe(holder)
-    instance.kv_later, instance.kv_asked = [], False
 
 
 def kv_changed(state: RouterState, event: on.KvChanged) -> list[Effect]:

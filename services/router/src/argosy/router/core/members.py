@@ -6,6 +6,9 @@ from argosy.router.core import effects as do
 from argosy.router.core import events as on
 from argosy.router.core.state import Instance, Rank, RouterState
 
+RESTING = "resting"
+"""As a report says it: draining, silent or waking."""
+EARLY_MAX = 1024
 GONE_EPOCHS = 8
 """Goodbyes remembered of each instance, since they may overtake its arrival."""
 FORGET_US = 600_000_000
@@ -28,6 +31,9 @@ def joined(state: RouterState, event: on.InstanceJoined) -> list[Effect]:
         instance.live, instance.reason = False, "announced long ago, not heard of since"
     if event.epoch in state.gone.get(event.instance, ()):
         instance.live, instance.final, instance.reason = False, True, "gone before it was known"
+    before_known = state.early.pop(event.instance, None)
+    if before_known is not None:
+        changed(state, before_known)
     found: list[Effect] = []
     addresses = {other.address for other in state.instances.values()}
     if before is not None and before.address not in addresses:
@@ -65,9 +71,12 @@ def left(
 def changed(state: RouterState, event: on.InstanceRested) -> None:
     """An instance goes to sleep, sleeps, wakes, or (`resting` empty) is awake."""
     instance = state.instances.get(event.instance)
-    if instance is None or instance.epoch != event.epoch or instance.final:
+    if instance is None or instance.epoch != event.epoch:
+        early(state, event)
         return
-    if event.change <= instance.change:
+    # What a report said first, a fact says better.
+    vague = event.change == instance.change and instance.resting == RESTING
+    if instance.final or (event.change <= instance.change and not vague):
         return
     instance.change, instance.resting = event.change, event.resting
     if not event.resting:
@@ -77,7 +86,17 @@ def changed(state: RouterState, event: on.InstanceRested) -> None:
     left(state, event.instance, reason, event.now_us)
     instance.reason = reason
     if event.resting in ("silent", "waking"):
-        caches.wipe(state, instance)
+        caches.forget_blocks(state, instance)
+
+
+def early(state: RouterState, event: on.InstanceRested) -> None:
+    """Keep what was told of an instance before it was known: facts may overtake each other."""
+    known = state.early.pop(event.instance, None)
+    if known is not None and (known.epoch == event.epoch and known.change > event.change):
+        event = known
+    state.early[event.instance] = event
+    if len(state.early) > EARLY_MAX:
+        del state.early[next(iter(state.early))]
 
 
 def rank_of(state: RouterState, name: str, number: int) -> Rank | None:
@@ -92,21 +111,24 @@ def heard(state: RouterState, event: on.LoadReported) -> Instance | None:
     """A report came in: the instance it is of, if that is in use."""
     instance = state.instances.get(event.instance)
     if instance is None or instance.epoch != event.epoch:
+        if event.resting:
+            early(state, as_told(event))
         return None
     instance.seen_us = event.now_us
     made_us = ledger.by_our_clock(instance, event)
     if event.change > instance.change:
-        # The fact of the change is late, or lost: a report says as much.
-        resting = "resting" if event.resting else ""
-        changed(
-            state,
-            on.InstanceRested(event.now_us, event.instance, event.epoch, event.change, resting, ""),
-        )
+        changed(state, as_told(event))
     usable = not (instance.final or instance.resting)
     if not instance.live and usable and made_us > instance.left_us:
         instance.live, instance.reason = True, ""
     ledger.reported(instance, event, made_us)
     return instance if instance.live else None
+
+
+def as_told(event: on.LoadReported) -> on.InstanceRested:
+    """What a report says of its instance's life: the fact of the change is late, or lost."""
+    resting = RESTING if event.resting else ""
+    return on.InstanceRested(event.now_us, event.instance, event.epoch, event.change, resting, "")
 
 
 def silent(state: RouterState, now_us: int) -> list[str]:

@@ -187,6 +187,7 @@ class RouterCore:
     def _load_reported(self, event: on.LoadReported) -> list[Effect]:
         instance = self.state.instances.get(event.instance)
         if instance is None:
+            members.heard(self.state, event)
             return []
         was_live, rested = instance.live, instance.change
         heard = members.heard(self.state, event)

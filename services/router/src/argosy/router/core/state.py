@@ -3,6 +3,7 @@
 import msgspec
 
 from argosy.mesh.timing import Timing
+from argosy.router.core.events import InstanceRested
 from argosy.router.core.index import PrefixIndex
 
 
@@ -252,6 +253,8 @@ class RouterState(msgspec.Struct):
     """Every model ever seen here, with its context; it stays listed at zero instances."""
     gone: dict[str, list[str]] = {}
     """The last epochs of each instance that said goodbye: the news may come before it joins."""
+    early: dict[str, InstanceRested] = {}
+    """What was last told of instances that have not joined yet."""
     turns: int = 0
     """Dispatches so far."""
     siblings: dict[str, int] = {}

@@ -48,18 +48,16 @@ class Report:
 
 def rounded(profile: Profile) -> Profile:
     """To six significant digits: measurements hold no more."""
-    fields = {
-        name: [six_digits(part) for part in value]
-        if isinstance(value, tuple)
-        else six_digits(value)
-        for name, value in msgspec.structs.asdict(profile).items()
-    }
-    return msgspec.convert(fields, Profile)
+    return msgspec.convert(six_digits(msgspec.to_builtins(profile)), Profile)
 
 
-def six_digits(value: float) -> float:
-    """An int stays as it is."""
-    return value if isinstance(value, int) else float(f"{value:.6g}")
+def six_digits(value: Any) -> Any:
+    """Every float in it; all else stays as it is."""
+    if isinstance(value, list | tuple):
+        return [six_digits(part) for part in value]
+    if isinstance(value, dict):
+        return {name: six_digits(part) for name, part in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def to_json(report: Report) -> dict[str, Any]:

@@ -27,7 +27,9 @@ class WakeRequest(_message.Message):
     def __init__(self, turn: _Optional[int] = ..., cause: _Optional[str] = ...) -> None: ...
 
 class LifeReply(_message.Message):
-    __slots__ = ("change",)
+    __slots__ = ("change", "epoch")
     CHANGE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     change: _events_pb2.Change
-    def __init__(self, change: _Optional[_Union[_events_pb2.Change, _Mapping]] = ...) -> None: ...
+    epoch: str
+    def __init__(self, change: _Optional[_Union[_events_pb2.Change, _Mapping]] = ..., epoch: _Optional[str] = ...) -> None: ...
