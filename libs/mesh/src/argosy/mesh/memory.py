@@ -5,6 +5,7 @@ import mmap
 import os
 from pathlib import Path
 
+
 class Memory:
     """A mapping of at least `size_bytes`, private to this process or shared through a file.
 

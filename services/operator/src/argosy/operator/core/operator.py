@@ -114,9 +114,9 @@ class OperatorCore:
         """
         at_us = event.at_us or event.now_us
         same = bool(event.epoch) and event.epoch == instance.epoch
-        if event.change:
-            if event.epoch == instance.ended or (same and event.change <= instance.change):
-                return False
+        of_the_past = event.epoch == instance.ended or (same and event.change <= instance.change)
+        if event.change and of_the_past:
+            return False
         if not same and at_us < instance.changed_us:
             return False
         if not event.change and event.state == "loading" and not same:
