@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argosy.decode.core.decode import SPEC as DECODE
+from argosy.engine.life.core import SPEC as LIFE
 from argosy.mesh.core import CoreSpec, Effect
 from argosy.mesh.replay import Replayed, replay_directory, replay_segment
 from argosy.node_agent.core.node import SPEC as NODE_AGENT
@@ -23,7 +24,7 @@ from argosy.operator.core.operator import SPEC as OPERATOR
 from argosy.prefill.core.prefill import SPEC as PREFILL
 from argosy.router.core.router import SPEC as ROUTER
 
-SPECS = {spec.name: spec for spec in (ROUTER, PREFILL, DECODE, NODE_AGENT, OPERATOR)}
+SPECS = {spec.name: spec for spec in (ROUTER, PREFILL, DECODE, LIFE, NODE_AGENT, OPERATOR)}
 LONG = "everything that happened, as it happened " * 5
 
 

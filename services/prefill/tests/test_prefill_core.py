@@ -211,7 +211,7 @@ def test_a_cut_lets_go_of_every_prompt_and_tells_who_waits_for_one(holding: Pref
     holding.feed(on.DrainStarted)
     found = holding.feed(on.DrainCut)
     refused = one(do.RefuseHandoff, found)
-    assert (refused.key, refused.reason) == ("a", "KV_LOST")
+    assert (refused.key, refused.reason) == ("a", "DRAINING")
     assert found[1:] == [do.ReleaseKv("a"), do.CancelCompute("b"), do.ReportIdle()]
     assert holding.timers == {}
 

@@ -16,7 +16,7 @@ S = 1_000_000
         ("MODEL_NOT_FOUND", "there are: m", {"model": "other"}),
         ("PROMPT_TOO_LONG", "4096 tokens, and m takes 4096", {"tokens": 4096}),
         ("BAD_REQUEST", "held is in use", {"request_id": "held"}),
-        ("NO_INSTANCE", "3 instances in a row", {"attempt": 3, "direct": True}),
+        ("NO_INSTANCE", "3 instances in a row", {"attempt": 3, "failures": 3, "direct": True}),
     ],
 )
 def test_a_request_that_cannot_be_served_is_refused_by_name(

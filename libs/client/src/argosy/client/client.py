@@ -167,6 +167,7 @@ class Client:
                 trace_context=context,
                 last=lambda chunk: bool(chunk.finish_reason),
             )
+            before = len(route.produced_token_ids)
             try:
                 async with aclosing(answer) as chunks:
                     async for chunk in chunks:
@@ -177,7 +178,10 @@ class Client:
                         if chunk.finish_reason:
                             return
             except ArgosyError as error:
-                if error.reason not in RETRIABLE or route.attempt + 1 >= ROUTES_MAX:
+                brought = len(route.produced_token_ids)
+                route.failures = 0 if brought > before else route.failures
+                route.failures += error.reason is not Reason.DRAINING
+                if error.reason not in RETRIABLE or route.failures >= ROUTES_MAX:
                     raise
                 route.attempt += 1
                 at_decode = error.instance == reply.decode_instance

@@ -322,7 +322,8 @@ class Bus:
             if pending <= 0:
                 subscription.caught_up.set()
             try:
-                batch = await pull.fetch(FETCH, timeout=FETCH_S)
+                # Of several, nats may keep the first back until FETCH_S is over.
+                batch = await pull.fetch(FETCH if pending > 0 else 1, timeout=FETCH_S)
             except (nats.errors.TimeoutError, TimeoutError):
                 await pull.consumer_info()  # raises when the consumer is gone
                 continue

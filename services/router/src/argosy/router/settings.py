@@ -25,7 +25,9 @@ class RouterSettings(ServiceSettings):
     request_timeout_s: float = Field(
         600, gt=0, description="Longest request when the caller sets no deadline."
     )
-    attempts_max: int = Field(5, ge=1, description="Instances a request may fail at.")
+    attempts_max: int = Field(
+        5, ge=1, description="Instances in a row that a request may fail at without a token."
+    )
     policy: str = Field(
         "argosy", description="How requests are placed: a row of the policies' table."
     )

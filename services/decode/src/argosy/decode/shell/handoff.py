@@ -58,8 +58,8 @@ class Handoff:
     async def pulled(self) -> None:
         """Say that the KV is here, so that prefill can free its own.
 
-        Raises KV_LOST if prefill had freed it already: what was pulled is not to be
-        trusted then.
+        Raises KV_LOST or DRAINING if prefill had freed it already: what was pulled is not
+        to be trusted then.
         """
         with contextlib.suppress(*BROKEN):
             await self._call.write(prefill_pb2.HandoffRequest(pulled=prefill_pb2.Pulled()))
@@ -67,7 +67,7 @@ class Handoff:
         if await self._call.code() is grpc.StatusCode.OK:
             return
         lost = await self._reason()
-        if lost.reason is Reason.KV_LOST:
+        if lost.reason in (Reason.KV_LOST, Reason.DRAINING):
             raise lost
         # Prefill died after the pull: the KV is here, and nothing is left to free there.
 

@@ -9,8 +9,9 @@ times; one that paid halves it. And nothing sleeps within STAY_US of having woke
 
 Demand: requests wait, and nobody who could decode is awake. The decode instance that is back
 soonest is woken, and the prefill instance nearest to it, both at once; one after the other
-the rest follows while requests still wait. A refusal by the node (no room) is remembered for
-REFUSED_US, and the next best is tried. Without a router's word nothing is put to sleep.
+the rest follows while requests still wait, but for those that somebody put to sleep by hand.
+A refusal by the node (no room) is remembered for REFUSED_US, and the next best is tried.
+Without a router's word nothing is put to sleep.
 """
 
 from argosy.mesh.core import Effect
@@ -84,11 +85,14 @@ def wake_more(state: OperatorState, now_us: int) -> list[Effect]:
     """One more pair, if requests have waited since the last."""
     if now_us - state.rest.woken_us < MORE_US:
         return []
-    return wake_pair(state, "requests wait", now_us)
+    return wake_pair(state, "requests wait", now_us, by_hand=False)
 
 
-def wake_pair(state: OperatorState, why: str, now_us: int) -> list[Effect]:
-    """The best decode instance, and the best prefill instance for it."""
+def wake_pair(state: OperatorState, why: str, now_us: int, *, by_hand: bool = True) -> list[Effect]:
+    """The best decode instance, and the best prefill instance for it.
+
+    by_hand: of those too that somebody has put to sleep.
+    """
     rest = state.rest
     if now_us - rest.woken_us < MORE_US // 2:
         return []
@@ -98,7 +102,9 @@ def wake_pair(state: OperatorState, why: str, now_us: int) -> list[Effect]:
         ranked = sorted(
             (wake_cost(state, i, near), name)
             for name, i in fleet(state, role).items()
-            if asleep(i, now_us) and now_us - i.rest_refused_us > REFUSED_US
+            if asleep(i, now_us)
+            and now_us - i.rest_refused_us > REFUSED_US
+            and (by_hand or not i.by_hand)
         )
         if role == "decode" and not ranked and not fleet(state, role).keys() & awake(state).keys():
             return []  # Prefill alone answers nobody.
@@ -138,8 +144,11 @@ def asked(state: OperatorState, event: on.RestAsked) -> list[Effect]:
     if event.wake:
         return wake(state, names, event.cause, event.now_us)
     level = event.level or state.rest.level
-    return sleep(state, names, level, event.drain_us or state.rest.drain_us, event.cause,
-                 event.now_us)  # fmt: skip
+    drain_us = event.drain_us or state.rest.drain_us
+    found = sleep(state, names, level, drain_us, event.cause, event.now_us)
+    for name in names:
+        state.instances[name].by_hand = True
+    return found
 
 
 def sleep(
@@ -151,7 +160,7 @@ def sleep(
     for name in names:
         instance = state.instances[name]
         instance.turn, instance.rest_refused = max(now_us, instance.turn + 1), ""
-        instance.rests = True
+        instance.rests, instance.by_hand = True, False
         found.append(do.DecideSleep(name, instance.node, instance.turn, level, drain_us, why))
     return found
 
@@ -162,7 +171,7 @@ def wake(state: OperatorState, names: list[str], why: str, now_us: int) -> list[
     for name in names:
         instance = state.instances[name]
         instance.turn, instance.rest_refused = max(now_us, instance.turn + 1), ""
-        instance.rests = False
+        instance.rests, instance.by_hand = False, False
         found.append(do.DecideWake(name, instance.node, instance.turn, why))
     return found
 

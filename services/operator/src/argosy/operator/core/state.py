@@ -25,6 +25,8 @@ class Instance(msgspec.Struct):
     """Of the last decision that it sleep or wake."""
     rests: bool = False
     """That decision was to sleep."""
+    by_hand: bool = False
+    """Somebody asked for that."""
     resident_bytes: int = 0
     """As it told when it last slept or woke."""
     slept_took_us: int = 0

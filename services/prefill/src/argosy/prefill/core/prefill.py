@@ -156,7 +156,7 @@ class PrefillCore:
             for key, prompt in list(self.state.prompts.items()):
                 if prompt.claimed:
                     message = "this prefill instance is to sleep or to stop: go on elsewhere"
-                    found.append(do.RefuseHandoff(key, "KV_LOST", message))
+                    found.append(do.RefuseHandoff(key, "DRAINING", message))
                 found += self._drop(key)
         return found
 

@@ -53,8 +53,8 @@ def refusal(state: RouterState, event: on.RequestArrived) -> do.Reject | None:
     if request_id in state.requests:
         message = f"request id {request_id} is in use; choose another, or leave it out"
         return do.Reject(request_id, "BAD_REQUEST", message, 0)
-    if event.attempt >= limits.attempts_max:
-        message = f"{event.attempt} instances in a row failed this request"
+    if event.failures >= limits.attempts_max:
+        message = f"{event.failures} instances in a row failed this request"
         return do.Reject(request_id, "NO_INSTANCE", message, 1000)
     if state.queued_requests >= limits.queue_limit:
         message = f"{state.queued_requests} requests are waiting, the most allowed"

@@ -24,6 +24,8 @@ class RequestArrived(Event, frozen=True, tag=True):
     tenant: str = ""
     priority: int = 0
     """Higher bands go first; below 0 is background."""
+    failures: int = 0
+    """Attempts in a row that brought no token; one whose instance went to sleep is none."""
 
 
 class RequestEnded(Event, frozen=True, tag=True):

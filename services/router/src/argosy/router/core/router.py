@@ -1,7 +1,7 @@
 """The router's decisions, one event at a time.
 
 A request is queued until it can be placed, placed until it ends, and placed again
-when the instance it was at fails, up to `attempts_max` times. An instance at fault is
+when the instance it was at fails, up to `attempts_max` times in a row. An instance at fault is
 not used again until it announces itself anew or is heard of again. A request whose
 deadline passes while it waits is refused; so is one that finds the queue full, or that
 is predicted to get its first token too late (`admission`). `schedule` says when and
@@ -98,7 +98,8 @@ class RouterCore:
                 self._left(event.failed_instance, "a client could not reach it", event.now_us)
         request = Request(
             event.model, max(1, event.prompt_tokens), event.max_tokens, event.deadline_us,
-            event.now_us, event.blocks, event.tenant, event.priority, event.attempt, event.direct,
+            event.now_us, event.blocks, event.tenant, event.priority, event.attempt, event.failures,
+            event.direct,
         )  # fmt: skip
         look_up(state, request, event.now_us)
         seats = self._placing.seats_of(event.model)
@@ -159,9 +160,12 @@ class RouterCore:
         self._placing.undispatch(event.request_id, request)
         told = self._placing.tell_end(event.request_id)
         request.attempt += 1
+        if event.prompt_tokens > request.prompt_tokens:
+            request.failures = 0
+        request.failures += event.reason != "DRAINING"
         request.last_failure = f"{event.instance}: {event.message}"
-        if request.attempt >= self.state.limits.attempts_max:
-            message = f"{request.attempt} attempts failed, the last at {request.last_failure}"
+        if request.failures >= self.state.limits.attempts_max:
+            message = f"{request.failures} attempts failed, the last at {request.last_failure}"
             del self.state.requests[event.request_id]
             reject = do.Reject(event.request_id, "NO_INSTANCE", message, 1000)
             return [*told, reject, *self._placing.place_waiting(event.now_us)]

@@ -175,6 +175,8 @@ class Request(msgspec.Struct):
     tenant: str = ""
     priority: int = 0
     attempt: int = 0
+    failures: int = 0
+    """Attempts in a row that brought no token; one whose instance went to sleep is none."""
     direct: bool = False
     prefill: str = ""
     prefill_rank: int = 0

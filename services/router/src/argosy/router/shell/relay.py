@@ -117,8 +117,9 @@ class Relay:
             passage.cached_tokens = chunk.usage.cached_tokens
 
     async def route(
-        self, passage: Passage, attempt: int, failed_instance: str, failed_address: str
-    ) -> router_pb2.RouteReply:
+        self, passage: Passage, attempt: int, failed_instance: str, failed_address: str,
+        failures: int = 0,
+    ) -> router_pb2.RouteReply:  # fmt: skip
         """Place a request, and give the caller a ticket.
 
         Whoever prefills gets the prompt: a prefill instance from us, now; decode from
@@ -129,7 +130,7 @@ class Relay:
         """
         refused = 0
         while True:
-            arrived = self._arrival(passage, attempt, failed_instance, failed_address)
+            arrived = self._arrival(passage, attempt, failed_instance, failed_address, failures)
             dispatch = await self._place(passage.request_id, arrived)
             prompt = None
             if is_local(dispatch):
@@ -152,13 +153,14 @@ class Relay:
 
     def _arrival(
         self, passage: Passage, attempt: int | None = None,
-        failed_instance: str = "", failed_address: str = "",
+        failed_instance: str = "", failed_address: str = "", failures: int = 0,
     ) -> on.RequestArrived:  # fmt: skip
         return on.RequestArrived(
             self.driver.now_us(), passage.request_id, passage.model,
             len(passage.prompt_ids) + len(passage.produced), passage.sampling.max_tokens,
             passage.deadline_us, attempt or 0, attempt is not None,
             failed_instance, failed_address, passage.blocks, passage.tenant, passage.priority,
+            failures,
         )  # fmt: skip
 
     async def _place(self, request_id: str, event: Any) -> do.Dispatch:

@@ -85,7 +85,11 @@ class RouterService(router_pb2_grpc.RouterServicer):
                 Reason.BAD_REQUEST, "produced_token_ids holds max_tokens already: nothing to do"
             )
         return await self.relay.route(
-            passage, request.attempt, request.failed_instance, request.failed_address
+            passage,
+            request.attempt,
+            request.failed_instance,
+            request.failed_address,
+            request.failures,
         )
 
     @rpc.handler("router.list_models", traced=False)
