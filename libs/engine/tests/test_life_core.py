@@ -409,6 +409,27 @@ def test_each_drain_has_its_own_time(life: Instance) -> None:
     assert life.pass_time(1) == [do.CutWork()]
 
 
+def test_a_newer_sleep_gives_the_drain_under_way_its_own_time(life: Instance) -> None:
+    life.loaded()
+    life.sleep(drain_us=100 * DRAIN_US)
+    life.sleep(drain_us=S)
+    assert life.pass_time(S) == [do.CutWork()]
+
+
+def test_weights_may_take_as_long_to_come_back_as_the_first_load_took_twice(
+    life: Instance,
+) -> None:
+    life.pass_time(STEP_US)
+    life.loaded()
+    life.sleep()
+    life.end_all()
+    life.wake()
+    life.pass_time(2 * STEP_US - 1)
+    assert not life.gave_up
+    life.pass_time(1)
+    assert "load" in life.gave_up
+
+
 @pytest.mark.parametrize("step", PARTS)
 def test_a_step_that_fails_gives_the_process_up_and_says_why(life: Instance, step: Step) -> None:
     life.until(step)

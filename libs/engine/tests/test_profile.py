@@ -21,7 +21,7 @@ PROFILES = st.builds(
     Profile, prefill_ms=st.tuples(MS, MS, MS), decode_ms=st.tuples(MS, MS, MS),
     decode_ms_per_request=MS, kv_bytes_per_token=st.integers(1, 1 << 24), transfer_ms=MS,
     transfer_gb_per_s=st.tuples(RATES, RATES, RATES), load_ms=MS, sleep_ms=MS, wake_ms=MS,
-    withdraw_ms=MS, register_ms=MS, weights=st.none() | WEIGHTS,
+    flush_ms=MS, withdraw_ms=MS, register_ms=MS, weights=st.none() | WEIGHTS,
     tokens_per_pass=st.integers(1, 1 << 16),
 )  # fmt: skip
 
@@ -33,7 +33,7 @@ def times_ms(profile: Profile) -> list[float]:
         profile.prompt_ms(3 * profile.tokens_per_pass + 1, profile.tokens_per_pass),
         *(profile.decode_pass_ms(share, requests) for share in (0, 0.5) for requests in (0, 9)),
         *(profile.kv_transfer_ms(tokens, far) for tokens in (0, 700) for far in range(3)),
-        profile.load_ms, profile.sleep_ms, profile.wake_ms, profile.withdraw_ms,
+        profile.load_ms, profile.sleep_ms, profile.wake_ms, profile.flush_ms, profile.withdraw_ms,
         profile.register_ms,
         *(took(level) for took in (profile.free_ms, profile.take_ms) for level in ("dram", "disk")),
     ]  # fmt: skip
@@ -108,7 +108,7 @@ def test_every_time_a_profile_names_is_checked_above() -> None:
     """A new field needs a place in `faster`, or none, and in these tests."""
     assert set(Profile.__struct_fields__) == {
         "prefill_ms", "decode_ms", "decode_ms_per_request", "transfer_ms", "transfer_gb_per_s",
-        "load_ms", "sleep_ms", "wake_ms", "withdraw_ms", "register_ms", "weights",
+        "load_ms", "sleep_ms", "wake_ms", "flush_ms", "withdraw_ms", "register_ms", "weights",
         "tokens_per_pass", "kv_bytes_per_token",
     }  # fmt: skip
 

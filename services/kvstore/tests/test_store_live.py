@@ -304,6 +304,28 @@ async def test_saves_under_way_when_a_store_hangs_dies_or_is_replaced_give_their
     assert await ship.load(tokens(36, 60)) == 60
 
 
+async def test_staging_memory_is_kept_while_blocks_in_it_wait_to_be_stored(
+    harbour: Any, launch: Any, tokens: Any
+) -> None:
+    """What an instance that sleeps meanwhile had staged is stored as it was, or not at all."""
+    fleet = harbour.fleet()
+    store = harbour.begin(fleet)
+    ship = await launch(fleet)
+    await ship.sees(store)
+    store.send(signal.SIGSTOP)
+    ship.stage(tokens(37, 30))
+    await ship.link.withdraw()
+    await ship.link.register()
+    store.send(signal.SIGCONT)
+    await ship.at_rest()
+    await ship.sees(store)
+    assert await ship.load(tokens(37, 30)) in (0, 30)
+    await ship.link.withdraw()
+    await ship.link.register()
+    await ship.save(tokens(38, 30))
+    assert await ship.load(tokens(38, 30)) == 30
+
+
 async def test_without_room_saves_are_dropped_and_loads_go_on(
     harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
 ) -> None:

@@ -441,6 +441,27 @@ def test_two_that_go_to_sleep_at_once_keep_to_the_silent_budget_together() -> No
     assert "b would hold 2.0 GiB asleep" in refusal(node.sleep("b")).reason
 
 
+def test_until_it_has_slept_an_instance_counts_in_the_budget_with_all_it_has() -> None:
+    node = Node(gib=100, silent_bytes=5 * GIB)
+    node.run("a", 4)
+    node.run("b", 4)
+    assert refusal_or_none(node.sleep("a")) is None
+    refused = refusal(node.sleep("b"))
+    assert "b would hold 4.0 GiB at most (it has not slept yet) asleep" in refused.reason
+    node.drains("a")
+    node.slept("a", 1)
+    assert refusal_or_none(node.sleep("b")) is None
+
+
+def test_what_it_holds_awake_does_not_count_in_the_budget() -> None:
+    node = Node(gib=100, silent_bytes=4 * GIB)
+    node.rest("a", 4, resident=1)
+    node.wake("a")
+    node.tell("a", "active", resident=4)
+    node.rest("b", 4, resident=2)
+    assert refusal_or_none(node.sleep("a")) is None
+
+
 def test_without_a_silent_budget_all_that_fits_the_node_may_sleep() -> None:
     node = Node(gib=100)
     for number in range(9):

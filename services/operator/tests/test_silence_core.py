@@ -17,6 +17,7 @@ from argosy.operator.core.silence import (
     PATIENCE_MAX,
     REFUSED_US,
     ROUTERS_MAX,
+    SLEEP_REFUSED_US,
     STAY_US,
 )
 from argosy.operator.core.state import Instance, OperatorState
@@ -82,9 +83,9 @@ class Operator:
     def ask(self, *names: str, wake: bool = False, **fields: Any) -> list[Any]:
         return self.feed(on.RestAsked, list(names), wake, "somebody asked", **fields)
 
-    def refuse(self, decision: Decision, reason: str = "no room") -> None:
+    def refuse(self, decision: Decision, reason: str = "no room") -> Any:
         wake = isinstance(decision, do.DecideWake)
-        self.feed(on.RestRefused, decision.instance, decision.turn, wake, reason)
+        return self.feed(on.RestRefused, decision.instance, decision.turn, wake, reason)
 
     def pass_time(self, us: int) -> list[Any]:
         """With nothing to do, as a router tells every TICK_US. Ends with the first decision."""
@@ -431,14 +432,57 @@ def test_a_refusal_of_an_older_decision_says_nothing() -> None:
     assert not operator.instance("decode-0").rests
 
 
-def test_a_refused_sleep_is_shown_and_tried_again_later() -> None:
+def test_one_request_does_not_wake_more_while_those_woken_for_it_are_on_their_way() -> None:
+    operator = Operator(decode=8, prefill=8)
+    operator.ask()
+    operator.slept()
+    assert woken(operator.demand()) == ["decode-0", "prefill-0"]
+    operator.hear("decode-0", "waking")
+    operator.hear("prefill-0", "waking")
+    found = []
+    for _ in range(40):
+        operator.now_us += TICK_US
+        found += operator.demand() + operator.work(1, queued=1)
+    assert found == []
+    operator.woke("decode-0", "prefill-0", took_us=20 * S)
+    operator.now_us += 2 * MORE_US
+    assert woken(operator.work(99, queued=99)) == ["decode-1", "prefill-1"]
+
+
+def test_demand_ends_what_somebody_asked_for_of_all_of_the_model() -> None:
+    operator = Operator(decode=3)
+    operator.ask()
+    operator.slept()
+    operator.demand()
+    operator.woke("decode-0", "prefill-0", took_us=S)
+    operator.now_us += 2 * MORE_US
+    assert woken(operator.work(50, queued=50)) == ["decode-1"]
+
+
+def test_who_was_put_to_sleep_by_hand_sleeps_on_while_others_serve() -> None:
+    operator = Operator(decode=2)
+    operator.ask("decode-1")
+    operator.slept("decode-1")
+    operator.now_us += 2 * MORE_US
+    assert operator.work(50, queued=50) == []
+
+
+def test_requests_that_cannot_reach_who_is_said_to_be_up_wake_another() -> None:
+    operator = Operator(decode=2)
+    operator.ask("decode-1")
+    operator.slept("decode-1")
+    operator.now_us += MORE_US
+    assert operator.feed(on.DemandSeen, "r", 1, S) == []
+    assert woken(operator.feed(on.DemandSeen, "r", 1, 6 * S)) == ["decode-1"]
+
+
+def test_a_refused_sleep_is_shown_and_tried_again_later_with_its_partner() -> None:
     operator = Operator()
     operator.work(arrived=1)
-    found = operator.pass_time(IDLE_US)
-    for decision in found:
-        operator.refuse(decision, "the pool is full")
-    assert operator.instance("decode-0").rest_refused == "the pool is full"
-    assert operator.pass_time(REFUSED_US) == []
+    (first, partner) = operator.pass_time(IDLE_US)
+    assert woken(operator.refuse(first, "the pool is full")) == [partner.instance]
+    assert operator.instance(first.instance).rest_refused == "the pool is full"
+    assert operator.pass_time(SLEEP_REFUSED_US - TICK_US) == []
     assert names(operator.pass_time(2 * TICK_US)) == ["decode-0", "prefill-0"]
 
 
@@ -522,7 +566,7 @@ def restarted(order: list[int]) -> Operator:
     log = []
     for name in ("decode-0", "prefill-0"):
         log += [
-            (on.InstanceChanged, name, "loading", "its process started", 0, at_us),
+            (on.InstanceChanged, name, "loading", "its process started", 0, at_us, "e1"),
             (on.InstanceChanged, name, "active", "", -1, at_us + S, "e1", 1),
             (on.InstanceChanged, name, "draining", "idle", -1, at_us + 20 * S, "e1", 2),
             (on.InstanceChanged, name, "silent", "idle", -1, at_us + 21 * S, "e1", 3, 0, GIB),
@@ -542,6 +586,30 @@ def test_a_restarted_operator_knows_who_sleeps_whatever_it_reads_first(order: li
     operator.work(arrived=1)
     assert operator.pass_time(10 * IDLE_US) == []
     assert woken(operator.demand()) == ["decode-0", "prefill-0"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(order=st.permutations(range(8)))
+def test_a_restarted_operator_does_not_hold_the_new_process_to_what_the_old_one_was_told(
+    order: list[int],
+) -> None:
+    """Both slept, died and started anew: all of that is on the log, in any order."""
+    operator = restarted([])
+    at_us = START_US + 10 * S
+    log = []
+    for name in ("decode-0", "prefill-0"):
+        log += [
+            (on.InstanceChanged, name, "silent", "idle", -1, at_us, "e1", 3),
+            (on.RestRecalled, name, at_us - S, False),
+            (on.InstanceChanged, name, "loading", "its process started", 1, at_us + 9 * S, "e2"),
+            (on.InstanceChanged, name, "active", "", -1, at_us + 10 * S, "e2", 1),
+        ]
+    for number in order:
+        kind, *fields = log[number]
+        operator.feed(kind, *fields)
+    assert {(i.state, i.rests) for i in operator.state.instances.values()} == {("active", False)}
+    operator.work(arrived=1)
+    assert slept_all(operator.pass_time(10 * IDLE_US))
 
 
 def test_a_restarted_operator_puts_nothing_to_sleep_before_it_was_idle_in_its_own_time() -> None:

@@ -155,7 +155,7 @@ class Instance:
             self.report()
 
     def _on_connection(self, connected: bool) -> None:
-        if connected and self.life.state.state is State.ACTIVE:
+        if connected and self.life.state.state in (State.ACTIVE, State.SILENT, State.WAKING):
             self._announce(self.life.change())
 
     def _tell(self, fact: str, change: events_pb2.Change) -> None:

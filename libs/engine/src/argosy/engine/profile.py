@@ -42,6 +42,8 @@ class Profile(Timing, frozen=True, forbid_unknown_fields=True):
     """To free memory, without the copies that `weights` tells of."""
     wake_ms: float = 200
     """To take it again."""
+    flush_ms: float = 0
+    """Until KV that stores do not have yet is there; in virtual time only."""
     withdraw_ms: float = 0
     """Until NIXL has let go of KV memory."""
     register_ms: float = 0
@@ -63,6 +65,7 @@ class Profile(Timing, frozen=True, forbid_unknown_fields=True):
             load_ms=self.load_ms / speed,
             sleep_ms=self.sleep_ms / speed,
             wake_ms=self.wake_ms / speed,
+            flush_ms=self.flush_ms / speed,
             withdraw_ms=self.withdraw_ms / speed,
             register_ms=self.register_ms / speed,
             weights=None if self.weights is None else faster_copies(self.weights, speed),

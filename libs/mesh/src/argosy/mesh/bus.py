@@ -40,7 +40,8 @@ RETRY_S = 0.5
 PING_S = 2
 """A server that hangs is noticed after three of these."""
 STREAM_BYTES = 256 << 20
-STREAM_AGE_S = 7 * 24 * 3600
+STREAM_AGE_S = 366 * 24 * 3600
+"""What sleeps may be silent for long; STREAM_BYTES bounds what is kept."""
 DUPLICATE_WINDOW_S = 120
 DELIVERIES_MAX = 5
 FETCH = 64

@@ -53,7 +53,7 @@ class Reason(Enum):
     KV_LOST = Mapped(grpc.StatusCode.UNAVAILABLE, 503, "server_error",
         "The prompt's KV is gone (expired, or its transfer failed). The router re-routes.")
     DRAINING = Mapped(grpc.StatusCode.UNAVAILABLE, 503, "server_error",
-        "The service is shutting down. Retry: another replica answers.")
+        "The instance goes to sleep or shuts down. Retry: another answers, or it wakes.")
     NOT_READY = Mapped(grpc.StatusCode.UNAVAILABLE, 503, "server_error",
         "The service is starting; the message says what it waits for.")
     DEADLINE = Mapped(grpc.StatusCode.DEADLINE_EXCEEDED, 504, "timeout_error",

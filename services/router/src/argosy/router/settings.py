@@ -16,7 +16,9 @@ class RouterSettings(ServiceSettings):
     tokenizer_processes: int = Field(1, ge=1, description="Processes that tokenize.")
     queue_limit: int = Field(1024, ge=1, description="Most requests waiting for an instance.")
     queue_bytes_max: int = Field(
-        1 << 28, ge=1 << 20, description="Most memory of prompts waiting for an instance."
+        1 << 28,
+        ge=1 << 20,
+        description="Most memory of waiting prompts, at 40 bytes a token.",
     )
     queue_timeout_s: float = Field(
         300, gt=0, description="Longest wait for an instance, restarts of one included: a large "

@@ -79,7 +79,10 @@ def sleep(
     level: Annotated[
         str, typer.Option(help="Where weights stay: dram or disk; empty: as the fleet file says.")
     ] = "",
-    drain: Annotated[float, typer.Option(help="Seconds for what runs; it goes on elsewhere.")] = 30,
+    drain: Annotated[
+        float,
+        typer.Option(min=0, max=86_400, help="Seconds for what runs; then it goes on elsewhere."),
+    ] = 30,
     within: WithinOption = 120,
     home: HomeOption = HOME,
     fleet: FleetOption = None,

@@ -4,7 +4,8 @@ To sleep or to wake is a row of steps; the next begins when the last has ended. 
 comes meanwhile is kept, and carried out as soon as it can be: a wake ends a drain or a flush at
 once, and lets any later step of a sleep end before it turns round; a sleep lets a wake end. An
 older decision (by its turn) never undoes a newer one. A step that fails, or takes longer than
-STEP_US, ends the process: memory half gone is no state to be in, a new process is.
+STEP_US (weights: than twice the first load), ends the process: memory half gone is no state
+to be in, a new process is.
 """
 
 import msgspec
@@ -15,6 +16,8 @@ from argosy.engine.life.table import SLEEP, STOP, TURNS, WAKE, State, Step, fact
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
 
 STEP_US = 120_000_000
+LOADS = 2
+"""Weights may take as long to come back as they took at the start, this many times."""
 DRAINED, STUCK = "drained", "stuck"
 
 
@@ -45,6 +48,8 @@ class LifeState(msgspec.Struct):
     """When the step under way began."""
     steps_us: list[tuple[str, int]] = []
     resident_bytes: int = 0
+    load_us: int = 0
+    """How long its process took to load."""
 
 
 class LifeCore:
@@ -58,7 +63,7 @@ class LifeCore:
         state = self.state
         match event:
             case on.Loaded():
-                state.began_us = state.since_us
+                state.began_us, state.load_us = state.since_us, event.now_us - state.since_us
                 return [*self._to(State.ACTIVE, event.now_us), *self._go(event.now_us)]
             case on.SleepDecided() | on.WakeDecided():
                 return self._decided(event)
@@ -99,6 +104,8 @@ class LifeCore:
             return [*found, *self._to(State.ACTIVE, now_us), do.TakeWork()]
         # To sleep or to stop begin alike, so what is under way goes on.
         state.todo = [s for s in (SLEEP if wanted is State.SILENT else STOP) if s in self._ahead()]
+        if wanted is State.SILENT and state.todo[0] is Step.DRAIN:
+            return [SetTimer(DRAINED, now_us + state.drain_us)]
         return []
 
     def _ahead(self) -> tuple[Step, ...]:
@@ -143,8 +150,11 @@ class LifeCore:
         step = state.todo[0]
         state.step_us = now_us
         # A drain has a limit of its own.
-        stuck = [] if step is Step.DRAIN else [SetTimer(STUCK, now_us + STEP_US)]
+        stuck = [] if step is Step.DRAIN else [SetTimer(STUCK, now_us + self._limit_us(step))]
         return [do.TakeStep(step, state.level), *stuck]
+
+    def _limit_us(self, step: Step) -> int:
+        return max(STEP_US, LOADS * self.state.load_us) if step is Step.LOAD else STEP_US
 
     def _step_ended(self, event: on.StepEnded) -> list[Effect]:
         state = self.state
@@ -179,7 +189,8 @@ class LifeCore:
     def _due(self, key: str, now_us: int) -> list[Effect]:
         state = self.state
         if key == STUCK and state.todo:
-            return [do.GiveUp(f"{state.todo[0]} has not ended in {STEP_US // 1_000_000} s")]
+            limit_s = self._limit_us(state.todo[0]) // 1_000_000
+            return [do.GiveUp(f"{state.todo[0]} has not ended in {limit_s} s")]
         if key == DRAINED and state.todo and state.todo[0] is Step.DRAIN:
             return [do.CutWork(), SetTimer(STUCK, now_us + STEP_US)]
         return []
@@ -192,7 +203,8 @@ class LifeCore:
         state.change += 1
         told = do.Tell(
             fact, after, state.change, state.cause, state.led_turn, now_us - state.began_us,
-            state.level, state.steps_us, state.resident_bytes,
+            state.level, state.steps_us,
+            state.resident_bytes if after is State.SILENT else 0,
         )  # fmt: skip
         return [told, do.ReportStopped()] if after is State.STOPPED else [told]
 

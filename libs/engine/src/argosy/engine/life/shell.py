@@ -1,7 +1,7 @@
 """An instance's life, lived: the core's steps taken, its changes told, decisions taken in.
 
 Concurrency: one step at a time, in a task of its own; an abandoned step is cancelled. Steps
-that touch the engine's memory are never cancelled.
+that touch the engine's memory are cancelled only when the process ends.
 """
 
 import asyncio
@@ -200,7 +200,8 @@ class Life(instance_pb2_grpc.LifeServicer):
     async def _free(self, level: str) -> None:
         await self._engine.sleep("disk" if level == "disk" else "dram")
         await asyncio.to_thread(give_back_memory)
-        await self._read_memory()
+        held = await asyncio.to_thread(resident_bytes, os.getpid())
+        self._driver.feed(on.MemoryRead(self._driver.now_us(), held))
 
     async def _load(self, level: str) -> None:
         await self._engine.wake()
@@ -216,11 +217,6 @@ class Life(instance_pb2_grpc.LifeServicer):
         request = EngineRequest(name, [1] * WARM_UP_TOKENS, sampling, cache_salt="warm-up")
         async for _ in self._engine.submit(request):
             pass
-        await self._read_memory()
-
-    async def _read_memory(self) -> None:
-        held = await asyncio.to_thread(resident_bytes, os.getpid())
-        self._driver.feed(on.MemoryRead(self._driver.now_us(), held))
 
 
 def busy(engine: Engine) -> bool:

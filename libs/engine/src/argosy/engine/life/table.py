@@ -44,7 +44,7 @@ class Transition(NamedTuple):
     fact: str
 
 
-DECIDED = "a decision (WakeDecided, SleepDecided)"
+DECIDED = "a decision to wake (WakeDecided)"
 ASKED = "a decision, or whoever ends the process"
 ITSELF = "the instance"
 AGENT = "the node agent"
@@ -60,6 +60,8 @@ TABLE = (
     Transition(State.DRAINING, State.STOPPED, ITSELF, "InstanceStopped"),
     Transition(State.SILENT, State.STOPPED, ITSELF, "InstanceStopped"),
     Transition(State.WAKING, State.STOPPED, ITSELF, "InstanceStopped"),
+    Transition(State.PENDING, State.STOPPED, AGENT, "InstanceExited"),
+    Transition(State.LOADING, State.STOPPED, AGENT, "InstanceExited"),
     Transition(State.LOADING, State.FAILED, AGENT, "InstanceExited"),
     Transition(State.ACTIVE, State.FAILED, AGENT, "InstanceExited"),
     Transition(State.DRAINING, State.FAILED, AGENT, "InstanceExited"),

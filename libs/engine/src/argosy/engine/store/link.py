@@ -89,7 +89,10 @@ class StoreLink:
         self._window.memory.close()
 
     async def withdraw(self) -> None:
-        """The engine is to sleep: let go of the staging memory, if nothing moves in it."""
+        """The engine is to sleep: let go of the staging memory, if nothing in it is wanted."""
+        if self._unsaved:
+            log.warning("the staging memory is kept: %d blocks wait to be stored", self._unsaved)
+            return
         try:
             await self._plane.withdraw(self._window.memory)
         except TransferFailed as error:
@@ -198,6 +201,10 @@ class StoreLink:
 
     def staged(self, blocks: list[Staged]) -> None:
         """Store what the engine has staged."""
+        if self._withdrawn:
+            # Word that came late: their bytes are gone.
+            self._unstage([block.slot for block in blocks])
+            return
         self._unsaved += len(blocks)
         self._all_saved.clear()
         stores = self._live()

@@ -68,12 +68,12 @@ class Sleeper:
 
         vLLM says what became of blocks after a step only, so one is made for it.
         """
+        self._cleared.clear()
         deadline = asyncio.get_running_loop().time() + FREED_S
         while not await llm.reset_prefix_cache():
             # Of what was let go just now, blocks are freed by the next steps.
             if asyncio.get_running_loop().time() > deadline:
                 raise EngineFailed("cannot sleep: KV blocks are held")
             await asyncio.sleep(RETRY_S)
-        self._cleared.clear()
         await self._step()
         await asyncio.wait_for(self._cleared.wait(), FREED_S)

@@ -26,9 +26,9 @@ def sleep_decided(state: NodeState, event: on.SleepDecided) -> list[Effect]:
         process.resting == "silent" and not process.woken_turn
     ):
         return []
-    if refusal := full(state, event.name, process):
+    if refusal := full(state, event.name, process, event.level):
         return [do.AnnounceRestRefused(event.name, event.turn, refusal, wake=False)]
-    process.pooled, process.woken_turn = True, 0
+    process.pooled, process.woken_turn, process.level = True, 0, event.level
     return [do.PutToSleep(event.name, event.turn, event.level, event.drain_us, event.cause)]
 
 
@@ -50,19 +50,21 @@ def life_changed(state: NodeState, event: on.LifeChanged) -> None:
     if process is None or event.epoch != process.epoch or event.change < process.change:
         return
     process.change = event.change
-    process.resident_bytes = event.resident_bytes or process.resident_bytes
     if process.phase is not Phase.RUNNING:
         return  # What it holds it holds until it is gone.
     process.resting = event.state if event.state in RESTING else ""
     if process.resting == "silent" and event.turn >= process.woken_turn:
         # Read, not promised: what cannot be freed counts too.
-        process.held_bytes = min(process.memory_bytes, process.resident_bytes)
+        if event.resident_bytes:
+            process.asleep_bytes[process.level] = event.resident_bytes
+        process.held_bytes = process.expected_bytes(process.level)
     elif process.resting == "silent":
         # It was told to wake in the middle of its sleep: it goes on to do so.
         process.resting = "waking"
     else:
         process.held_bytes = process.memory_bytes
-    process.pooled = process.pooled and process.resting in ("draining", "silent")
+    leaves = process.resting not in ("draining", "silent") and event.turn >= process.turn
+    process.pooled = process.pooled and not leaves
 
 
 def retry_wakes(state: NodeState) -> list[Effect]:
@@ -122,15 +124,17 @@ def coming(state: NodeState, process: Process) -> bool:
     return process.memory_bytes - process.held_bytes <= room and not stuck
 
 
-def full(state: NodeState, name: str, process: Process) -> str:
+def full(state: NodeState, name: str, process: Process, level: str) -> str:
     """Why the silent pool cannot take one more; empty when it can."""
     asleep = {n: p for n, p in state.processes.items() if p.pooled and p is not process}
-    held = sum(p.resident_bytes for p in asleep.values())
-    if state.silent_bytes and held + process.resident_bytes > state.silent_bytes:
+    held = sum(p.expected_bytes(p.level) for p in asleep.values())
+    more = process.expected_bytes(level)
+    if state.silent_bytes and held + more > state.silent_bytes:
+        known = "" if level in process.asleep_bytes else " at most (it has not slept yet)"
         return (
-            f"{name} would hold {process.resident_bytes / GIB:.1f} GiB asleep; of the silent "
+            f"{name} would hold {more / GIB:.1f} GiB{known} asleep at level {level}; of the silent "
             f"pool's {state.silent_bytes / GIB:.1f} GiB {held / GIB:.1f} are held by "
-            f"{', '.join(sorted(asleep))}. Sleep at level disk, or stop one of them"
+            f"{', '.join(sorted(asleep)) or 'nobody'}. Raise silent_bytes, or stop one of them"
         )
     for device in process.devices_assigned:
         beside = [n for n, p in asleep.items() if device in p.devices_assigned]

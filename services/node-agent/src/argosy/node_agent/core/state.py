@@ -47,8 +47,10 @@ class Process(msgspec.Struct):
     """Draining, silent or waking, as the instance tells; empty: awake, or not known."""
     change: int = 0
     """Number of the last change it told of."""
-    resident_bytes: int = 0
-    """What it held when it last slept or woke."""
+    asleep_bytes: dict[str, int] = {}
+    """What it held asleep, by level, as read."""
+    level: str = "dram"
+    """At which it sleeps, or was last told to."""
     turn: int = 0
     """Of the last decision that it sleep or wake."""
     waits: str = ""
@@ -57,6 +59,10 @@ class Process(msgspec.Struct):
     """Of the decision to wake that it was told of last, if no other came since."""
     pooled: bool = False
     """It has a place in the silent pool: it sleeps, or was told to."""
+
+    def expected_bytes(self, level: str) -> int:
+        """What it will hold asleep: what it was read to hold, else at most all it has."""
+        return min(self.memory_bytes, self.asleep_bytes.get(level, self.memory_bytes))
 
 
 class NodeState(msgspec.Struct):
@@ -71,6 +77,11 @@ class NodeState(msgspec.Struct):
     silent_per_device: int = 8
     processes: dict[str, Process] = {}
     stopping: bool = False
+
+    @property
+    def pool_bytes(self) -> int:
+        """Held by those that sleep, or are to."""
+        return sum(p.expected_bytes(p.level) for p in self.processes.values() if p.pooled)
 
     @property
     def promised_bytes(self) -> int:

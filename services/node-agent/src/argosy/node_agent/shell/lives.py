@@ -27,6 +27,7 @@ from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 log = logging.getLogger(__name__)
 
 CALL_S = 2.0
+OLD_MS = 30_000
 RETRY_S = 0.2
 CHANGES = ("InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke")
 
@@ -133,6 +134,13 @@ class Lives:
 
     def _on_sleep(self, fact: operator_pb2.SleepDecided, envelope: Envelope) -> None:
         if not self._concerns(fact, envelope):
+            return
+        if self._mesh.clock.now_ms() - envelope.time_ms > OLD_MS:
+            # It waited for the bus: what it was decided on is past.
+            late = "the decision to sleep came too late"
+            self.announce_refused(
+                do.AnnounceRestRefused(fact.instance_id, fact.turn, late, wake=False)
+            )
             return
         self._driver.feed(
             on.SleepDecided(

@@ -64,8 +64,9 @@ class InstanceChanged(Event, frozen=True, tag=True):
     change: int = 0
     """Number of the change in that process's life; 0: its node agent tells."""
     took_us: int = 0
-    """From the decision on."""
+    """What sleeping or waking took, without waiting for work to end."""
     resident_bytes: int = 0
+    level: str = ""
 
 
 class WorkSeen(Event, frozen=True, tag=True):
@@ -83,6 +84,7 @@ class DemandSeen(Event, frozen=True, tag=True):
 
     router: str
     held_requests: int
+    oldest_wait_us: int = 0
 
 
 class RestAsked(Event, frozen=True, tag=True):
@@ -92,7 +94,8 @@ class RestAsked(Event, frozen=True, tag=True):
     wake: bool
     cause: str
     level: str = ""
-    drain_us: int = 0
+    drain_us: int = -1
+    """-1: as usual."""
 
 
 class RestRecalled(Event, frozen=True, tag=True):

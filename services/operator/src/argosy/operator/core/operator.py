@@ -39,8 +39,7 @@ class OperatorCore:
                 silence.recalled(self.state, event)
                 return []
             case on.RestRefused():
-                silence.refused(self.state, event)
-                return []
+                return silence.refused(self.state, event)
 
     def _applied(self, event: on.FleetApplied) -> list[Effect]:
         state = self.state
@@ -90,21 +89,24 @@ class OperatorCore:
             return []
         if event.restarts >= 0:
             instance.restarts = event.restarts
-        if not self._is_news(instance, event):
+        is_news = self._is_news(instance, event)
+        if instance.turn < instance.started_us:
+            # A new process starts awake, whatever the old one was told.
+            instance.rests = False
+        if not is_news:
             return []
         if event.state == "silent":
-            instance.slept_took_us = event.took_us
-        if event.state == "active" and instance.state == "waking":
+            instance.slept_took_us, instance.level = event.took_us, event.level
+        if event.state == "active" and event.took_us:
             instance.woke_took_us = event.took_us
         instance.resident_bytes = event.resident_bytes or instance.resident_bytes
         if instance.state != event.state:
-            instance.state, instance.since_us = event.state, event.now_us
+            instance.state, instance.since_us = event.state, event.at_us or event.now_us
         instance.reason, instance.refused = event.reason, event.state == "pending"
         if event.state == "active":
             # What has just come up was brought up for something.
             self.state.rest.busy_us = max(self.state.rest.busy_us, event.now_us)
-        if event.state in ("loading", "failed"):
-            # A new process starts awake, whatever the old one was told.
+        if event.state == "failed":
             instance.rests = False
         return []
 
@@ -114,15 +116,24 @@ class OperatorCore:
         """
         at_us = event.at_us or event.now_us
         same = bool(event.epoch) and event.epoch == instance.epoch
-        of_the_past = event.epoch == instance.ended or (same and event.change <= instance.change)
-        if event.change and of_the_past:
-            return False
-        if not same and at_us < instance.changed_us:
-            return False
-        if not event.change and event.state == "loading" and not same:
+        older = at_us < instance.changed_us
+        if event.change:
+            if event.epoch == instance.ended or (same and event.change <= instance.change):
+                return False
+            if older and not same:
+                return False
+        elif event.state == "loading":
+            if same or not older:
+                instance.started_us = at_us
+            if same or older:
+                return False  # The process itself has told more since.
             instance.ended = instance.epoch
-        if not event.change and event.state in ("failed", "stopped"):
+        elif event.state in ("failed", "stopped"):
+            if older and not same:
+                return False
             instance.ended = event.epoch or instance.epoch
+        elif older:
+            return False
         if event.change or not same:
             instance.epoch, instance.change = event.epoch or instance.epoch, event.change
         instance.changed_us = max(at_us, instance.changed_us)

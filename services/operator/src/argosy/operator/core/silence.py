@@ -27,6 +27,11 @@ HEARD_US = 2_000_000
 MORE_US = 1_000_000
 """While requests wait, another pair is woken this often."""
 REFUSED_US = 5_000_000
+WAKE_US = 30_000_000
+"""How long a wake may take, where that is not known."""
+LOST_US = 5_000_000
+"""Requests that have waited as long, though an instance is said to be up, cannot reach it."""
+SLEEP_REFUSED_US = 60_000_000
 AGAIN_US = 5_000_000
 """An instance that was told to wake and does not is told again after this."""
 ROUTERS_MAX = 256
@@ -53,7 +58,7 @@ def look(state: OperatorState, now_us: int) -> list[Effect]:
     if not rest.idle_sleep_us or not rest.routers:
         return []
     idle_us = now_us - rest.busy_us
-    active = {n: i for n, i in awake(state).items() if now_us - i.rest_refused_us > REFUSED_US}
+    active = {} if now_us - rest.sleep_refused_us < SLEEP_REFUSED_US else awake(state)
     settled = all(now_us - i.since_us >= STAY_US and i.state == "active" for i in active.values())
     if not active or not settled or idle_us < patience_us(state):
         return []
@@ -75,15 +80,25 @@ def break_even_us(state: OperatorState) -> int:
 def demanded(state: OperatorState, event: on.DemandSeen) -> list[Effect]:
     """Requests wait and nobody is awake."""
     state.rest.busy_us = event.now_us
-    up = ("waking", "active")
-    if any(i.state in up and not i.rests for i in fleet(state, "decode").values()):
+    serving = [i for i in fleet(state, "decode").values() if not i.rests]
+    waking = any(i.state == "waking" for i in serving)
+    active = any(i.state == "active" for i in serving)
+    if waking or (active and event.oldest_wait_us < LOST_US):
         return []  # On its way already, or news of it is.
+    for instance in fleet(state).values():
+        instance.by_hand = False  # Who asked for sleep did not ask for silence.
     return wake_pair(state, f"requests wait at {event.router}: {event.held_requests}", event.now_us)
 
 
 def wake_more(state: OperatorState, now_us: int) -> list[Effect]:
-    """One more pair, if requests have waited since the last."""
-    if now_us - state.rest.woken_us < MORE_US:
+    """One more pair, if requests wait although those that were woken have come."""
+    coming = [
+        i for i in fleet(state, "decode").values()
+        if not i.rests and i.state in ("waking", "silent", "draining")
+    ]  # fmt: skip
+    known_us = max((i.woke_took_us for i in coming), default=0)
+    soon_us = (2 * known_us or WAKE_US) if coming else 0
+    if now_us - state.rest.woken_us < max(MORE_US, soon_us):
         return []
     return wake_pair(state, "requests wait", now_us, by_hand=False)
 
@@ -144,7 +159,7 @@ def asked(state: OperatorState, event: on.RestAsked) -> list[Effect]:
     if event.wake:
         return wake(state, names, event.cause, event.now_us)
     level = event.level or state.rest.level
-    drain_us = event.drain_us or state.rest.drain_us
+    drain_us = state.rest.drain_us if event.drain_us < 0 else event.drain_us
     found = sleep(state, names, level, drain_us, event.cause, event.now_us)
     for name in names:
         state.instances[name].by_hand = True
@@ -180,19 +195,26 @@ def recalled(state: OperatorState, event: on.RestRecalled) -> None:
     """The control log holds this decision."""
     instance = state.instances.get(event.instance)
     if instance is not None and event.turn > instance.turn:
-        instance.turn, instance.rests = event.turn, not event.wake
+        instance.turn = event.turn
+        # What an earlier process was told does not bind this one.
+        instance.rests = not event.wake and event.turn >= instance.started_us
 
 
-def refused(state: OperatorState, event: on.RestRefused) -> None:
-    """Its node said no."""
+def refused(state: OperatorState, event: on.RestRefused) -> list[Effect]:
+    """Its node said no. Those that were to sleep with it wake again."""
     instance = state.instances.get(event.instance)
-    if instance is None or event.turn != instance.turn:
-        return
+    if instance is None or event.turn < instance.turn:
+        return []
+    instance.turn = event.turn
     instance.rest_refused_us, instance.rest_refused = event.now_us, event.reason
     instance.rests = event.wake
     if event.wake:
         # The next best may go at once.
         state.rest.woken_us = 0
+        return []
+    state.rest.sleep_refused_us = event.now_us
+    partners = [n for n, i in fleet(state).items() if i.rests and not i.by_hand]
+    return wake(state, partners, f"{event.instance} cannot sleep", event.now_us)
 
 
 def fleet(state: OperatorState, role: str = "") -> dict[str, Instance]:

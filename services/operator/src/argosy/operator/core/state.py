@@ -19,6 +19,10 @@ class Instance(msgspec.Struct):
     change: int = 0
     """Number of the last change its process told of."""
     epoch: str = ""
+    started_us: int = 0
+    """When its process started."""
+    level: str = ""
+    """Where its weights are while it sleeps."""
     ended: str = ""
     """The epoch of the process that ended last."""
     turn: int = 0
@@ -55,6 +59,8 @@ class Rest(msgspec.Struct):
     slept_us: int = 0
     """When the fleet was last put to sleep; 0: it is not asleep."""
     woken_us: int = 0
+    sleep_refused_us: int = -(1 << 60)
+    """When a node last refused to let an instance sleep."""
     patience: float = 1.0
     """How many break-even times to stay idle before sleeping."""
 

@@ -13,6 +13,7 @@ from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.operator.v1 import events_pb2
 from argosy.wire.router.v1 import events_pb2 as router_pb2
 
+OLD_MS = 5_000
 CHANGES = (
     "InstanceReady", "InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke",
     "InstanceStopped",
@@ -51,6 +52,8 @@ class Ears:
         self._driver.feed(on.NodeSeen(now_us, fact.node, fact.memory_bytes, fact.promised_bytes))
 
     def _on_queue(self, fact: router_pb2.QueueReported, envelope: Envelope) -> None:
+        if self._is_old(envelope):
+            return
         requests = fact.queued_requests + fact.running_requests + fact.busy_requests
         self._driver.feed(
             on.WorkSeen(
@@ -60,7 +63,16 @@ class Ears:
         )  # fmt: skip
 
     def _on_demand(self, fact: router_pb2.DemandSeen, envelope: Envelope) -> None:
-        self._driver.feed(on.DemandSeen(self._driver.now_us(), fact.router, fact.held_requests))
+        if self._is_old(envelope):
+            return
+        waited_us = fact.oldest_wait_ms * 1000
+        self._driver.feed(
+            on.DemandSeen(self._driver.now_us(), fact.router, fact.held_requests, waited_us)
+        )
+
+    def _is_old(self, envelope: Envelope) -> bool:
+        """Whether it waited for the bus so long that it tells nothing of now."""
+        return self._mesh.clock.now_ms() - envelope.time_ms > OLD_MS
 
     def _on_decided(
         self, fact: events_pb2.SleepDecided | events_pb2.WakeDecided, envelope: Envelope
@@ -80,8 +92,9 @@ class Ears:
         self._driver.feed(
             on.InstanceChanged(
                 self._driver.now_us(), fact.instance_id, state, change.cause, -1,
-                envelope.time_ms * 1000, fact.epoch, change.number, change.took_ms * 1000,
-                change.resident_bytes,
+                envelope.time_ms * 1000, fact.epoch, change.number,
+                sum(step.ms for step in change.steps if step.name != "drain") * 1000,
+                change.resident_bytes, change.level,
             )
         )  # fmt: skip
 

@@ -1,12 +1,10 @@
 """What a fleet file may hold, and what would contradict itself."""
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     model_validator,
@@ -14,44 +12,16 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from argosy.operator.core.events import Pool, Template
+from argosy.operator.shell.fleet_units import Bytes, Duration, Ratio, seconds, share
 
 INSTANCES_MAX = 4096
 STORE_OVERHEAD_BYTES = 256 << 20
 """What a store takes beside its blocks: Python, NIXL, the directory."""
-UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
-
-
-def parse_bytes(value: Any) -> int:
-    """512Mi, 4Gi or a number of bytes."""
-    match = re.fullmatch(r"(\d+)(Ki|Mi|Gi|Ti)?", str(value))
-    if match is None:
-        raise ValueError("write a size such as 512Mi or 4Gi")
-    return int(match[1]) * UNITS[match[2] or ""]
-
-
-def check_ratio(value: Any) -> str:
-    """`prefill:decode`, both at least 1."""
-    # YAML reads 1:2 without quotes as the number 62.
-    if not isinstance(value, str) or re.fullmatch(r"[1-9]\d*:[1-9]\d*", value) is None:
-        raise ValueError('write prefill:decode in quotes, such as "1:2"')
-    return value
-
-
-def check_duration(value: Any) -> str:
-    """A number and a unit."""
-    if re.fullmatch(r"\d+(\.\d+)?(ms|s|m|h)", str(value)) is None:
-        raise ValueError("write a duration such as 200ms, 30s or 5m")
-    return str(value)
 
 
 def contradiction(message: str, *field: str) -> PydanticCustomError:
     """What is wrong between fields; `field`: where to look first, from the mapping checked."""
     return PydanticCustomError("contradiction", "{message}", {"message": message, "field": field})
-
-
-Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(le=1 << 60)]
-Ratio = Annotated[str, BeforeValidator(check_ratio)]
-Duration = Annotated[str, BeforeValidator(check_duration)]
 
 
 def camel(name: str) -> str:
@@ -291,16 +261,3 @@ class FleetFile(Part):
 def template_of(role: str, resources: Resources, settings: dict[str, str]) -> Template:
     """What the operator's core keeps of a pool."""
     return Template(role, resources.memory, resources.cpu, settings, resources.devices)
-
-
-def seconds(duration: str) -> float:
-    """`200ms` -> 0.2"""
-    match = re.fullmatch(r"([\d.]+)(ms|s|m|h)", duration)
-    assert match is not None
-    return float(match[1]) * {"ms": 1e-3, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def share(ratio: str) -> float:
-    """`1:2` -> 0.5"""
-    prefill, decode = ratio.split(":")
-    return int(prefill) / int(decode)

@@ -87,7 +87,12 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             message = f"no sleep level '{request.level}': there are dram and disk"
             raise ArgosyError(Reason.BAD_REQUEST, message)
         names = self._named(list(request.instance_ids))
-        drain_us = request.drain_ms * 1000
+        for name in names:
+            instance = self._state.instances[name]
+            if instance.state == "silent" and request.level not in ("", instance.level):
+                message = f"{name} sleeps at level {instance.level}: wake it first"
+                raise ArgosyError(Reason.BAD_REQUEST, message)
+        drain_us = request.drain_ms * 1000 if request.HasField("drain_ms") else -1
         self._driver.feed(
             on.RestAsked(
                 self._driver.now_us(), names, False, "somebody asked", request.level, drain_us

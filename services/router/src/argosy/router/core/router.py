@@ -180,7 +180,8 @@ class RouterCore:
         if self._placing.seats_of(request.model).decode:
             reason, message = "OVERLOADED", "every decode instance was full until the deadline"
         else:
-            reason, message = "NO_INSTANCE", f"no decode instance of {request.model} is live"
+            reason = "NO_INSTANCE"
+            message = f"no decode instance of {request.model} is live or woke; see `argosy status`"
         if request.last_failure:
             message += f" (before: {request.last_failure})"
         self.state.rejected_requests += 1

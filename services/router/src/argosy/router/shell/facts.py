@@ -18,7 +18,7 @@ from argosy.wire.router.v1 import events_pb2 as router_pb2
 
 Rest = (
     instance_pb2.InstanceDraining | instance_pb2.InstanceSlept | instance_pb2.InstanceWaking
-    | instance_pb2.InstanceWoke
+    | instance_pb2.InstanceWoke | instance_pb2.InstanceReady
 )  # fmt: skip
 ROLES = {instance_pb2.ROLE_PREFILL: "prefill", instance_pb2.ROLE_DECODE: "decode"}
 
@@ -125,15 +125,19 @@ class Ears:
     def _on_ready(self, fact: instance_pb2.InstanceReady, envelope: Envelope) -> None:
         if fact.role not in ROLES:
             return
+        # One that sleeps describes itself anew too, when the bus has been away.
+        rests = fact.change.state in (instance_pb2.STATE_SILENT, instance_pb2.STATE_WAKING)
         self._driver.feed(
             on.InstanceJoined(
                 self._driver.now_us(), fact.instance_id, fact.epoch, ROLES[fact.role],
                 fact.address, fact.node, fact.model, fact.kv_total_blocks, fact.block_tokens,
                 fact.max_model_tokens, fact.max_running_requests, envelope.time_ms * 1000,
                 max(1, fact.dp_ranks), fact.tokens_per_pass or 8192, fact.rack, timing_of(fact),
-                fact.change.number,
+                fact.change.number - rests,
             )
         )  # fmt: skip
+        if rests:
+            self._on_rest(fact, envelope)
 
     def _on_rest(self, fact: Rest, envelope: Envelope) -> None:
         change = fact.change

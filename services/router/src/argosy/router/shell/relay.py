@@ -139,7 +139,7 @@ class Relay:
                 if prompt is None:
                     await self._submit(passage, dispatch)
             except ArgosyError as error:
-                refused += 1
+                refused += error.reason is not Reason.DRAINING
                 if error.reason not in RETRIABLE or refused >= self.mesh.settings.attempts_max:
                     raise
                 failed_instance, failed_address = dispatch.prefill, dispatch.prefill_address

@@ -130,15 +130,16 @@ async def restart(remote: Remote) -> None:
 
 
 async def ask(
-    client: Client, model: str, prompt: list[int], reusable: int, tenant: str = ""
-) -> Turn:
+    client: Client, model: str, prompt: list[int], reusable: int, tenant: str = "",
+    answer_tokens: int = ANSWER_TOKENS,
+) -> Turn:  # fmt: skip
     """One turn."""
     answer, first = Answer(), 0.0
     began = time.monotonic()
     async for chunk in client.generate(
         model,
         token_ids=prompt,
-        max_tokens=ANSWER_TOKENS,
+        max_tokens=answer_tokens,
         temperature=0,
         ignore_eos=True,
         tenant=tenant,

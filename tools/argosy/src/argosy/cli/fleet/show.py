@@ -17,7 +17,7 @@ from argosy.wire.operator.v1 import operator_pb2
 
 STATE_COLOURS = {
     "active": "green", "running": "green", "silent": "blue", "waking": "cyan",
-    "refused": "red", "failed": "red",
+    "failed": "red",
 }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ async def show_status(running: Running, *, as_json: bool) -> None:
                 "kv_blocks": f"{view.load.kv_used_blocks}/{view.load.kv_total_blocks}"
                 if view
                 else "",
-                "reason": instance.reason or (view.reason if view else ""),
+                "reason": instance.rest_refused or instance.reason or (view.reason if view else ""),
             }
         )
     for name, process in processes.items():

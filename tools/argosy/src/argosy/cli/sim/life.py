@@ -77,7 +77,8 @@ class SimLife:
                 self.world.after(0, self._end, step, self._version)
             return
         took_ms = {
-            Step.FLUSH: 0.0, Step.WITHDRAW: profile.withdraw_ms, Step.FREE: profile.free_ms(level),
+            Step.FLUSH: profile.flush_ms, Step.WITHDRAW: profile.withdraw_ms,
+            Step.FREE: profile.free_ms(level),
             Step.LOAD: profile.take_ms(level), Step.REGISTER: profile.register_ms,
             Step.WARM_UP: profile.prefill_pass_ms(WARM_UP_TOKENS) + profile.decode_pass_ms(0, 1),
         }[step]  # fmt: skip

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!argosy/operator/v1/operator.proto\x12\x12\x61rgosy.operator.v1\"E\n\x0cSleepRequest\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x10\n\x08\x64rain_ms\x18\x03 \x01(\r\"#\n\x0bWakeRequest\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\"!\n\tRestReply\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\"4\n\x0c\x41pplyRequest\x12\x12\n\nfleet_yaml\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61se_dir\x18\x02 \x01(\t\" \n\nApplyReply\x12\x12\n\ngeneration\x18\x01 \x01(\x04\"\x0f\n\rStatusRequest\"g\n\x0bStatusReply\x12\r\n\x05\x66leet\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x35\n\tinstances\x18\x03 \x03(\x0b\x32\".argosy.operator.v1.InstanceStatus\"\xab\x01\n\x0eInstanceStatus\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x10\n\x08since_ms\x18\x06 \x01(\x03\x12\x10\n\x08restarts\x18\x07 \x01(\r\x12\x0f\n\x07refused\x18\x08 \x01(\x08\x12\x14\n\x0crest_refused\x18\t \x01(\t2\xb5\x02\n\x08Operator\x12I\n\x05\x41pply\x12 .argosy.operator.v1.ApplyRequest\x1a\x1e.argosy.operator.v1.ApplyReply\x12L\n\x06Status\x12!.argosy.operator.v1.StatusRequest\x1a\x1f.argosy.operator.v1.StatusReply\x12H\n\x05Sleep\x12 .argosy.operator.v1.SleepRequest\x1a\x1d.argosy.operator.v1.RestReply\x12\x46\n\x04Wake\x12\x1f.argosy.operator.v1.WakeRequest\x1a\x1d.argosy.operator.v1.RestReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!argosy/operator/v1/operator.proto\x12\x12\x61rgosy.operator.v1\"W\n\x0cSleepRequest\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x15\n\x08\x64rain_ms\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_drain_ms\"#\n\x0bWakeRequest\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\"!\n\tRestReply\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\"4\n\x0c\x41pplyRequest\x12\x12\n\nfleet_yaml\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61se_dir\x18\x02 \x01(\t\" \n\nApplyReply\x12\x12\n\ngeneration\x18\x01 \x01(\x04\"\x0f\n\rStatusRequest\"g\n\x0bStatusReply\x12\r\n\x05\x66leet\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x35\n\tinstances\x18\x03 \x03(\x0b\x32\".argosy.operator.v1.InstanceStatus\"\xab\x01\n\x0eInstanceStatus\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x10\n\x08since_ms\x18\x06 \x01(\x03\x12\x10\n\x08restarts\x18\x07 \x01(\r\x12\x0f\n\x07refused\x18\x08 \x01(\x08\x12\x14\n\x0crest_refused\x18\t \x01(\t2\xb5\x02\n\x08Operator\x12I\n\x05\x41pply\x12 .argosy.operator.v1.ApplyRequest\x1a\x1e.argosy.operator.v1.ApplyReply\x12L\n\x06Status\x12!.argosy.operator.v1.StatusRequest\x1a\x1f.argosy.operator.v1.StatusReply\x12H\n\x05Sleep\x12 .argosy.operator.v1.SleepRequest\x1a\x1d.argosy.operator.v1.RestReply\x12\x46\n\x04Wake\x12\x1f.argosy.operator.v1.WakeRequest\x1a\x1d.argosy.operator.v1.RestReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,21 +32,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'argosy.operator.v1.operator
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SLEEPREQUEST']._serialized_start=57
-  _globals['_SLEEPREQUEST']._serialized_end=126
-  _globals['_WAKEREQUEST']._serialized_start=128
-  _globals['_WAKEREQUEST']._serialized_end=163
-  _globals['_RESTREPLY']._serialized_start=165
-  _globals['_RESTREPLY']._serialized_end=198
-  _globals['_APPLYREQUEST']._serialized_start=200
-  _globals['_APPLYREQUEST']._serialized_end=252
-  _globals['_APPLYREPLY']._serialized_start=254
-  _globals['_APPLYREPLY']._serialized_end=286
-  _globals['_STATUSREQUEST']._serialized_start=288
-  _globals['_STATUSREQUEST']._serialized_end=303
-  _globals['_STATUSREPLY']._serialized_start=305
-  _globals['_STATUSREPLY']._serialized_end=408
-  _globals['_INSTANCESTATUS']._serialized_start=411
-  _globals['_INSTANCESTATUS']._serialized_end=582
-  _globals['_OPERATOR']._serialized_start=585
-  _globals['_OPERATOR']._serialized_end=894
+  _globals['_SLEEPREQUEST']._serialized_end=144
+  _globals['_WAKEREQUEST']._serialized_start=146
+  _globals['_WAKEREQUEST']._serialized_end=181
+  _globals['_RESTREPLY']._serialized_start=183
+  _globals['_RESTREPLY']._serialized_end=216
+  _globals['_APPLYREQUEST']._serialized_start=218
+  _globals['_APPLYREQUEST']._serialized_end=270
+  _globals['_APPLYREPLY']._serialized_start=272
+  _globals['_APPLYREPLY']._serialized_end=304
+  _globals['_STATUSREQUEST']._serialized_start=306
+  _globals['_STATUSREQUEST']._serialized_end=321
+  _globals['_STATUSREPLY']._serialized_start=323
+  _globals['_STATUSREPLY']._serialized_end=426
+  _globals['_INSTANCESTATUS']._serialized_start=429
+  _globals['_INSTANCESTATUS']._serialized_end=600
+  _globals['_OPERATOR']._serialized_start=603
+  _globals['_OPERATOR']._serialized_end=912
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,40 @@
+"""What the sim engine yields: words of its vocabulary, pieces that were made one."""
+
+import msgspec
+
+from argosy.engine.api import EngineFailed, EngineOutput, Logprobs
+from argosy.mesh import text
+
+
+def word_ids(tokenizer: text.Tokenizer) -> list[int]:
+    """Tokens to make answers of."""
+    words = [tokenizer.encoder.token_to_id(word) for word in text.SIM_WORDS]
+    known = [word for word in words if word is not None]
+    if known:
+        return known
+    # A real vocabulary: words with a leading space, whatever they are.
+    vocabulary = tokenizer.encoder.get_vocab()
+    return sorted(i for token, i in vocabulary.items() if token[:1] in "Ġ▁")
+
+
+def joined(first: EngineOutput, then: EngineOutput | EngineFailed) -> EngineOutput | EngineFailed:
+    """Two outputs of one request as one; a failure takes over."""
+    if isinstance(then, EngineFailed):
+        return then
+    return msgspec.structs.replace(
+        then,
+        token_ids=first.token_ids + then.token_ids,
+        cached_tokens=max(first.cached_tokens, then.cached_tokens),
+        transferred_bytes=first.transferred_bytes + then.transferred_bytes,
+    )
+
+
+def with_logprobs(output: EngineOutput, top: int | None) -> EngineOutput:
+    """Certainty, as logprobs: an invented token has no rivals."""
+    if top is None:
+        return output
+    logprobs = [Logprobs(i, 0.0, {i: 0.0} if top else {}) for i in output.token_ids]
+    return EngineOutput(
+        output.token_ids, logprobs, output.finish, output.cached_tokens,
+        output.kv_handle, output.transferred_bytes,
+    )  # fmt: skip
