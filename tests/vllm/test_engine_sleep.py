@@ -160,6 +160,16 @@ async def handed_over(fleet: dict[str, Ship], asked: list[int], salt: str) -> li
     return answer
 
 
+async def test_kv_that_is_held_for_nobody_does_not_keep_an_engine_awake(fleet) -> None:
+    """As of a request that was cut in the moment in which it ended."""
+    prefill = fleet["prefill"]
+    _, handle = await prefill.ask(prompt(200, 77), 1, produce=True)
+    assert handle is not None
+    await prefill.sleep("dram")
+    await prefill.wake()
+    assert prefill.engine.stats().kv_used_blocks == 0
+
+
 async def test_who_registers_again_is_known_by_another_name(fleet) -> None:
     # Over TCP and shared memory even what peers know of withdrawn memory would still work.
     ship, asked, names = fleet["prefill"], prompt(64, 8), set()

@@ -119,6 +119,10 @@ class ArgosyNixlConnector(NixlPullConnector):  # type: ignore[misc]
             leases[request_id] = 0.0
         return len(held)
 
+    def release_all(self) -> int:
+        """End every lease: of a request that was cut as it ended, nobody knows the handle."""
+        return self.release(list(self.connector_worker._reqs_to_send))  # noqa: SLF001
+
     # In the scheduler
 
     def set_xfer_handshake_metadata_pp_aware(self, metadata: Agents) -> None:
@@ -150,6 +154,10 @@ class WorkerExtension(Resting):
         """See ArgosyNixlConnector.release."""
         connector = of_kind(ArgosyNixlConnector)
         return int(connector.release(request_ids))
+
+    def argosy_release_all(self) -> int:
+        """See ArgosyNixlConnector.release_all."""
+        return int(of_kind(ArgosyNixlConnector).release_all())
 
     def argosy_withdraw(self) -> None:
         """See ArgosyNixlConnector.withdraw."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import tempfile
+import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -45,6 +46,7 @@ from argosy.mesh.net import free_port
 log = logging.getLogger(__name__)
 
 HEALTH_S = 0.5
+FREED_S, FREED_POLL_S = 5.0, 0.02
 WARM_UP_TOKENS = 64
 PRODUCE = {"do_remote_decode": True, "do_remote_prefill": False}
 ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
@@ -149,8 +151,14 @@ class VllmEngine:
 
     async def withdraw(self) -> None:
         """Deregister KV memory; peers' handles of it are void."""
-        if self._role:
-            await self._llm.collective_rpc("argosy_withdraw")
+        if not self._role:
+            return
+        held = sum(await self._llm.collective_rpc("argosy_release_all"))
+        deadline = time.monotonic() + FREED_S
+        while held and self._stats.kv_used_blocks and time.monotonic() < deadline:
+            # The next steps free them; while KV is held, there are steps.
+            await asyncio.sleep(FREED_POLL_S)
+        await self._llm.collective_rpc("argosy_withdraw")
 
     async def sleep(self, level: SleepLevel) -> None:
         """Free memory; see Engine.sleep. Raises EngineFailed if KV blocks are held."""
