@@ -194,9 +194,10 @@ class RouterCore:
         if instance is None:
             members.heard(self.state, event)
             return []
-        was_live, rested = instance.live, instance.change
+        was_live = instance.live
         heard = members.heard(self.state, event)
-        if heard is None or not was_live or instance.change != rested:
+        # Those that sleep report too: that alone makes nothing known of seats wrong.
+        if instance.live != was_live:
             self._placing.instances_changed()
         if heard is None:
             return []
