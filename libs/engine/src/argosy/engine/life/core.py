@@ -26,7 +26,6 @@ class LifeState(msgspec.Struct):
 
     state: State = State.LOADING
     since_us: int = 0
-    cause: str = "its process started"
     change: int = 0
     turn: int = 0
     """Of the last decision taken in."""
@@ -199,10 +198,10 @@ class LifeCore:
         """Change the state: the only place where that happens."""
         state = self.state
         fact = fact_of(state.state, after)
-        state.state, state.since_us, state.cause = after, now_us, state.led_why
+        state.state, state.since_us = after, now_us
         state.change += 1
         told = do.Tell(
-            fact, after, state.change, state.cause, state.led_turn, now_us - state.began_us,
+            fact, after, state.change, state.led_why, state.led_turn, now_us - state.began_us,
             state.level, state.steps_us,
             state.resident_bytes if after is State.SILENT else 0,
         )  # fmt: skip

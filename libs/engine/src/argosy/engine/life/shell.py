@@ -109,7 +109,7 @@ class Life(instance_pb2_grpc.LifeServicer):
         state = self.state
         return events_pb2.Change(
             state=STATES[state.state], number=state.change,
-            cause=state.cause, turn=state.led_turn, resident_bytes=state.resident_bytes,
+            cause=state.led_why, turn=state.led_turn, resident_bytes=state.resident_bytes,
             level=state.level,
         )  # fmt: skip
 

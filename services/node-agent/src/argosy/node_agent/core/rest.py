@@ -12,7 +12,6 @@ from argosy.node_agent.core import effects as do
 from argosy.node_agent.core import events as on
 from argosy.node_agent.core.state import GIB, NodeState, Phase, Process
 
-GOING = ("draining",)
 RESTING = ("draining", "silent", "waking")
 
 
@@ -69,13 +68,8 @@ def life_changed(state: NodeState, event: on.LifeChanged) -> None:
 
 def retry_wakes(state: NodeState) -> list[Effect]:
     """Wakes that wait, in order of their decisions."""
-    waiting = [(p.turn, name, p) for name, p in state.processes.items() if p.waits]
-    return [e for _, name, p in sorted(waiting, key=by_turn) for e in try_wake(state, name, p)]
-
-
-def by_turn(entry: tuple[int, str, Process]) -> tuple[int, str]:
-    """Older decisions first."""
-    return entry[:2]
+    waiting = sorted((p.turn, name) for name, p in state.processes.items() if p.waits)
+    return [e for _, name in waiting for e in try_wake(state, name, state.processes[name])]
 
 
 def try_wake(state: NodeState, name: str, process: Process) -> list[Effect]:
@@ -116,7 +110,7 @@ def coming(state: NodeState, process: Process) -> bool:
     leaving = {
         name: other
         for name, other in state.processes.items()
-        if other is not process and (other.phase is Phase.STOPPING or other.resting in GOING)
+        if other is not process and (other.phase is Phase.STOPPING or other.resting == "draining")
     }
     room = state.free_bytes + sum(other.held_bytes for other in leaving.values())
     held_by = holders(state, process.devices_assigned).values()

@@ -79,11 +79,6 @@ class NodeState(msgspec.Struct):
     stopping: bool = False
 
     @property
-    def pool_bytes(self) -> int:
-        """Held by those that sleep, or are to."""
-        return sum(p.expected_bytes(p.level) for p in self.processes.values() if p.pooled)
-
-    @property
     def promised_bytes(self) -> int:
         """Memory that is not free to promise."""
         return sum(process.held_bytes for process in self.processes.values())

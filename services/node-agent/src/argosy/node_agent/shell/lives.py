@@ -12,6 +12,7 @@ from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
 from argosy.mesh.driver import Driver
 from argosy.mesh.errors import ArgosyError
+from argosy.mesh.life import state_name
 from argosy.mesh.service import Mesh
 from argosy.node_agent.core import effects as do
 from argosy.node_agent.core import events as on
@@ -118,7 +119,7 @@ class Lives:
         self._tell(fact.instance_id, fact.epoch, fact.change)
 
     def _tell(self, name: str, epoch: str, change: instance_events_pb2.Change) -> None:
-        state = instance_events_pb2.State.Name(change.state).removeprefix("STATE_").lower()
+        state = state_name(change)
         self._driver.feed(
             on.LifeChanged(
                 self._driver.now_us(), name, epoch, change.number, state, change.resident_bytes,

@@ -21,6 +21,8 @@ from argosy.operator.core.state import Instance, OperatorState
 
 ROLES = ("prefill", "decode")
 STAY_US = 2_000_000
+DRAIN_US = 30_000_000
+"""How long what runs may go on, where nothing else is said."""
 PATIENCE_MAX = 8.0
 HEARD_US = 2_000_000
 """A router not heard of for as long tells nothing of now."""
@@ -63,7 +65,7 @@ def look(state: OperatorState, now_us: int) -> list[Effect]:
     if not active or not settled or idle_us < patience_us(state):
         return []
     why = f"idle for {idle_us / 1e6:.1f} s"
-    return sleep(state, list(active), rest.level, rest.drain_us, why, now_us)
+    return sleep(state, list(active), rest.level, DRAIN_US, why, now_us)
 
 
 def patience_us(state: OperatorState) -> int:
@@ -159,7 +161,7 @@ def asked(state: OperatorState, event: on.RestAsked) -> list[Effect]:
     if event.wake:
         return wake(state, names, event.cause, event.now_us)
     level = event.level or state.rest.level
-    drain_us = state.rest.drain_us if event.drain_us < 0 else event.drain_us
+    drain_us = DRAIN_US if event.drain_us < 0 else event.drain_us
     found = sleep(state, names, level, drain_us, event.cause, event.now_us)
     for name in names:
         state.instances[name].by_hand = True

@@ -35,7 +35,7 @@ class Instance(msgspec.Struct):
     """As it told when it last slept or woke."""
     slept_took_us: int = 0
     woke_took_us: int = 0
-    """How long its last sleep and wake took, from the decision on."""
+    """How long the steps of its last sleep and wake took, without the drain."""
     rest_refused: str = ""
     """Why its node did not let it sleep or wake as was last decided."""
     rest_refused_us: int = -(1 << 60)
@@ -49,7 +49,6 @@ class Rest(msgspec.Struct):
     idle_sleep_us: int = 0
     """0: nothing is put to sleep for being idle."""
     level: str = "dram"
-    drain_us: int = 30_000_000
     routers: dict[str, tuple[int, int]] = {}
     """Router: when it was last heard, and how many requests waited there."""
     arrived: dict[str, int] = {}

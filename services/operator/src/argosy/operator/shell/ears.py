@@ -5,6 +5,7 @@ from typing import Any
 
 from argosy.mesh.bus import Envelope
 from argosy.mesh.driver import Driver
+from argosy.mesh.life import state_name
 from argosy.mesh.service import Mesh
 from argosy.operator.core import events as on
 from argosy.operator.settings import OperatorSettings
@@ -88,7 +89,7 @@ class Ears:
     def _on_change(self, fact: Any, envelope: Envelope) -> None:
         """What an instance tells of itself."""
         change = fact.change
-        state = instance_pb2.State.Name(change.state).removeprefix("STATE_").lower()
+        state = state_name(change)
         self._driver.feed(
             on.InstanceChanged(
                 self._driver.now_us(), fact.instance_id, state, change.cause, -1,

@@ -59,7 +59,7 @@ def refusal(state: RouterState, event: on.RequestArrived) -> do.Reject | None:
     if state.queued_requests >= limits.queue_limit:
         message = f"{state.queued_requests} requests are waiting, the most allowed"
         return do.Reject(request_id, "OVERLOADED", message, 1000)
-    waiting_bytes = state.queued_tokens * TOKEN_BYTES
+    waiting_bytes = sum(state.queued_by_band.values()) * TOKEN_BYTES
     if waiting_bytes + event.prompt_tokens * TOKEN_BYTES > limits.queue_bytes_max:
         message = f"{waiting_bytes >> 20} MiB of prompts are waiting, the most allowed"
         return do.Reject(request_id, "OVERLOADED", message, 1000)
@@ -157,7 +157,6 @@ def enqueue(state: RouterState, request_id: str) -> None:
     insort(waiting, request_id, key=lambda other: state.requests[other].due_us)
     tenant.used_us = request.arrived_us
     state.queued_requests += 1
-    state.queued_tokens += request.prompt_tokens
     bands = state.queued_by_band
     bands[request.priority] = bands.get(request.priority, 0) + request.prompt_tokens
     tokens = tenant.waiting_tokens
@@ -175,7 +174,6 @@ def dequeue(state: RouterState, request_id: str) -> None:
     if not waiting:
         del tenant.waiting[request.priority], tenant.waiting_tokens[request.priority]
     state.queued_requests -= 1
-    state.queued_tokens -= request.prompt_tokens
     left = state.queued_by_band[request.priority] - request.prompt_tokens
     if left > 0:
         state.queued_by_band[request.priority] = left

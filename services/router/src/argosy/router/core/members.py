@@ -99,6 +99,15 @@ def early(state: RouterState, event: on.InstanceRested) -> None:
         del state.early[next(iter(state.early))]
 
 
+def busy_requests(state: RouterState) -> int:
+    """Requests that live instances have, as far as we can know; KV that is held is one."""
+    return sum(
+        instance.requests + bool(instance.kv_held_blocks)
+        for instance in state.instances.values()
+        if instance.live
+    )
+
+
 def rank_of(state: RouterState, name: str, number: int) -> Rank | None:
     """A rank of an instance; None where there is none, or none any more."""
     instance = state.instances.get(name)

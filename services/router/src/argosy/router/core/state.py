@@ -242,7 +242,6 @@ class RouterState(msgspec.Struct):
     """By model; until an instance comes or goes."""
     tenants: dict[str, Tenant] = {}
     queued_requests: int = 0
-    queued_tokens: int = 0
     demanded_us: dict[str, int] = {}
     """By model of which no instance is awake: when that was last said."""
     queued_by_band: dict[int, int] = {}

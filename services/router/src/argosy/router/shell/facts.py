@@ -4,6 +4,7 @@ import asyncio
 
 from argosy.mesh.bus import Envelope
 from argosy.mesh.driver import Driver
+from argosy.mesh.life import state_name
 from argosy.mesh.service import Mesh
 from argosy.mesh.timing import Timing
 from argosy.router.core import events as on
@@ -141,7 +142,7 @@ class Ears:
 
     def _on_rest(self, fact: Rest, envelope: Envelope) -> None:
         change = fact.change
-        resting = instance_pb2.State.Name(change.state).removeprefix("STATE_").lower()
+        resting = state_name(change)
         self._driver.feed(
             on.InstanceRested(
                 self._driver.now_us(), fact.instance_id, fact.epoch, change.number,

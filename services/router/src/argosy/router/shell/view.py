@@ -3,6 +3,7 @@
 import asyncio
 
 from argosy.mesh.service import Mesh
+from argosy.router.core import members
 from argosy.router.core.state import RouterState
 from argosy.router.settings import RouterSettings
 from argosy.wire.inference.v1 import inference_pb2
@@ -78,10 +79,7 @@ class View:
             running_requests=len(state.requests) - state.queued_requests,
             arrived_requests=state.arrived_requests,
             rejected_requests=state.rejected_requests, at_us=now_us,
-            busy_requests=sum(
-                instance.requests + bool(instance.kv_held_blocks)
-                for instance in state.instances.values() if instance.live
-            ),
+            busy_requests=members.busy_requests(state),
         )  # fmt: skip
 
     async def until_idle(self) -> None:

@@ -11,6 +11,7 @@ from argosy.operator.core import effects as do
 from argosy.operator.core import events as on
 from argosy.operator.core.operator import OperatorCore
 from argosy.operator.core.state import OperatorState
+from argosy.router.core import members
 from argosy.router.core.effects import TellDemand
 
 if TYPE_CHECKING:
@@ -75,8 +76,7 @@ class SimOperator:
 
     def _work(self, router: "Router") -> None:
         state = router.core.state
-        busy = sum(i.requests + bool(i.kv_held_blocks) for i in state.instances.values() if i.live)
-        requests = len(state.requests) + busy
+        requests = len(state.requests) + members.busy_requests(state)
         self.feed(
             on.WorkSeen(
                 self.world.now_us, router.name, requests, state.queued_requests,

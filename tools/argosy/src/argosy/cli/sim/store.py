@@ -7,11 +7,12 @@ after the other and writes behind.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from argosy.cli.sim.timers import Timers
 from argosy.kvstore.core import effects as put
 from argosy.kvstore.core import events as told
 from argosy.kvstore.core.state import DRAM, SSD, Limits, new_state
 from argosy.kvstore.core.store import StoreCore
-from argosy.mesh.core import CancelTimer, Event, SetTimer, TimerFired
+from argosy.mesh.core import Event
 from argosy.mesh.timing import FAR
 from argosy.router.core import events as on
 
@@ -60,7 +61,7 @@ class SimStore:
         self._links: dict[str, int] = {}
         """When each instance's link is free."""
         self._disk_us = {"read": 0, "write": 0}
-        self._timers: dict[str, int] = {}
+        self._timers = Timers(world, self._feed)
         self._sequence = 0
         self._changes: dict[tuple[int, int], bool] = {}
 
@@ -126,7 +127,8 @@ class SimStore:
 
     def _feed(self, event: Event) -> None:
         for effect in self.core.step(event):  # type: ignore[arg-type]
-            self._perform(effect)
+            if not self._timers.take(effect):
+                self._perform(effect)
 
     def _perform(self, effect: object) -> None:
         match effect:
@@ -146,15 +148,6 @@ class SimStore:
                 self._changed(effect.tier, effect.hashes, stored=True)
             case put.TellEvicted():
                 self._changed(effect.tier, effect.hashes, stored=False)
-            case SetTimer():
-                self._timers[effect.key] = effect.at_us
-                self.world.at(effect.at_us, self._fire, effect.key, effect.at_us)
-            case CancelTimer():
-                self._timers.pop(effect.key, None)
-
-    def _fire(self, key: str, at_us: int) -> None:
-        if self._timers.get(key) == at_us:
-            self._feed(TimerFired(self.world.now_us, key))
 
     def _moving_us(self, blocks: int) -> int:
         profile = self.world.fleet.profile
