@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PINS   := deploy/python/constraints.txt
 PARTS  := libs/mesh libs/engine libs/client services/router services/prefill services/decode \
-          services/kvstore services/operator services/node-agent tools/argosy
+          services/kvstore services/operator services/autoscaler services/node-agent tools/argosy
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 MODEL  := models/smollm2-135m/argosy-model.json
 

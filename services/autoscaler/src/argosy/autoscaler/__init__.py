@@ -1,0 +1,1 @@
+"""The autoscaler: how many instances, and who sleeps."""

@@ -1,0 +1,35 @@
+"""What is asked of a model: the words that forecast, plan and simulation share."""
+
+import msgspec
+
+
+class Slo(msgspec.Struct, frozen=True):
+    """What callers are promised, milliseconds."""
+
+    ttft_ms: float = 2000
+    tpot_ms: float = 50
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """Requests of one span of time. Lengths in tokens; std: standard deviation."""
+
+    rate: float
+    """Requests per second."""
+    prompt_tokens: float = 1024
+    prompt_std: float = 0
+    output_tokens: float = 128
+    output_std: float = 0
+    hit_share: float = 0
+    """Of prompt tokens, those whose KV is found in a prefix cache."""
+
+    def times(self, factor: float) -> "Demand":
+        """The same mix at `factor` times the rate."""
+        return msgspec.structs.replace(self, rate=self.rate * factor)
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What one instance can hold and do, beside its timing."""
+
+    kv_tokens: int = 1_048_576
+    max_running: int = 256
+    tokens_per_pass: int = 8192

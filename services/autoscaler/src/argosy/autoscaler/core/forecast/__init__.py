@@ -1,0 +1,1 @@
+"""What demand will be: experts, weighed by what they were wrong by, and calibrated bands."""

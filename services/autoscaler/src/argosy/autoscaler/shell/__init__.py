@@ -1,0 +1,1 @@
+"""The autoscaler's hands: facts, history on disk, Prophet, gRPC."""
