@@ -29,7 +29,8 @@ def facts_table() -> str:
     rows = ["# Facts", "", "Subjects begin with `argosy.<fleet>.`. Generated from `proto/`.", ""]
     rows += ["| subject | message | on |", "|---|---|---|"]
     for fact in sorted(all_facts(), key=lambda fact: fact.subject):
-        plane = "JetStream, kept" if fact.control else "core NATS"
+        kept = "JetStream, all of a month" if fact.history else "JetStream, kept"
+        plane = kept if fact.control else "core NATS"
         subject = f"{fact.subject}.<{fact.key}>" if fact.key else fact.subject
         rows.append(f"| `{subject}` | `{fact.message.DESCRIPTOR.full_name}` | {plane} |")
     return "\n".join(rows) + "\n"

@@ -76,9 +76,7 @@ def test_the_sample_of_the_design_is_taken_as_it_stands() -> None:
     assert (decode.template.role, decode.replicas) == ("decode", 1)
     assert decode.template.settings["model_source"] == "/fleets/models/smollm2-135m"
     assert (fleet.idle_sleep_us(), fleet.sleep_level()) == (30_000_000, "dram")
-    assert fleet.not_acted_on() == [
-        "spec.scaling.plans", "spec.scaling.silent", "spec.scaling.slo", "spec.split.placement",
-    ]  # fmt: skip
+    assert fleet.not_acted_on() == ["spec.split.placement"]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,9 @@ RETRY_S = 0.5
 PING_S = 2
 """A server that hangs is noticed after three of these."""
 STREAM_BYTES = 256 << 20
+HISTORY_BYTES = 64 << 20
+HISTORY_AGE_S = 32 * 24 * 3600
+"""A month of Mondays: what seasons are read from."""
 STREAM_AGE_S = 366 * 24 * 3600
 """What sleeps may be silent for long; STREAM_BYTES bounds what is kept."""
 DUPLICATE_WINDOW_S = 120
@@ -145,7 +148,7 @@ class Bus:
         self, message: type[M], deliver: Callable[[M, Envelope], None], durable: str
     ) -> asyncio.Event:
         """Call `deliver` for each fact of a control type: first the last one of each
-        key that is on the log, then new ones, once per id.
+        key that is on the log (of a history type: all there are), then new ones, once per id.
 
         `durable` names the consumer: under the same name a restarted process goes on
         where it stopped. Returns an event set once what was on the log is delivered.
@@ -187,7 +190,7 @@ class Bus:
             except (OSError, nats.errors.Error, TimeoutError):
                 await asyncio.sleep(RETRY_S)
         self._client = client
-        await self._ensure_stream()
+        await self._ensure_streams()
         self._set_connected(True)
 
     async def _on_error(self, error: Exception) -> None:
@@ -200,7 +203,7 @@ class Bus:
 
     async def _on_reconnected(self) -> None:
         log.info("the bus at %s is back", self.url)
-        await self._ensure_stream()
+        await self._ensure_streams()
         self._set_connected(True)
 
     def _set_connected(self, connected: bool) -> None:
@@ -218,12 +221,28 @@ class Bus:
         """The JetStream stream that keeps this fleet's control facts."""
         return f"argosy-{facts.token(self.fleet)}"
 
-    async def _ensure_stream(self) -> None:
-        subjects = [facts.pattern_of(self.fleet, f.message) for f in facts.all_facts() if f.control]
-        config = StreamConfig(
-            name=self.stream_name, subjects=subjects, max_bytes=STREAM_BYTES,
-            max_age=STREAM_AGE_S, duplicate_window=DUPLICATE_WINDOW_S,
-        )  # fmt: skip
+    @property
+    def history_name(self) -> str:
+        """The one that keeps its history."""
+        return f"{self.stream_name}-history"
+
+    async def _ensure_streams(self) -> None:
+        kept = [f for f in facts.all_facts() if f.control]
+        for name, history, size, age_s in (
+            (self.stream_name, False, STREAM_BYTES, STREAM_AGE_S),
+            (self.history_name, True, HISTORY_BYTES, HISTORY_AGE_S),
+        ):
+            subjects = [
+                facts.pattern_of(self.fleet, f.message) for f in kept if f.history == history
+            ]
+            await self._ensure_stream(
+                StreamConfig(
+                    name=name, subjects=subjects, max_bytes=size, max_age=age_s,
+                    duplicate_window=DUPLICATE_WINDOW_S,
+                )
+            )  # fmt: skip
+
+    async def _ensure_stream(self, config: StreamConfig) -> None:
         told = False
         while True:
             try:
@@ -292,9 +311,12 @@ class Bus:
         await self._client.subscribe(subscription.pattern, cb=on_message)
 
     async def _consume(self, subscription: Subscription) -> None:
+        history = facts.fact_type(subscription.message).history
+        stream = self.history_name if history else self.stream_name
+        first = DeliverPolicy.ALL if history else DeliverPolicy.LAST_PER_SUBJECT
         config = ConsumerConfig(
             durable_name=subscription.durable,
-            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            deliver_policy=first,
             ack_policy=AckPolicy.EXPLICIT,
             filter_subject=subscription.pattern,
             max_deliver=DELIVERIES_MAX,
@@ -303,7 +325,7 @@ class Bus:
         while True:
             try:
                 pull = await self._jetstream().pull_subscribe(
-                    subscription.pattern, subscription.durable, self.stream_name, config=config
+                    subscription.pattern, subscription.durable, stream, config=config
                 )
                 try:
                     await self._pump(subscription, pull)

@@ -11,7 +11,8 @@ from google.protobuf.message import Message
 
 from argosy.wire.fact.v1 import options_pb2
 
-EVENT_MODULES = ("prefill", "decode", "instance", "router", "kvstore", "node_agent", "operator")
+EVENT_MODULES = ("prefill", "decode", "instance", "router", "kvstore", "node_agent", "operator",
+                 "autoscaler")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,10 @@ class FactType:
     message: type[Message]
     subject: str
     control: bool
+    """On JetStream."""
     key: str
+    history: bool = False
+    """Late joiners get all of them, not the last one of each key."""
 
 
 def _modules() -> Iterator[ModuleType]:
@@ -38,8 +42,10 @@ def all_facts() -> tuple[FactType, ...]:
             options = descriptor.GetOptions()
             if options.HasExtension(options_pb2.fact):
                 fact = options.Extensions[options_pb2.fact]
-                control = fact.plane == options_pb2.PLANE_CONTROL
-                found.append(FactType(getattr(module, name), fact.subject, control, fact.key))
+                history = fact.plane == options_pb2.PLANE_HISTORY
+                control = history or fact.plane == options_pb2.PLANE_CONTROL
+                message = getattr(module, name)
+                found.append(FactType(message, fact.subject, control, fact.key, history))
     return tuple(found)
 
 

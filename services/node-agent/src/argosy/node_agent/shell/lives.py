@@ -19,6 +19,7 @@ from argosy.node_agent.core import events as on
 from argosy.node_agent.core import rest
 from argosy.node_agent.core.state import NodeState
 from argosy.node_agent.settings import NodeAgentSettings
+from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_events_pb2
 from argosy.wire.instance.v1 import instance_pb2
 from argosy.wire.instance.v1.instance_pb2_grpc import LifeStub
@@ -26,6 +27,10 @@ from argosy.wire.node_agent.v1 import events_pb2
 from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 
 log = logging.getLogger(__name__)
+
+Sleep = operator_pb2.SleepDecided | scaler_pb2.SleepDecided
+Wake = operator_pb2.WakeDecided | scaler_pb2.WakeDecided
+"""Whoever decides: the later turn holds."""
 
 CALL_S = 2.0
 OLD_MS = 30_000
@@ -55,6 +60,8 @@ class Lives:
             ),
             bus.follow(operator_pb2.SleepDecided, self._on_sleep, f"{durable}-sleep"),
             bus.follow(operator_pb2.WakeDecided, self._on_wake, f"{durable}-wake"),
+            bus.follow(scaler_pb2.SleepDecided, self._on_sleep, f"{durable}-scaler-sleep"),
+            bus.follow(scaler_pb2.WakeDecided, self._on_wake, f"{durable}-scaler-wake"),
         ]
         await asyncio.gather(*(event.wait() for event in caught_up))
 
@@ -127,13 +134,11 @@ class Lives:
             )
         )  # fmt: skip
 
-    def _concerns(
-        self, fact: operator_pb2.SleepDecided | operator_pb2.WakeDecided, envelope: Envelope
-    ) -> bool:
+    def _concerns(self, fact: Sleep | Wake, envelope: Envelope) -> bool:
         """Whether it is of a process of ours: those of the log's past are no more."""
         return fact.node == self._mesh.settings.node and envelope.time_ms >= self._since_ms
 
-    def _on_sleep(self, fact: operator_pb2.SleepDecided, envelope: Envelope) -> None:
+    def _on_sleep(self, fact: Sleep, envelope: Envelope) -> None:
         if not self._concerns(fact, envelope):
             return
         if self._mesh.clock.now_ms() - envelope.time_ms > OLD_MS:
@@ -150,7 +155,7 @@ class Lives:
             )
         )  # fmt: skip
 
-    def _on_wake(self, fact: operator_pb2.WakeDecided, envelope: Envelope) -> None:
+    def _on_wake(self, fact: Wake, envelope: Envelope) -> None:
         if self._concerns(fact, envelope):
             now_us = self._driver.now_us()
             self._driver.feed(on.WakeDecided(now_us, fact.instance_id, fact.turn, fact.reason))

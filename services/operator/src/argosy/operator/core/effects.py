@@ -27,6 +27,7 @@ class DecideSleep(Effect, frozen=True, tag=True):
     level: str
     drain_us: int
     reason: str
+    by_hand: bool = False
 
 
 class DecideWake(Effect, frozen=True, tag=True):
@@ -36,3 +37,4 @@ class DecideWake(Effect, frozen=True, tag=True):
     node: str
     turn: int
     reason: str
+    by_hand: bool = False

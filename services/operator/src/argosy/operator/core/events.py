@@ -31,6 +31,22 @@ class FleetApplied(Event, frozen=True, tag=True):
     idle_sleep_us: int = 0
     """Idle for so long, all go to sleep; 0: never."""
     sleep_level: str = "dram"
+    bounds: dict[str, tuple[int, int]] = {}
+    """By role, the least and most there may be, where an autoscaler says how many."""
+
+
+class ScaleSeen(Event, frozen=True, tag=True):
+    """An autoscaler decided how many there are to be, by role. An older one changes nothing."""
+
+    generation: int
+    exist: dict[str, int]
+    stop: list[str] = []
+
+
+class ScalerSeen(Event, frozen=True, tag=True):
+    """An autoscaler is there. acts: what it decides is to be done."""
+
+    acts: bool
 
 
 class DecisionRecalled(Event, frozen=True, tag=True):
@@ -104,6 +120,8 @@ class RestRecalled(Event, frozen=True, tag=True):
     instance: str
     turn: int
     wake: bool
+    scaled: bool = False
+    """The autoscaler made it."""
 
 
 class RestRefused(Event, frozen=True, tag=True):
@@ -117,5 +135,5 @@ class RestRefused(Event, frozen=True, tag=True):
 
 OperatorEvent = (
     FleetApplied | DecisionRecalled | NodeSeen | InstanceChanged | WorkSeen | DemandSeen
-    | RestAsked | RestRecalled | RestRefused
+    | RestAsked | RestRecalled | RestRefused | ScaleSeen | ScalerSeen
 )  # fmt: skip

@@ -8,7 +8,7 @@ restart of the operator, which recalls its decisions from the control log.
 from argosy.mesh.core import CoreSpec, Effect
 from argosy.operator.core import effects as do
 from argosy.operator.core import events as on
-from argosy.operator.core import silence
+from argosy.operator.core import scale, silence
 from argosy.operator.core.state import Instance, OperatorState
 
 
@@ -29,6 +29,13 @@ class OperatorCore:
                 return self._node_seen(event)
             case on.InstanceChanged():
                 return self._changed(event)
+            case on.ScaleSeen():
+                if not scale.seen(self.state, event):
+                    return []
+                return self._want(scale.wanted(self.state), event.now_us)
+            case on.ScalerSeen():
+                scale.scaler_seen(self.state, event)
+                return []
             case on.WorkSeen():
                 return silence.work_seen(self.state, event)
             case on.DemandSeen():
@@ -45,29 +52,32 @@ class OperatorCore:
         state = self.state
         if event.generation <= state.generation:
             return []
+        scale.applied(state, event)
         state.generation, state.pools = event.generation, event.pools
         state.rest.idle_sleep_us, state.rest.level = event.idle_sleep_us, event.sleep_level
         state.rest.busy_us = event.now_us
         wanted = {
-            f"{pool.template.role}-{index}": pool.template
-            for pool in event.pools
-            for index in range(pool.replicas)
+            name: pool.template for pool in event.pools for name in scale.names(state, pool)
         }
-        found: list[Effect] = []
+        return self._want(wanted, event.now_us)
+
+    def _want(self, wanted: dict[str, on.Template], now_us: int) -> list[Effect]:
+        """Let exactly these be, as they are to be."""
+        state, found = self.state, list[Effect]()
         for name, instance in state.instances.items():
             if instance.wanted and name not in wanted:
                 instance.wanted = False
-                found.append(self._decide(name, instance, "the fleet file does not ask for it"))
+                found.append(self._decide(name, instance, "there are to be fewer"))
         for name, template in wanted.items():
             before = state.instances.get(name)
             if before is not None and before.wanted and before.template == template:
                 continue
-            instance = state.instances[name] = Instance(template, since_us=event.now_us)
+            instance = state.instances[name] = Instance(template, since_us=now_us)
             if before is not None and before.node:
                 # Same node: there it replaces the one that runs.
                 why = "the fleet file changed"
-                found.append(self._put(name, instance, before.node, why, event.now_us))
-        return found + self._place(event.now_us)
+                found.append(self._put(name, instance, before.node, why, now_us))
+        return found + self._place(now_us)
 
     def _recalled(self, event: on.DecisionRecalled) -> list[Effect]:
         if event.instance not in self.state.instances:

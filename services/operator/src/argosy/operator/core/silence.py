@@ -37,6 +37,8 @@ SLEEP_REFUSED_US = 60_000_000
 AGAIN_US = 5_000_000
 """An instance that was told to wake and does not is told again after this."""
 ROUTERS_MAX = 256
+GOVERNED_US = 10_000_000
+"""An autoscaler not heard of for as long is not there: all sleep and wake by the rules here."""
 
 
 def work_seen(state: OperatorState, event: on.WorkSeen) -> list[Effect]:
@@ -55,6 +57,8 @@ def look(state: OperatorState, now_us: int) -> list[Effect]:
     rest = state.rest
     for name in [n for n, (at_us, _) in rest.routers.items() if now_us - at_us > HEARD_US]:
         del rest.routers[name], rest.arrived[name]
+    if governed(state, now_us):
+        return []  # Who is idle, and how many more are wanted, is its business.
     if any(queued for _, queued in rest.routers.values()):
         return wake_more(state, now_us) if awake(state) else []
     if not rest.idle_sleep_us or not rest.routers:
@@ -66,6 +70,11 @@ def look(state: OperatorState, now_us: int) -> list[Effect]:
         return []
     why = f"idle for {idle_us / 1e6:.1f} s"
     return sleep(state, list(active), rest.level, DRAIN_US, why, now_us)
+
+
+def governed(state: OperatorState, now_us: int) -> bool:
+    """Whether an autoscaler is there that says who sleeps."""
+    return now_us - state.rest.scaler_us < GOVERNED_US
 
 
 def patience_us(state: OperatorState) -> int:
@@ -159,37 +168,39 @@ def asked(state: OperatorState, event: on.RestAsked) -> list[Effect]:
     names = event.instances or sorted(fleet(state))
     names = [name for name in names if name in fleet(state)]
     if event.wake:
-        return wake(state, names, event.cause, event.now_us)
+        return wake(state, names, event.cause, event.now_us, asked=True)
     level = event.level or state.rest.level
     drain_us = DRAIN_US if event.drain_us < 0 else event.drain_us
-    found = sleep(state, names, level, drain_us, event.cause, event.now_us)
-    for name in names:
-        state.instances[name].by_hand = True
-    return found
+    return sleep(state, names, level, drain_us, event.cause, event.now_us, by_hand=True)
 
 
 def sleep(
-    state: OperatorState, names: list[str], level: str, drain_us: int, why: str, now_us: int
-) -> list[Effect]:
-    """Decide that they sleep, all at once."""
+    state: OperatorState, names: list[str], level: str, drain_us: int, why: str, now_us: int, *,
+    by_hand: bool = False,
+) -> list[Effect]:  # fmt: skip
+    """Decide that they sleep, all at once. by_hand: somebody asked for it."""
     state.rest.slept_us = now_us
     found: list[Effect] = []
     for name in names:
         instance = state.instances[name]
         instance.turn, instance.rest_refused = max(now_us, instance.turn + 1), ""
-        instance.rests, instance.by_hand = True, False
-        found.append(do.DecideSleep(name, instance.node, instance.turn, level, drain_us, why))
+        instance.rests, instance.by_hand, instance.scaled = True, by_hand, False
+        found.append(
+            do.DecideSleep(name, instance.node, instance.turn, level, drain_us, why, by_hand)
+        )
     return found
 
 
-def wake(state: OperatorState, names: list[str], why: str, now_us: int) -> list[Effect]:
-    """Decide that they wake, all at once."""
+def wake(
+    state: OperatorState, names: list[str], why: str, now_us: int, *, asked: bool = False
+) -> list[Effect]:
+    """Decide that they wake, all at once. asked: somebody asked for it."""
     found: list[Effect] = []
     for name in names:
         instance = state.instances[name]
         instance.turn, instance.rest_refused = max(now_us, instance.turn + 1), ""
-        instance.rests, instance.by_hand = False, False
-        found.append(do.DecideWake(name, instance.node, instance.turn, why))
+        instance.rests, instance.by_hand, instance.scaled = False, False, False
+        found.append(do.DecideWake(name, instance.node, instance.turn, why, asked))
     return found
 
 
@@ -197,7 +208,7 @@ def recalled(state: OperatorState, event: on.RestRecalled) -> None:
     """The control log holds this decision."""
     instance = state.instances.get(event.instance)
     if instance is not None and event.turn > instance.turn:
-        instance.turn = event.turn
+        instance.turn, instance.scaled = event.turn, event.scaled
         # What an earlier process was told does not bind this one.
         instance.rests = not event.wake and event.turn >= instance.started_us
 
@@ -214,8 +225,10 @@ def refused(state: OperatorState, event: on.RestRefused) -> list[Effect]:
         # The next best may go at once.
         state.rest.woken_us = 0
         return []
+    if instance.scaled:
+        return []  # Nobody was to sleep with it.
     state.rest.sleep_refused_us = event.now_us
-    partners = [n for n, i in fleet(state).items() if i.rests and not i.by_hand]
+    partners = [n for n, i in fleet(state).items() if i.rests and not i.by_hand and not i.scaled]
     return wake(state, partners, f"{event.instance} cannot sleep", event.now_us)
 
 

@@ -31,6 +31,8 @@ class Instance(msgspec.Struct):
     """That decision was to sleep."""
     by_hand: bool = False
     """Somebody asked for that."""
+    scaled: bool = False
+    """The autoscaler decided that."""
     resident_bytes: int = 0
     """As it told when it last slept or woke."""
     slept_took_us: int = 0
@@ -60,6 +62,8 @@ class Rest(msgspec.Struct):
     woken_us: int = 0
     sleep_refused_us: int = -(1 << 60)
     """When a node last refused to let an instance sleep."""
+    scaler_us: int = -(1 << 60)
+    """When an autoscaler was last heard that acts."""
     patience: float = 1.0
     """How many break-even times to stay idle before sleeping."""
 
@@ -75,3 +79,9 @@ class OperatorState(msgspec.Struct):
     free: dict[str, int] = {}
     """Bytes that are not promised there, as last heard."""
     rest: Rest = msgspec.field(default_factory=Rest)
+    scaled: dict[str, int] = {}
+    """By role, how many there are to be, as an autoscaler decided last."""
+    scale_generation: int = 0
+    stopped: list[str] = []
+    """Those it named to be stopped."""
+    bounds: dict[str, tuple[int, int]] = {}

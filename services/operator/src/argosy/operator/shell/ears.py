@@ -9,6 +9,7 @@ from argosy.mesh.life import state_name
 from argosy.mesh.service import Mesh
 from argosy.operator.core import events as on
 from argosy.operator.settings import OperatorSettings
+from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.operator.v1 import events_pb2
@@ -18,6 +19,11 @@ OLD_MS = 5_000
 CHANGES = (
     "InstanceReady", "InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke",
     "InstanceStopped",
+)  # fmt: skip
+
+RESTS = (
+    events_pb2.SleepDecided, events_pb2.WakeDecided, scaler_pb2.SleepDecided,
+    scaler_pb2.WakeDecided,
 )  # fmt: skip
 
 
@@ -34,13 +40,16 @@ class Ears:
         bus.listen(node_pb2.NodeReported, self._on_node)
         bus.listen(router_pb2.QueueReported, self._on_queue)
         bus.listen(router_pb2.DemandSeen, self._on_demand)
+        bus.listen(scaler_pb2.ScalerReported, self._on_scaler)
         caught_up = [
             bus.follow(node_pb2.InstanceStarted, self._on_started, f"{durable}-started"),
             bus.follow(node_pb2.InstanceExited, self._on_exited, f"{durable}-exited"),
             bus.follow(node_pb2.InstanceRefused, self._on_refused, f"{durable}-refused"),
             bus.follow(node_pb2.RestRefused, self._on_rest_refused, f"{durable}-rest-refused"),
-            bus.follow(events_pb2.SleepDecided, self._on_decided, f"{durable}-sleep"),
-            bus.follow(events_pb2.WakeDecided, self._on_decided, f"{durable}-wake"),
+            *(
+                bus.follow(kind, self._on_decided, f"{durable}-{number}")
+                for number, kind in enumerate(RESTS)
+            ),
             *(
                 bus.follow(getattr(instance_pb2, name), self._on_change, f"{durable}-{name}")
                 for name in CHANGES
@@ -75,11 +84,14 @@ class Ears:
         """Whether it waited for the bus so long that it tells nothing of now."""
         return self._mesh.clock.now_ms() - envelope.time_ms > OLD_MS
 
-    def _on_decided(
-        self, fact: events_pb2.SleepDecided | events_pb2.WakeDecided, envelope: Envelope
-    ) -> None:
-        wake = isinstance(fact, events_pb2.WakeDecided)
-        self._driver.feed(on.RestRecalled(self._driver.now_us(), fact.instance_id, fact.turn, wake))
+    def _on_decided(self, fact: Any, envelope: Envelope) -> None:
+        wake = isinstance(fact, events_pb2.WakeDecided | scaler_pb2.WakeDecided)
+        scaled = isinstance(fact, scaler_pb2.SleepDecided | scaler_pb2.WakeDecided)
+        now_us = self._driver.now_us()
+        self._driver.feed(on.RestRecalled(now_us, fact.instance_id, fact.turn, wake, scaled))
+
+    def _on_scaler(self, fact: scaler_pb2.ScalerReported, envelope: Envelope) -> None:
+        self._driver.feed(on.ScalerSeen(self._driver.now_us(), fact.mode == "act"))
 
     def _on_rest_refused(self, fact: node_pb2.RestRefused, envelope: Envelope) -> None:
         now_us = self._driver.now_us()

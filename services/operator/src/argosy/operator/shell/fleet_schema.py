@@ -1,39 +1,18 @@
 """What a fleet file may hold, and what would contradict itself."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from argosy.operator.core.events import Pool, Template
-from argosy.operator.shell.fleet_units import Bytes, Duration, Ratio, seconds, share
+from argosy.operator.shell.fleet_part import INSTANCES_MAX, Part, contradiction
+from argosy.operator.shell.fleet_scaling import Scaling, scaling_fact
+from argosy.operator.shell.fleet_units import Bytes, Ratio, share
+from argosy.wire.operator.v1 import events_pb2
 
-INSTANCES_MAX = 4096
 STORE_OVERHEAD_BYTES = 256 << 20
 """What a store takes beside its blocks: Python, NIXL, the directory."""
-
-
-def contradiction(message: str, *field: str) -> PydanticCustomError:
-    """What is wrong between fields; `field`: where to look first, from the mapping checked."""
-    return PydanticCustomError("contradiction", "{message}", {"message": message, "field": field})
-
-
-def camel(name: str) -> str:
-    """block_tokens -> blockTokens"""
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
-class Part(BaseModel):
-    """A mapping of the file: only fields that are known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=camel)
 
 
 class Metadata(Part):
@@ -137,25 +116,6 @@ class KvStoreSpec(Part):
     """Memory of each instance through which KV goes to and from stores."""
 
 
-class Slo(Part):
-    """What callers are promised."""
-
-    ttft_p99: Duration | None = Field(None, alias="ttftP99")
-    tpot_p99: Duration | None = Field(None, alias="tpotP99")
-
-
-class Scaling(Part):
-    """When instances sleep. `silent`, `slo` and `plans` are checked and kept for the autoscaler."""
-
-    silent: int = Field(0, ge=0)
-    idle_sleep_after: Duration | None = None
-    """All that serve the model sleep when nothing was asked for as long; unset: never."""
-    sleep_level: Literal["dram", "disk"] = "dram"
-    """Where weights are meanwhile: in host memory, or only in the model's files."""
-    slo: Slo | None = None
-    plans: list[dict[str, Any]] = []
-
-
 class Spec(Part):
     """The fleet."""
 
@@ -175,7 +135,22 @@ class Spec(Part):
         if on_cpu and self.engine.block_tokens % 32:
             message = "must be a multiple of 32 for vllm on cpu"
             raise contradiction(message, "engine", "blockTokens")
+        self._check_scaling()
         return self
+
+    def _check_scaling(self) -> None:
+        if self.scaling is None:
+            return
+        total = 0
+        for role, pool in (("prefill", self.split.prefill), ("decode", self.split.decode)):
+            bounds = getattr(self.scaling, role)
+            if bounds.max is not None and pool.replicas > bounds.max:
+                message = f"below the {pool.replicas} replicas there are: raise it, or have fewer"
+                raise contradiction(message, "scaling", role, "max")
+            total += bounds.min
+        if self.scaling.budget and self.scaling.budget < max(2, total):
+            message = f"one of each role, or the {total} of both mins, do not fit in it: raise it"
+            raise contradiction(message, "scaling", "budget")
 
 
 class FleetFile(Part):
@@ -241,21 +216,24 @@ class FleetFile(Part):
 
     def idle_sleep_us(self) -> int:
         """0: never."""
-        scaling = self.spec.scaling
-        after = scaling.idle_sleep_after if scaling is not None else None
-        return round(seconds(after) * 1e6) if after is not None else 0
+        return self.spec.scaling.idle_sleep_us() if self.spec.scaling is not None else 0
 
     def sleep_level(self) -> str:
         """Where weights are while instances sleep."""
         return self.spec.scaling.sleep_level if self.spec.scaling is not None else "dram"
 
+    def scaling(self) -> events_pb2.Scaling | None:
+        """What concerns the autoscaler; None: the fleet is not scaled."""
+        scaling, split = self.spec.scaling, self.spec.split
+        if scaling is None or not scaling.acting:
+            return None
+        replicas = {"prefill": split.prefill.replicas, "decode": split.decode.replicas}
+        ratio = (split.ratio.min, split.ratio.max) if split.ratio is not None else None
+        return scaling_fact(scaling, replicas, ratio)
+
     def not_acted_on(self) -> list[str]:
         """Fields that are checked but that nothing here acts on yet."""
-        kept = {"silent", "slo", "plans"}
-        scaling = self.spec.scaling
-        given = scaling.model_fields_set & kept if scaling is not None else set()
-        found = [f"spec.scaling.{name}" for name in sorted(given)]
-        return found + (["spec.split.placement"] if self.spec.split.placement is not None else [])
+        return ["spec.split.placement"] if self.spec.split.placement is not None else []
 
 
 def template_of(role: str, resources: Resources, settings: dict[str, str]) -> Template:

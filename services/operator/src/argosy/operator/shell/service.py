@@ -15,6 +15,7 @@ from argosy.operator.core.state import OperatorState
 from argosy.operator.settings import OperatorSettings
 from argosy.operator.shell.ears import Ears
 from argosy.operator.shell.fleet_file import parse_fleet
+from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.operator.v1 import events_pb2, operator_pb2, operator_pb2_grpc
 
 
@@ -35,6 +36,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self.mesh.wait_for("the fleet's control log")
         bus, durable = self.mesh.bus, f"{self.mesh.name}-{self.mesh.epoch}"
         await bus.follow(events_pb2.InstanceDecided, self._on_decided, f"{durable}-decided").wait()
+        await bus.follow(scaler_pb2.ScaleDecided, self._on_scale, f"{durable}-scale").wait()
         await bus.follow(events_pb2.FleetApplied, self._on_applied, f"{durable}-applied").wait()
         await Ears(self.mesh, self._driver).start()
 
@@ -50,11 +52,11 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
     ) -> operator_pb2.ApplyReply:
         """Check a fleet file and make it hold."""
         self.mesh.check_ready()
-        parse_fleet(request.fleet_yaml)
         fact = events_pb2.FleetApplied(
             generation=self._state.generation + 1,
             fleet_yaml=request.fleet_yaml,
             base_dir=request.base_dir,
+            scaling=parse_fleet(request.fleet_yaml).scaling(),
         )
         self.mesh.bus.publish(fact)
         self._apply(fact)
@@ -134,13 +136,14 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                     events_pb2.SleepDecided(
                         instance_id=effect.instance, node=effect.node, turn=effect.turn,
                         level=effect.level, drain_ms=effect.drain_us // 1000, reason=effect.reason,
+                        by_hand=effect.by_hand,
                     )
                 )  # fmt: skip
             case do.DecideWake():
                 self.mesh.bus.publish(
                     events_pb2.WakeDecided(
                         instance_id=effect.instance, node=effect.node, turn=effect.turn,
-                        reason=effect.reason,
+                        reason=effect.reason, by_hand=effect.by_hand,
                     )
                 )  # fmt: skip
 
@@ -149,10 +152,18 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         pools = fleet.pools(Path(fact.base_dir))
         idle_us, level = fleet.idle_sleep_us(), fleet.sleep_level()
         now_us = self._driver.now_us()
-        self._driver.feed(on.FleetApplied(now_us, fact.generation, pools, idle_us, level))
+        bounds = {pool.role: (pool.min, pool.max) for pool in fact.scaling.pools}
+        self._driver.feed(on.FleetApplied(now_us, fact.generation, pools, idle_us, level, bounds))
 
     def _on_applied(self, fact: events_pb2.FleetApplied, envelope: Envelope) -> None:
         self._apply(fact)
+
+    def _on_scale(self, fact: scaler_pb2.ScaleDecided, envelope: Envelope) -> None:
+        if fact.advisory:
+            return
+        stop = [name for pool in fact.pools for name in pool.stop]
+        exist = {pool.role: pool.exist for pool in fact.pools}
+        self._driver.feed(on.ScaleSeen(self._driver.now_us(), fact.generation, exist, stop))
 
     def _on_decided(self, fact: events_pb2.InstanceDecided, envelope: Envelope) -> None:
         template = on.Template(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61rgosy/fact/v1/options.proto\x12\x0e\x61rgosy.fact.v1\x1a google/protobuf/descriptor.proto\"Q\n\x0b\x46\x61\x63tOptions\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12$\n\x05plane\x18\x02 \x01(\x0e\x32\x15.argosy.fact.v1.Plane\x12\x0b\n\x03key\x18\x03 \x01(\t*C\n\x05Plane\x12\x15\n\x11PLANE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPLANE_STREAM\x10\x01\x12\x11\n\rPLANE_CONTROL\x10\x02:L\n\x04\x66\x61\x63t\x12\x1f.google.protobuf.MessageOptions\x18\x8d\x8c\x03 \x01(\x0b\x32\x1b.argosy.fact.v1.FactOptionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61rgosy/fact/v1/options.proto\x12\x0e\x61rgosy.fact.v1\x1a google/protobuf/descriptor.proto\"Q\n\x0b\x46\x61\x63tOptions\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12$\n\x05plane\x18\x02 \x01(\x0e\x32\x15.argosy.fact.v1.Plane\x12\x0b\n\x03key\x18\x03 \x01(\t*V\n\x05Plane\x12\x15\n\x11PLANE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPLANE_STREAM\x10\x01\x12\x11\n\rPLANE_CONTROL\x10\x02\x12\x11\n\rPLANE_HISTORY\x10\x03:L\n\x04\x66\x61\x63t\x12\x1f.google.protobuf.MessageOptions\x18\x8d\x8c\x03 \x01(\x0b\x32\x1b.argosy.fact.v1.FactOptionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'argosy.fact.v1.options_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PLANE']._serialized_start=165
-  _globals['_PLANE']._serialized_end=232
+  _globals['_PLANE']._serialized_end=251
   _globals['_FACTOPTIONS']._serialized_start=82
   _globals['_FACTOPTIONS']._serialized_end=163
 # @@protoc_insertion_point(module_scope)

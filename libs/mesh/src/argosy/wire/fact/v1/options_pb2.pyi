@@ -11,9 +11,11 @@ class Plane(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PLANE_UNSPECIFIED: _ClassVar[Plane]
     PLANE_STREAM: _ClassVar[Plane]
     PLANE_CONTROL: _ClassVar[Plane]
+    PLANE_HISTORY: _ClassVar[Plane]
 PLANE_UNSPECIFIED: Plane
 PLANE_STREAM: Plane
 PLANE_CONTROL: Plane
+PLANE_HISTORY: Plane
 FACT_FIELD_NUMBER: _ClassVar[int]
 fact: _descriptor.FieldDescriptor
 

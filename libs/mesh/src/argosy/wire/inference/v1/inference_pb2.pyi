@@ -93,7 +93,7 @@ class Refusal(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("instance_id", "epoch", "running_requests", "waiting_requests", "queued_prefill_tokens", "kv_used_blocks", "kv_total_blocks", "kv_held_blocks", "at_us", "ranks", "pass_us", "resting", "change")
+    __slots__ = ("instance_id", "epoch", "running_requests", "waiting_requests", "queued_prefill_tokens", "kv_used_blocks", "kv_total_blocks", "kv_held_blocks", "at_us", "ranks", "pass_us", "resting", "change", "work", "passes")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,8 @@ class Load(_message.Message):
     PASS_US_FIELD_NUMBER: _ClassVar[int]
     RESTING_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     epoch: str
     running_requests: int
@@ -120,7 +122,43 @@ class Load(_message.Message):
     pass_us: int
     resting: bool
     change: int
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., running_requests: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., queued_prefill_tokens: _Optional[int] = ..., kv_used_blocks: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., kv_held_blocks: _Optional[int] = ..., at_us: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[RankLoad, _Mapping]]] = ..., pass_us: _Optional[int] = ..., resting: _Optional[bool] = ..., change: _Optional[int] = ...) -> None: ...
+    work: Work
+    passes: _containers.RepeatedCompositeFieldContainer[Pass]
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., running_requests: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., queued_prefill_tokens: _Optional[int] = ..., kv_used_blocks: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., kv_held_blocks: _Optional[int] = ..., at_us: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[RankLoad, _Mapping]]] = ..., pass_us: _Optional[int] = ..., resting: _Optional[bool] = ..., change: _Optional[int] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., passes: _Optional[_Iterable[_Union[Pass, _Mapping]]] = ...) -> None: ...
+
+class Work(_message.Message):
+    __slots__ = ("passes", "pass_us_sum", "prefill_tokens", "decode_tokens", "finished_requests", "output_tokens", "output_tokens_squared", "tpot_buckets", "ttft_buckets")
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    PASS_US_SUM_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_SQUARED_FIELD_NUMBER: _ClassVar[int]
+    TPOT_BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    TTFT_BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    passes: int
+    pass_us_sum: int
+    prefill_tokens: int
+    decode_tokens: int
+    finished_requests: int
+    output_tokens: int
+    output_tokens_squared: float
+    tpot_buckets: _containers.RepeatedScalarFieldContainer[int]
+    ttft_buckets: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, passes: _Optional[int] = ..., pass_us_sum: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., decode_tokens: _Optional[int] = ..., finished_requests: _Optional[int] = ..., output_tokens: _Optional[int] = ..., output_tokens_squared: _Optional[float] = ..., tpot_buckets: _Optional[_Iterable[int]] = ..., ttft_buckets: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Pass(_message.Message):
+    __slots__ = ("us", "prefill_tokens", "decode_requests", "kv_share")
+    US_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    KV_SHARE_FIELD_NUMBER: _ClassVar[int]
+    us: int
+    prefill_tokens: int
+    decode_requests: int
+    kv_share: float
+    def __init__(self, us: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., decode_requests: _Optional[int] = ..., kv_share: _Optional[float] = ...) -> None: ...
 
 class RankLoad(_message.Message):
     __slots__ = ("running_requests", "waiting_requests", "queued_prefill_tokens", "kv_used_blocks")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.fact.v1 import options_pb2 as argosy_dot_fact_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rgosy/operator/v1/events.proto\x12\x12\x61rgosy.operator.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"h\n\x0c\x46leetApplied\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x12\n\nfleet_yaml\x18\x02 \x01(\t\x12\x10\n\x08\x62\x61se_dir\x18\x03 \x01(\t:\x1e\xea\xe0\x18\x1a\n\x16operator.fleet_applied\x10\x02\"\xcd\x02\n\x0fInstanceDecided\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0b\n\x03run\x18\x03 \x01(\x08\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x0b\n\x03\x63pu\x18\x07 \x01(\x01\x12\x43\n\x08settings\x18\x08 \x03(\x0b\x32\x31.argosy.operator.v1.InstanceDecided.SettingsEntry\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\n \x01(\r\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:.\xea\xe0\x18*\n\x19operator.instance_decided\x10\x02\x1a\x0binstance_id\"\x9d\x01\n\x0cSleepDecided\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0c\n\x04turn\x18\x03 \x01(\x04\x12\r\n\x05level\x18\x04 \x01(\t\x12\x10\n\x08\x64rain_ms\x18\x05 \x01(\r\x12\x0e\n\x06reason\x18\x06 \x01(\t:+\xea\xe0\x18\'\n\x16operator.sleep_decided\x10\x02\x1a\x0binstance_id\"z\n\x0bWakeDecided\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0c\n\x04turn\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\t:*\xea\xe0\x18&\n\x15operator.wake_decided\x10\x02\x1a\x0binstance_idb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rgosy/operator/v1/events.proto\x12\x12\x61rgosy.operator.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"\x96\x01\n\x0c\x46leetApplied\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x12\n\nfleet_yaml\x18\x02 \x01(\t\x12\x10\n\x08\x62\x61se_dir\x18\x03 \x01(\t\x12,\n\x07scaling\x18\x04 \x01(\x0b\x32\x1b.argosy.operator.v1.Scaling:\x1e\xea\xe0\x18\x1a\n\x16operator.fleet_applied\x10\x02\"\x8d\x02\n\x07Scaling\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12-\n\x05pools\x18\x02 \x03(\x0b\x32\x1e.argosy.operator.v1.PoolBounds\x12\x0e\n\x06\x62udget\x18\x03 \x01(\r\x12\x0e\n\x06silent\x18\x04 \x01(\r\x12\x15\n\ridle_sleep_ms\x18\x05 \x01(\r\x12\x13\n\x0bsleep_level\x18\x06 \x01(\t\x12\x0f\n\x07ttft_ms\x18\x07 \x01(\x01\x12\x0f\n\x07tpot_ms\x18\x08 \x01(\x01\x12\x11\n\tratio_min\x18\t \x01(\x01\x12\x11\n\tratio_max\x18\n \x01(\x01\x12\r\n\x05plans\x18\x0b \x03(\t\x12\x10\n\x08timezone\x18\x0c \x01(\t\x12\x10\n\x08\x64well_ms\x18\r \x01(\r\"F\n\nPoolBounds\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x10\n\x08replicas\x18\x02 \x01(\r\x12\x0b\n\x03min\x18\x03 \x01(\r\x12\x0b\n\x03max\x18\x04 \x01(\r\"\xcd\x02\n\x0fInstanceDecided\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0b\n\x03run\x18\x03 \x01(\x08\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x0b\n\x03\x63pu\x18\x07 \x01(\x01\x12\x43\n\x08settings\x18\x08 \x03(\x0b\x32\x31.argosy.operator.v1.InstanceDecided.SettingsEntry\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\n \x01(\r\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:.\xea\xe0\x18*\n\x19operator.instance_decided\x10\x02\x1a\x0binstance_id\"\xae\x01\n\x0cSleepDecided\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0c\n\x04turn\x18\x03 \x01(\x04\x12\r\n\x05level\x18\x04 \x01(\t\x12\x10\n\x08\x64rain_ms\x18\x05 \x01(\r\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0f\n\x07\x62y_hand\x18\x07 \x01(\x08:+\xea\xe0\x18\'\n\x16operator.sleep_decided\x10\x02\x1a\x0binstance_id\"\x8b\x01\n\x0bWakeDecided\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0c\n\x04turn\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07\x62y_hand\x18\x05 \x01(\x08:*\xea\xe0\x18&\n\x15operator.wake_decided\x10\x02\x1a\x0binstance_idb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,14 +42,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SLEEPDECIDED']._serialized_options = b'\352\340\030\'\n\026operator.sleep_decided\020\002\032\013instance_id'
   _globals['_WAKEDECIDED']._loaded_options = None
   _globals['_WAKEDECIDED']._serialized_options = b'\352\340\030&\n\025operator.wake_decided\020\002\032\013instance_id'
-  _globals['_FLEETAPPLIED']._serialized_start=85
-  _globals['_FLEETAPPLIED']._serialized_end=189
-  _globals['_INSTANCEDECIDED']._serialized_start=192
-  _globals['_INSTANCEDECIDED']._serialized_end=525
-  _globals['_INSTANCEDECIDED_SETTINGSENTRY']._serialized_start=430
-  _globals['_INSTANCEDECIDED_SETTINGSENTRY']._serialized_end=477
-  _globals['_SLEEPDECIDED']._serialized_start=528
-  _globals['_SLEEPDECIDED']._serialized_end=685
-  _globals['_WAKEDECIDED']._serialized_start=687
-  _globals['_WAKEDECIDED']._serialized_end=809
+  _globals['_FLEETAPPLIED']._serialized_start=86
+  _globals['_FLEETAPPLIED']._serialized_end=236
+  _globals['_SCALING']._serialized_start=239
+  _globals['_SCALING']._serialized_end=508
+  _globals['_POOLBOUNDS']._serialized_start=510
+  _globals['_POOLBOUNDS']._serialized_end=580
+  _globals['_INSTANCEDECIDED']._serialized_start=583
+  _globals['_INSTANCEDECIDED']._serialized_end=916
+  _globals['_INSTANCEDECIDED_SETTINGSENTRY']._serialized_start=821
+  _globals['_INSTANCEDECIDED_SETTINGSENTRY']._serialized_end=868
+  _globals['_SLEEPDECIDED']._serialized_start=919
+  _globals['_SLEEPDECIDED']._serialized_end=1093
+  _globals['_WAKEDECIDED']._serialized_start=1096
+  _globals['_WAKEDECIDED']._serialized_end=1235
 # @@protoc_insertion_point(module_scope)

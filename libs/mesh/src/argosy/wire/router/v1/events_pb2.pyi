@@ -40,7 +40,7 @@ class Dispatched(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., prefill: _Optional[str] = ..., prefill_dp_rank: _Optional[int] = ..., decode: _Optional[str] = ..., decode_dp_rank: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., uncached_tokens: _Optional[int] = ..., tenant: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class QueueReported(_message.Message):
-    __slots__ = ("router", "model", "queued_requests", "queued_tokens", "oldest_wait_ms", "running_requests", "arrived_requests", "rejected_requests", "at_us", "busy_requests")
+    __slots__ = ("router", "model", "queued_requests", "queued_tokens", "oldest_wait_ms", "running_requests", "arrived_requests", "rejected_requests", "at_us", "busy_requests", "traffic", "epoch")
     ROUTER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,8 @@ class QueueReported(_message.Message):
     REJECTED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     AT_US_FIELD_NUMBER: _ClassVar[int]
     BUSY_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     router: str
     model: str
     queued_requests: int
@@ -61,7 +63,25 @@ class QueueReported(_message.Message):
     rejected_requests: int
     at_us: int
     busy_requests: int
-    def __init__(self, router: _Optional[str] = ..., model: _Optional[str] = ..., queued_requests: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., oldest_wait_ms: _Optional[int] = ..., running_requests: _Optional[int] = ..., arrived_requests: _Optional[int] = ..., rejected_requests: _Optional[int] = ..., at_us: _Optional[int] = ..., busy_requests: _Optional[int] = ...) -> None: ...
+    traffic: Traffic
+    epoch: str
+    def __init__(self, router: _Optional[str] = ..., model: _Optional[str] = ..., queued_requests: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., oldest_wait_ms: _Optional[int] = ..., running_requests: _Optional[int] = ..., arrived_requests: _Optional[int] = ..., rejected_requests: _Optional[int] = ..., at_us: _Optional[int] = ..., busy_requests: _Optional[int] = ..., traffic: _Optional[_Union[Traffic, _Mapping]] = ..., epoch: _Optional[str] = ...) -> None: ...
+
+class Traffic(_message.Message):
+    __slots__ = ("requests", "prompt_tokens", "prompt_tokens_squared", "cached_tokens", "started_requests", "ttft_buckets")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_SQUARED_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    TTFT_BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    requests: int
+    prompt_tokens: int
+    prompt_tokens_squared: float
+    cached_tokens: int
+    started_requests: int
+    ttft_buckets: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, requests: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., prompt_tokens_squared: _Optional[float] = ..., cached_tokens: _Optional[int] = ..., started_requests: _Optional[int] = ..., ttft_buckets: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DemandSeen(_message.Message):
     __slots__ = ("router", "model", "held_requests", "held_tokens", "oldest_wait_ms")

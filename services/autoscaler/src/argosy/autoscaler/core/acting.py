@@ -1,0 +1,114 @@
+"""Who is to do what a decision wants: wakes before starts, sleep before stops.
+
+Woken first: whoever turns round on the way to sleep, then near and quick ones. Put to sleep
+first: those in a rack that is drained, then whoever has least to do. A decision is taken again
+only when it changes: what is on its way is counted as there.
+"""
+
+
+from argosy.autoscaler.core import bounds as within
+from argosy.autoscaler.core import members
+from argosy.autoscaler.core.effects import Pool
+from argosy.autoscaler.core.state import Baseline, Member, ScalerState
+from argosy.autoscaler.core.targets import Target, worn_out
+
+DRAIN_US = 30_000_000
+"""How long what runs may go on when an instance is put to sleep: scaling down aborts nothing."""
+
+
+def pools(state: ScalerState, wanted: dict[str, Target], now_us: int, room: int) -> list[Pool]:
+    """What each role is to do; `room`: how many more may be at work, both roles together."""
+    found = []
+    for role, target in sorted(wanted.items()):
+        pool = of_role(state, role, target, now_us, room)
+        room -= len(pool.wake) + max(0, pool.exist - pool.exist_before)
+        found.append(pool)
+    return found
+
+
+def of_role(state: ScalerState, role: str, target: Target, now_us: int, room: int) -> Pool:
+    """One role's part."""
+    there = members.of_role(state, role)
+    drained = within.drained_racks(state, now_us)
+    good = {n: m for n, m in there.items() if m.rack not in drained or not m.rack}
+    at_work = {n: m for n, m in good.items() if members.ready(m) or members.coming(m)}
+    wake = to_wake(good, now_us)[: max(0, min(target.awake - len(at_work), room))]
+    sleep: list[str] = []
+    if not wake:
+        sleep = to_sleep(at_work, now_us)[: max(0, len(at_work) - target.awake)]
+    leaving = to_sleep({n: m for n, m in there.items() if n not in good}, now_us)
+    if room <= 0:
+        sleep += leaving[:1]  # Nobody can take over before somebody has gone.
+    elif sum(map(members.ready, at_work.values())) >= min(target.awake, len(good)):
+        sleep += leaving
+    stop = stops(state, role, target, there, now_us)
+    # An instance that starts takes room from the beginning.
+    more = max(0, target.exist - len(there))
+    exist = len(there) - len(stop) + min(more, max(0, room - len(wake)))
+    assert state.scaling is not None
+    return Pool(
+        role, target.awake, exist, sum(map(members.ready, there.values())), len(there),
+        state.scaling.pools[role].high, stop, wake, sleep,
+    )  # fmt: skip
+
+
+def to_wake(there: dict[str, Member], now_us: int) -> list[str]:
+    """Who can be woken, best first."""
+    ranked = sorted(
+        (member.state == "silent", member.woke_took_us, name)
+        for name, member in there.items()
+        if members.asleep(member, now_us) and not members.by_hand(member, now_us)
+    )
+    return [name for *_, name in ranked]
+
+
+def to_sleep(at_work: dict[str, Member], now_us: int) -> list[str]:
+    """Who can be put to sleep, best first."""
+    ranked = sorted(
+        (member.running + member.waiting, member.queued_tokens, member.kv_share, name)
+        for name, member in at_work.items()
+        if members.ready(member) and not members.by_hand(member, now_us)
+        and now_us - member.refused_us >= members.REFUSED_US
+    )  # fmt: skip
+    return [name for *_, name in ranked]
+
+
+def stops(
+    state: ScalerState, role: str, target: Target, there: dict[str, Member], now_us: int
+) -> list[str]:
+    """Who is to end: sleepers that have slept for too long, and whoever is beyond the most."""
+    base = state.baselines.get(role, Baseline())
+    surplus = len(there) - target.exist
+    if surplus <= 0:
+        return []
+    assert state.scaling is not None
+    found = worn_out(there, base, target.exist, now_us)
+    beyond = len(there) - state.scaling.pools[role].high
+    if beyond > len(found):
+        idle = [n for n, m in there.items() if not members.ready(m) and n not in found]
+        busy = [n for n in to_sleep(there, now_us) if n not in found]
+        found += [*idle, *busy][: beyond - len(found)]
+    return found
+
+
+def room_left(state: ScalerState, budget: int) -> int:
+    """How many more may be at work at this moment."""
+    return budget - sum(members.used(member) for member in state.members.values())
+
+
+def note(state: ScalerState, chosen: list[Pool], now_us: int) -> None:
+    """Remember what was decided, as if it had been read from the log."""
+    decided = state.decided
+    for pool in chosen:
+        if pool.wake or pool.exist > pool.exist_before:
+            decided.raised_us[pool.role] = now_us
+        elif pool.sleep or pool.stop:
+            decided.lowered_us[pool.role] = now_us
+        decided.awake[pool.role], decided.exist[pool.role] = pool.awake, pool.exist
+
+
+def changes(pool: Pool) -> bool:
+    """Whether anybody has to do anything."""
+    return bool(pool.wake or pool.sleep or pool.stop) or pool.exist != pool.exist_before
+
+

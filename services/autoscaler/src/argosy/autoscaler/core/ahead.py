@@ -1,0 +1,105 @@
+"""What is going to be asked, slot by slot: the forecast, held against what comes in just now.
+
+The forecast knows slots that have ended; what came since is news. If more comes than was expected
+and chance does not explain it, what comes now is what the next minutes are planned for: fast up.
+If less comes, the forecast's next slots will say so: gradual down.
+"""
+
+import math
+
+import msgspec
+
+from argosy.autoscaler.core import measure
+from argosy.autoscaler.core.demand import Demand
+from argosy.autoscaler.core.forecast.forecaster import Forecaster
+from argosy.autoscaler.core.state import ScalerState, Sums
+
+QUANTILE = 0.9
+SIGMAS = 1.2815515655446004
+"""Of a normal distribution, up to QUANTILE."""
+CHANCE = 2.5
+"""Standard deviations of a count that are put down to chance."""
+BURST_US = 600_000_000
+"""A burst is expected to fade to what was forecast over this time."""
+BACKLOG_S = 60.0
+"""What waits already is to be served within this."""
+GRID = 16
+"""Means of lengths are taken from a grid of so many points for each factor of e."""
+FEWEST = 20.0
+"""Requests that say enough about lengths; before that, defaults weigh too."""
+
+
+class Ahead(msgspec.Struct, frozen=True):
+    """Demand by slot. sigma: of the log of the rate."""
+
+    demands: list[Demand]
+    uppers: list[float]
+    sigmas: list[float]
+    rate_now: float
+    burst: bool
+
+
+def look(state: ScalerState, now_us: int) -> Ahead:
+    """What is to be planned for."""
+    limits = state.limits
+    rate_now = measure.recent_rate(state, now_us)
+    bands = Forecaster(state.forecast).path(limits.plan_slots)
+    burst = beyond_chance(rate_now, bands[0].upper if bands else 0.0)
+    mix = likely(state.mix)
+    demands, uppers, sigmas = [], [], []
+    for slot in range(limits.plan_slots):
+        mean, upper = (bands[slot].mean, bands[slot].upper) if bands else (rate_now, rate_now)
+        if burst:
+            faded = math.exp(-slot * limits.slot_us / BURST_US)
+            ratio = upper / mean if mean > 0 else 1.0
+            mean = max(mean, mean + faded * (rate_now - mean))
+            upper = max(upper, mean * min(ratio, 2.0))
+        demands.append(msgspec.structs.replace(mix, rate=mean))
+        uppers.append(upper)
+        sigmas.append(spread(mean, upper))
+    waiting = sum(router.queued for router in state.routers.values())
+    if waiting:
+        slots = max(1, round(BACKLOG_S * 1e6 / limits.slot_us))
+        for slot in range(min(slots, limits.plan_slots)):
+            demands[slot] = msgspec.structs.replace(
+                demands[slot], rate=demands[slot].rate + waiting / BACKLOG_S
+            )
+    return Ahead(demands, uppers, sigmas, rate_now, burst)
+
+
+def beyond_chance(rate_now: float, upper: float) -> bool:
+    """Whether more comes than was expected, and chance does not explain it."""
+    chance = CHANCE * math.sqrt(rate_now / (measure.RECENT_US / 1e6))
+    return rate_now - chance > upper
+
+
+def spread(mean: float, upper: float) -> float:
+    """Sigma of the log-normal with this mean of logs and this QUANTILE."""
+    if mean <= 0 or upper <= mean:
+        return 0.0
+    return min(math.log(upper / mean) / SIGMAS, 1.0)
+
+
+def likely(sums: Sums) -> Demand:
+    """What requests are like, at no rate; where few were seen, defaults stand in for the rest."""
+    usual = Demand(0)
+    lacking = max(0.0, FEWEST - sums.requests)
+    requests = sums.requests + lacking
+    prompts = (sums.prompt_tokens + lacking * usual.prompt_tokens) / requests
+    squares = (sums.prompt_tokens_squared + lacking * usual.prompt_tokens**2) / requests
+    unfinished = max(0.0, FEWEST - sums.finished)
+    finished = sums.finished + unfinished
+    outputs = (sums.output_tokens + unfinished * usual.output_tokens) / finished
+    squares_out = (sums.output_tokens_squared + unfinished * usual.output_tokens**2) / finished
+    hits = sums.cached_tokens / sums.prompt_tokens if sums.prompt_tokens else 0.0
+    return Demand(
+        0, grid(prompts), grid(math.sqrt(max(0.0, squares - prompts**2))), grid(outputs),
+        grid(math.sqrt(max(0.0, squares_out - outputs**2))), round(hits, 2),
+    )  # fmt: skip
+
+
+def grid(value: float) -> float:
+    """The value, to some 6 %: so that what was worked out for it holds for a while."""
+    if value < 1:
+        return 0.0
+    return round(math.exp(round(math.log(value) * GRID) / GRID), 1)

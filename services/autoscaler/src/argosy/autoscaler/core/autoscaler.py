@@ -1,0 +1,190 @@
+"""How many instances of each role there are to be, and who of them sleeps.
+
+On every tick, and at once when far more comes than was expected: what will be asked (ahead), what
+must be kept to (bounds), what each count would cost (costs), the cheapest way (plan), what of it is
+to be done now (targets), and by whom (acting). Each decision is whole: it says how many there are
+to be, so that a later one replaces it, and it carries a generation that only grows.
+"""
+
+from argosy.autoscaler.core import (
+    acting,
+    ahead,
+    baseline,
+    bounds,
+    explain,
+    guard,
+    measure,
+    members,
+)
+from argosy.autoscaler.core import effects as do
+from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core.costs import Costs
+from argosy.autoscaler.core.forecast.forecaster import Forecaster
+from argosy.autoscaler.core.state import ScalerState
+from argosy.autoscaler.core.targets import Target, plan, targets, within_budget
+from argosy.mesh.core import CoreSpec, Effect, SetTimer, TimerFired
+
+TICK = "tick"
+BURST_GAP_US = 1_000_000
+"""Plans made for bursts are at least this far apart."""
+
+
+class AutoscalerCore:
+    """See the module. `state` holds all it knows; the cost tables are only remembered results."""
+
+    def __init__(self, state: ScalerState) -> None:
+        self.state = state
+        self._costs = Costs()
+
+    def step(self, event: on.ScalerEvent) -> list[Effect]:
+        """Decide on one event."""
+        state = self.state
+        match event:
+            case TimerFired():
+                return self._tick(event.now_us)
+            case on.ScalingApplied():
+                return self._applied(event)
+            case on.PlansChanged():
+                state.windows = event.windows
+            case on.MemberDecided():
+                members.decided(state, event)
+            case on.MemberJoined():
+                members.joined(state, event)
+                baseline.joined(state, event)
+            case on.MemberChanged():
+                members.changed(state, event)
+            case on.LoadSeen():
+                measure.load_seen(state, event)
+                if event.passes and (member := state.members.get(event.instance)):
+                    baseline.passes_seen(state, member, event)
+            case on.TrafficSeen():
+                measure.traffic_seen(state, event)
+                return self._burst(event.now_us)
+            case on.SlotRecalled():
+                measure.recalled(state, event)
+                slot = event.start_us // state.limits.slot_us
+                Forecaster(state.forecast).observe(slot, event.requests / event.seconds)
+            case on.SeasonFitted():
+                slot = event.start_us // state.limits.slot_us
+                Forecaster(state.forecast).take_season(slot, event.rates)
+            case on.DecisionRecalled():
+                self._recalled(event)
+            case on.RestSeen():
+                members.rest_seen(state, event)
+            case on.RestRefused():
+                members.refused(state, event)
+        return []
+
+    def _applied(self, event: on.ScalingApplied) -> list[Effect]:
+        before = self.state.scaling
+        if before is not None and event.generation <= before.generation:
+            return []
+        self.state.scaling = event
+        self.state.asked_us = max(self.state.asked_us, event.now_us)
+        return [SetTimer(TICK, event.now_us)]
+
+    def _recalled(self, event: on.DecisionRecalled) -> None:
+        decided = self.state.decided
+        if event.generation > decided.generation:
+            for role, awake in event.awake.items():
+                if awake > decided.awake.get(role, awake):
+                    decided.raised_us[role] = event.at_us
+            decided.generation, decided.at_us = event.generation, event.at_us
+            decided.awake, decided.exist = dict(event.awake), dict(event.exist)
+
+    def _burst(self, now_us: int) -> list[Effect]:
+        """Plan at once if far more comes than the next slot was expected to bring."""
+        state = self.state
+        if state.scaling is None or now_us - state.planned_us < BURST_GAP_US:
+            return []
+        expected = Forecaster(state.forecast).path(1)
+        rate = measure.recent_rate(state, now_us)
+        upper = expected[0].upper if expected else 0.0
+        return self._decide(now_us) if ahead.beyond_chance(rate, upper) else []
+
+    def _tick(self, now_us: int) -> list[Effect]:
+        state = self.state
+        found: list[Effect] = [SetTimer(TICK, now_us + state.limits.tick_us)]
+        for slot in measure.close_slots(state, now_us):
+            index = slot.start_us // state.limits.slot_us
+            Forecaster(state.forecast).observe(index, slot.requests / slot.seconds)
+            found.append(slot)
+        if now_us - state.fitted_us >= state.limits.season_us:
+            state.fitted_us = now_us
+            found.append(do.FitSeason(state.limits.slot_us, state.limits.season_us // state.limits.slot_us * 3))
+        return found + self._decide(now_us)
+
+    def _decide(self, now_us: int) -> list[Effect]:
+        """Plan, and publish what is to change."""
+        state = self.state
+        state.planned_us = now_us
+        scaling = state.scaling
+        if scaling is None or not scaling.mode or not state.members:
+            return []
+        kept = bounds.fleet_bounds(state, now_us)
+        seen = ahead.look(state, now_us)
+        if guard.signals(state, now_us) != guard.FRESH:
+            wanted = guard.without_news(state, now_us)
+            if wanted is None:
+                return []
+            return self._publish(within_budget(wanted, kept), None, kept, seen, now_us)
+        costs = {
+            role: [
+                self._costs.of_slot(
+                    role, demand, sigma, state.baselines[role], scaling.slo, state.limits,
+                    scaling.pools[role].high,
+                )
+                for demand, sigma in zip(seen.demands, seen.sigmas, strict=True)
+            ]
+            for role in on.ROLES if role in state.baselines
+        }  # fmt: skip
+        if len(costs) < len(on.ROLES):
+            return []  # Nobody has told yet what an instance can do.
+        path = plan(kept, costs)
+        return self._publish(targets(state, path, kept, now_us), path, kept, seen, now_us)
+
+    def _publish(
+        self, wanted: dict[str, Target], path: explain.MaybePath, kept: bounds.FleetBounds,
+        seen: ahead.Ahead, now_us: int,
+    ) -> list[Effect]:  # fmt: skip
+        """The decision, and what each instance is to do for it; nothing if all is so already."""
+        state = self.state
+        room = acting.room_left(state, kept.together_high[0])
+        chosen = acting.pools(state, wanted, now_us, room)
+        if not any(acting.changes(pool) for pool in chosen):
+            return []
+        assert state.scaling is not None
+        acts = state.scaling.mode == "act"
+        if not acts and state.decided.awake == {p.role: p.awake for p in chosen}:
+            return []  # It was advised already.
+        state.decided.generation += 1
+        state.decided.at_us = now_us
+        decision = explain.decision(state, chosen, path, kept, seen, now_us)
+        acting.note(state, chosen, now_us)
+        found: list[Effect] = [decision]
+        return found + (self._rests(chosen, decision, now_us) if acts else [])
+
+    def _rests(self, chosen: list[do.Pool], decision: do.DecideScale, now_us: int) -> list[Effect]:
+        """Tell each instance that is to wake or to sleep."""
+        state, found = self.state, []
+        assert state.scaling is not None
+        for pool in chosen:
+            for name in (*pool.wake, *pool.sleep):
+                member, wake = state.members[name], name in pool.wake
+                member.turn, member.rests = max(now_us, member.turn + 1), not wake
+                why, id_, generation = decision.reason, decision.id, decision.generation
+                if wake:
+                    found.append(
+                        do.DecideWake(name, member.node, member.turn, why, id_, generation)
+                    )
+                else:
+                    found.append(
+                        do.DecideSleep(
+                            name, member.node, member.turn, state.scaling.sleep_level,
+                            acting.DRAIN_US, why, id_, generation,
+                        )
+                    )  # fmt: skip
+        return list(found)
+
+
+SPEC = CoreSpec("autoscaler", on.ScalerEvent, ScalerState, AutoscalerCore)

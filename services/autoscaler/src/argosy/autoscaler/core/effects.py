@@ -1,0 +1,107 @@
+"""What the autoscaler's core wants done."""
+
+import msgspec
+
+from argosy.mesh.core import Effect
+
+
+class TellSlot(Effect, frozen=True, tag=True):
+    """Publish and keep what was asked in a slot of time. Sums over its requests."""
+
+    start_us: int
+    seconds: float
+    requests: float
+    prompt_tokens: float
+    prompt_tokens_squared: float
+    cached_tokens: float
+    finished: float
+    output_tokens: float
+    output_tokens_squared: float
+
+
+class FitSeason(Effect, frozen=True, tag=True):
+    """Let Prophet look at the history, and tell what it expects (SeasonFitted)."""
+
+    slot_us: int
+    slots: int
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """One role's part of a decision."""
+
+    role: str
+    awake: int
+    exist: int
+    awake_before: int
+    exist_before: int
+    at_most: int
+    stop: list[str] = []
+    wake: list[str] = []
+    sleep: list[str] = []
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What was expected of demand. Rates in requests per second."""
+
+    rate_now: float
+    rate_mean: float
+    rate_upper: float
+    quantile: float
+    ahead_s: int
+    prompt_tokens: float
+    output_tokens: float
+    hit_share: float
+    weights: dict[str, float] = {}
+
+
+class Alternative(msgspec.Struct, frozen=True):
+    """A first step, and what it would have led to. cost: instance-seconds over the horizon."""
+
+    name: str
+    prefill: int
+    decode: int
+    silent: int
+    cost: float
+    ttft_p90_ms: float
+    tpot_p90_ms: float
+    attained: float
+    rejected: str = ""
+
+
+class DecideScale(Effect, frozen=True, tag=True):
+    """Publish how many there are to be."""
+
+    id: str
+    generation: int
+    pools: list[Pool]
+    reason: str
+    advisory: bool
+    expected: Expected
+    chosen: Alternative
+    rejected: list[Alternative]
+    constraints: list[str]
+    trace: str
+
+
+class DecideSleep(Effect, frozen=True, tag=True):
+    """Publish that an instance shall sleep."""
+
+    instance: str
+    node: str
+    turn: int
+    level: str
+    drain_us: int
+    reason: str
+    decision: str
+    generation: int
+
+
+class DecideWake(Effect, frozen=True, tag=True):
+    """Publish that an instance shall be awake."""
+
+    instance: str
+    node: str
+    turn: int
+    reason: str
+    decision: str
+    generation: int

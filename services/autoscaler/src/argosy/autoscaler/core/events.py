@@ -1,0 +1,188 @@
+"""What happens to whoever scales a fleet."""
+
+import msgspec
+
+from argosy.autoscaler.core.demand import Machine, Slo
+from argosy.mesh.core import Event, TimerFired
+from argosy.mesh.timing import Timing
+
+ROLES = ("prefill", "decode")
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """How many of a role there may be."""
+
+    replicas: int
+    """That exist at first."""
+    low: int
+    high: int
+
+
+class ScalingApplied(Event, frozen=True, tag=True):
+    """The fleet file says how to scale. mode: advise, act, or nothing: not at all."""
+
+    generation: int
+    mode: str
+    pools: dict[str, Bounds]
+    budget: int
+    """Most instances that may be at work at once, both roles."""
+    silent: int
+    """Of each role, kept asleep beside those awake."""
+    idle_sleep_us: int
+    """The last ones sleep when nothing was asked for as long; 0: never."""
+    sleep_level: str
+    slo: Slo
+    ratio_min: float
+    ratio_max: float
+    dwell_us: int
+    """After an instance was added, none of its role is taken away for as long."""
+
+
+class Window(msgspec.Struct, frozen=True):
+    """One span of time of an operational plan: from_us included, until_us not."""
+
+    plan: str
+    from_us: int
+    until_us: int
+    kind: str
+    """at_least, at_most, hold (nothing is taken away) or drain (nobody at work in a rack)."""
+    role: str = ""
+    """Empty: both together."""
+    count: int = 0
+    rack: str = ""
+
+
+class PlansChanged(Event, frozen=True, tag=True):
+    """These windows hold from now on, instead of all before."""
+
+    windows: list[Window]
+
+
+class MemberDecided(Event, frozen=True, tag=True):
+    """The operator decided that an instance shall run, or not."""
+
+    instance: str
+    role: str
+    node: str
+    run: bool
+
+
+class MemberJoined(Event, frozen=True, tag=True):
+    """An instance is up: what it is, and what it says it can do."""
+
+    instance: str
+    epoch: str
+    role: str
+    node: str
+    rack: str
+    change: int
+    timing: Timing | None
+    machine: Machine
+
+
+class MemberChanged(Event, frozen=True, tag=True):
+    """An instance is somewhere else in its life (docs/reference/life.md)."""
+
+    instance: str
+    epoch: str
+    change: int
+    """Number of the change in that process's life; 0: its node agent or the operator tells."""
+    state: str
+    took_us: int = 0
+
+
+class Pass(msgspec.Struct, frozen=True):
+    """One engine pass, measured."""
+
+    us: int
+    prefill_tokens: int
+    decode_requests: int
+    kv_share: float
+
+
+class LoadSeen(Event, frozen=True, tag=True):
+    """An instance tells what it has to do, and what it has done since it started."""
+
+    instance: str
+    epoch: str
+    running: int
+    waiting: int
+    queued_tokens: int
+    kv_share: float
+    finished: float = 0
+    output_tokens: float = 0
+    output_tokens_squared: float = 0
+    ttft_buckets: list[int] = []
+    tpot_buckets: list[int] = []
+    passes: list[Pass] = []
+
+
+class TrafficSeen(Event, frozen=True, tag=True):
+    """A router tells what waits there, and what came since it started."""
+
+    router: str
+    epoch: str
+    queued: int
+    queued_tokens: float
+    requests: float
+    prompt_tokens: float
+    prompt_tokens_squared: float
+    cached_tokens: float
+    ttft_buckets: list[int] = []
+    trace: str = ""
+    """Trace context of the report, for whoever wants to know what a decision came from."""
+
+
+class SlotRecalled(Event, frozen=True, tag=True):
+    """History holds this slot; told oldest first, before anything else."""
+
+    start_us: int
+    seconds: float
+    requests: float
+    prompt_tokens: float
+    prompt_tokens_squared: float
+    cached_tokens: float
+    finished: float
+    output_tokens: float
+    output_tokens_squared: float
+
+
+class SeasonFitted(Event, frozen=True, tag=True):
+    """Prophet's rates ahead, one per slot from `start_us` on."""
+
+    start_us: int
+    rates: list[float]
+
+
+class DecisionRecalled(Event, frozen=True, tag=True):
+    """The control log holds this decision: made before a restart, by this or another autoscaler."""
+
+    generation: int
+    awake: dict[str, int]
+    exist: dict[str, int]
+    at_us: int
+
+
+class RestSeen(Event, frozen=True, tag=True):
+    """The control log holds that an instance shall sleep, or wake."""
+
+    instance: str
+    turn: int
+    wake: bool
+    by_hand: bool
+    decision: str = ""
+
+
+class RestRefused(Event, frozen=True, tag=True):
+    """An instance's node does not let it."""
+
+    instance: str
+    turn: int
+    wake: bool
+
+
+ScalerEvent = (
+    ScalingApplied | PlansChanged | MemberDecided | MemberJoined | MemberChanged | LoadSeen
+    | TrafficSeen | SlotRecalled | SeasonFitted | DecisionRecalled | RestSeen | RestRefused
+    | TimerFired
+)  # fmt: skip

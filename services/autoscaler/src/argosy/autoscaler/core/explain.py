@@ -1,0 +1,92 @@
+"""A decision in words and figures: what was expected, what else could have been done, why not."""
+
+from argosy.autoscaler.core import acting, ahead, guard, members, model
+from argosy.autoscaler.core import effects as do
+from argosy.autoscaler.core.bounds import FleetBounds
+from argosy.autoscaler.core.demand import Demand
+from argosy.autoscaler.core.forecast.forecaster import Forecaster
+from argosy.autoscaler.core.plan import Path
+from argosy.autoscaler.core.state import ScalerState
+
+MaybePath = Path | None
+REJECTED_MAX = 5
+NEAR_S = 60
+
+
+def decision(
+    state: ScalerState, chosen: list[do.Pool], path: MaybePath, kept: FleetBounds,
+    seen: ahead.Ahead, now_us: int,
+) -> do.DecideScale:  # fmt: skip
+    """What is published of a decision. Its id is its time and generation: no two are alike."""
+    assert state.scaling is not None
+    generation = state.decided.generation
+    soon = horizon(state)
+    upper = max(seen.uppers[:soon])
+    peak = max(seen.demands[:soon], key=lambda demand: demand.rate)
+    options = alternatives(state, path, peak, upper) if path is not None else []
+    weights = Forecaster(state.forecast).weights(soon)
+    expected = do.Expected(
+        seen.rate_now, peak.rate, upper, ahead.QUANTILE, soon * state.limits.slot_us // 1_000_000,
+        peak.prompt_tokens, peak.output_tokens, peak.hit_share, weights,
+    )  # fmt: skip
+    nothing = do.Alternative("by the guardrails", 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
+    return do.DecideScale(
+        f"{now_us // 1000:x}-{generation}", generation, chosen,
+        reason(state, chosen, seen, expected, now_us), state.scaling.mode != "act", expected,
+        options[0] if options else nothing, options[1:], kept.notes, state.trace,
+    )  # fmt: skip
+
+
+def horizon(state: ScalerState) -> int:
+    """Slots in which what is begun now takes effect."""
+    start_us = max((base.start_us for base in state.baselines.values()), default=0)
+    return min(state.limits.plan_slots, 2 + start_us // state.limits.slot_us)
+
+
+def reason(
+    state: ScalerState, chosen: list[do.Pool], seen: ahead.Ahead, expected: do.Expected,
+    now_us: int,
+) -> str:  # fmt: skip
+    """In one line."""
+    parts = []
+    for pool in chosen:
+        if acting.changes(pool):
+            what = f"{pool.role} {pool.awake_before} to {pool.awake} awake"
+            more = f", {pool.exist_before} to {pool.exist} in all" * (
+                pool.exist != pool.exist_before
+            )
+            parts.append(what + more)
+    known = guard.signals(state, now_us)
+    if known != guard.FRESH:
+        silent_s = (now_us - state.heard_us) // 1_000_000
+        return f"{'; '.join(parts)}: no router was heard for {silent_s} s, back to what is safe"
+    why = (
+        f"{seen.rate_now:.2f} requests/s now, {expected.rate_mean:.2f} expected within "
+        f"{expected.ahead_s} s (at most {expected.rate_upper:.2f}, 9 times in 10)"
+    )
+    return f"{'; '.join(parts)}: {'a burst, ' if seen.burst else ''}{why}"
+
+
+def alternatives(
+    state: ScalerState, path: Path, demand: Demand, upper: float
+) -> list[do.Alternative]:
+    """The chosen first step and those beside it, with what they would have led to."""
+    assert state.scaling is not None
+    found: list[do.Alternative] = []
+    prefill, decode = state.baselines["prefill"], state.baselines["decode"]
+    timing = decode.timing or prefill.timing
+    assert timing is not None
+    there = sum(len(members.of_role(state, role)) for role in ("prefill", "decode"))
+    asked = demand.times(upper / demand.rate) if demand.rate else demand
+    for p, d, cost in path.first[: REJECTED_MAX + 1]:
+        scored = model.score(asked, p, d, timing, decode.machine, state.scaling.slo)
+        rejected = ""
+        if found:
+            rejected = f"{cost - found[0].cost:,.0f} instance-seconds more than what was chosen"
+        found.append(
+            do.Alternative(
+                f"{p} prefill, {d} decode", p, d, max(0, there - p - d), cost,
+                scored.ttft_p90_ms, scored.tpot_p90_ms, scored.attained, rejected,
+            )
+        )  # fmt: skip
+    return found

@@ -1,0 +1,45 @@
+"""What holds whatever is known: without news nothing is taken away, and nothing stays stuck.
+
+Routers silent for `stale_us`: what is there is kept. For `decay_us`: the fleet goes to what its
+file asks for, step by step, up or down. Zero traffic is news, and no gap.
+"""
+
+from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core import members
+from argosy.autoscaler.core.bounds import STEP_SHARE
+from argosy.autoscaler.core.state import ScalerState
+from argosy.autoscaler.core.targets import Target
+
+FRESH, HELD, DECAYED = "fresh", "held", "decayed"
+
+
+def signals(state: ScalerState, now_us: int) -> str:
+    """What is known of traffic: fresh, held (nothing new), or decayed (nothing for long)."""
+    silent_us = now_us - state.heard_us
+    if silent_us <= state.limits.stale_us:
+        return FRESH
+    return HELD if silent_us <= state.limits.decay_us else DECAYED
+
+
+def without_news(state: ScalerState, now_us: int) -> dict[str, Target] | None:
+    """What is to be while nothing is known; None: nothing is to change.
+
+    Nothing was ever known (a start with no router up yet): nothing changes either.
+    """
+    assert state.scaling is not None
+    if signals(state, now_us) == HELD or state.heard_us < 0:
+        return None
+    found = {}
+    for role in on.ROLES:
+        pool = state.scaling.pools[role]
+        safe = max(pool.low, min(pool.replicas, pool.high))
+        there = members.of_role(state, role)
+        at_work = sum(members.ready(m) or members.coming(m) for m in there.values())
+        step = max(1, at_work // STEP_SHARE)
+        again_us = state.decided.lowered_us.get(role, 0) + state.limits.slot_us
+        if at_work > safe and now_us >= again_us:
+            safe = max(safe, at_work - step)
+        elif at_work > safe:
+            safe = at_work
+        found[role] = Target(safe, max(safe, min(len(there), pool.high)))
+    return found

@@ -1,0 +1,141 @@
+"""From what routers and instances count to what was asked in each slot of time.
+
+Counters are sums since a process started, so a report that was lost costs nothing. What cannot be
+(not a number, negative, running backwards) is not taken; a report that says far more came than
+ever before in so short a time is believed up to GROWTH times the recent rate: what is real
+goes on, and is believed a few reports later.
+"""
+
+import math
+
+from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core.effects import TellSlot
+from argosy.autoscaler.core.state import FAR_PAST_US, RouterSeen, ScalerState, Sums
+
+GROWTH = 10.0
+SLACK = 32.0
+"""Requests that are believed in any report."""
+RECENT_US = 15_000_000
+ROUTERS_MAX = 256
+GONE_US = 3_600_000_000
+MIX_S = 600.0
+"""Requests so much older weigh 1/e in what requests are like."""
+STRIDE_MAX_US = 60_000_000
+"""A report this long after the last one tells when its requests came only roughly."""
+
+
+def valid(*values: float) -> bool:
+    """Whether all are numbers that counters can have."""
+    return all(math.isfinite(value) and value >= 0 for value in values)
+
+
+def traffic_seen(state: ScalerState, event: on.TrafficSeen) -> None:
+    """Count what came since the router's last report."""
+    told = (
+        event.requests, event.prompt_tokens, event.prompt_tokens_squared, event.cached_tokens,
+    )  # fmt: skip
+    if not valid(*told, event.queued, event.queued_tokens):
+        return
+    now_us = event.now_us
+    before = state.routers.get(event.router)
+    if before is None and len(state.routers) >= ROUTERS_MAX:
+        oldest = min(state.routers, key=lambda name: (state.routers[name].heard_us, name))
+        del state.routers[oldest]
+    state.routers[event.router] = RouterSeen(
+        event.epoch, now_us, told, int(event.queued), event.queued_tokens
+    )
+    state.heard_us, state.trace = now_us, event.trace or state.trace
+    if event.queued:
+        state.asked_us = now_us
+    if before is None:
+        return  # What it counted before anybody listened is no news.
+    base = before.sums if before.epoch == event.epoch else (0.0, 0.0, 0.0, 0.0)
+    grown = [value - past for value, past in zip(told, base, strict=True)]
+    if min(grown) < 0:
+        return
+    _arrived(state, grown, now_us, now_us - before.heard_us)
+
+
+def _arrived(state: ScalerState, grown: list[float], now_us: int, since_us: int) -> None:
+    requests = grown[0]
+    if not requests:
+        return
+    stride_s = min(max(since_us, 1), STRIDE_MAX_US) / 1e6
+    believed = min(requests, GROWTH * recent_rate(state, now_us) * stride_s + SLACK)
+    state.clipped += requests - believed
+    share = believed / requests
+    came = Sums(believed, share * grown[1], share * grown[2], share * min(grown[3], grown[1]))
+    state.slot.add(came)
+    state.mix.add(came)
+    state.recent.append((now_us, believed))
+    state.asked_us = now_us
+
+
+def recent_rate(state: ScalerState, now_us: int) -> float:
+    """Requests per second over the last RECENT_US."""
+    while state.recent and state.recent[0][0] <= now_us - RECENT_US:
+        state.recent.pop(0)
+    return sum(requests for _, requests in state.recent) / (RECENT_US / 1e6)
+
+
+def load_seen(state: ScalerState, event: on.LoadSeen) -> None:
+    """Note what an instance has to do, and count what it finished."""
+    member = state.members.get(event.instance)
+    told = (event.finished, event.output_tokens, event.output_tokens_squared)
+    if member is None or event.epoch != member.epoch:
+        return
+    if not valid(*told, event.running, event.waiting, event.queued_tokens, event.kv_share):
+        return
+    member.running, member.waiting = int(event.running), int(event.waiting)
+    member.queued_tokens, member.kv_share = int(event.queued_tokens), min(1.0, event.kv_share)
+    heard, member.heard_us = member.heard_us, event.now_us
+    if member.running or member.waiting:
+        state.asked_us = event.now_us
+    grown = [value - past for value, past in zip(told, member.sums, strict=True)]
+    member.sums = told
+    if heard != FAR_PAST_US and min(grown) >= 0:
+        ended = Sums(0, 0, 0, 0, *grown)
+        state.slot.add(ended)
+        state.mix.add(ended)
+
+
+def close_slots(state: ScalerState, now_us: int) -> list[TellSlot]:
+    """The slots that have ended: those in which nobody was heard are gaps, and not told."""
+    slot_us = state.limits.slot_us
+    start_us = now_us // slot_us * slot_us
+    if not state.slot_start_us or start_us < state.slot_start_us:
+        # The first slot is one only in part, as is one after a step back of the clock.
+        state.slot_start_us, state.slot = start_us, Sums()
+        return []
+    if start_us == state.slot_start_us:
+        return []
+    ended, state.slot = state.slot, Sums()
+    began_us, state.slot_start_us = state.slot_start_us, start_us
+    fade(state, slot_us / 1e6)
+    if state.heard_us < began_us or start_us - began_us > 2 * slot_us:
+        return []
+    return [told(began_us, slot_us / 1e6, ended)]
+
+
+def told(start_us: int, seconds: float, sums: Sums) -> TellSlot:
+    """A slot as it is told."""
+    return TellSlot(
+        start_us, seconds, sums.requests, sums.prompt_tokens, sums.prompt_tokens_squared,
+        sums.cached_tokens, sums.finished, sums.output_tokens, sums.output_tokens_squared,
+    )  # fmt: skip
+
+
+def fade(state: ScalerState, seconds: float) -> None:
+    """Let what requests were like weigh less, the longer ago."""
+    state.mix.fade(math.exp(-seconds / MIX_S))
+
+
+def recalled(state: ScalerState, event: on.SlotRecalled) -> None:
+    """History: what requests were like, faded by time."""
+    slot = Sums(
+        event.requests, event.prompt_tokens, event.prompt_tokens_squared, event.cached_tokens,
+        event.finished, event.output_tokens, event.output_tokens_squared,
+    )  # fmt: skip
+    if valid(*(getattr(slot, name) for name in slot.__struct_fields__)):
+        fade(state, event.seconds)
+        state.mix.add(slot)

@@ -1,0 +1,152 @@
+"""All that the autoscaler's core knows."""
+
+import msgspec
+
+from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core.demand import Machine
+from argosy.autoscaler.core.forecast.forecaster import ForecastState
+from argosy.mesh.timing import Timing
+
+FAR_PAST_US = -(1 << 60)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Settings of the service (see settings.py)."""
+
+    tick_us: int = 5_000_000
+    slot_us: int = 60_000_000
+    plan_slots: int = 240
+    stale_us: int = 15_000_000
+    decay_us: int = 600_000_000
+    hand_us: int = 600_000_000
+    season_us: int = 6 * 3600 * 1_000_000
+    miss_price: float = 20.0
+    allowed_miss: float = 0.005
+
+
+class Member(msgspec.Struct):
+    """An instance that exists, or is to."""
+
+    role: str
+    node: str = ""
+    rack: str = ""
+    epoch: str = ""
+    change: int = 0
+    state: str = "pending"
+    wanted: bool = True
+    since_us: int = 0
+    """When it came to be in that state."""
+    running: int = 0
+    waiting: int = 0
+    queued_tokens: int = 0
+    kv_share: float = 0
+    heard_us: int = FAR_PAST_US
+    turn: int = 0
+    """Of the last decision that it sleep or wake."""
+    rests: bool = False
+    """That decision was to sleep."""
+    hand_until_us: int = 0
+    """Somebody decided on it, which is respected until then."""
+    refused_us: int = FAR_PAST_US
+    """When its node last did not let it do as was decided."""
+    woke_took_us: int = 0
+    sums: tuple[float, float, float] = (0, 0, 0)
+    """Finished requests, their output tokens, and squares of those, as last told."""
+
+
+class RouterSeen(msgspec.Struct):
+    """What a router last told: sums since its start."""
+
+    epoch: str
+    heard_us: int
+    sums: tuple[float, float, float, float]
+    """Requests, prompt tokens, squares of those, cached tokens."""
+    queued: int = 0
+    queued_tokens: float = 0
+
+
+class Sums(msgspec.Struct):
+    """Of requests that came, and of those that finished."""
+
+    requests: float = 0
+    prompt_tokens: float = 0
+    prompt_tokens_squared: float = 0
+    cached_tokens: float = 0
+    finished: float = 0
+    output_tokens: float = 0
+    output_tokens_squared: float = 0
+
+    def add(self, more: "Sums") -> None:
+        """Count these too."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(more, name))
+
+    def fade(self, share: float) -> None:
+        """Let all weigh so much less."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) * share)
+
+
+class Fit(msgspec.Struct):
+    """Decayed normal equations of one role's passes: times against what they computed."""
+
+    xx: list[list[float]]
+    xy: list[float]
+    seen: float = 0
+    worst: float = 0
+    """Decayed mean of the relative error of what was predicted, so far."""
+
+
+class Baseline(msgspec.Struct):
+    """What one instance can do: as announced, corrected by its passes."""
+
+    announced: Timing | None = None
+    timing: Timing | None = None
+    machine: Machine = Machine()
+    prefill: Fit | None = None
+    decode: Fit | None = None
+    wake_us: int = 5_000_000
+    """What waking takes, by what it took; and starting, decision to ready."""
+    start_us: int = 120_000_000
+
+
+class Decided(msgspec.Struct):
+    """The decision that holds."""
+
+    generation: int = 0
+    at_us: int = 0
+    awake: dict[str, int] = {}
+    exist: dict[str, int] = {}
+    raised_us: dict[str, int] = {}
+    """When an instance of the role was last added."""
+    lowered_us: dict[str, int] = {}
+    """When one was last taken away."""
+
+
+class ScalerState(msgspec.Struct):
+    """All that the autoscaler's core knows."""
+
+    limits: Limits = msgspec.field(default_factory=Limits)
+    scaling: on.ScalingApplied | None = None
+    windows: list[on.Window] = []
+    members: dict[str, Member] = {}
+    routers: dict[str, RouterSeen] = {}
+    baselines: dict[str, Baseline] = {}
+    mix: Sums = msgspec.field(default_factory=Sums)
+    """What requests are like: the older, the less they weigh."""
+    slot_start_us: int = 0
+    slot: Sums = msgspec.field(default_factory=Sums)
+    recent: list[tuple[int, float]] = []
+    """(time, requests) of the last reports, for what the rate is just now."""
+    forecast: ForecastState = msgspec.field(default_factory=ForecastState)
+    decided: Decided = msgspec.field(default_factory=Decided)
+    heard_us: int = FAR_PAST_US
+    """When a router was last heard."""
+    asked_us: int = FAR_PAST_US
+    """When there was last something to do."""
+    planned_us: int = FAR_PAST_US
+    fitted_us: int = FAR_PAST_US
+    clipped: float = 0
+    """Requests not believed."""
+    trace: str = ""
+    """Of the last report of load."""
