@@ -92,6 +92,23 @@ class EngineStats(msgspec.Struct, frozen=True):
     """By data-parallel rank where there are several; the fields above are sums."""
 
 
+class RankPass(msgspec.Struct, frozen=True):
+    """What one data-parallel rank did in a pass, and its share of KV blocks in use."""
+
+    prefill_tokens: int
+    decode_requests: int
+    kv_share: float
+
+
+class PassEnded(msgspec.Struct, frozen=True):
+    """One pass of the engine, in which something was computed."""
+
+    us: int
+    """0: it is not known."""
+    ranks: list[RankPass]
+    """Those that had something to do, the slowest first."""
+
+
 class BlocksChanged(msgspec.Struct, frozen=True):
     """KV blocks stored and removed by a step, by chained hash; `cleared` comes first."""
 
@@ -163,6 +180,8 @@ class Listener:
     """Blocks have been copied out; their slots are the listener's until `unstage`."""
     loaded: Callable[[str], None] = ignore
     """The preload of this name is not needed any more; told of each that the engine has begun."""
+    passed: Callable[[PassEnded], None] = ignore
+    """Before `stepped`, if the step was a pass and the engine knows what was in it."""
 
 
 class EngineRefused(Exception):

@@ -21,6 +21,7 @@ from argosy.engine.api import (
     EngineRequest,
     EngineStats,
     Listener,
+    PassEnded,
     Staged,
 )
 from argosy.engine.build import build_engine
@@ -30,6 +31,7 @@ from argosy.engine.life.table import State
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.store.link import StoreLink
 from argosy.engine.store.revision import revision, with_layout
+from argosy.engine.worked import Worked
 from argosy.mesh.service import Mesh
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 REPORT_S = 0.02
 EXIT_ENGINE_DIED = 70
+AT_WORK = frozenset({State.ACTIVE, State.DRAINING})
+"""States whose passes are for callers: others have warm-ups only."""
 SNAPSHOT_PART_BLOCKS = 50_000
 
 S = TypeVar("S", bound=InstanceSettings)
@@ -64,6 +68,7 @@ class Instance:
         self.mesh = mesh
         self.engine = build_engine(mesh.settings, mesh.service)
         self.info = EngineInfo(0, 0, 0, 0)
+        self.worked = Worked()
         self.held_blocks = 0
         self.requests_before_engine = 0
         """Accepted, but not the engine's yet: they wait for their KV."""
@@ -85,7 +90,12 @@ class Instance:
         self.mesh.wait_for(f"the {settings.engine} engine to load {settings.model}")
         self.info = await self.engine.start(
             Listener(
-                self._on_step, self._on_blocks, self._on_death, self._on_staged, self._on_loaded
+                self._on_step,
+                self._on_blocks,
+                self._on_death,
+                self._on_staged,
+                self._on_loaded,
+                self._on_pass,
             )
         )
         await self.mesh.wait_for_bus()
@@ -141,9 +151,11 @@ class Instance:
         return load
 
     def report(self) -> None:
-        """Publish the load, now or (within REPORT_S of the last) a little later."""
+        """Publish load and work, now or (within REPORT_S of the last) a little later."""
         if self._report_due is None:
-            self.mesh.bus.publish(self._load_fact(self.load()))
+            load = self.load()
+            self.worked.tell(load)
+            self.mesh.bus.publish(self._load_fact(load))
             loop = asyncio.get_running_loop()
             self._report_due = loop.call_later(REPORT_S, self._report_window_over, self.load())
 
@@ -194,6 +206,10 @@ class Instance:
         while True:
             await asyncio.sleep(self.mesh.settings.heartbeat_s)
             self.report()
+
+    def _on_pass(self, ended: PassEnded) -> None:
+        if self.life.state.state in AT_WORK:
+            self.worked.passed(ended)
 
     def _on_step(self, stats: EngineStats) -> None:
         self.report()

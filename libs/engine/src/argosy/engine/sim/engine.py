@@ -221,6 +221,8 @@ class SimEngine:
             await asyncio.sleep(planned.each_us / 1e6)
             progressed = self._scheduler.finish(planned)
             self._stage()
+            if self._listener is not None:
+                self._listener.passed(planned.ended())
             for progress in progressed:
                 self._emit(progress)
             self._report()

@@ -24,6 +24,7 @@ class Share:
     chunks: list[tuple[Sequence, int]] = field(default_factory=list)
     decoding: list[Sequence] = field(default_factory=list)
     passes: int = 1
+    kv_share: float = 0.0
 
     @property
     def prefill_tokens(self) -> int:
@@ -82,10 +83,10 @@ class Rank:
             share.chunks.append((sequence, take))
         if not share.chunks and not share.decoding:
             return None
+        share.kv_share = self.pool.used / self.pool.total
         share.duration_ms = self.profile.prefill_pass_ms(share.prefill_tokens)
         if share.decoding:
-            used = self.pool.used / self.pool.total
-            share.duration_ms += self.profile.decode_pass_ms(used, len(share.decoding))
+            share.duration_ms += self.profile.decode_pass_ms(share.kv_share, len(share.decoding))
         if share.chunks:
             share.passes = 1
         return share

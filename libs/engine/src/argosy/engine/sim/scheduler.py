@@ -7,7 +7,7 @@ as its slowest rank.
 
 from dataclasses import dataclass
 
-from argosy.engine.api import BlocksChanged, EngineStats
+from argosy.engine.api import BlocksChanged, EngineStats, PassEnded, RankPass
 from argosy.engine.profile import Profile
 from argosy.engine.sim.rank import Rank, Share
 from argosy.engine.sim.sequence import Sequence
@@ -26,6 +26,14 @@ class Pass:
     def ends_us(self) -> int:
         """When the last of the passes is over."""
         return self.started_us + self.passes * self.each_us
+
+    def ended(self) -> PassEnded:
+        """One of these passes, as listeners hear of it."""
+        busy = sorted((s for s in self.shares if s is not None), key=lambda s: -s.duration_ms)
+        return PassEnded(
+            self.each_us,
+            [RankPass(s.prefill_tokens, len(s.decoding), s.kv_share) for s in busy],
+        )
 
     def cut(self, now_us: int) -> None:
         """End with the pass that is under way: something has come up."""

@@ -63,6 +63,8 @@ def engine_args(
         "max_num_seqs": settings.max_running,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
+        # Told to our listener, not logged: what each pass computed.
+        "enable_logging_iteration_details": True,
         "use_tqdm_on_load": False,
         "max_logprobs": LOGPROBS_MAX,
         "worker_extension_cls": f"{connector_names.MODULE}.WorkerExtension",

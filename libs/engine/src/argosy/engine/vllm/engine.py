@@ -36,6 +36,7 @@ from argosy.engine.profile import load_profile
 from argosy.engine.settings import InstanceSettings
 from argosy.engine.vllm import config, kv_events
 from argosy.engine.vllm.connector_names import PRELOAD
+from argosy.engine.vllm.passes import Passes, Step
 from argosy.engine.vllm.sampling import logprobs_of, sampling_params
 from argosy.engine.vllm.sleeping import Sleeper
 from argosy.engine.vllm.store_side import StoreSide
@@ -65,6 +66,11 @@ class VllmEngine:
         self._uncomputed: dict[str, int] = {}
         """Prompt tokens of requests that have yielded nothing yet."""
         self._transfers: deque[int] = deque(maxlen=1024)
+        self._passes = Passes()
+        self._under_way = 0
+        """Requests that vLLM may have something to do for."""
+        self._own = 0
+        """Of these, nobody's but the engine's."""
         self._tasks: list[asyncio.Task[None]] = []
         self._sockets = tempfile.TemporaryDirectory(prefix="argosy-kv-")
         self._store = StoreSide(settings, self._sockets.name) if settings.kv_store else None
@@ -116,6 +122,7 @@ class VllmEngine:
             prompt["cache_salt"] = request.cache_salt
         if request.kv_handle is None:
             self._uncomputed[request.request_id] = len(request.token_ids)
+        self._under_way += 1
         try:
             parameters = sampling_params(request.sampling, transfer, produce=request.produce)
             running = self._llm.generate(prompt, parameters, request.request_id)
@@ -133,6 +140,9 @@ class VllmEngine:
             raise EngineFailed(f"vLLM failed {request.request_id}: {error}") from error
         finally:
             self._uncomputed.pop(request.request_id, None)
+            self._under_way -= 1
+            if not self._under_way:
+                self._passes.rest()
 
     async def release(self, request_id: str, kv_handle: bytes) -> None:
         """End the lease on held KV."""
@@ -229,10 +239,13 @@ class VllmEngine:
             transferred_bytes=self._transfers.popleft() if pulling and self._transfers else 0,
         )
 
-    def _on_stats(self, running: int, waiting: int, kv_share: float, moved: list[int]) -> None:
-        self._transfers.extend(moved)
-        used = round(kv_share * max(0, self._info.kv_total_blocks - 1))
-        stats = EngineStats(running, waiting, 0, used)
+    def _on_stats(self, step: Step) -> None:
+        self._transfers.extend(step.moved)
+        ended = self._passes.stepped(step, time.monotonic())
+        if ended is not None and self._listener is not None and not self._own:
+            self._listener.passed(ended)
+        used = round(step.kv_share * max(0, self._info.kv_total_blocks - 1))
+        stats = EngineStats(step.running, step.waiting, 0, used)
         # While KV is held vLLM steps a thousand times a second: only changes matter.
         if stats != self._stats:
             self._stats = stats
@@ -253,8 +266,12 @@ class VllmEngine:
         """One small answer. The first one takes first-time set-up upon itself."""
         sampling = SamplingSpec(max_tokens=tokens, temperature=0, ignore_eos=True)
         request = EngineRequest("warm-up", [1] * prompt_tokens, sampling, cache_salt="warm-up")
-        async for _ in self.submit(request):
-            pass
+        self._own += 1
+        try:
+            async for _ in self.submit(request):
+                pass
+        finally:
+            self._own -= 1
 
 
 def kv_parameters(request: EngineRequest) -> dict[str, Any] | None:

@@ -5,8 +5,9 @@ from typing import Any
 
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-OnStats = Callable[[int, int, float, list[int]], None]
-"""(running, waiting, share of KV in use, bytes of each transfer finished since)"""
+from argosy.engine.vllm.passes import Step
+
+OnStats = Callable[[Step], None]
 
 
 def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
@@ -26,10 +27,15 @@ def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
             if scheduler_stats is None:
                 return
             moved = bytes_moved(scheduler_stats.kv_connector_stats or {})
-            waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
+            running, waiting = scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs
+            ended = iteration_stats.finished_requests if iteration_stats is not None else []
             on_stats(
-                scheduler_stats.num_running_reqs, waiting, scheduler_stats.kv_cache_usage, moved
-            )
+                Step(
+                    running, waiting + scheduler_stats.num_skipped_waiting_reqs,
+                    scheduler_stats.kv_cache_usage, moved, bool(running or waiting),
+                    scheduler_stats.iteration_details, ended[0].prefill_time if ended else 0.0,
+                )
+            )  # fmt: skip
 
         def log_engine_initialized(self) -> None:
             """Nothing to say."""

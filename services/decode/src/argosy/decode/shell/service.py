@@ -17,6 +17,7 @@ from argosy.decode.core.decode import SPEC, DecodeState
 from argosy.decode.settings import DecodeSettings
 from argosy.decode.shell.answer import Answer
 from argosy.decode.shell.handoff import Handoff
+from argosy.decode.shell.pace import Pace
 from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineRequest, KvLost
 from argosy.engine.convert import engine_request, prompt_key
 from argosy.engine.instance import Instance
@@ -177,7 +178,8 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         answer = Answer(prompt, self._tokenizer)
         if handoff is not None:
             answer.cached_tokens = offer.cached_tokens
-        await self._stream(answer, request, handoff, timing, context)
+        pace = Pace(self.instance.worked, ticket, answer)
+        await self._stream(answer, pace, request, handoff, timing, context)
 
     async def _claim(self, handoff: Handoff) -> prefill_pb2.HandoffOffer:
         """Wait for the KV, as a request of ours: the load shows it before the engine does."""
@@ -191,6 +193,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
     async def _stream(
         self,
         answer: Answer,
+        pace: Pace,
         request: EngineRequest,
         handoff: Handoff | None,
         timing: inference_pb2.Timing,
@@ -199,7 +202,10 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         async with aclosing(self._outputs(request, handoff, timing)) as outputs:
             async for output in outputs:
                 chunk = answer.chunk(output)
+                if not pace.begun:
+                    pace.begin(self.mesh.clock.now_us() / 1e3)
                 if answer.finished:
+                    pace.end()
                     timing.transferred_bytes = answer.transferred_bytes
                     chunk.timing.CopyFrom(timing)
                     chunk.load.CopyFrom(self.instance.load())

@@ -214,6 +214,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
             blocks = -(-len(work.prompt.token_ids) // self.instance.info.block_tokens)
             work.kv_blocks = blocks
             self.instance.held_blocks += blocks
+            self.instance.worked.finished()
             self._driver.feed(on.KvComputed(self._driver.now_us(), key, blocks))
             self.instance.report()
 

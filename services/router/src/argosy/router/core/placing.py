@@ -1,7 +1,7 @@
 """Puts requests where they go: into the queue, from it to instances, and out of the ledger."""
 
 from argosy.mesh.core import CancelTimer, Effect, SetTimer
-from argosy.router.core import admission, demand, ledger, members
+from argosy.router.core import admission, demand, ledger, members, traffic
 from argosy.router.core import effects as do
 from argosy.router.core.schedule import Round
 from argosy.router.core.seats import (
@@ -81,6 +81,7 @@ class Placing:
         share = 1 - tokens / request.prompt_tokens
         state.cached_share += admission.SMOOTHING * (share - state.cached_share)
         request.uncached_tokens = tokens
+        traffic.dispatched(state, request, tokens)
         request.prefill, request.prefill_rank = (
             choice.prefill.instance.name,
             choice.prefill.rank.number,

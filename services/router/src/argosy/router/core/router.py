@@ -9,7 +9,7 @@ where waiting requests go, `placing` puts them there, `members` says which insta
 """
 
 from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
-from argosy.router.core import admission, caches, demand, ledger, members, siblings, stores
+from argosy.router.core import admission, caches, demand, ledger, members, siblings, stores, traffic
 from argosy.router.core import effects as do
 from argosy.router.core import events as on
 from argosy.router.core.placing import WAIT, WINDOW, Placing
@@ -44,7 +44,7 @@ class RouterCore:
             case on.RequestEnded():
                 return self._request_ended(event)
             case on.FirstTokenSeen():
-                self._first_token(event.request_id)
+                self._first_token(event)
                 return []
             case on.AttemptFailed():
                 return self._failed(event)
@@ -89,7 +89,9 @@ class RouterCore:
     def _arrived(self, event: on.RequestArrived) -> list[Effect]:
         state, request_id = self.state, event.request_id
         state.arrived_requests += 1
-        if refusal := admission.refusal(state, event):
+        refusal = admission.refusal(state, event)
+        traffic.arrived(state, event, refusal)
+        if refusal is not None:
             state.rejected_requests += 1
             return [refusal]
         if event.failed_instance:
@@ -99,7 +101,7 @@ class RouterCore:
         request = Request(
             event.model, max(1, event.prompt_tokens), event.max_tokens, event.deadline_us,
             event.now_us, event.blocks, event.tenant, event.priority, event.attempt, event.failures,
-            event.direct,
+            event.direct, is_new=traffic.is_new(event),
         )  # fmt: skip
         look_up(state, request, event.now_us)
         seats = self._placing.seats_of(event.model)
@@ -114,6 +116,8 @@ class RouterCore:
     def _request_ended(self, event: on.RequestEnded) -> list[Effect]:
         request = self.state.requests.get(event.request_id)
         if request is not None:
+            if event.output_tokens:
+                traffic.started(self.state, request, event.now_us)
             admission.learn(self.state, request, event)
             self._learn_freed(request, event.now_us)
         return [
@@ -143,13 +147,14 @@ class RouterCore:
         del self.state.requests[request_id]
         return [CancelTimer(WAIT + request_id), *told]
 
-    def _first_token(self, request_id: str) -> None:
-        request = self.state.requests.get(request_id)
+    def _first_token(self, event: on.FirstTokenSeen) -> None:
+        request = self.state.requests.get(event.request_id)
         if request is None or request.queued or request.first_token:
             return
         request.first_token = True
+        traffic.started(self.state, request, event.now_us)
         if rank := members.rank_of(self.state, request.decode, request.decode_rank):
-            ledger.arrived(rank, request_id)
+            ledger.arrived(rank, event.request_id)
 
     def _failed(self, event: on.AttemptFailed) -> list[Effect]:
         request = self.state.requests.get(event.request_id)

@@ -188,6 +188,11 @@ class Request(msgspec.Struct):
     """Orders a tenant's waiting requests."""
     queued: bool = True
     first_token: bool = False
+    """This attempt has brought one."""
+    is_new: bool = False
+    """Nothing was tried for it yet."""
+    started: bool = False
+    """Some attempt has brought a token."""
     last_failure: str = ""
     held_for: str = ""
     """The rank it waits for, by holder; for how many tokens; until it is looked at again."""
@@ -228,6 +233,17 @@ class Look(msgspec.Struct):
     window_us: int
 
 
+class Traffic(msgspec.Struct):
+    """What callers have asked for since the router started; fields as in the fact."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    prompt_tokens_squared: float = 0
+    cached_tokens: int = 0
+    started_requests: int = 0
+    ttft_buckets: list[int] = []
+
+
 class RouterState(msgspec.Struct):
     """All that the router's core knows, and the limits it keeps."""
 
@@ -266,6 +282,7 @@ class RouterState(msgspec.Struct):
     """Smoothed share of prompt tokens that need no prefill."""
     arrived_requests: int = 0
     rejected_requests: int = 0
+    traffic: Traffic = msgspec.field(default_factory=Traffic)
 
 
 def new_state(limits: Limits) -> RouterState:

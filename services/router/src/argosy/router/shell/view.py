@@ -2,6 +2,8 @@
 
 import asyncio
 
+import msgspec
+
 from argosy.mesh.service import Mesh
 from argosy.router.core import members
 from argosy.router.core.state import RouterState
@@ -68,7 +70,7 @@ class View:
         return reply
 
     def queue_fact(self) -> router_pb2_events.QueueReported:
-        """What waits, for the autoscaler and for people."""
+        """What waits and what was asked for, for the autoscaler and for people."""
         state, now_us = self._state, self._mesh.clock.now_us()
         oldest_us = min((r.arrived_us for r in state.requests.values() if r.queued), default=now_us)
         return router_pb2_events.QueueReported(
@@ -79,7 +81,8 @@ class View:
             running_requests=len(state.requests) - state.queued_requests,
             arrived_requests=state.arrived_requests,
             rejected_requests=state.rejected_requests, at_us=now_us,
-            busy_requests=members.busy_requests(state),
+            busy_requests=members.busy_requests(state), epoch=self._mesh.epoch,
+            traffic=router_pb2_events.Traffic(**msgspec.structs.asdict(state.traffic)),
         )  # fmt: skip
 
     async def until_idle(self) -> None:

@@ -1,0 +1,49 @@
+"""Which of vLLM's steps were passes, what was in them, and how long they took.
+
+vLLM says what a step computed. Of its time it says, on some executors, next to nothing. But
+a pass whose requests were there before begins when the step before it ends; and of one that
+begins in an idle engine, a request that both starts and ends in it tells the time.
+"""
+
+from typing import Any, NamedTuple
+
+from argosy.engine.api import PassEnded, RankPass
+
+
+class Step(NamedTuple):
+    """What vLLM tells of one step.
+
+    goes_on: it has requests that the next step can compute.
+    details: vLLM's SchedulerIterationDetails; None: nothing was computed.
+    finished_s: from its being scheduled to its first token, of a request that ended; 0: none did.
+    """
+
+    running: int
+    waiting: int
+    kv_share: float
+    moved: list[int]
+    goes_on: bool
+    details: Any
+    finished_s: float
+
+
+class Passes:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._ended_s = 0.0
+        self._goes_on = False
+
+    def rest(self) -> None:
+        """All requests are gone: there is no next step until another comes."""
+        self._goes_on = False
+
+    def stepped(self, step: Step, now_s: float) -> PassEnded | None:
+        """The pass that this step was, if it was one."""
+        took_s = now_s - self._ended_s if self._goes_on else step.finished_s
+        self._ended_s, self._goes_on = now_s, step.goes_on
+        details = step.details
+        if details is None or details.is_dummy:
+            return None
+        done = RankPass(details.num_ctx_tokens, details.num_generation_requests, step.kv_share)
+        return PassEnded(round(took_s * 1e6), [done])
