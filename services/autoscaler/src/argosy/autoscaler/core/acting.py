@@ -5,7 +5,6 @@ first: those in a rack that is drained, then whoever has least to do. A decision
 only when it changes: what is on its way is counted as there.
 """
 
-
 from argosy.autoscaler.core import bounds as within
 from argosy.autoscaler.core import members
 from argosy.autoscaler.core.effects import Pool
@@ -105,10 +104,10 @@ def note(state: ScalerState, chosen: list[Pool], now_us: int) -> None:
         elif pool.sleep or pool.stop:
             decided.lowered_us[pool.role] = now_us
         decided.awake[pool.role], decided.exist[pool.role] = pool.awake, pool.exist
+        for name in pool.stop:
+            state.members[name].wanted = False
 
 
 def changes(pool: Pool) -> bool:
     """Whether anybody has to do anything."""
     return bool(pool.wake or pool.sleep or pool.stop) or pool.exist != pool.exist_before
-
-

@@ -11,6 +11,7 @@ import msgspec
 
 from argosy.autoscaler.core import measure
 from argosy.autoscaler.core.demand import Demand
+from argosy.autoscaler.core.forecast.bands import Band
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
 from argosy.autoscaler.core.state import ScalerState, Sums
 
@@ -21,7 +22,7 @@ CHANCE = 2.5
 """Standard deviations of a count that are put down to chance."""
 BURST_US = 600_000_000
 """A burst is expected to fade to what was forecast over this time."""
-BACKLOG_S = 60.0
+BACKLOG_US = 60_000_000
 """What waits already is to be served within this."""
 GRID = 16
 """Means of lengths are taken from a grid of so many points for each factor of e."""
@@ -30,9 +31,11 @@ FEWEST = 20.0
 
 
 class Ahead(msgspec.Struct, frozen=True):
-    """Demand by slot. sigma: of the log of the rate."""
+    """Demand by slot. Rates in requests per second; sigmas: of their logs."""
 
-    demands: list[Demand]
+    mix: Demand
+    """What requests will be like, at no rate."""
+    rates: list[float]
     uppers: list[float]
     sigmas: list[float]
     rate_now: float
@@ -44,27 +47,22 @@ def look(state: ScalerState, now_us: int) -> Ahead:
     limits = state.limits
     rate_now = measure.recent_rate(state, now_us)
     bands = Forecaster(state.forecast).path(limits.plan_slots)
-    burst = beyond_chance(rate_now, bands[0].upper if bands else 0.0)
-    mix = likely(state.mix)
-    demands, uppers, sigmas = [], [], []
-    for slot in range(limits.plan_slots):
-        mean, upper = (bands[slot].mean, bands[slot].upper) if bands else (rate_now, rate_now)
+    if not bands:
+        bands = [Band(rate_now, rate_now)] * limits.plan_slots
+    burst = beyond_chance(rate_now, bands[0].upper)
+    waiting = sum(router.queued for router in state.routers.values())
+    rates, uppers = [], []
+    for slot, band in enumerate(bands):
+        mean, upper = band.mean, band.upper
         if burst:
             faded = math.exp(-slot * limits.slot_us / BURST_US)
-            ratio = upper / mean if mean > 0 else 1.0
             mean = max(mean, mean + faded * (rate_now - mean))
-            upper = max(upper, mean * min(ratio, 2.0))
-        demands.append(msgspec.structs.replace(mix, rate=mean))
-        uppers.append(upper)
-        sigmas.append(spread(mean, upper))
-    waiting = sum(router.queued for router in state.routers.values())
-    if waiting:
-        slots = max(1, round(BACKLOG_S * 1e6 / limits.slot_us))
-        for slot in range(min(slots, limits.plan_slots)):
-            demands[slot] = msgspec.structs.replace(
-                demands[slot], rate=demands[slot].rate + waiting / BACKLOG_S
-            )
-    return Ahead(demands, uppers, sigmas, rate_now, burst)
+        if slot * limits.slot_us < BACKLOG_US:
+            mean += waiting / (BACKLOG_US / 1e6)
+        rates.append(mean)
+        uppers.append(max(upper, mean))
+    sigmas = [spread(mean, upper) for mean, upper in zip(rates, uppers, strict=True)]
+    return Ahead(likely(state.mix), rates, uppers, sigmas, rate_now, burst)
 
 
 def beyond_chance(rate_now: float, upper: float) -> bool:

@@ -18,13 +18,15 @@ from argosy.autoscaler.core import (
 )
 from argosy.autoscaler.core import effects as do
 from argosy.autoscaler.core import events as on
-from argosy.autoscaler.core.costs import Costs
+from argosy.autoscaler.core.costs import Context, RoleCosts
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
 from argosy.autoscaler.core.state import ScalerState
 from argosy.autoscaler.core.targets import Target, plan, targets, within_budget
 from argosy.mesh.core import CoreSpec, Effect, SetTimer, TimerFired
 
 TICK = "tick"
+SEASONS = 3
+"""So many times as far ahead as until the next fit, in case that fails."""
 BURST_GAP_US = 1_000_000
 """Plans made for bursts are at least this far apart."""
 
@@ -34,7 +36,7 @@ class AutoscalerCore:
 
     def __init__(self, state: ScalerState) -> None:
         self.state = state
-        self._costs = Costs()
+        self._costs: dict[str, RoleCosts] = {}
 
     def step(self, event: on.ScalerEvent) -> list[Effect]:
         """Decide on one event."""
@@ -111,7 +113,8 @@ class AutoscalerCore:
             found.append(slot)
         if now_us - state.fitted_us >= state.limits.season_us:
             state.fitted_us = now_us
-            found.append(do.FitSeason(state.limits.slot_us, state.limits.season_us // state.limits.slot_us * 3))
+            limits = state.limits
+            found.append(do.FitSeason(limits.slot_us, SEASONS * limits.season_us // limits.slot_us))
         return found + self._decide(now_us)
 
     def _decide(self, now_us: int) -> list[Effect]:
@@ -128,20 +131,25 @@ class AutoscalerCore:
             if wanted is None:
                 return []
             return self._publish(within_budget(wanted, kept), None, kept, seen, now_us)
-        costs = {
-            role: [
-                self._costs.of_slot(
-                    role, demand, sigma, state.baselines[role], scaling.slo, state.limits,
-                    scaling.pools[role].high,
-                )
-                for demand, sigma in zip(seen.demands, seen.sigmas, strict=True)
-            ]
-            for role in on.ROLES if role in state.baselines
-        }  # fmt: skip
-        if len(costs) < len(on.ROLES):
+        if any(not _known(state, role) for role in on.ROLES):
             return []  # Nobody has told yet what an instance can do.
+        costs = {role: self._costs_of(role, seen) for role in on.ROLES}
         path = plan(kept, costs)
         return self._publish(targets(state, path, kept, now_us), path, kept, seen, now_us)
+
+    def _costs_of(self, role: str, seen: ahead.Ahead) -> list[list[float]]:
+        """By slot and count; worked out anew only when what they follow from has changed."""
+        state = self.state
+        base, scaling = state.baselines[role], state.scaling
+        assert scaling is not None
+        assert base.timing is not None
+        context = Context(
+            role, seen.mix, base.timing, base.machine, scaling.slo, state.limits,
+            scaling.pools[role].high,
+        )  # fmt: skip
+        if role not in self._costs or self._costs[role].context != context:
+            self._costs[role] = RoleCosts(context)
+        return self._costs[role].of_slots(seen.rates, seen.sigmas)
 
     def _publish(
         self, wanted: dict[str, Target], path: explain.MaybePath, kept: bounds.FleetBounds,
@@ -185,6 +193,11 @@ class AutoscalerCore:
                         )
                     )  # fmt: skip
         return list(found)
+
+
+def _known(state: ScalerState, role: str) -> bool:
+    base = state.baselines.get(role)
+    return base is not None and base.timing is not None
 
 
 SPEC = CoreSpec("autoscaler", on.ScalerEvent, ScalerState, AutoscalerCore)

@@ -117,9 +117,7 @@ def idle(state: ScalerState, now_us: int) -> bool:
 
 def drained_racks(state: ScalerState, now_us: int) -> set[str]:
     """Racks in which nobody is to be at work now."""
-    return {
-        w.rack for w in state.windows if w.kind == "drain" and w.from_us <= now_us < w.until_us
-    }
+    return {w.rack for w in state.windows if w.kind == "drain" and w.from_us <= now_us < w.until_us}
 
 
 def _dwell(
@@ -127,16 +125,17 @@ def _dwell(
 ) -> None:
     """After an addition none is taken away for a while; after a removal the next waits a slot."""
     assert state.scaling is not None
-    until_us = 0
+    # Of what has only just begun to be heard, nothing is known to be too much.
+    until_us = state.since_us + 2 * state.limits.slot_us
     if role in state.decided.raised_us:
-        until_us = state.decided.raised_us[role] + state.scaling.dwell_us
+        until_us = max(until_us, state.decided.raised_us[role] + state.scaling.dwell_us)
     gap_us = min(state.limits.slot_us, state.scaling.dwell_us)
     again_us = state.decided.lowered_us.get(role, -gap_us) + gap_us
     for slot, start_us in enumerate(starts):
         keep[slot] = keep[slot] or start_us < until_us or (slot == 0 and start_us < again_us)
     if starts[0] < until_us:
         left_s = (until_us - starts[0]) // 1_000_000
-        notes.append(f"{role}: none taken away for {left_s} s more, one was added")
+        notes.append(f"{role}: none taken away for {left_s} s more")
 
 
 def _people(

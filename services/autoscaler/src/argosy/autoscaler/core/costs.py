@@ -8,11 +8,13 @@ over a log-normal by three points (Gauss-Hermite).
 """
 
 import math
-from collections.abc import Callable
+
+import msgspec
 
 from argosy.autoscaler.core import model
-from argosy.autoscaler.core.demand import Demand, Slo
-from argosy.autoscaler.core.state import Baseline, Limits
+from argosy.autoscaler.core.demand import Demand, Machine, Slo
+from argosy.autoscaler.core.state import Limits
+from argosy.mesh.timing import Timing
 
 POINTS = ((-math.sqrt(3), 1 / 6), (0.0, 2 / 3), (math.sqrt(3), 1 / 6))
 """Deviations in sigmas, and weights: exact for polynomials of up to the fifth degree."""
@@ -23,70 +25,74 @@ HOPELESS = 0.5
 """An SLO that so many requests would miss on any fleet is doubled, up to RELAXED_MAX times."""
 RELAXED_MAX = 10
 
-Miss = Callable[..., list[float]]
+
+class Context(msgspec.Struct, frozen=True):
+    """All that a role's costs follow from, beside the rate."""
+
+    role: str
+    mix: Demand
+    """At no rate."""
+    timing: Timing
+    machine: Machine
+    slo: Slo
+    limits: Limits
+    high: int
+    """The most instances there may be."""
 
 
-class Costs:
-    """Costs by count, for one role and mix; keeps what it worked out. A pure function, remembered.
+class RoleCosts:
+    """One role's costs by count; each is worked out once."""
 
-    The tables are worked out anew whenever mix, baseline or SLO have moved by a few percent.
-    """
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._slots: dict[tuple[int, int], list[float]] = {}
+        self._misses: dict[int, tuple[list[float], int]] = {}
 
-    def __init__(self) -> None:
-        self._tables: dict[tuple[object, ...], tuple[list[float], int]] = {}
+    def of_slots(self, rates: list[float], sigmas: list[float]) -> list[list[float]]:
+        """For 0 to `high` instances ready, slot by slot. sigmas: of the rates' logs."""
+        return [self._of_slot(rate, sigma) for rate, sigma in zip(rates, sigmas, strict=True)]
 
-    def of_slot(
-        self, role: str, demand: Demand, sigma: float, base: Baseline, slo: Slo, limits: Limits,
-        high: int,
-    ) -> list[float]:  # fmt: skip
-        """Costs of a slot for 0 to `high` instances ready in it."""
+    def _of_slot(self, rate: float, sigma: float) -> list[float]:
+        slot_s = self.context.limits.slot_us / 1e6
+        if rate <= 0:
+            return [slot_s * count for count in range(self.context.high + 1)]
+        key = (math.ceil(math.log(rate) * STEPS), round(sigma * STEPS))
+        if key not in self._slots:
+            if len(self._slots) >= TABLES_MAX:
+                self._slots.clear()
+            self._slots[key] = self._worked_out(*key)
+        return self._slots[key]
+
+    def _worked_out(self, level: int, spread: int) -> list[float]:
+        limits = self.context.limits
         slot_s = limits.slot_us / 1e6
-        found = [slot_s * count for count in range(high + 1)]
-        if demand.rate <= 0 or base.timing is None:
-            return found
-        for deviation, weight in POINTS if sigma > 0.01 else ((0.0, 1.0),):
-            rate = demand.rate * math.exp(sigma * deviation)
-            excess, need = self._excess(role, demand, rate, base, slo, limits, high)
+        found = [slot_s * count for count in range(self.context.high + 1)]
+        for deviation, weight in POINTS if spread else ((0.0, 1.0),):
+            at = level + round(spread * deviation)
+            if at not in self._misses:
+                if len(self._misses) >= TABLES_MAX:
+                    self._misses.clear()
+                self._misses[at] = excess(self.context, math.exp(at / STEPS))
+            shares, need = self._misses[at]
             price = limits.miss_price * max(1, need) * slot_s * weight
-            for count, share in enumerate(excess):
+            for count, share in enumerate(shares):
                 found[count] += price * share
         return found
 
-    def _excess(
-        self, role: str, demand: Demand, rate: float, base: Baseline, slo: Slo, limits: Limits,
-        high: int,
-    ) -> tuple[list[float], int]:  # fmt: skip
-        """Shares missed beyond what is allowed, by count, and how many are enough."""
-        level = math.ceil(math.log(rate) * STEPS)
-        key = (role, level, demand.times(0), base.timing, base.machine, slo, high)
-        known = self._tables.get(key)
-        if known is None:
-            asked = demand.times(math.exp(level / STEPS) / demand.rate)
-            known = excess(role, asked, base, slo, limits, high)
-            if len(self._tables) >= TABLES_MAX:
-                self._tables.clear()
-            self._tables[key] = known
-        return known
 
-
-def excess(
-    role: str, demand: Demand, base: Baseline, slo: Slo, limits: Limits, high: int
-) -> tuple[list[float], int]:
-    """See `Costs`."""
-    assert base.timing is not None
-    counts = [*range(high + 1), 4 * high + 64]
+def excess(context: Context, rate: float) -> tuple[list[float], int]:
+    """Shares missed beyond what is allowed, by count, and how many instances are enough."""
+    demand = msgspec.structs.replace(context.mix, rate=rate)
+    counts = [*range(context.high + 1), 4 * context.high + 64]
+    miss_of = model.prefill_miss if context.role == "prefill" else model.decode_miss
+    slo = context.slo
     for _ in range(RELAXED_MAX):
-        shares = miss_of(role)(demand, counts, base.timing, base.machine, slo)
+        shares = miss_of(demand, counts, context.timing, context.machine, slo)
         never = shares.pop()
         if never < HOPELESS:
             break
         # Nobody could keep this promise: the next best one is planned for.
         slo = Slo(2 * slo.ttft_ms, 2 * slo.tpot_ms)
-    found = [max(0.0, share - never - limits.allowed_miss) for share in shares]
-    need = next((count for count, share in enumerate(found) if share <= 0), high)
+    found = [max(0.0, share - never - context.limits.allowed_miss) for share in shares]
+    need = next((count for count, share in enumerate(found) if share <= 0), context.high)
     return found, need
-
-
-def miss_of(role: str) -> Miss:
-    """What share of requests misses its part of the SLO, by count."""
-    return model.prefill_miss if role == "prefill" else model.decode_miss

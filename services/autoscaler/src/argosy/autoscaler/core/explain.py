@@ -1,5 +1,7 @@
 """A decision in words and figures: what was expected, what else could have been done, why not."""
 
+import msgspec
+
 from argosy.autoscaler.core import acting, ahead, guard, members, model
 from argosy.autoscaler.core import effects as do
 from argosy.autoscaler.core.bounds import FleetBounds
@@ -10,6 +12,8 @@ from argosy.autoscaler.core.state import ScalerState
 
 MaybePath = Path | None
 REJECTED_MAX = 5
+NOBODY = model.Score(0, 0, 0, 0, 0, 0, 0, 0)
+"""Without decode nobody is answered."""
 NEAR_S = 60
 
 
@@ -22,12 +26,11 @@ def decision(
     generation = state.decided.generation
     soon = horizon(state)
     upper = max(seen.uppers[:soon])
-    peak = max(seen.demands[:soon], key=lambda demand: demand.rate)
-    options = alternatives(state, path, peak, upper) if path is not None else []
+    options = alternatives(state, path, seen.mix, upper) if path is not None else []
     weights = Forecaster(state.forecast).weights(soon)
     expected = do.Expected(
-        seen.rate_now, peak.rate, upper, ahead.QUANTILE, soon * state.limits.slot_us // 1_000_000,
-        peak.prompt_tokens, peak.output_tokens, peak.hit_share, weights,
+        seen.rate_now, max(seen.rates[:soon]), upper, ahead.QUANTILE, soon * state.limits.slot_us // 1_000_000,
+        seen.mix.prompt_tokens, seen.mix.output_tokens, seen.mix.hit_share, weights,
     )  # fmt: skip
     nothing = do.Alternative("by the guardrails", 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
     return do.DecideScale(
@@ -67,9 +70,7 @@ def reason(
     return f"{'; '.join(parts)}: {'a burst, ' if seen.burst else ''}{why}"
 
 
-def alternatives(
-    state: ScalerState, path: Path, demand: Demand, upper: float
-) -> list[do.Alternative]:
+def alternatives(state: ScalerState, path: Path, mix: Demand, upper: float) -> list[do.Alternative]:
     """The chosen first step and those beside it, with what they would have led to."""
     assert state.scaling is not None
     found: list[do.Alternative] = []
@@ -77,9 +78,11 @@ def alternatives(
     timing = decode.timing or prefill.timing
     assert timing is not None
     there = sum(len(members.of_role(state, role)) for role in ("prefill", "decode"))
-    asked = demand.times(upper / demand.rate) if demand.rate else demand
+    asked = msgspec.structs.replace(mix, rate=upper)
     for p, d, cost in path.first[: REJECTED_MAX + 1]:
-        scored = model.score(asked, p, d, timing, decode.machine, state.scaling.slo)
+        scored = NOBODY
+        if d and upper > 0:
+            scored = model.score(asked, p, d, timing, decode.machine, state.scaling.slo)
         rejected = ""
         if found:
             rejected = f"{cost - found[0].cost:,.0f} instance-seconds more than what was chosen"

@@ -1,31 +1,37 @@
-"""Lengths of prompts and answers as a few slices of equal share: lognormal, by mean and std."""
+"""Lengths of prompts and answers as a few slices of requests: lognormal, by mean and std."""
 
 import math
 from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
-SLICES = 16
+EDGES = (
+    0.004, *(n / 16 for n in range(1, 16)), 31 / 32, 63 / 64, 127 / 128, 255 / 256, 1023 / 1024,
+    0.9999,
+)  # fmt: skip
+"""Finer where requests are longest: they make the last percentiles."""
 _NORMAL = NormalDist()
 
 
 class Slice(NamedTuple):
-    """One of SLICES equal shares of requests: tokens from `low` to `high`."""
+    """A share of requests: tokens from `low` to `high`."""
 
+    share: float
     low: float
     high: float
 
 
 @lru_cache(maxsize=4096)
 def slices(mean: float, std: float) -> tuple[Slice, ...]:
-    """Of a lognormal length, shortest first. The outermost two end at a quarter slice's quantile.
+    """Of a lognormal length, shortest first.
 
     Lengths of real services are near lognormal; mean and std are what a forecast has of them.
     """
     if std <= 0 or mean <= 0:
-        return (Slice(mean, mean),) * SLICES
+        return (Slice(1.0, mean, mean),)
     variance = math.log1p((std / mean) ** 2)
     middle, spread = math.log(mean) - variance / 2, math.sqrt(variance)
-    ends = (0.25, *range(1, SLICES), SLICES - 0.25)
-    edges = [math.exp(middle + spread * _NORMAL.inv_cdf(end / SLICES)) for end in ends]
-    return tuple(map(Slice, edges, edges[1:]))
+    ends = [math.exp(middle + spread * _NORMAL.inv_cdf(edge)) for edge in EDGES]
+    shares = [EDGES[1], *(b - a for a, b in zip(EDGES[1:-2], EDGES[2:-1], strict=True))]
+    shares.append(1 - EDGES[-2])
+    return tuple(map(Slice, shares, ends, ends[1:]))

@@ -44,6 +44,7 @@ def traffic_seen(state: ScalerState, event: on.TrafficSeen) -> None:
     state.routers[event.router] = RouterSeen(
         event.epoch, now_us, told, int(event.queued), event.queued_tokens
     )
+    state.since_us = state.since_us or now_us
     state.heard_us, state.trace = now_us, event.trace or state.trace
     if event.queued:
         state.asked_us = now_us

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from argosy.autoscaler.core.demand import Demand, Machine, Slo
-from argosy.autoscaler.core.lengths import SLICES, slices
-from argosy.autoscaler.core.queueing import Wait, Work, wait
+from argosy.autoscaler.core.lengths import slices
+from argosy.autoscaler.core.queueing import OVERLOAD_MS, Wait, Work, wait
 from argosy.mesh.timing import RACK, Timing
 
 NETWORK_MS = 0.2
@@ -25,8 +25,12 @@ HANDOVER_MS, OWN_WORK, PRICE_POWER, SPREAD_MS = 5.0, 0.35, 4, 2.0
 COUNT_MAX = 4096
 BUSY_MAX = 0.95
 """Most of its time that an answering instance gives to prompts."""
-ROUNDS = 8
+ROUNDS = 6
+BISECTIONS = 12
 LATE_MS = 1e9
+TINY = 1e-12
+NEVER = 1e-6
+"""Chance of a wait not worth reckoning with."""
 OVER = 0.01
 """Weight of overload beside the miss itself: of two fleets that all miss, the larger is better."""
 _NORMAL = NormalDist()
@@ -51,10 +55,14 @@ class Score(msgspec.Struct, frozen=True):
 class Mix(NamedTuple):
     """What follows from lengths, whatever the rate. By slice: from low to high."""
 
+    shares: tuple[float, ...]
+    tokens: tuple[float, ...]
     prompt_ms: tuple[tuple[float, float], ...]
     """Prefill alone."""
     passes: tuple[int, ...]
     pull_ms: tuple[float, ...]
+    after_ms: tuple[float, ...]
+    """From prefill to first token where decode has room."""
     work: Work
     kv_tokens: float
     """Mean KV of a running request, averaged over time."""
@@ -67,29 +75,48 @@ def _mix(
     timing: Timing, machine: Machine,
 ) -> Mix:  # fmt: skip
     most = machine.tokens_per_pass
-    fresh = [
-        (max(1, round(s.low * (1 - hit))), max(1, round(s.high * (1 - hit))))
-        for s in slices(prompt, prompt_std)
-    ]
+    parts = slices(prompt * (1 - hit), prompt_std * (1 - hit))
+    shares = tuple(part.share for part in parts)
+    fresh = [(max(1, round(part.low)), max(1, round(part.high))) for part in parts]
     alone = tuple(
         (timing.prompt_ms(low, most), timing.prompt_ms(high, most)) for low, high in fresh
     )
-    mids = [(low + high) / 2 for low, high in alone]
-    mean = math.fsum(mids) / SLICES
-    scv = math.fsum((ms - mean) ** 2 for ms in mids) / SLICES / mean**2
-    tokens = [(low + high) / 2 for low, high in fresh]
-    m = math.fsum(tokens) / SLICES
-    variance = math.fsum((t - m) ** 2 for t in tokens) / SLICES
-    a, b, c = timing.prefill_ms
-    full_ms = timing.prefill_pass_ms(most) / most
-    work = Work(mean, scv, a, b * m + c * variance, c * m * m, most / m, full_ms * m)
+    tokens = tuple((low + high) / 2 for low, high in fresh)
+    work = _work(shares, tokens, alone, timing, most)
     passes = tuple(max(1, -(-(low + high) // 2 // most)) for low, high in fresh)
     pulls = tuple(timing.kv_transfer_ms(round(t), RACK) for t in tokens)
     # Time-averaged over an answer, which has half of itself; long answers are there longer.
     output_scv = (output_std / output) ** 2 if output > 0 else 0.0
     kv = prompt + output * (1 + output_scv) / 2
     prompt_scv = (prompt_std / prompt) ** 2 if prompt > 0 else 0.0
-    return Mix(alone, passes, pulls, work, kv, prompt_scv * (prompt / kv) ** 2)
+    step_ms = timing.decode_pass_ms(0, 1)
+    after = tuple(_handed_ms(pull, step_ms, 1.0) for pull in pulls)
+    return Mix(
+        shares, tokens, alone, passes, pulls, after, work, kv, prompt_scv * (prompt / kv) ** 2
+    )
+
+
+def _work(
+    shares: Sequence[float], tokens: Sequence[float], alone: Sequence[tuple[float, float]],
+    timing: Timing, most: int,
+) -> Work:  # fmt: skip
+    """What prefill instances are asked by requests of which each slice makes such a share."""
+    whole = math.fsum(shares)
+    shares = [share / whole for share in shares]
+    mids = [(low + high) / 2 for low, high in alone]
+    mean = math.fsum(map(mul, shares, mids))
+    scv = math.fsum(w * (ms - mean) ** 2 for w, ms in zip(shares, mids, strict=True)) / mean**2
+    m = math.fsum(map(mul, shares, tokens))
+    variance = math.fsum(w * (t - m) ** 2 for w, t in zip(shares, tokens, strict=True))
+    a, b, c = timing.prefill_ms
+    linear = b * m + c * variance
+    # A pass of one more is longer by `own` of it. While it runs the next gather, half of it on
+    # average and more when passes differ; and the longer ones have more requests in them.
+    own = linear / (a + linear)
+    uneven = 1 + variance / m**2
+    gather = 0.5 + uneven * (own + own * own / 2)
+    full_ms = timing.prefill_pass_ms(most) / most * m
+    return Work(mean, scv, a, linear, c * m * m, most / m, full_ms, gather, own)
 
 
 def _mix_of(demand: Demand, timing: Timing, machine: Machine) -> Mix:
@@ -144,19 +171,29 @@ def score(
         state = _together(demand, decode, mix, timing, machine)
     else:
         state = _apart(demand, prefill, decode, mix, timing, machine, slo)
+    state = _crowded(state)
     ttft = [_quantile(share, state) for share in (0.5, 0.9, 0.99)]
     steps = state.steps
     spread = _tpot_spread(mix, decode, timing, machine, steps)
     in_time = 1 - _late_in(slo.ttft_ms, state)
-    paced = _NORMAL.cdf((slo.tpot_ms - steps.tpot_ms) / spread) if spread else float(
-        steps.tpot_ms <= slo.tpot_ms
+    paced = (
+        _NORMAL.cdf((slo.tpot_ms - steps.tpot_ms) / spread)
+        if spread
+        else float(steps.tpot_ms <= slo.tpot_ms)
     )
     if steps.use > 1:
         paced /= steps.use
     return Score(
         *ttft, steps.tpot_ms, steps.tpot_ms + _NORMAL.inv_cdf(0.9) * spread,
-        attained=in_time * paced, prefill_use=state.use, decode_use=steps.use,
+        attained=min(1.0, in_time * paced), prefill_use=state.use, decode_use=steps.use,
     )  # fmt: skip
+
+
+def _crowded(state: "Running") -> "Running":
+    """With the wait for room where more is to be decoded than can be."""
+    late_ms = OVERLOAD_MS * max(0.0, state.steps.use - 1) / 2
+    paths = [path._replace(after_ms=[ms + late_ms for ms in path.after_ms]) for path in state.paths]
+    return state._replace(paths=paths) if late_ms else state
 
 
 class Path(NamedTuple):
@@ -180,12 +217,16 @@ class Running(NamedTuple):
 def _together(demand: Demand, count: int, mix: Mix, timing: Timing, machine: Machine) -> Running:
     """Every instance does both: a pass that prefills also decodes, and answers wait for it."""
     rate = demand.rate / 1e3
-    busy = min(BUSY_MAX, rate * mix.work.alone_ms / count)
-    steps = _steps(demand, count, mix, timing, machine, busy)
-    decoding = _decoding(steps)
-    waits = wait(rate, count, _beside(mix.work, decoding * steps.step_ms))
-    after = [2 * NETWORK_MS + decoding * steps.step_ms * (0.5 + passes) for passes in mix.passes]
-    return Running(mix.prompt_ms, [Path([1.0] * SLICES, waits, after)], steps, waits.use)
+    busy = 0.0
+    for _ in range(ROUNDS):
+        steps = _steps(demand, count, mix, timing, machine, busy)
+        step_ms = _decoding(steps) * steps.step_ms
+        work = _beside(mix.work, step_ms)
+        waits = wait(rate, count, work)
+        # Of the time in passes that prefill, what is not the step that goes with each.
+        busy += (min(BUSY_MAX, waits.busy * min(1.0, mix.work.alone_ms / work.alone_ms)) - busy) / 2
+    after = [2 * NETWORK_MS + step_ms * (0.5 + passes) for passes in mix.passes]
+    return Running(mix.prompt_ms, [Path(mix.shares, waits, after)], steps, waits.use)
 
 
 def _apart(
@@ -193,10 +234,10 @@ def _apart(
 ) -> Running:
     """Prefill instances, and decode instances that help when that is cheaper to the router."""
     rate = demand.rate / 1e3
-    helped = [0.0] * SLICES
+    helped = [0.0] * len(mix.shares)
     mids = [(low + high) / 2 for low, high in mix.prompt_ms]
     for turn in range(ROUNDS):
-        taken_ms = math.fsum(map(mul, helped, mids)) / SLICES
+        taken_ms = math.fsum(map(mul, helped, map(mul, mix.shares, mids)))
         busy = min(BUSY_MAX, rate * taken_ms / decode)
         steps = _steps(demand, decode, mix, timing, machine, busy)
         moved = taken_ms / mix.work.alone_ms
@@ -204,21 +245,49 @@ def _apart(
         free = 1 - busy**decode
 
         def leaves(ahead_ms: float, limits: list[float] = limits, free: float = free) -> float:
-            return free * math.fsum(_leave(ahead_ms, limit) for limit in limits) / SLICES
+            left = [w * _leave(ahead_ms, t) for w, t in zip(mix.shares, limits, strict=True)]
+            return free * math.fsum(left)
 
-        waits = wait(rate, prefill, mix.work, leaves)
+        stay = [w * max(1e-3, 1 - h) for w, h in zip(mix.shares, helped, strict=True)]
+        work = _work(stay, mix.tokens, mix.prompt_ms, timing, machine.tokens_per_pass)
+        waits = wait(rate, prefill, work, leaves)
         then = [
             free * math.fsum(p * _leave(ahead_ms, limit) for p, ahead_ms in waits.states)
             for limit in limits
         ]
         part = 1 / (1 + min(turn, 3))
         helped = [h + part * (t - h) for h, t in zip(helped, then, strict=True)]
+    return Running(mix.prompt_ms, _paths(rate, decode, mix, steps, helped, waits), steps, waits.use)
+
+
+def _paths(
+    rate: float, decode: int, mix: Mix, steps: Steps, helped: list[float], waits: Wait
+) -> list[Path]:
+    """Prefilled apart, then pulled; the same, with a prefill of decode's own in the way; local."""
+    here = list(map(mul, mix.shares, helped))
+    apart = [share - mine for share, mine in zip(mix.shares, here, strict=True)]
+    local = max(TINY, math.fsum(here))
+    own_ms = (
+        math.fsum(h * (low + high) / 2 for h, (low, high) in zip(here, mix.prompt_ms, strict=True))
+        / local
+    )
     decoding = _decoding(steps)
-    pulled = [_handed_ms(pull, steps.tpot_ms, steps.step_ms, decoding) for pull in mix.pull_ms]
-    here = [2 * NETWORK_MS + decoding * steps.step_ms * (0.5 + passes) for passes in mix.passes]
-    local = Wait(busy, mix.work.alone_ms / 2, 0.0, busy)
-    paths = [Path([1 - h for h in helped], waits, pulled), Path(helped, local, here)]
-    return Running(mix.prompt_ms, paths, steps, waits.use)
+    step_ms = decoding * steps.step_ms
+    passing = min(BUSY_MAX, rate * local * (own_ms + step_ms) / decode)
+    # Decode helps while prefill is busy, which is when KV comes from there.
+    met = min(1.0, passing / max(passing, waits.busy, TINY))
+    # Passes with a prefill, of all.
+    some = passing / (own_ms + step_ms)
+    often = some / (some + (1 - passing) / steps.step_ms)
+    quiet = (1 - met) * (1 - often) ** 2
+    extra_ms = (met * (own_ms / 2 - 0.0) + 2 * often * own_ms) / max(TINY, 1 - quiet)
+    pulled = [_handed_ms(pull, steps.step_ms, decoding) for pull in mix.pull_ms]
+    beside = [2 * NETWORK_MS + step_ms * (0.5 + passes) for passes in mix.passes]
+    return [
+        Path([share * quiet for share in apart], waits, pulled),
+        Path([share * (1 - quiet) for share in apart], waits, [ms + extra_ms for ms in pulled]),
+        Path(here, Wait(passing, own_ms / 2, 0.0, passing), beside),
+    ]
 
 
 def prefill_miss(
@@ -228,30 +297,38 @@ def prefill_miss(
 
     Decode is taken to be quick and to help with no prompt.
     """
+    if demand.rate <= 0:
+        return [0.0] * len(counts)
     mix = _mix_of(demand, timing, machine)
-    step = timing.decode_pass_ms(0, 1)
-    after = [_handed_ms(pull, step, step, 1.0) for pull in mix.pull_ms]
-    return [_prefill_miss(demand.rate, count, mix, after, slo) for count in counts]
+    found: dict[int, float] = {}
+    alone = -1.0
+    for count in sorted(set(counts)):
+        if count <= 0:
+            found[count] = 1.0
+            continue
+        if alone < 0:
+            waits = wait(demand.rate / 1e3, count, mix.work)
+            found[count] = _prefill_late(waits, mix, slo)
+            if waits.share < NEVER:
+                alone = found[count]
+        else:
+            # Nobody waits any more.
+            found[count] = alone
+    return [found[count] for count in counts]
 
 
-def _prefill_miss(rate: float, count: int, mix: Mix, after: list[float], slo: Slo) -> float:
-    if rate <= 0:
-        return 0.0
-    if count <= 0:
-        return 1.0
-    waits = wait(rate / 1e3, count, mix.work)
-    late = _late(slo.ttft_ms, mix, waits, after)
-    over = max(0.0, 1 - 1 / waits.use)
-    return (1 - OVER) * late + OVER * over
+def _prefill_late(waits: Wait, mix: Mix, slo: Slo) -> float:
+    over = max(0.0, 1 - 1 / waits.use) if waits.use > 0 else 0.0
+    return (1 - OVER) * _late(slo.ttft_ms, mix, waits, mix.after_ms) + OVER * over
 
 
-def _handed_ms(pull_ms: float, tpot_ms: float, step_ms: float, busy: float) -> float:
+def _handed_ms(pull_ms: float, step_ms: float, decoding: float) -> float:
     """From prefill's end until the first token is seen: pull, then a step, between steps.
 
-    busy: share of time in which decode is stepping.
+    decoding: share of time in which decode is stepping.
     """
-    between = tpot_ms / 2 + math.ceil(pull_ms / tpot_ms) * tpot_ms
-    return 3 * NETWORK_MS + busy * between + (1 - busy) * pull_ms + step_ms
+    between = step_ms / 2 + math.ceil(pull_ms / step_ms) * step_ms
+    return 3 * NETWORK_MS + decoding * between + (1 - decoding) * pull_ms + step_ms
 
 
 def _decoding(steps: Steps) -> float:
@@ -267,8 +344,11 @@ def _patience(
     price = OWN_WORK + steps.running * crowded
     uneven = (prefill + decode) * ((1 - helped) / prefill - helped / decode)
     return [
-        steps.step_ms * _decoding(steps) * passes + price * (low + high) / 2
-        - HANDOVER_MS - pull - SPREAD_MS * uneven
+        steps.step_ms * _decoding(steps) * passes
+        + price * (low + high) / 2
+        - HANDOVER_MS
+        - pull
+        - SPREAD_MS * uneven
         for (low, high), passes, pull in zip(mix.prompt_ms, mix.passes, mix.pull_ms, strict=True)
     ]
 
@@ -297,23 +377,21 @@ def _late_in(limit_ms: float, running: Running) -> float:
         ):
             if share > 0:
                 found += share * (1 - _within(limit_ms - extra, low, high, path.waits))
-    return found / SLICES
+    return found
 
 
 def _quantile(share: float, running: Running) -> float:
     """The TTFT that so many requests do not exceed."""
-    low, high = 0.0, 1.0
-    while _late_in(high, running) > 1 - share and high < LATE_MS:
+    low, high = 0.0, 64.0
+    while high < LATE_MS and _late_in(high, running) > 1 - share:
         low, high = high, 2 * high
-    for _ in range(20):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if _late_in(middle, running) > 1 - share else (low, middle)
     return high
 
 
-def _tpot_spread(
-    mix: Mix, decode: int, timing: Timing, machine: Machine, steps: Steps
-) -> float:
+def _tpot_spread(mix: Mix, decode: int, timing: Timing, machine: Machine, steps: Steps) -> float:
     """Standard deviation of a request's mean step: of what runs beside it."""
     if steps.running <= 0:
         return 0.0
@@ -327,9 +405,9 @@ def _tpot_spread(
 def _late(limit_ms: float, mix: Mix, waits: Wait, after: Sequence[float]) -> float:
     """Share of requests over `limit_ms`."""
     found = 0.0
-    for (low, high), extra in zip(mix.prompt_ms, after, strict=True):
-        found += 1 - _within(limit_ms - extra, low, high, waits)
-    return found / SLICES
+    for share, (low, high), extra in zip(mix.shares, mix.prompt_ms, after, strict=True):
+        found += share * (1 - _within(limit_ms - extra, low, high, waits))
+    return min(1.0, max(0.0, found))
 
 
 def _within(room_ms: float, low: float, high: float, waits: Wait) -> float:
@@ -343,16 +421,21 @@ def _no_wait(room_ms: float, waits: Wait) -> float:
     """P(wait ≤ room)."""
     if room_ms < 0:
         return 0.0
-    mean = waits.mean_ms + waits.mates_ms
-    return 1 - waits.share * (math.exp(-room_ms / mean) if mean > 0 else 0.0)
+    more_ms, mean_ms = room_ms - waits.least_ms, waits.mean_ms - waits.least_ms
+    if more_ms <= 0:
+        return 1 - waits.share
+    return 1 - waits.share * (math.exp(-more_ms / mean_ms) if mean_ms > 0 else 0.0)
 
 
 def _area(room_ms: float, waits: Wait) -> float:
     """Integral of `_no_wait` from 0."""
     if room_ms <= 0:
         return 0.0
-    mean = waits.mean_ms + waits.mates_ms
-    return room_ms + (waits.share * mean * math.expm1(-room_ms / mean) if mean > 0 else 0.0)
+    more_ms, mean_ms = room_ms - waits.least_ms, waits.mean_ms - waits.least_ms
+    if more_ms <= 0:
+        return room_ms * (1 - waits.share)
+    missed = waits.least_ms - (mean_ms * math.expm1(-more_ms / mean_ms) if mean_ms > 0 else 0.0)
+    return room_ms - waits.share * missed
 
 
 def decode_miss(
@@ -401,9 +484,7 @@ def _bearable(mix: Mix, timing: Timing, machine: Machine, slo: Slo) -> tuple[flo
     return low, room, slo.tpot_ms
 
 
-def prefill_need(
-    demand: Demand, timing: Timing, machine: Machine, slo: Slo, miss: float
-) -> int:
+def prefill_need(demand: Demand, timing: Timing, machine: Machine, slo: Slo, miss: float) -> int:
     """The least count with no more misses, of requests that could be in time at all."""
     floor = prefill_miss(demand, [COUNT_MAX], timing, machine, slo)[0]
     return _least(
@@ -411,9 +492,7 @@ def prefill_need(
     )
 
 
-def decode_need(
-    demand: Demand, timing: Timing, machine: Machine, slo: Slo, miss: float
-) -> int:
+def decode_need(demand: Demand, timing: Timing, machine: Machine, slo: Slo, miss: float) -> int:
     """The least count with no more misses; where no count would do, the least that has room."""
     floor = decode_miss(demand, [COUNT_MAX], timing, machine, slo)[0]
     return _least(

@@ -13,8 +13,6 @@ ratio, plans for both) is not in the way of what comes out; only else are they p
 numpy is used for sums of two, minima and running minima of float64 only: the same on all machines.
 """
 
-from collections.abc import Sequence
-
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -71,16 +69,64 @@ class Path(msgspec.Struct, frozen=True):
     and of those beside."""
 
 
+class Steps:
+    """One role made ready for numpy: what being at a count costs, and what going to another does."""
+
+    def __init__(self, role: Role) -> None:
+        self.now, self.keep, self.step_down = role.now, role.keep, role.step_down
+        self.stages = np.array(role.costs)
+        counts = np.arange(self.stages.shape[1], dtype=np.float64)
+        reach = np.minimum(np.array(role.high), np.array(role.reach))[:, None]
+        low = np.minimum(np.array(role.low)[:, None], reach)
+        # Room that cannot be had in time comes before a wish that cannot be met.
+        self.stages += NEVER * 1e3 * np.maximum(counts - reach, 0)
+        self.stages += NEVER * np.maximum(low - counts, 0)
+        self.level = np.add.accumulate(np.array(role.up))
+        self.down = counts * role.down
+        raised = self.level[None, :] - self.level[:, None]
+        taken = counts[:, None] - counts[None, :]
+        too_much = NEVER * 1e-1 * taken
+        kept = np.where(taken > 0, too_much, raised)
+        free = np.where((taken > 0) & (taken <= self.step_down), taken * role.down, kept)
+        self.moves = {True: kept, False: free}
+        """By whether none may be taken away: [from, to]."""
+
+    def before(self, value: Costs, slot: int) -> Costs:
+        """From the value of each count (first axis) in `slot` to that of each just before it."""
+        level = self.level if value.ndim == 1 else self.level[:, None]
+        # Upwards: the least of all higher counts, each with the cost of the levels between.
+        best = np.minimum.accumulate((value + level)[::-1], axis=0)[::-1] - level
+        if not self.keep[slot]:
+            for taken in range(1, min(self.step_down, len(value) - 1) + 1):
+                np.minimum(best[taken:], value[:-taken] + self.down[taken], out=best[taken:])
+        return best
+
+    def into(self, count: int, slot: int) -> Costs:
+        """What going from `count` to each other count costs at the start of `slot`."""
+        return self.moves[self.keep[slot]][count]
+
+    def path_cost(self, path: list[int]) -> float:
+        """What a path costs, with its changes."""
+        total, count = 0.0, self.now
+        for slot, after in enumerate(path):
+            total += float(self.stages[slot][after] + self.into(count, slot)[after])
+            count = after
+        return total
+
+
 def solve(problem: Problem) -> Path:
     """The cheapest path that keeps to every bound, where there is one that does."""
-    apart = [solve_role(role) for role in (problem.prefill, problem.decode)]
-    (prefill, go_p), (decode, go_d) = apart
-    pairs = zip(prefill, decode, strict=True)
+    prefill, decode = Steps(problem.prefill), Steps(problem.decode)
+    path_p, value_p = alone(prefill)
+    path_d, value_d = alone(decode)
+    pairs = zip(path_p, path_d, strict=True)
     if all(allowed(problem, slot, p, d) for slot, (p, d) in enumerate(pairs)):
-        cost = path_cost(problem.prefill, prefill) + path_cost(problem.decode, decode)
-        values = go_p[:, None] + go_d[None, :]
-        return Path(prefill, decode, cost, first_steps(problem, values, prefill[0], decode[0]))
-    return solve_together(problem)
+        first = value_p[:, None] + value_d[None, :]
+    else:
+        path_p, path_d, first = together(problem, prefill, decode)
+    cost = prefill.path_cost(path_p) + decode.path_cost(path_d)
+    steps = first_steps(problem, prefill, decode, first, (path_p[0], path_d[0]))
+    return Path(path_p, path_d, cost, steps)
 
 
 def allowed(problem: Problem, slot: int, prefill: int, decode: int) -> bool:
@@ -94,66 +140,50 @@ def allowed(problem: Problem, slot: int, prefill: int, decode: int) -> bool:
     return problem.ratio_min <= ratio and (not problem.ratio_max or ratio <= problem.ratio_max)
 
 
-def solve_role(role: Role) -> tuple[list[int], Costs]:
-    """One role alone: its path, and the value of being at each count in the first slot."""
-    stages = [stage(role, slot) for slot in range(len(role.costs))]
-    values = [stages[-1]]
-    for slot in range(len(stages) - 2, -1, -1):
-        values.append(stages[slot] + before(role, values[-1], slot + 1, 0))
+def alone(steps: Steps) -> tuple[list[int], Costs]:
+    """One role by itself: its path, and the value of being at each count in the first slot."""
+    value = steps.stages[-1]
+    values = [value]
+    for slot in range(len(steps.stages) - 2, -1, -1):
+        value = steps.stages[slot] + steps.before(value, slot + 1)
+        values.append(value)
     values.reverse()
-    path, count = [], role.now
+    path, count = [], steps.now
     for slot, value in enumerate(values):
-        count = int(np.argmin(value + moves(role, count, slot)))
+        count = int(np.argmin(value + steps.into(count, slot)))
         path.append(count)
     return path, values[0]
 
 
-def solve_together(problem: Problem) -> Path:
+def together(problem: Problem, prefill: Steps, decode: Steps) -> tuple[list[int], list[int], Costs]:
     """Both roles at once; states: pairs of counts."""
-    prefill, decode = problem.prefill, problem.decode
-    bound = binding(problem)
-    slots = len(prefill.costs)
-    value = joint_stage(problem, slots - 1, bound)
-    values = [value]
-    for slot in range(slots - 2, -1, -1):
-        into = before(decode, before(prefill, value, slot + 1, 0), slot + 1, 1)
-        value = joint_stage(problem, slot, bound) + into
+    bound = binding(problem, prefill, decode)
+    values: list[Costs] = []
+    for slot in range(len(bound) - 1, -1, -1):
+        value = prefill.stages[slot][:, None] + decode.stages[slot][None, :] + bound[slot]
+        if values:
+            value += decode.before(prefill.before(values[-1], slot + 1).T, slot + 1).T
         values.append(value)
     values.reverse()
     path_p, path_d = [], []
     p, d = prefill.now, decode.now
     for slot, value in enumerate(values):
-        total = value + moves(prefill, p, slot)[:, None] + moves(decode, d, slot)[None, :]
+        total = value + prefill.into(p, slot)[:, None] + decode.into(d, slot)[None, :]
         p, d = (int(i) for i in np.unravel_index(int(np.argmin(total)), total.shape))
         path_p.append(p)
         path_d.append(d)
-    cost = path_cost(prefill, path_p) + path_cost(decode, path_d)
-    return Path(path_p, path_d, cost, first_steps(problem, values[0], path_p[0], path_d[0]))
+    return path_p, path_d, values[0]
 
 
-def stage(role: Role, slot: int) -> Costs:
-    """What a slot costs by count; NEVER outside the bounds, and more the further outside."""
-    costs = np.array(role.costs[slot])
-    counts = np.arange(len(costs), dtype=np.float64)
-    high = min(role.high[slot], role.reach[slot])
-    # Room that cannot be had in time comes before a wish that cannot be met.
-    over = np.maximum(counts - high, 0) * 1e3
-    under = np.maximum(min(role.low[slot], high) - counts, 0)
-    return costs + NEVER * (over + under)
-
-
-def binding(problem: Problem) -> list[Costs]:
+def binding(problem: Problem, prefill: Steps, decode: Steps) -> list[Costs]:
     """What binds the roles together, as a cost of each pair, by slot; made once for equal bounds."""
     made: dict[tuple[int, int], Costs] = {}
-    shape = (len(problem.prefill.costs[0]), len(problem.decode.costs[0]))
-    p = np.arange(shape[0], dtype=np.float64)[:, None]
-    d = np.arange(shape[1], dtype=np.float64)[None, :]
-    ratio = np.zeros(shape)
-    if problem.ratio_min or problem.ratio_max:
-        most = problem.ratio_max * d if problem.ratio_max else p
-        # Instances that one role has too many of, or the other too few.
-        off = np.maximum(problem.ratio_min * d - p, 0) + np.maximum(p - most, 0)
-        ratio = NEVER * 1e-2 * np.where((p > 0) & (d > 0), off, 0)
+    p = np.arange(len(prefill.level), dtype=np.float64)[:, None]
+    d = np.arange(len(decode.level), dtype=np.float64)[None, :]
+    most = problem.ratio_max * d if problem.ratio_max else p
+    # Instances that one role has too many of, or the other too few.
+    off = np.maximum(problem.ratio_min * d - p, 0) + np.maximum(p - most, 0)
+    ratio = NEVER * 1e-2 * np.where((p > 0) & (d > 0), off, 0)
     found = []
     for low, high in zip(problem.together_low, problem.together_high, strict=True):
         if (low, high) not in made:
@@ -164,63 +194,18 @@ def binding(problem: Problem) -> list[Costs]:
     return found
 
 
-def joint_stage(problem: Problem, slot: int, bound: list[Costs]) -> Costs:
-    """What a slot costs by pair of counts."""
-    prefill, decode = stage(problem.prefill, slot), stage(problem.decode, slot)
-    return prefill[:, None] + decode[None, :] + bound[slot]
-
-
-def before(role: Role, value: Costs, slot: int, axis: int) -> Costs:
-    """From the value of each count in `slot` to that of each count just before it."""
-    value = np.moveaxis(value, axis, 0)
-    shape = (-1,) + (1,) * (value.ndim - 1)
-    level = levels(role).reshape(shape)
-    # Upwards: the least of all higher counts, each with the cost of the levels between.
-    raised = np.minimum.accumulate((value + level)[::-1], axis=0)[::-1] - level
-    best = raised
-    if not role.keep[slot]:
-        best = best.copy()
-        for taken in range(1, min(role.step_down, len(value) - 1) + 1):
-            best[taken:] = np.minimum(best[taken:], value[:-taken] + taken * role.down)
-    return np.moveaxis(best, 0, axis)
-
-
-def levels(role: Role) -> Costs:
-    """What all instances up to a count cost to add."""
-    return np.add.accumulate(np.array(role.up))
-
-
-def moves(role: Role, count: int, slot: int) -> Costs:
-    """What going from `count` to each other count costs at the start of `slot`."""
-    counts = np.arange(len(role.up))
-    level = levels(role)
-    down = (count - counts) * role.down
-    too_far = (count - counts > role.step_down) | role.keep[slot]
-    down = np.where(too_far, NEVER * 1e-1 * (count - counts), down)
-    return np.where(counts >= count, level - level[count], down)
-
-
-def path_cost(role: Role, path: Sequence[int]) -> float:
-    """What a path costs, with its changes."""
-    total, count = 0.0, role.now
-    for slot, after in enumerate(path):
-        total += role.costs[slot][after] + float(moves(role, count, slot)[after])
-        count = after
-    return total
-
-
 def first_steps(
-    problem: Problem, value: Costs, chosen_p: int, chosen_d: int
+    problem: Problem, prefill: Steps, decode: Steps, value: Costs, chosen: tuple[int, int]
 ) -> list[tuple[int, int, float]]:
     """What the whole way costs from some first steps: the chosen one first, then cheapest first."""
-    p, d = problem.prefill, problem.decode
-    into = value + moves(p, p.now, 0)[:, None] + moves(d, d.now, 0)[None, :]
-    steps = {(p.now, d.now), (chosen_p, chosen_d)}
-    for i, j in tuple(steps):
-        steps |= {(i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1)}
+    now = (prefill.now, decode.now)
+    into = value + prefill.into(now[0], 0)[:, None] + decode.into(now[1], 0)[None, :]
+    steps = {now, chosen}
+    for p, d in (now, chosen):
+        steps |= {(p + 1, d), (p - 1, d), (p, d + 1), (p, d - 1)}
     costed = [
-        ((i, j) != (chosen_p, chosen_d), float(into[i, j]), i, j)
-        for i, j in steps
-        if 0 <= i < len(p.up) and 0 <= j < len(d.up) and allowed(problem, 0, i, j)
+        ((p, d) != chosen, float(into[p, d]), p, d)
+        for p, d in steps
+        if 0 <= p < into.shape[0] and 0 <= d < into.shape[1] and allowed(problem, 0, p, d)
     ]
-    return [(i, j, cost) for _, cost, i, j in sorted(costed)]
+    return [(p, d, cost) for _, cost, p, d in sorted(costed)]

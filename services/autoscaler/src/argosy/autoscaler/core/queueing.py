@@ -1,20 +1,25 @@
 """Prompts waiting for instances that take several of them into a pass: a birth-death chain.
 
 State: requests at the pool. Up to as many as there are instances each has one to itself;
-more share passes, which cost less by the request the fuller they are (`Work.each_ms`), up to
-a full pass; beyond that they queue, as in M/M/c. Waits are scaled by Allen and Cunneen's
-(1 + scv) / 2 for the spread of service times. Sources: Erlang's C; Allen, Probability, Statistics
-and Queueing Theory (1990); service that depends on the state as in Neuts' bulk queues.
+more share passes, which cost less by the request the fuller they are, up to a full pass; beyond
+that they queue. While a pass runs the next one's requests gather, and longer passes have
+more of them: with n to a pass there are n + (n - 1)·gather of them to an instance (`Work`).
+An arrival that makes it k requests is through after k / speed(k): exact for M/M/c, and with
+Little's law for any speeds. What it waits is scaled by Allen and Cunneen's (1 + scv) / 2.
+Sources: Erlang's C; Allen, Probability, Statistics and Queueing Theory (1990).
 """
 
+import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 USE_MAX = 0.995
 """The chain is solved up to this use; beyond, a queue grows for as long as demand lasts."""
-OVERLOAD_MS = 60_000.0
+OVERLOAD_MS = 600_000.0
 """How long it is taken to last: more overload is told from less by what waits by then."""
 TAIL = 1e-9
+STATES_MAX = 20_000
 
 
 class Work(NamedTuple):
@@ -32,6 +37,10 @@ class Work(NamedTuple):
     """Requests that fill a pass."""
     full_ms: float
     """In full passes."""
+    gather: float
+    """Requests at an instance for each that a pass has beside the first."""
+    own: float
+    """Share of `alone_ms` that one more request in a pass takes."""
 
     def each_ms(self, n: float) -> float:
         """Per request, when n share a pass."""
@@ -43,19 +52,21 @@ class Work(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """How an arrival fares before and beside its own prefill."""
+    """How an arrival fares beside its own prefill."""
 
     share: float
-    """Of those that stay: who wait."""
+    """Of those that stay: who are held up."""
     mean_ms: float
-    """Of those who wait: until their pass begins."""
-    mates_ms: float
-    """Of those who wait: by what their pass is longer for the others in it."""
+    """By how much, of those: until their pass begins, and by what others make it longer."""
+    least_ms: float
+    """From which on waits are exponential, so that mean and deviation are right."""
     use: float
     left: float = 0
     """Share of arrivals that went elsewhere."""
+    busy: float = 0
+    """Share of time an instance is in a pass."""
     states: Sequence[tuple[float, float]] = ()
-    """(chance, wait) an arrival finds; only where some leave."""
+    """(chance, wait) that an arrival finds; only where some leave."""
 
 
 def wait(
@@ -69,64 +80,73 @@ def wait(
     use = rate_per_ms * least_ms / servers
     spread = (1 + work.scv) / 2
     if leaves is None and use >= USE_MAX:
-        queue_ms = spread * least_ms / (servers * (1 - USE_MAX))
-        mates_ms = max(0.0, work.most * work.full_ms - work.alone_ms)
-        return Wait(1.0, queue_ms + OVERLOAD_MS * (use - USE_MAX) / 2, mates_ms, use)
+        nearly = _at_most(servers, work)
+        mean_ms = nearly.mean_ms + OVERLOAD_MS * (use - USE_MAX) / 2
+        return Wait(1.0, mean_ms, nearly.least_ms, use, busy=1.0)
     return _solve(rate_per_ms, servers, work, leaves, spread, use)
+
+
+@lru_cache(maxsize=8192)
+def _at_most(servers: int, work: Work) -> Wait:
+    least_ms = min(work.alone_ms, work.full_ms)
+    rate = USE_MAX * servers / least_ms
+    return _solve(rate, servers, work, None, (1 + work.scv) / 2, USE_MAX)
 
 
 def _solve(
     rate: float, servers: int, work: Work, leaves: Callable[[float], float] | None,
     spread: float, use: float,
 ) -> Wait:  # fmt: skip
-    gone = leaves(0.0) if leaves else 0.0
-    idle_leaves = gone
+    offered = rate * work.alone_ms
+    idle_leaves = gone = leaves(0.0) if leaves else 0.0
     p = total = 1.0
     left = gone
-    waiting = wait_sum = mates_sum = speed = ahead_ms = mates_ms = 0.0
-    offered = rate * work.alone_ms
-    k = 0
+    # What a wait is made of: passes that end one after the other, or prompts in one pass.
+    shared = work.own * min(1.0, max(0.0, work.most - 1))
+    piece_ms = work.alone_ms * (1 / servers + (1 - 1 / servers) * shared)
+    waiting = wait_sum = square_sum = speed = busy = 0.0
     states = [(1.0, 0.0)]
+    k = 0
     while True:
         k += 1
-        p *= rate * (1 - gone)
-        n = 1.0 if k <= servers else max(1.0, k / (servers + 0.5))
-        each_ms = work.each_ms(n)
-        speed = max(speed, min(k, servers) / each_ms)
-        p /= speed
+        n = 1.0 if k <= servers else 1 + (k / servers - 1) / (1 + work.gather)
+        full = k > servers and n >= work.most
+        speed = max(speed, min(k, servers) / work.each_ms(n))
+        p *= rate * (1 - gone) / speed
+        # What the next to come finds is this state.
+        held_ms = 0.0
+        gone = idle_leaves
         if k >= servers:
-            queued = max(0.0, k - servers * work.most) if n >= work.most else 0.0
-            in_pass = min(n, work.most) if n > 1 else 1.0
-            ahead_ms = spread * (in_pass * each_ms / servers + queued / speed)
-            if work.most <= 1:
-                ahead_ms = spread * (k - servers + 1) / speed
-            mates_ms = max(0.0, in_pass * each_ms - work.alone_ms)
-            gone = leaves(ahead_ms + mates_ms) if leaves else 0.0
-            stay = p * (1 - gone)
-            waiting += stay
-            wait_sum += stay * ahead_ms
-            mates_sum += stay * mates_ms
-        else:
-            gone = idle_leaves
+            n = 1 + ((k + 1) / servers - 1) / (1 + work.gather)
+            after = max(speed, servers / work.each_ms(n))
+            held_ms = spread * max(0.0, (k + 1) / after - work.alone_ms)
+            gone = leaves(held_ms) if leaves else 0.0
+            waiting += p * (1 - gone)
+            wait_sum += p * (1 - gone) * held_ms
+            square_sum += p * (1 - gone) * held_ms * (held_ms + min(held_ms, piece_ms))
         total += p
+        busy += p * min(k, servers)
         left += p * gone
         if leaves:
-            states.append((p, ahead_ms + mates_ms))
-        if (k > offered and p < TAIL * total) or k > 20_000:
+            states.append((p, held_ms))
+        if (k > offered and p < TAIL * total) or k > STATES_MAX:
             break
-        if leaves is None and k > servers and n >= work.most:
+        if leaves is None and full:
             # What is left is geometric: each ahead in the queue takes 1 / speed.
             ratio = min(USE_MAX, rate / speed)
             more = p * ratio / (1 - ratio)
             total += more
             waiting += more
-            wait_sum += more * (ahead_ms + spread / (1 - ratio) / speed)
-            mates_sum += more * mates_ms
+            busy += more * servers
+            then_ms = spread / (1 - ratio) / speed
+            wait_sum += more * (held_ms + then_ms)
+            square_sum += more * (held_ms**2 + 2 * held_ms * then_ms + 2 * then_ms**2)
             break
-    if waiting <= 0:
-        return Wait(0.0, 0.0, 0.0, use, left / total)
-    found = [(p / total, ms) for p, ms in states] if leaves else []
     stayed = max(total - left, TAIL * total)
+    mean_ms = wait_sum / waiting if waiting > 0 else 0.0
+    variance = max(0.0, square_sum / waiting - mean_ms**2) if waiting > 0 else 0.0
     return Wait(
-        min(1.0, waiting / stayed), wait_sum / waiting, mates_sum / waiting, use, left / total, found
-    )
+        min(1.0, waiting / stayed), mean_ms, max(0.0, mean_ms - math.sqrt(variance)), use,
+        left / total, busy / total / servers,
+        [(p / total, ms) for p, ms in states] if leaves else (),
+    )  # fmt: skip

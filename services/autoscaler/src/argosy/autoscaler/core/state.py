@@ -142,6 +142,8 @@ class ScalerState(msgspec.Struct):
     decided: Decided = msgspec.field(default_factory=Decided)
     heard_us: int = FAR_PAST_US
     """When a router was last heard."""
+    since_us: int = 0
+    """When the first router was heard."""
     asked_us: int = FAR_PAST_US
     """When there was last something to do."""
     planned_us: int = FAR_PAST_US

@@ -37,9 +37,7 @@ def plan(bounds: FleetBounds, costs: dict[str, list[list[float]]]) -> Path:
     )  # fmt: skip
 
 
-def targets(
-    state: ScalerState, path: Path, bounds: FleetBounds, now_us: int
-) -> dict[str, Target]:
+def targets(state: ScalerState, path: Path, bounds: FleetBounds, now_us: int) -> dict[str, Target]:
     """What the plan wants to be so now, within the bounds."""
     assert state.scaling is not None
     slot_us, found = state.limits.slot_us, {}
@@ -88,7 +86,8 @@ def within_budget(found: dict[str, Target], bounds: FleetBounds) -> dict[str, Ta
     budget = bounds.together_high[0]
     while sum(target.awake for target in found.values()) > budget:
         role = max(
-            sorted(found), key=lambda r: found[r].awake - min(found[r].awake, bounds.roles[r].low[0])
+            sorted(found),
+            key=lambda r: found[r].awake - min(found[r].awake, bounds.roles[r].low[0]),
         )
         cut = found[role]
         if not cut.awake:
@@ -101,4 +100,7 @@ def floors(state: ScalerState) -> dict[str, int]:
     """The least of each role that is safe when nothing is known: what the file asks for."""
     assert state.scaling is not None
     pools = state.scaling.pools
-    return {role: max(1, pools[role].low, min(pools[role].replicas, pools[role].high)) for role in on.ROLES}
+    return {
+        role: max(1, pools[role].low, min(pools[role].replicas, pools[role].high))
+        for role in on.ROLES
+    }
