@@ -61,8 +61,21 @@ def look(state: ScalerState, now_us: int) -> Ahead:
             mean += waiting / (BACKLOG_US / 1e6)
         rates.append(mean)
         uppers.append(max(upper, mean))
-    sigmas = [spread(mean, upper) for mean, upper in zip(rates, uppers, strict=True)]
+    # What is for later is decided later, when no more is unknown than now of what is as far off.
+    sigmas = [unknown(rates, uppers, lead_slots(state))] * len(rates)
     return Ahead(likely(state.mix), rates, uppers, sigmas, rate_now, burst)
+
+
+def lead_slots(state: ScalerState) -> float:
+    """From a decision until it is in effect, in slots: a tick, and a wake."""
+    wake_us = max((base.wake_us for base in state.baselines.values()), default=0)
+    return (state.limits.tick_us + wake_us) / state.limits.slot_us
+
+
+def unknown(rates: list[float], uppers: list[float], slots: float) -> float:
+    """Sigma of demand so many slots ahead; within the first it grows as a random walk's does."""
+    whole = min(max(math.ceil(slots), 1), len(rates)) - 1
+    return spread(rates[whole], uppers[whole]) * math.sqrt(min(slots, 1.0))
 
 
 def beyond_chance(rate_now: float, upper: float) -> bool:

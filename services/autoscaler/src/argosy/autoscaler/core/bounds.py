@@ -132,7 +132,7 @@ def _dwell(
     gap_us = min(state.limits.slot_us, state.scaling.dwell_us)
     again_us = state.decided.lowered_us.get(role, -gap_us) + gap_us
     for slot, start_us in enumerate(starts):
-        keep[slot] = keep[slot] or start_us < until_us or (slot == 0 and start_us < again_us)
+        keep[slot] = keep[slot] or start_us <= until_us or (slot == 0 and start_us < again_us)
     if starts[0] < until_us:
         left_s = (until_us - starts[0]) // 1_000_000
         notes.append(f"{role}: none taken away for {left_s} s more")

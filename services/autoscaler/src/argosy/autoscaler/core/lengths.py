@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -32,6 +33,6 @@ def slices(mean: float, std: float) -> tuple[Slice, ...]:
     variance = math.log1p((std / mean) ** 2)
     middle, spread = math.log(mean) - variance / 2, math.sqrt(variance)
     ends = [math.exp(middle + spread * _NORMAL.inv_cdf(edge)) for edge in EDGES]
-    shares = [EDGES[1], *(b - a for a, b in zip(EDGES[1:-2], EDGES[2:-1], strict=True))]
+    shares = [EDGES[1], *(b - a for a, b in pairwise(EDGES[1:-1]))]
     shares.append(1 - EDGES[-2])
     return tuple(map(Slice, shares, ends, ends[1:]))

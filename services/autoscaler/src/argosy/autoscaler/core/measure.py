@@ -16,6 +16,7 @@ GROWTH = 10.0
 SLACK = 32.0
 """Requests that are believed in any report."""
 RECENT_US = 15_000_000
+BUCKET_US = 1_000_000
 ROUTERS_MAX = 256
 GONE_US = 3_600_000_000
 MIX_S = 600.0
@@ -49,6 +50,7 @@ def traffic_seen(state: ScalerState, event: on.TrafficSeen) -> None:
     if event.queued:
         state.asked_us = now_us
     if before is None:
+        note(state, now_us, 0)
         return  # What it counted before anybody listened is no news.
     base = before.sums if before.epoch == event.epoch else (0.0, 0.0, 0.0, 0.0)
     grown = [value - past for value, past in zip(told, base, strict=True)]
@@ -59,24 +61,36 @@ def traffic_seen(state: ScalerState, event: on.TrafficSeen) -> None:
 
 def _arrived(state: ScalerState, grown: list[float], now_us: int, since_us: int) -> None:
     requests = grown[0]
-    if not requests:
-        return
     stride_s = min(max(since_us, 1), STRIDE_MAX_US) / 1e6
     believed = min(requests, GROWTH * recent_rate(state, now_us) * stride_s + SLACK)
+    note(state, now_us, believed)
+    if not requests:
+        return
     state.clipped += requests - believed
     share = believed / requests
     came = Sums(believed, share * grown[1], share * grown[2], share * min(grown[3], grown[1]))
     state.slot.add(came)
     state.mix.add(came)
-    state.recent.append((now_us, believed))
     state.asked_us = now_us
 
 
+def note(state: ScalerState, now_us: int, requests: float) -> None:
+    """Keep what came in the last RECENT_US, to a second, and one report from before."""
+    recent = state.recent
+    if len(recent) > 1 and now_us - recent[-2][0] < BUCKET_US:
+        recent[-1] = (now_us, recent[-1][1] + requests)
+    else:
+        recent.append((now_us, requests))
+    while len(recent) > 2 and recent[1][0] <= now_us - RECENT_US:
+        recent.pop(0)
+
+
 def recent_rate(state: ScalerState, now_us: int) -> float:
-    """Requests per second over the last RECENT_US."""
-    while state.recent and state.recent[0][0] <= now_us - RECENT_US:
-        state.recent.pop(0)
-    return sum(requests for _, requests in state.recent) / (RECENT_US / 1e6)
+    """Requests per second since the oldest report kept."""
+    recent = state.recent
+    if not recent or now_us <= recent[0][0]:
+        return 0.0
+    return sum(requests for _, requests in recent[1:]) / ((now_us - recent[0][0]) / 1e6)
 
 
 def load_seen(state: ScalerState, event: on.LoadSeen) -> None:

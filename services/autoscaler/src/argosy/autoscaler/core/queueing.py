@@ -18,8 +18,11 @@ USE_MAX = 0.995
 """The chain is solved up to this use; beyond, a queue grows for as long as demand lasts."""
 OVERLOAD_MS = 600_000.0
 """How long it is taken to last: more overload is told from less by what waits by then."""
-TAIL = 1e-9
-STATES_MAX = 20_000
+TAIL, HUGE = 1e-9, 1e200
+STATES_MAX = 4000
+"""More of them are taken to be served as quickly as this many."""
+OFFER_MAX = 2
+"""Beyond twice what the pool can do, whoever can leaves."""
 
 
 class Work(NamedTuple):
@@ -83,7 +86,12 @@ def wait(
         nearly = _at_most(servers, work)
         mean_ms = nearly.mean_ms + OVERLOAD_MS * (use - USE_MAX) / 2
         return Wait(1.0, mean_ms, nearly.least_ms, use, busy=1.0)
-    return _solve(rate_per_ms, servers, work, leaves, spread, use)
+    if leaves is None:
+        return _solve(rate_per_ms, servers, work, None, spread, use)
+    rate = min(rate_per_ms, OFFER_MAX * servers / least_ms)
+    found = _solve(rate, servers, work, leaves, spread, use)
+    late_ms = OVERLOAD_MS * max(0.0, use * (1 - found.left) - USE_MAX) / 2
+    return found._replace(mean_ms=found.mean_ms + late_ms)
 
 
 @lru_cache(maxsize=8192)
@@ -125,15 +133,22 @@ def _solve(
             wait_sum += p * (1 - gone) * held_ms
             square_sum += p * (1 - gone) * held_ms * (held_ms + min(held_ms, piece_ms))
         total += p
+        if p > HUGE:
+            # Only proportions count.
+            states = [(chance / p, ms) for chance, ms in states]
+            total, waiting, wait_sum, square_sum, busy, left = (
+                value / p for value in (total, waiting, wait_sum, square_sum, busy, left)
+            )
+            p = 1.0
         busy += p * min(k, servers)
         left += p * gone
         if leaves:
             states.append((p, held_ms))
-        if (k > offered and p < TAIL * total) or k > STATES_MAX:
+        if k > offered and p < TAIL * total:
             break
-        if leaves is None and full:
+        if (full and leaves is None) or k >= STATES_MAX:
             # What is left is geometric: each ahead in the queue takes 1 / speed.
-            ratio = min(USE_MAX, rate / speed)
+            ratio = min(USE_MAX, rate * (1 - gone) / speed)
             more = p * ratio / (1 - ratio)
             total += more
             waiting += more

@@ -46,6 +46,9 @@ def targets(state: ScalerState, path: Path, bounds: FleetBounds, now_us: int) ->
         pool = state.scaling.pools[role]
         there = members.of_role(state, role)
         awake = max(counts[: 1 + lag(base.wake_us, slot_us)])
+        if bounds.roles[role].keep[0]:
+            # Those on their way are not sent back either.
+            awake = max(awake, sum(members.ready(m) or members.coming(m) for m in there.values()))
         later = max(counts[: 1 + lag(base.start_us, slot_us)])
         spare = min(state.scaling.silent, pool.high - awake)
         needed = max(pool.replicas, max(counts), awake + spare)

@@ -9,7 +9,7 @@ from argosy.autoscaler.core.forecast.bands import Band, Tail
 from argosy.autoscaler.core.forecast.blend import HALF_LIFE_S, Blend, new_blend, weighed
 from argosy.autoscaler.core.forecast.experts import NAMES, Experts, new_experts
 
-HORIZONS_MINUTES = (10, 20, 30, 60, 120, 180, 360, 720)
+HORIZONS_MINUTES = (2, 5, 10, 20, 30, 60, 120, 180, 360, 720)
 """Where errors are measured, beside a single slot; between them weights are interpolated."""
 SLOT_S = 60
 LARGEST = 1e12
