@@ -150,7 +150,7 @@ def together(demand: Demand, count: int, mix: Mix, timing: Timing, machine: Mach
         # Of the time in passes that prefill, what is not the step that goes with each.
         busy += (min(BUSY_MAX, waits.busy * min(1.0, mix.work.alone_ms / work.alone_ms)) - busy) / 2
     after = [2 * NETWORK_MS + step_ms * (0.5 + passes) for passes in mix.passes]
-    return Running(mix.prompt_ms, [Path(mix.shares, waits, after)], steps, waits.use)
+    return Running(mix.prompt_ms, [Path(list(mix.shares), waits, after)], steps, waits.use)
 
 
 def _beside(work: Work, step_ms: float) -> Work:

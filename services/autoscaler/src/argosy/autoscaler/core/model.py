@@ -59,13 +59,14 @@ def score(
     """
     mix = mix_of(demand, timing, machine)
     if decode <= 0:
-        return Score(*(LATE_MS,) * 5, attained=0.0, prefill_use=LATE_MS, decode_use=LATE_MS)
+        late = LATE_MS
+        return Score(late, late, late, late, late, 0.0, late, late)
     if prefill <= 0:
         state = together(demand, decode, mix, timing, machine)
     else:
         state = apart_fleet(demand, prefill, decode, mix, timing, machine, slo)
     state = crowded(state)
-    ttft = [ttft_quantile(share, state) for share in (0.5, 0.9, 0.99)]
+    p50, p90, p99 = (ttft_quantile(share, state) for share in (0.5, 0.9, 0.99))
     steps = state.steps
     spread = tpot_spread(mix, decode, timing, machine, steps)
     in_time = 1 - late_in(slo.ttft_ms, state)
@@ -77,7 +78,7 @@ def score(
     if steps.use > 1:
         paced /= steps.use
     return Score(
-        *ttft, steps.tpot_ms, steps.tpot_ms + _NORMAL.inv_cdf(0.9) * spread,
+        p50, p90, p99, steps.tpot_ms, steps.tpot_ms + _NORMAL.inv_cdf(0.9) * spread,
         attained=min(1.0, max(0.0, in_time * paced)), prefill_use=state.use, decode_use=steps.use,
     )  # fmt: skip
 
