@@ -54,6 +54,10 @@ class Reason(Enum):
         "The prompt's KV is gone (expired, or its transfer failed). The router re-routes.")
     DRAINING = Mapped(grpc.StatusCode.UNAVAILABLE, 503, "server_error",
         "The instance goes to sleep or shuts down. Retry: another answers, or it wakes.")
+    NO_DECISION = Mapped(grpc.StatusCode.NOT_FOUND, 404, "invalid_request_error",
+        "The autoscaler knows no such decision or plan; the message lists those there are.")
+    PLAN_CONFLICT = Mapped(grpc.StatusCode.ALREADY_EXISTS, 409, "invalid_request_error",
+        "An operational plan contradicts another, or the fleet file; the message names both.")
     NOT_READY = Mapped(grpc.StatusCode.UNAVAILABLE, 503, "server_error",
         "The service is starting; the message says what it waits for.")
     DEADLINE = Mapped(grpc.StatusCode.DEADLINE_EXCEEDED, 504, "timeout_error",

@@ -31,8 +31,10 @@ def joined(state: ScalerState, event: on.MemberJoined) -> None:
     """An instance announced what it can do."""
     base = state.baselines.setdefault(event.role, Baseline())
     base.machine = event.machine
-    if event.timing is not None and event.timing != base.announced:
-        base.announced = base.timing = event.timing
+    # Where an engine announces nothing its passes soon tell, whatever one begins with.
+    announced = event.timing or base.announced or Timing()
+    if announced != base.announced:
+        base.announced = base.timing = announced
         base.prefill, base.decode = fresh(3), fresh(4)
 
 

@@ -19,6 +19,8 @@ class RoleBounds(msgspec.Struct, frozen=True):
     """One role's; lists by slot."""
 
     now: int
+    """Ready now; at_work: and on their way."""
+    at_work: int
     low: list[int]
     high: list[int]
     reach: list[int]
@@ -101,9 +103,11 @@ def role_bounds(
     _people(there, role, starts, low, high, notes)
     base = state.baselines.get(role, Baseline())
     drained = drained_racks(state, now_us)
-    count = sum(members.ready(m) for m in there.values() if m.rack not in drained)
+    good = [m for m in there.values() if m.rack not in drained]
+    count = sum(members.ready(m) for m in good)
+    at_work = count + sum(members.coming(m) for m in good)
     return RoleBounds(
-        count, low, high, reach(state, there, base, pool, starts),
+        count, at_work, low, high, reach(state, there, base, pool, starts),
         level_costs(there, base, pool), WAKE_COST_S, max(1, count // STEP_SHARE), keep,
     )  # fmt: skip
 

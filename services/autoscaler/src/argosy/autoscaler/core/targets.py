@@ -7,7 +7,6 @@ plan says, the result keeps to the bounds: the most there may be of a role, and 
 
 import msgspec
 
-from argosy.autoscaler.core import events as on
 from argosy.autoscaler.core import members
 from argosy.autoscaler.core.bounds import FleetBounds
 from argosy.autoscaler.core.plan import Path, Problem, Role, solve
@@ -48,7 +47,7 @@ def targets(state: ScalerState, path: Path, bounds: FleetBounds, now_us: int) ->
         awake = max(counts[: 1 + lag(base.wake_us, slot_us)])
         if bounds.roles[role].keep[0]:
             # Those on their way are not sent back either.
-            awake = max(awake, sum(members.ready(m) or members.coming(m) for m in there.values()))
+            awake = max(awake, bounds.roles[role].at_work)
         later = max(counts[: 1 + lag(base.start_us, slot_us)])
         spare = min(state.scaling.silent, pool.high - awake)
         needed = max(pool.replicas, max(counts), awake + spare)
@@ -85,25 +84,17 @@ def worn_out(there: dict[str, Member], base: Baseline, keep: int, now_us: int) -
 
 
 def within_budget(found: dict[str, Target], bounds: FleetBounds) -> dict[str, Target]:
-    """Cut what is too much: of the role that has more above its least."""
+    """Cut what is too much: first of what would be added, else of who has more above its least."""
     budget = bounds.together_high[0]
+
+    def cut_first(role: str) -> tuple[bool, int]:
+        kept = bounds.roles[role]
+        added = found[role].awake > kept.at_work
+        return added, found[role].awake - (kept.at_work if added else kept.low[0])
+
     while sum(target.awake for target in found.values()) > budget:
-        role = max(
-            sorted(found),
-            key=lambda r: found[r].awake - min(found[r].awake, bounds.roles[r].low[0]),
-        )
-        cut = found[role]
-        if not cut.awake:
+        role = max(sorted(found), key=cut_first)
+        if not found[role].awake:
             break
-        found[role] = Target(cut.awake - 1, cut.exist)
+        found[role] = Target(found[role].awake - 1, found[role].exist)
     return found
-
-
-def floors(state: ScalerState) -> dict[str, int]:
-    """The least of each role that is safe when nothing is known: what the file asks for."""
-    assert state.scaling is not None
-    pools = state.scaling.pools
-    return {
-        role: max(1, pools[role].low, min(pools[role].replicas, pools[role].high))
-        for role in on.ROLES
-    }

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from typing import Any
 
-from argosy.mesh import rpc
+from argosy.mesh import rpc, telemetry
 from argosy.mesh.bus import Envelope
 from argosy.mesh.driver import Driver
 from argosy.mesh.errors import ArgosyError
@@ -148,14 +148,20 @@ class Lives:
                 do.AnnounceRestRefused(fact.instance_id, fact.turn, late, wake=False)
             )
             return
-        self._driver.feed(
-            on.SleepDecided(
-                self._driver.now_us(), fact.instance_id, fact.turn, fact.level,
-                fact.drain_ms * 1000, fact.reason,
-            )
+        event = on.SleepDecided(
+            self._driver.now_us(), fact.instance_id, fact.turn, fact.level, fact.drain_ms * 1000,
+            fact.reason,
         )  # fmt: skip
+        self._feed("node_agent.sleep", event, envelope)
 
     def _on_wake(self, fact: Wake, envelope: Envelope) -> None:
         if self._concerns(fact, envelope):
             now_us = self._driver.now_us()
-            self._driver.feed(on.WakeDecided(now_us, fact.instance_id, fact.turn, fact.reason))
+            event = on.WakeDecided(now_us, fact.instance_id, fact.turn, fact.reason)
+            self._feed("node_agent.wake", event, envelope)
+
+    def _feed(self, name: str, event: on.SleepDecided | on.WakeDecided, envelope: Envelope) -> None:
+        """Within the trace of whoever decided it: what is asked of the instance belongs to it."""
+        above = telemetry.extract(envelope.headers.items())
+        with telemetry.span(self._mesh.tracer, name, above, instance=event.name):
+            self._driver.feed(event)

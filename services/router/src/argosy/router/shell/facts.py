@@ -4,9 +4,8 @@ import asyncio
 
 from argosy.mesh.bus import Envelope
 from argosy.mesh.driver import Driver
-from argosy.mesh.life import state_name
+from argosy.mesh.life import state_name, timing_of
 from argosy.mesh.service import Mesh
-from argosy.mesh.timing import Timing
 from argosy.router.core import events as on
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.relay import Relay
@@ -158,17 +157,3 @@ class Ears:
 
     def _left(self, instance: str, epoch: str, reason: str) -> None:
         self._driver.feed(on.InstanceLeft(self._driver.now_us(), instance, epoch, reason))
-
-
-def timing_of(fact: instance_pb2.InstanceReady) -> Timing | None:
-    """What the instance says of its passes; None if it says nothing, or half of it."""
-    timing = fact.timing
-    shapes = (len(timing.prefill_ms), len(timing.decode_ms), len(timing.transfer_gb_per_s))
-    if not fact.HasField("timing") or shapes != (3, 3, 3):
-        return None
-    return Timing(
-        (timing.prefill_ms[0], timing.prefill_ms[1], timing.prefill_ms[2]),
-        (timing.decode_ms[0], timing.decode_ms[1], timing.decode_ms[2]),
-        timing.decode_ms_per_request, timing.kv_bytes_per_token, timing.transfer_ms,
-        (timing.transfer_gb_per_s[0], timing.transfer_gb_per_s[1], timing.transfer_gb_per_s[2]),
-    )  # fmt: skip

@@ -161,3 +161,74 @@ def kvtrouble(
     from argosy.cli.bench.kvtrouble import run_kvtrouble
 
     asyncio.run(run_kvtrouble(requests, seed, as_json=json))
+
+
+@bench.command()
+def forecast(
+    trace: Annotated[Path, typer.Option(help="Rates (offset_s,req_per_s) or requests.")],
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """The autoscaler's forecasts against what came, and against simpler ones.
+
+    Example: argosy bench forecast --trace aggregate_rate.csv
+    """
+    from argosy.cli.bench.forecast import run_forecast
+
+    run_forecast(trace, as_json=json)
+
+
+@bench.command()
+def scale(
+    scenario: Annotated[str | None, typer.Option(help="ramp: llm-d's, 2 to 10 to 1.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Instead: rates (offset_s,req_per_s) or requests.")
+    ] = None,
+    lengths: Annotated[
+        Path | None, typer.Option(help="Trace whose lengths rates are given.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=2, help="Most used at once, both roles. [8; traces: 32]")
+    ] = None,
+    warm_up_s: Annotated[float, typer.Option(min=0, help="Until a new one serves.")] = 100,
+    timing: Annotated[str | None, typer.Option(help="A profile's name or YAML file.")] = None,
+    slo_ttft: Annotated[float, typer.Option(min=1, help="Milliseconds.")] = 2000,
+    slo_tpot: Annotated[float, typer.Option(min=1, help="Milliseconds.")] = 50,
+    policies: Annotated[str | None, typer.Option(help="Some of all, with commas.")] = None,
+    seed: Annotated[int, typer.Option(help="Of arrivals and lengths.")] = 1,
+    plot: Annotated[Path | None, typer.Option(help="Draw instances into this SVG file.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Scaling policies side by side: who kept the promise, with how many instances.
+
+    All have the same callers, profile, SLO, warm-up and budget, and begin with what the first
+    minutes need. Instances that start or drain count as used. The ramp is llm-d's, with its
+    stages (2, 4, 6, 8, 10, 4, 1 requests/s; 41 minutes) and lengths (4,000 / 1,000 tokens)
+    times 1.8, so that the built-in profile needs as much of 8 instances as its H100s did; it
+    runs request by request on the router's own core, and as flows to tell how far these err.
+    Traces run at the rate whose peak asks 85 % of what --replicas can do (a factor on the rate;
+    time stays), as flows where they have more than 40,000 requests. Rates without --lengths
+    have lognormal ones, mean 12,035 / 343 tokens before prompts are cut at 65,536. `oracle`
+    knows the future and aims at 99 % within the SLO.
+
+    Example: argosy bench scale --scenario ramp
+    """
+    # Slow to import, and only whoever measures needs them.
+    from argosy.autoscaler.core.demand import Slo
+    from argosy.cli.bench.scale import ScaleOptions, policy_names, run_scale
+
+    if (scenario is None) == (trace is None) or scenario not in (None, "ramp"):
+        raise typer.BadParameter("write --scenario ramp, or --trace FILE", param_hint="--scenario")
+    known = policy_names()
+    chosen = known if policies is None else policies.split(",")
+    if unknown := [name for name in chosen if name not in known]:
+        raise typer.BadParameter(
+            f"no {', '.join(unknown)}: there are {', '.join(known)}", param_hint="--policies"
+        )
+    if plot is not None and plot.suffix != ".svg":
+        hint = plot.with_suffix(".svg")
+        raise typer.BadParameter(f"the picture is SVG: write --plot {hint}", param_hint="--plot")
+    options = ScaleOptions(
+        trace, lengths, replicas or (8 if trace is None else 32), warm_up_s, timing,
+        Slo(slo_ttft, slo_tpot), chosen, seed,
+    )  # fmt: skip
+    run_scale(options, as_json=json, plot=plot)

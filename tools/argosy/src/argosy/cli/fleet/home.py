@@ -24,6 +24,8 @@ class Running(msgspec.Struct):
     node_agent: str
     nats: str
     model_source: str
+    autoscaler: str = ""
+    """Empty: the fleet file asks for none."""
 
 
 class FleetHome:

@@ -4,14 +4,17 @@ import httpx
 
 from argosy.cli.fleet.home import Running
 from argosy.mesh import rpc
+from argosy.wire.autoscaler.v1 import autoscaler_pb2, autoscaler_pb2_grpc, events_pb2
 from argosy.wire.node_agent.v1 import node_agent_pb2, node_agent_pb2_grpc
 from argosy.wire.operator.v1 import operator_pb2, operator_pb2_grpc
 
 TIMEOUT_S = 10
+HISTORY_S = 60
+"""Months of slots take a moment."""
 
 
 class Remote:
-    """A running fleet's operator, node agent and health."""
+    """A running fleet's operator, autoscaler, node agent and health."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
@@ -21,6 +24,11 @@ class Remote:
         node_agent = self._channels.get(running.node_agent)
         self._node_agent = node_agent_pb2_grpc.NodeAgentStub(node_agent)
         self._http = httpx.AsyncClient(base_url=running.http, timeout=TIMEOUT_S, trust_env=False)
+
+    @property
+    def _autoscaler(self) -> autoscaler_pb2_grpc.AutoscalerStub:
+        """Not every fleet has one: whoever asks it looks first."""
+        return self._channels.stub(autoscaler_pb2_grpc.AutoscalerStub, self._running.autoscaler)
 
     async def close(self) -> None:
         """Hang up."""
@@ -51,6 +59,46 @@ class Remote:
         request = operator_pb2.WakeRequest(instance_ids=names)
         reply = await rpc.call(self._operator.Wake, request, timeout_s=TIMEOUT_S)
         return list(reply.instance_ids)
+
+    async def scaler_status(self) -> autoscaler_pb2.StatusReply:
+        """What the autoscaler expects and decided last."""
+        request = autoscaler_pb2.StatusRequest()
+        reply = await rpc.call(self._autoscaler.Status, request, timeout_s=TIMEOUT_S)
+        assert isinstance(reply, autoscaler_pb2.StatusReply)
+        return reply
+
+    async def explain(self, decision_id: str) -> autoscaler_pb2.ExplainReply:
+        """The decision whose id begins so (empty: the last), and what came of it."""
+        request = autoscaler_pb2.ExplainRequest(id=decision_id)
+        reply = await rpc.call(self._autoscaler.Explain, request, timeout_s=TIMEOUT_S)
+        assert isinstance(reply, autoscaler_pb2.ExplainReply)
+        return reply
+
+    async def add_plan(self, name: str, text: str) -> autoscaler_pb2.Plan:
+        """Let an operational plan hold; without a name, its text makes one."""
+        request = autoscaler_pb2.AddPlanRequest(name=name, text=text)
+        reply = await rpc.call(self._autoscaler.AddPlan, request, timeout_s=TIMEOUT_S)
+        assert isinstance(reply, autoscaler_pb2.Plan)
+        return reply
+
+    async def remove_plan(self, name: str) -> autoscaler_pb2.Plan:
+        """Let it hold no more; returns what it was."""
+        request = autoscaler_pb2.RemovePlanRequest(name=name)
+        reply = await rpc.call(self._autoscaler.RemovePlan, request, timeout_s=TIMEOUT_S)
+        assert isinstance(reply, autoscaler_pb2.Plan)
+        return reply
+
+    async def plans(self) -> list[autoscaler_pb2.Plan]:
+        """Operational plans, those of the fleet file too."""
+        request = autoscaler_pb2.ListPlansRequest()
+        reply = await rpc.call(self._autoscaler.ListPlans, request, timeout_s=TIMEOUT_S)
+        return list(reply.plans)
+
+    async def history(self, since_us: int) -> list[events_pb2.DemandMeasured]:
+        """What was asked from then on, slot by slot, oldest first."""
+        request = autoscaler_pb2.HistoryRequest(since_us=since_us)
+        slots = rpc.stream(self._autoscaler.History, request, timeout_s=HISTORY_S)
+        return [slot async for slot in slots]
 
     async def processes(self) -> list[node_agent_pb2.Process]:
         """Every process of the node."""

@@ -70,6 +70,7 @@ def plan(path: Path, home: Path, grpc_port: int, http_port: int) -> Plan:
     running = Running(
         fleet.metadata.name, fleet.spec.model.name, 0, 0, grpc, f"http://{http}", operator,
         node_agent, f"nats://{nats}", fleet.model_source(base_dir),
+        f"127.0.0.1:{free_port()}" if fleet.scaling() is not None else "",
     )  # fmt: skip
     return Plan(fleet, text, base_dir, folder, running)
 
@@ -158,11 +159,15 @@ def boot_entries(planned: Plan) -> dict[str, object]:
         "model": spec.model.name, "model_source": running.model_source,
         "block_tokens": str(spec.engine.block_tokens),
     }  # fmt: skip
-    return {
+    found: dict[str, object] = {
         "nats": {"command": nats_command(nats_port, planned.home.path / "nats")},
         "operator": {"service": "operator", "settings": {"listen": running.operator}},
         "router": {"service": "router", "settings": router},
     }
+    if running.autoscaler:
+        settings = {"listen": running.autoscaler}
+        found["autoscaler"] = {"service": "autoscaler", "settings": settings}
+    return found
 
 
 async def apply(planned: Plan, remote: Remote) -> None:

@@ -30,6 +30,10 @@ class Passage:
             cached_tokens=0, first_us=None, ended_us=None,
         )  # fmt: skip
         self.attempts = 0
+        self.prefilled_us: int | None = None
+        """When its KV was first there for decode to pull."""
+        self.dispatched_us: int | None = None
+        """When the router first placed it."""
         self._router = world.routers[number % len(world.routers)]
         self._dispatch: do.Dispatch | None = None
         self._lives: tuple[int, int] = (0, 0)
@@ -55,6 +59,8 @@ class Passage:
         """The router has placed it."""
         self._dispatch = dispatch
         self.attempts += 1
+        if self.dispatched_us is None:
+            self.dispatched_us = self.world.now_us
         prefill, decode = self._ship(dispatch.prefill), self._ship(dispatch.decode)
         self._lives = (prefill.epoch, decode.epoch)
         self.outcome.instance = dispatch.decode
@@ -100,6 +106,7 @@ class Passage:
         """Its KV is ready: decode pulls it."""
         if self.outcome.first_us is None:
             self.outcome.cached_tokens = sequence.cached
+            self.prefilled_us = self.prefilled_us or self.world.now_us
         self.world.after(NETWORK_US, self._pull, dispatch)
 
     def _pull(self, dispatch: do.Dispatch) -> None:

@@ -49,6 +49,8 @@ class Ship:
         self.work: set[str] = set()
         """Attempts it has to do with."""
         self._joined_change = 0
+        self._leave: Callable[[], None] | None = None
+        """Called once nothing is left to do, when it drains to stop for good."""
 
     def start(self) -> None:
         """Join the fleet, empty."""
@@ -83,6 +85,27 @@ class Ship:
         self.world.tell(lambda now_us: on.InstanceLeft(now_us, self.name, epoch, "killed"))
         self.world.after(restart_us, self.start)
 
+    def drain(self, gone: Callable[[], None]) -> None:
+        """Take nothing new, finish what there is, stop for good; then `gone` is called."""
+        self.holding = True
+        name, epoch = self.name, str(self.epoch)
+        self.world.tell(
+            lambda now_us: on.InstanceRested(now_us, name, epoch, 1, "draining", "scaled down")
+        )
+        self._leave = gone
+        if not self.work:
+            self.world.after(0, self._left)
+
+    def _left(self) -> None:
+        gone, self._leave = self._leave, None
+        if gone is None:
+            return
+        self.alive = False
+        self._version += 1
+        name, epoch = self.name, str(self.epoch)
+        self.world.tell(lambda now_us: on.InstanceLeft(now_us, name, epoch, "scaled down"))
+        gone()
+
     def told_of_life(self, change: int) -> bool:
         """Whether a change in its life is news beside that it has joined."""
         if self._joined_change:
@@ -97,8 +120,12 @@ class Ship:
     def finish(self, key: str) -> None:
         """The attempt is over here."""
         self.work.discard(key)
-        if self.holding and not self.work and self.life is not None:
-            self.life.idle()
+        if self.holding and not self.work:
+            if self._leave is not None:
+                # After whatever else happens at this very time.
+                self.world.after(0, self._left)
+            elif self.life is not None:
+                self.life.idle()
 
     def forget_blocks(self) -> None:
         """Its KV memory is gone."""
@@ -204,7 +231,8 @@ class Ship:
         ]
         pass_us = self.scheduler.pass_us
         life = self.life.state if self.life is not None else None
-        resting, last = (life.state in RESTING, life.change) if life else (False, 0)
+        resting, last = (life.state in RESTING, life.change) if life else (self.holding, 0)
+        last = 1 if self._leave is not None else last
         self.world.tell(
             lambda now_us: on.LoadReported(
                 now_us, name, epoch, ranks, at_us, 0, pass_us, resting, last

@@ -1,0 +1,233 @@
+"""The autoscaler: load in, decisions out, with what is expected and planned for whoever asks."""
+
+import asyncio
+import logging
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+from argosy.autoscaler.core import effects as do
+from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core import guard
+from argosy.autoscaler.core.autoscaler import SPEC
+from argosy.autoscaler.core.forecast.forecaster import Forecaster
+from argosy.autoscaler.core.state import ScalerState
+from argosy.autoscaler.settings import AutoscalerSettings
+from argosy.autoscaler.shell import seasons, voice
+from argosy.autoscaler.shell.decisions import Decisions
+from argosy.autoscaler.shell.ears import Ears
+from argosy.autoscaler.shell.history import History
+from argosy.autoscaler.shell.plans import Plans
+from argosy.autoscaler.shell.tracing import Traced
+from argosy.mesh import rpc
+from argosy.mesh.bus import Envelope
+from argosy.mesh.errors import ArgosyError, Reason
+from argosy.mesh.service import Mesh
+from argosy.wire.autoscaler.v1 import autoscaler_pb2, autoscaler_pb2_grpc, events_pb2
+
+log = logging.getLogger(__name__)
+
+REPORT_S = 1.0
+PLANS_S = 3600
+"""How often windows of plans are looked up anew: days come closer."""
+
+
+class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
+    """Serves Status, Explain, History and plans. The control log and its disk are its memory."""
+
+    def __init__(self, mesh: Mesh[AutoscalerSettings]) -> None:
+        self.mesh = mesh
+        self.tracer = mesh.tracer
+        self._state = ScalerState(limits=mesh.settings.limits())
+        self._driver = mesh.drive(SPEC, self._state, self._perform)
+        data = mesh.settings.data_dir
+        self._history = History(data / mesh.name if data is not None else None)
+        self._plans = Plans()
+        self._decisions = Decisions()
+        self._ears = Ears(mesh, self._driver, self._plans)
+        self._traced = Traced(mesh.tracer)
+        self._fits = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self._tasks: set[asyncio.Task[None]] = set()
+        descriptor = autoscaler_pb2.DESCRIPTOR.services_by_name["Autoscaler"]
+        mesh.server.add(autoscaler_pb2_grpc.add_AutoscalerServicer_to_server, self, descriptor)
+
+    async def start(self) -> None:
+        """Read history and the control log, then begin to plan."""
+        await self.mesh.wait_for_bus()
+        self.mesh.wait_for("the fleet's control log")
+        bus, durable = self.mesh.bus, f"{self.mesh.name}-{self.mesh.epoch}"
+        await bus.follow(events_pb2.DemandMeasured, self._on_slot, f"{durable}-history").wait()
+        for slot in self._history.slots():
+            self._driver.feed(recalled(slot, self._driver.now_us()))
+        await bus.follow(events_pb2.ScaleDecided, self._on_scale, f"{durable}-scale").wait()
+        self._decisions.follow(bus, durable)
+        await self._ears.start()
+        self._begin(self._report())
+
+    async def drain(self) -> None:
+        """Nothing runs here."""
+
+    async def stop(self) -> None:
+        """Stop fitting, and finish writing."""
+        for task in self._tasks:
+            task.cancel()
+        self._fits.shutdown(wait=False, cancel_futures=True)
+        self._history.close()
+
+    @rpc.handler("autoscaler.status", traced=False)
+    async def Status(self, request: Any, context: Any) -> autoscaler_pb2.StatusReply:
+        """What is known, expected and decided."""
+        state, now_us = self._state, self._driver.now_us()
+        reply = autoscaler_pb2.StatusReply(
+            mode=state.scaling.mode if state.scaling is not None else "",
+            generation=state.decided.generation, signals=guard.signals(state, now_us),
+            recent=self._decisions.recent(20), slots=len(self._history.slots()),
+        )  # fmt: skip
+        if reply.recent:
+            reply.last.CopyFrom(reply.recent[-1])
+        slot_us = state.limits.slot_us
+        for number, band in enumerate(Forecaster(state.forecast).path(state.limits.plan_slots)):
+            reply.ahead.append(
+                autoscaler_pb2.Ahead(
+                    start_us=(now_us // slot_us + number) * slot_us, rate_mean=band.mean,
+                    rate_upper=band.upper,
+                )
+            )  # fmt: skip
+        return reply
+
+    @rpc.handler("autoscaler.explain", traced=False)
+    async def Explain(
+        self, request: autoscaler_pb2.ExplainRequest, context: Any
+    ) -> autoscaler_pb2.ExplainReply:
+        """One decision, and what came of it."""
+        return self._decisions.explain(request.id)
+
+    @rpc.handler("autoscaler.add_plan")
+    async def AddPlan(
+        self, request: autoscaler_pb2.AddPlanRequest, context: Any
+    ) -> autoscaler_pb2.Plan:
+        """Check a plan and make it hold."""
+        self.mesh.check_ready()
+        now_us = self._driver.now_us()
+        name = self._plans.check(request.name, request.text, now_us)
+        self.mesh.bus.publish(events_pb2.PlanChanged(name=name, text=request.text))
+        self._plans.changed(name, request.text, now_us)
+        self._ears.tell_plans()
+        plan = self._plans.get(name)
+        assert plan is not None
+        return self._plans.shown(plan, now_us)
+
+    @rpc.handler("autoscaler.remove_plan")
+    async def RemovePlan(
+        self, request: autoscaler_pb2.RemovePlanRequest, context: Any
+    ) -> autoscaler_pb2.Plan:
+        """Let a plan hold no longer."""
+        self.mesh.check_ready()
+        plan = self._plans.get(request.name)
+        if plan is None:
+            known = ", ".join(p.name for p in self._plans.all()) or "none"
+            message = f"no plan '{request.name}' that was added; there are: {known}"
+            raise ArgosyError(Reason.NO_DECISION, message)
+        shown = self._plans.shown(plan, self._driver.now_us())
+        self.mesh.bus.publish(events_pb2.PlanChanged(name=plan.name, removed=True))
+        self._plans.changed(plan.name, "", 0)
+        self._ears.tell_plans()
+        return shown
+
+    @rpc.handler("autoscaler.list_plans", traced=False)
+    async def ListPlans(self, request: Any, context: Any) -> autoscaler_pb2.ListPlansReply:
+        """All plans, the fleet file's first."""
+        now_us = self._driver.now_us()
+        plans = [self._plans.shown(plan, now_us) for plan in self._plans.all()]
+        return autoscaler_pb2.ListPlansReply(plans=plans)
+
+    async def History(self, request: autoscaler_pb2.HistoryRequest, context: Any) -> Any:
+        """Slots of history, oldest first."""
+        for slot in self._history.slots(request.since_us):
+            yield slot
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case do.TellSlot():
+                fact = voice.slot_fact(effect)
+                self._history.add(fact)
+                self.mesh.bus.publish(fact)
+            case do.FitSeason():
+                self._begin(self._fit(effect))
+            case do.DecideScale():
+                with self._traced.decision(effect, self._state, self._driver.now_us()) as parent:
+                    fact = voice.scale_fact(effect, self._driver.now_us(), parent)
+                    self._decisions.add(fact)
+                    self.mesh.bus.publish(fact)
+            case do.DecideSleep():
+                with self._traced.part(effect.decision):
+                    self.mesh.bus.publish(voice.sleep_fact(effect))
+            case do.DecideWake():
+                with self._traced.part(effect.decision):
+                    self.mesh.bus.publish(voice.wake_fact(effect))
+
+    async def _fit(self, effect: do.FitSeason) -> None:
+        """Let Prophet look at the history, in a process of its own."""
+        slots = [(s.start_us, s.requests / max(1, s.seconds)) for s in self._history.slots()]
+        loop = asyncio.get_running_loop()
+        windows = self._plans.windows(self._driver.now_us())
+        found = await loop.run_in_executor(
+            self._fits, seasons.look_ahead, slots, effect.slot_us, effect.slots,
+            self.mesh.settings.country, windows,
+        )  # fmt: skip
+        if found is not None:
+            now_us = self._driver.now_us()
+            self._driver.feed(on.SeasonFitted(now_us, found.start_us, found.rates))
+
+    async def _report(self) -> None:
+        """Say that an autoscaler is there, and tell the core of loads."""
+        seconds = 0.0
+        while True:
+            state, now_us = self._state, self._driver.now_us()
+            self.mesh.bus.publish(
+                events_pb2.ScalerReported(
+                    scaler=self.mesh.name,
+                    generation=state.decided.generation,
+                    mode=state.scaling.mode if state.scaling is not None else "",
+                    signals=guard.signals(state, now_us),
+                )
+            )
+            self._ears.tell_loads()
+            await asyncio.sleep(REPORT_S)
+            seconds += REPORT_S
+            if seconds >= PLANS_S:
+                seconds = 0.0
+                self._ears.tell_plans()
+
+    def _begin(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("autoscaler: %r; forecasts go on without it", error)
+
+    def _on_slot(self, fact: events_pb2.DemandMeasured, envelope: Envelope) -> None:
+        self._history.add(fact)
+
+    def _on_scale(self, fact: events_pb2.ScaleDecided, envelope: Envelope) -> None:
+        self._decisions.add(fact)
+        if fact.generation > self._state.decided.generation:
+            self._driver.feed(
+                on.DecisionRecalled(
+                    self._driver.now_us(), fact.generation,
+                    {pool.role: pool.awake for pool in fact.pools},
+                    {pool.role: pool.exist for pool in fact.pools}, fact.at_us,
+                )
+            )  # fmt: skip
+
+
+def recalled(slot: events_pb2.DemandMeasured, now_us: int) -> on.SlotRecalled:
+    """A slot of history, for the core."""
+    return on.SlotRecalled(
+        now_us, slot.start_us, max(1, slot.seconds), slot.requests, slot.prompt_tokens,
+        slot.prompt_tokens_squared, slot.cached_tokens, slot.finished, slot.output_tokens,
+        slot.output_tokens_squared,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""argosy plan, argosy why: what the autoscaler is to keep to, and why it decided what it did."""

@@ -1,0 +1,49 @@
+"""The autoscaler of a fleet, to be asked, and what its figures are for people."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from argosy.cli.fleet.home import Running
+from argosy.cli.fleet.remote import Remote
+from argosy.cli.fleet.up import UpError
+
+EXAMPLE = "spec.scaling: {mode: act, prefill: {max: 4}, decode: {max: 4}}"
+UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+@asynccontextmanager
+async def scaler_of(running: Running) -> AsyncIterator[Remote]:
+    """The fleet, which has an autoscaler. Raises UpError when it has none."""
+    if not running.autoscaler:
+        raise UpError(
+            f"no autoscaler in {running.fleet}: write `{EXAMPLE}` into the fleet file "
+            "(mode: advise decides and changes nothing) and bring the fleet up again"
+        )
+    remote = Remote(running)
+    try:
+        yield remote
+    finally:
+        await remote.close()
+
+
+def iso(at_us: int) -> str:
+    """UTC, to the second. A time beyond what calendars hold is said to be far."""
+    try:
+        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
+    except OverflowError:
+        return "far"
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def lasting(microseconds: int) -> str:
+    """The two largest units of a span of time: 3 d 4 h."""
+    left_s = max(0, microseconds) // 1_000_000
+    parts = []
+    for unit, unit_s in UNITS:
+        count, left_s = divmod(left_s, unit_s)
+        if count or parts:
+            parts.append(f"{count} {unit}")
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if not part.startswith("0 ")) or "0 s"

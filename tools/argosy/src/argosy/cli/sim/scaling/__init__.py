@@ -1,0 +1,1 @@
+"""Fleets that grow and shrink in virtual time: one interface of policies, two worlds."""

@@ -1,0 +1,137 @@
+"""Argosy's own autoscaler: its real core, told what a policy may see.
+
+Every instance of the budget is there, at work or asleep, and to wake takes the warm-up that all
+policies pay. What the core decides about instances is told to the world as counts.
+"""
+
+from typing import Any
+
+from argosy.autoscaler.core import effects as do
+from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core import members
+from argosy.autoscaler.core.autoscaler import TICK, AutoscalerCore
+from argosy.autoscaler.core.demand import Machine, Slo
+from argosy.autoscaler.core.state import Baseline, Limits, ScalerState
+from argosy.autoscaler.shell.seasons import look_ahead
+from argosy.cli.sim.scaling.seen import ROLES, Seen
+from argosy.mesh.core import TimerFired
+from argosy.mesh.timing import Timing
+
+BEGAN_US = 1_767_571_200_000_000
+"""Traces do not say when they were recorded: they begin on a Monday, at midnight UTC."""
+EPOCH = "1"
+
+
+class Argosy:
+    """See the module."""
+
+    name = "argosy"
+
+    def __init__(
+        self, timing: Timing, machine: Machine, slo: Slo, budget: int, warm_up_s: float,
+        initial: dict[str, int], every_s: float = 15.0, dwell_s: float = 600.0,
+    ) -> None:  # fmt: skip
+        self.every_s = every_s
+        warm_up_us = round(1e6 * warm_up_s)
+        limits = Limits(tick_us=round(1e6 * every_s))
+        baselines = {role: Baseline(wake_us=warm_up_us, start_us=warm_up_us) for role in ROLES}
+        self.core = AutoscalerCore(ScalerState(limits=limits, baselines=baselines))
+        self.decisions: list[do.DecideScale] = []
+        self._change = 1
+        self._sums = [0.0] * 7
+        self._now_us = BEGAN_US
+        self._slots: list[tuple[int, float]] = []
+        bounds = on.Bounds(budget - 1, 1, budget - 1)
+        self._feed(
+            on.ScalingApplied(
+                BEGAN_US, 1, "act", dict.fromkeys(ROLES, bounds), budget, 0, 0, "dram", slo, 0, 0,
+                round(1e6 * dwell_s),
+            )
+        )  # fmt: skip
+        for role in ROLES:
+            for number in range(budget - 1):
+                self._join(role, f"{role}-{number:04d}", timing, machine, number < initial[role])
+
+    def decide(self, seen: Seen) -> dict[str, int]:
+        """Tell the core, and count who it wants at work."""
+        self._now_us = BEGAN_US + round(1e6 * seen.now_s)
+        for role in ROLES:
+            self._catch_up(role, seen.ready[role], seen.draining[role])
+        came = (
+            seen.arrived_requests, seen.prompt_tokens, seen.prompt_tokens_squared,
+            seen.cached_tokens, seen.finished_requests, seen.output_tokens,
+            seen.output_tokens_squared,
+        )  # fmt: skip
+        self._sums = [total + more for total, more in zip(self._sums, came, strict=True)]
+        requests, prompt, prompt_squared, cached, *outputs = self._sums
+        at_work = self._of("decode", "active")
+        if at_work:
+            self._feed(
+                on.LoadSeen(
+                    self._now_us, at_work[0], EPOCH, seen.running_requests, seen.waiting_decode, 0,
+                    seen.kv_share, *outputs,
+                )
+            )  # fmt: skip
+        self._feed(
+            on.TrafficSeen(
+                self._now_us, "router", EPOCH, seen.queued_requests, 0, requests, prompt,
+                prompt_squared, cached,
+            )
+        )  # fmt: skip
+        self._feed(TimerFired(self._now_us, TICK))
+        state = self.core.state
+        return {
+            role: sum(
+                members.ready(m) or members.coming(m)
+                for m in members.of_role(state, role).values()
+            )
+            for role in ROLES
+        }
+
+    def _feed(self, event: Any) -> None:
+        for effect in self.core.step(event):
+            match effect:
+                case do.DecideScale():
+                    self.decisions.append(effect)
+                case do.DecideSleep():
+                    self._becomes(effect.instance, "draining")
+                case do.DecideWake():
+                    self._becomes(effect.instance, "waking")
+                case do.TellSlot():
+                    self._slots.append((effect.start_us, effect.requests / effect.seconds))
+                case do.FitSeason():
+                    self._fit(effect)
+
+    def _fit(self, effect: do.FitSeason) -> None:
+        found = look_ahead(self._slots, effect.slot_us, effect.slots)
+        if found is not None:
+            self._feed(on.SeasonFitted(self._now_us, found.start_us, found.rates))
+
+    def _join(self, role: str, name: str, timing: Timing, machine: Machine, at_work: bool) -> None:
+        self._feed(on.MemberDecided(BEGAN_US, name, role, name, True))
+        joined = on.MemberJoined(BEGAN_US, name, EPOCH, role, name, "", 1, timing, machine)
+        self._feed(joined)
+        if not at_work:
+            self._becomes(name, "silent")
+
+    def _becomes(self, name: str, state: str, took_us: int = 0) -> None:
+        self._change += 1
+        changed = on.MemberChanged(self._now_us, name, EPOCH, self._change, state, took_us)
+        self._feed(changed)
+
+    def _of(self, role: str, state: str) -> list[str]:
+        there = members.of_role(self.core.state, role)
+        return [name for name, member in there.items() if member.state == state]
+
+    def _catch_up(self, role: str, ready: int, draining: int) -> None:
+        """Those that have become ready or have gone since."""
+        leaving = self._of(role, "draining")
+        for name in leaving[: max(0, len(leaving) - draining)]:
+            self._becomes(name, "silent")
+        lacking = ready - len(self._of(role, "active"))
+        there = members.of_role(self.core.state, role)
+        waking = sorted((m.turn, name) for name, m in there.items() if m.state == "waking")
+        for _, name in waking[: max(0, lacking)]:
+            self._becomes(name, "active")
+
+
