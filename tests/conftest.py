@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -21,7 +22,7 @@ from openai import AsyncOpenAI
 
 from argosy.cli.fleet.home import Running
 from argosy.cli.fleet.remote import Remote
-from argosy.cli.fleet.up import down, plan, up
+from argosy.cli.fleet.up import Plan, boot_entries, down, plan, up
 from argosy.cli.traces import spans
 from argosy.client import Client
 from argosy.mesh import rpc
@@ -268,6 +269,18 @@ class Fleet:
             await bus.close()
 
 
+def with_settings(name: str, more: dict[str, str]) -> Callable[[Plan], dict[str, Any]]:
+    """boot_entries, with more settings for one process."""
+
+    def entries(planned: Plan) -> dict[str, Any]:
+        found: dict[str, Any] = boot_entries(planned)
+        if more:
+            found[name]["settings"].update(more)
+        return found
+
+    return entries
+
+
 def idle(load: Any) -> bool:
     """Whether a load is none at all."""
     return not (
@@ -297,9 +310,12 @@ class Shipyard:
         kv_store: bool = False,
         idle_sleep_after: str = "",
         timing: dict[str, Any] | None = None,
+        scaling: dict[str, Any] | None = None,
+        scaler: dict[str, str] | None = None,
     ) -> Fleet:
         """A fleet that is ready. speed: how fast its engines' time runs. timing: fields of their
-        profile. idle_sleep_after: as the fleet file has it.
+        profile. idle_sleep_after, scaling: as the fleet file has them. scaler: settings of the
+        autoscaler.
         """
         name = name or f"f{len(self.fleets)}"
         file = self.root / f"{name}.yaml"
@@ -313,9 +329,12 @@ class Shipyard:
         )  # fmt: skip
         text += KV_STORE_YAML if kv_store else ""
         text += f"  scaling: {{idleSleepAfter: {idle_sleep_after}}}\n" if idle_sleep_after else ""
+        if scaling is not None:
+            text += f"  scaling: {json.dumps(scaling)}\n"
         file.write_text(text)
         planned = plan(file, self.root, 0, 0)
-        running = await up(planned, lambda status, waiting: None, UP_S)
+        with patch("argosy.cli.fleet.up.boot_entries", with_settings("autoscaler", scaler or {})):
+            running = await up(planned, lambda status, waiting: None, UP_S)
         self.fleets.append((planned.home, running))
         return Fleet(planned.home.path, running, prefills=prefill > 0)
 

@@ -10,6 +10,8 @@ from argosy.cli import console
 from argosy.cli.bench.app import bench
 from argosy.cli.fleet.home import HOME, NoFleet, find_running
 from argosy.cli.kv.app import kv
+from argosy.cli.plan.app import plan as plan_app
+from argosy.cli.plan.app import why
 from argosy.cli.profile.app import profile
 from argosy.cli.sim.app import sim
 from argosy.mesh.errors import ArgosyError
@@ -24,6 +26,8 @@ app.add_typer(bench, name="bench")
 app.command()(sim)
 app.add_typer(profile, name="profile")
 app.add_typer(kv, name="kv")
+app.add_typer(plan_app, name="plan")
+app.command()(why)
 
 HomeOption = Annotated[Path, typer.Option("--home", help="Where fleets keep their things.")]
 FleetOption = Annotated[str | None, typer.Option("--fleet", help="Which fleet, if several are up.")]

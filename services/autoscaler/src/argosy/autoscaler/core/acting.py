@@ -6,6 +6,7 @@ only when it changes: what is on its way is counted as there.
 """
 
 from argosy.autoscaler.core import bounds as within
+from argosy.autoscaler.core import events as on
 from argosy.autoscaler.core import members
 from argosy.autoscaler.core.effects import Pool
 from argosy.autoscaler.core.state import Baseline, Member, ScalerState
@@ -20,30 +21,50 @@ def pools(state: ScalerState, wanted: dict[str, Target], now_us: int, room: int)
     found = []
     for role, target in sorted(wanted.items()):
         pool = of_role(state, role, target, now_us, room)
-        room -= len(pool.wake) + max(0, pool.exist - pool.exist_before)
+        woken = sum(not members.used(state.members[name]) for name in pool.wake)
+        starts = pool.exist - pool.exist_before + len(pool.stop)
+        room -= woken + max(0, starts - promised(state, role))
         found.append(pool)
     return found
+
+
+def promised(state: ScalerState, role: str) -> int:
+    """Instances that were decided on, and of which nothing has been heard yet."""
+    there = len(members.of_role(state, role))
+    return max(0, state.decided.exist.get(role, 0) - there)
 
 
 def of_role(state: ScalerState, role: str, target: Target, now_us: int, room: int) -> Pool:
     """One role's part."""
     there = members.of_role(state, role)
     drained = within.drained_racks(state, now_us)
-    good = {n: m for n, m in there.items() if m.rack not in drained or not m.rack}
-    at_work = {n: m for n, m in good.items() if members.ready(m) or members.coming(m)}
-    wake = to_wake(good, now_us)[: max(0, min(target.awake - len(at_work), room))]
-    sleep: list[str] = []
-    if not wake:
-        sleep = to_sleep(at_work, now_us)[: max(0, len(at_work) - target.awake)]
-    leaving = to_sleep({n: m for n, m in there.items() if n not in good}, now_us)
-    if room <= 0:
-        sleep += leaving[:1]  # Nobody can take over before somebody has gone.
-    elif sum(map(members.ready, at_work.values())) >= min(target.awake, len(good)):
-        sleep += leaving
     stop = stops(state, role, target, there, now_us)
+    stay = {n: m for n, m in there.items() if n not in stop}
+    good = {n: m for n, m in stay.items() if m.rack not in drained or not m.rack}
+    # Whoever was told to wake long ago and has not moved is not waited for.
+    at_work = {
+        n: m for n, m in good.items()
+        if members.ready(m) or (members.coming(m) and not members.asleep(m, now_us))
+    }  # fmt: skip
+    wake = []
+    for name in to_wake(good, now_us)[: max(0, target.awake - len(at_work))]:
+        takes = not members.used(good[name])
+        if room > 0 or not takes:
+            wake.append(name)
+            room -= takes
+    ready = sum(map(members.ready, at_work.values()))
+    # Those on their way take over when they are there.
+    sleep = to_sleep(at_work, now_us)[: max(0, ready - target.awake)]
+    leaving = to_sleep({n: m for n, m in stay.items() if n not in good}, now_us)
+    if ready >= min(target.awake, len(good)):
+        sleep += leaving
+    elif room <= 0 and not any(m.state == "draining" or m.rests for m in stay.values()):
+        sleep += leaving[:1]  # Nobody can take over before somebody has gone.
+    last = min(1, target.awake)
+    sleep = sleep[: max(0, sum(map(members.ready, stay.values())) - last)]
     # An instance that starts takes room from the beginning.
     more = max(0, target.exist - len(there))
-    exist = len(there) - len(stop) + min(more, max(0, room - len(wake)))
+    exist = len(there) - len(stop) + min(more, max(0, room) + promised(state, role))
     assert state.scaling is not None
     return Pool(
         role, target.awake, exist, sum(map(members.ready, there.values())), len(there),
@@ -54,7 +75,7 @@ def of_role(state: ScalerState, role: str, target: Target, now_us: int, room: in
 def to_wake(there: dict[str, Member], now_us: int) -> list[str]:
     """Who can be woken, best first."""
     ranked = sorted(
-        (member.state == "silent", member.woke_took_us, name)
+        (members.called(member), member.state == "silent", member.woke_took_us, name)
         for name, member in there.items()
         if members.asleep(member, now_us) and not members.by_hand(member, now_us)
     )
@@ -92,11 +113,12 @@ def stops(
 
 def room_left(state: ScalerState, budget: int) -> int:
     """How many more may be at work at this moment."""
-    return budget - sum(members.used(member) for member in state.members.values())
+    used = sum(members.used(member) for member in state.members.values())
+    return budget - used - sum(promised(state, role) for role in on.ROLES)
 
 
-def note(state: ScalerState, chosen: list[Pool], now_us: int) -> None:
-    """Remember what was decided, as if it had been read from the log."""
+def note(state: ScalerState, chosen: list[Pool], now_us: int, acts: bool) -> None:
+    """Remember what was decided, as if it had been read from the log; acts: it will be done."""
     decided = state.decided
     for pool in chosen:
         if pool.wake or pool.exist > pool.exist_before:
@@ -104,10 +126,22 @@ def note(state: ScalerState, chosen: list[Pool], now_us: int) -> None:
         elif pool.sleep or pool.stop:
             decided.lowered_us[pool.role] = now_us
         decided.awake[pool.role], decided.exist[pool.role] = pool.awake, pool.exist
-        for name in pool.stop:
+        for name in pool.stop if acts else ():
             state.members[name].wanted = False
 
 
 def changes(pool: Pool) -> bool:
     """Whether anybody has to do anything."""
     return bool(pool.wake or pool.sleep or pool.stop) or pool.exist != pool.exist_before
+
+
+def told(state: ScalerState, pool: Pool) -> bool:
+    """Whether the decision that holds says so already."""
+    exist = state.decided.exist.get(pool.role, pool.exist_before)
+    return pool.exist == exist and not (pool.wake or pool.sleep or pool.stop)
+
+
+def advised(state: ScalerState, chosen: list[Pool]) -> bool:
+    """Whether just that was advised last."""
+    awake, exist = state.decided.awake, state.decided.exist
+    return all((awake.get(p.role), exist.get(p.role)) == (p.awake, p.exist) for p in chosen)

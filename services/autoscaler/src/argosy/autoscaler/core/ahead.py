@@ -50,7 +50,8 @@ def look(state: ScalerState, now_us: int) -> Ahead:
     if not bands:
         bands = [Band(rate_now, rate_now)] * limits.plan_slots
     burst = beyond_chance(rate_now, bands[0].upper)
-    waiting = sum(router.queued for router in state.routers.values())
+    heard = (r for r in state.routers.values() if now_us - r.heard_us <= limits.stale_us)
+    waiting = sum(router.queued for router in heard)
     rates, uppers = [], []
     for slot, band in enumerate(bands):
         mean, upper = band.mean, band.upper

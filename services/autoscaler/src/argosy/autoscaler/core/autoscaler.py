@@ -12,6 +12,7 @@ from argosy.autoscaler.core import (
     baseline,
     bounds,
     explain,
+    feedback,
     guard,
     measure,
     members,
@@ -57,15 +58,17 @@ class AutoscalerCore:
                 members.changed(state, event)
             case on.LoadSeen():
                 measure.load_seen(state, event)
+                self._late(event.instance, event.epoch, event)
                 if event.passes and (member := state.members.get(event.instance)):
                     baseline.passes_seen(state, member, event)
             case on.TrafficSeen():
                 measure.traffic_seen(state, event)
+                self._late(event.router, event.epoch, event)
                 return self._burst(event.now_us)
             case on.SlotRecalled():
-                measure.recalled(state, event)
-                slot = event.start_us // state.limits.slot_us
-                Forecaster(state.forecast).observe(slot, event.requests / event.seconds)
+                if measure.recalled(state, event):
+                    slot = event.start_us // state.limits.slot_us
+                    Forecaster(state.forecast).observe(slot, event.requests / event.seconds)
             case on.SeasonFitted():
                 slot = event.start_us // state.limits.slot_us
                 Forecaster(state.forecast).take_season(slot, event.rates)
@@ -76,6 +79,11 @@ class AutoscalerCore:
             case on.RestRefused():
                 members.refused(state, event)
         return []
+
+    def _late(self, source: str, epoch: str, event: on.LoadSeen | on.TrafficSeen) -> None:
+        feedback.late_seen(self.state, f"{source} {epoch}", "ttft", event.ttft_buckets)
+        if isinstance(event, on.LoadSeen):
+            feedback.late_seen(self.state, f"{source} {epoch}", "tpot", event.tpot_buckets)
 
     def _applied(self, event: on.ScalingApplied) -> list[Effect]:
         before = self.state.scaling
@@ -90,8 +98,8 @@ class AutoscalerCore:
         if event.generation > decided.generation:
             for role, awake in event.awake.items():
                 if awake > decided.awake.get(role, awake):
-                    decided.raised_us[role] = event.at_us
-            decided.generation, decided.at_us = event.generation, event.at_us
+                    decided.raised_us[role] = min(event.at_us, event.now_us)
+            decided.generation, decided.at_us = event.generation, min(event.at_us, event.now_us)
             decided.awake, decided.exist = dict(event.awake), dict(event.exist)
 
     def _burst(self, now_us: int) -> list[Effect]:
@@ -110,6 +118,7 @@ class AutoscalerCore:
         for slot in measure.close_slots(state, now_us):
             index = slot.start_us // state.limits.slot_us
             Forecaster(state.forecast).observe(index, slot.requests / slot.seconds)
+            feedback.slot_ended(state, slot.requests / slot.seconds)
             found.append(slot)
         if now_us - state.fitted_us >= state.limits.season_us:
             state.fitted_us = now_us
@@ -127,7 +136,7 @@ class AutoscalerCore:
         kept = bounds.fleet_bounds(state, now_us)
         seen = ahead.look(state, now_us)
         if guard.signals(state, now_us) != guard.FRESH:
-            wanted = guard.without_news(state, now_us)
+            wanted = guard.without_news(state, kept, now_us)
             if wanted is None:
                 return []
             return self._publish(within_budget(wanted, kept), None, kept, seen, now_us)
@@ -149,7 +158,8 @@ class AutoscalerCore:
         )  # fmt: skip
         if role not in self._costs or self._costs[role].context != context:
             self._costs[role] = RoleCosts(context)
-        return self._costs[role].of_slots(seen.rates, seen.sigmas)
+        factor = state.pace[role].factor if role in state.pace else 1.0
+        return self._costs[role].of_slots([factor * rate for rate in seen.rates], seen.sigmas)
 
     def _publish(
         self, wanted: dict[str, Target], path: explain.MaybePath, kept: bounds.FleetBounds,
@@ -159,16 +169,19 @@ class AutoscalerCore:
         state = self.state
         room = acting.room_left(state, kept.together_high[0])
         chosen = acting.pools(state, wanted, now_us, room)
-        if not any(acting.changes(pool) for pool in chosen):
+        done = not any(acting.changes(pool) for pool in chosen)
+        # What was decided and is not done yet is decided again once a slot, not at every tick.
+        waits = now_us - state.decided.at_us < state.limits.slot_us
+        if all(acting.told(state, pool) for pool in chosen) and (done or waits):
             return []
         assert state.scaling is not None
         acts = state.scaling.mode == "act"
-        if not acts and state.decided.awake == {p.role: p.awake for p in chosen}:
-            return []  # It was advised already.
+        if not acts and (done or acting.advised(state, chosen)):
+            return []
         state.decided.generation += 1
         state.decided.at_us = now_us
         decision = explain.decision(state, chosen, path, kept, seen, now_us)
-        acting.note(state, chosen, now_us)
+        acting.note(state, chosen, now_us, acts)
         found: list[Effect] = [decision]
         return found + (self._rests(chosen, decision, now_us) if acts else [])
 

@@ -22,6 +22,8 @@ KEEP = 0.998
 """What a pass weighs after each later one."""
 LEAST, MOST = 0.1, 10.0
 """Measured times are believed within these multiples of the announced ones."""
+LEAST_MS = 1e-3
+"""No pass takes less."""
 MOVED = 0.03
 REFIT = 50
 """Passes between two solutions."""
@@ -30,12 +32,27 @@ REFIT = 50
 def joined(state: ScalerState, event: on.MemberJoined) -> None:
     """An instance announced what it can do."""
     base = state.baselines.setdefault(event.role, Baseline())
-    base.machine = event.machine
+    if min(event.machine.kv_tokens, event.machine.max_running, event.machine.tokens_per_pass) > 0:
+        base.machine = event.machine
     # Where an engine announces nothing its passes soon tell, whatever one begins with.
-    announced = event.timing or base.announced or Timing()
+    told = event.timing if event.timing is not None and possible(event.timing) else None
+    announced = told or base.announced or Timing()
     if announced != base.announced:
         base.announced = base.timing = announced
         base.prefill, base.decode = fresh(3), fresh(4)
+
+
+def possible(timing: Timing) -> bool:
+    """Whether an engine can be as fast as that: all finite, and no pass takes no time."""
+    numbers = (
+        *timing.prefill_ms, *timing.decode_ms, timing.decode_ms_per_request, timing.transfer_ms,
+        *timing.transfer_gb_per_s,
+    )  # fmt: skip
+    if not all(math.isfinite(number) for number in numbers) or min(timing.transfer_gb_per_s) <= 0:
+        return False
+    passes = [timing.prefill_pass_ms(n) for n in (1, 8192)]
+    passes += [timing.decode_pass_ms(p / 8, b) for p in range(9) for b in (1, 256)]
+    return min(passes) >= LEAST_MS
 
 
 def fresh(size: int) -> Fit:
@@ -63,8 +80,17 @@ def passes_seen(state: ScalerState, member: Member, event: on.LoadSeen) -> None:
     if base.prefill.seen + base.decode.seen >= REFIT:
         base.prefill.seen = base.decode.seen = 0
         corrected = solved(base)
-        if base.timing is None or moved(base.timing, corrected):
+        if near(base.announced, corrected) and moved(base.timing or base.announced, corrected):
             base.timing = corrected
+
+
+def near(announced: Timing, corrected: Timing) -> bool:
+    """Whether whole passes are believed: coefficients of both signs may add up to what cannot be."""
+    pairs = [
+        (announced.decode_pass_ms(p / 8, b), corrected.decode_pass_ms(p / 8, b))
+        for p in range(9) for b in (1, 64, 256)
+    ]  # fmt: skip
+    return all(LEAST * before <= after <= MOST * before for before, after in pairs)
 
 
 def moved(old: Timing, new: Timing) -> bool:
@@ -116,13 +142,13 @@ def ridge(fit: Fit, prior: list[float]) -> list[float]:
     rows = []
     for i in range(size):
         # A coefficient of 0 is known to be 0: held there.
-        held = PRIOR / (prior[i] * prior[i]) / size if prior[i] else 1e18
+        held = PRIOR / (prior[i] * prior[i]) / size if abs(prior[i]) > 1e-9 else 1e18
         row = [*fit.xx[i], fit.xy[i] + held * prior[i]]
         row[i] += held
         rows.append(row)
     found = solve(rows)
     return [
-        min(max(value, LEAST * abs(p)), MOST * abs(p)) if p > 0 else value
+        math.copysign(min(max(math.copysign(1, p) * value, LEAST * abs(p)), MOST * abs(p)), p)
         for value, p in zip(found, prior, strict=True)
     ]
 

@@ -107,7 +107,7 @@ def role_bounds(
     count = sum(members.ready(m) for m in good)
     at_work = count + sum(members.coming(m) for m in good)
     return RoleBounds(
-        count, at_work, low, high, reach(state, there, base, pool, starts),
+        min(count, pool.high), at_work, low, high, reach(state, there, base, pool, starts),
         level_costs(there, base, pool), WAKE_COST_S, max(1, count // STEP_SHARE), keep,
     )  # fmt: skip
 
@@ -175,7 +175,8 @@ def reach(
             delays.append(0)
         elif members.coming(member):
             takes_us = base.start_us if member.state == "loading" else base.wake_us
-            delays.append(max(0, member.since_us + takes_us - now_us))
+            began_us = member.turn if members.called(member) else member.since_us
+            delays.append(max(0, began_us + takes_us - now_us))
         elif members.asleep(member, now_us) and not members.by_hand(member, now_us):
             delays.append(base.wake_us)
     delays += [base.start_us] * max(0, pool.high - len(there))

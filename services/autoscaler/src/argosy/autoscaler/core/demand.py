@@ -22,9 +22,13 @@ class Demand(msgspec.Struct, frozen=True):
     hit_share: float = 0
     """Of prompt tokens, those whose KV is found in a prefix cache."""
 
+    def at(self, rate: float) -> "Demand":
+        """The same mix at another rate."""
+        return msgspec.structs.replace(self, rate=rate)
+
     def times(self, factor: float) -> "Demand":
         """The same mix at `factor` times the rate."""
-        return msgspec.structs.replace(self, rate=self.rate * factor)
+        return self.at(self.rate * factor)
 
 
 class Machine(msgspec.Struct, frozen=True):

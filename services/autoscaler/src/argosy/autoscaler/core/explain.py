@@ -52,13 +52,10 @@ def reason(
 ) -> str:  # fmt: skip
     """In one line."""
     parts = []
-    for pool in chosen:
-        if acting.changes(pool):
-            what = f"{pool.role} {pool.awake_before} to {pool.awake} awake"
-            more = f", {pool.exist_before} to {pool.exist} in all" * (
-                pool.exist != pool.exist_before
-            )
-            parts.append(what + more)
+    for pool in list(filter(acting.changes, chosen)) or chosen:
+        what = f"{pool.role} {pool.awake_before} to {pool.awake} awake"
+        more = f", {pool.exist_before} to {pool.exist} in all" * (pool.exist != pool.exist_before)
+        parts.append(what + more)
     known = guard.signals(state, now_us)
     if known != guard.FRESH:
         silent_s = (now_us - state.heard_us) // 1_000_000

@@ -6,7 +6,7 @@ file asks for, step by step, up or down. Zero traffic is news, and no gap.
 
 from argosy.autoscaler.core import events as on
 from argosy.autoscaler.core import members
-from argosy.autoscaler.core.bounds import STEP_SHARE
+from argosy.autoscaler.core.bounds import FleetBounds
 from argosy.autoscaler.core.state import ScalerState
 from argosy.autoscaler.core.targets import Target
 
@@ -21,7 +21,7 @@ def signals(state: ScalerState, now_us: int) -> str:
     return HELD if silent_us <= state.limits.decay_us else DECAYED
 
 
-def without_news(state: ScalerState, now_us: int) -> dict[str, Target] | None:
+def without_news(state: ScalerState, kept: FleetBounds, now_us: int) -> dict[str, Target] | None:
     """What is to be while nothing is known; None: nothing is to change.
 
     Nothing was ever known (a start with no router up yet): nothing changes either.
@@ -31,15 +31,14 @@ def without_news(state: ScalerState, now_us: int) -> dict[str, Target] | None:
         return None
     found = {}
     for role in on.ROLES:
-        pool = state.scaling.pools[role]
-        safe = max(pool.low, min(pool.replicas, pool.high))
-        there = members.of_role(state, role)
-        at_work = sum(members.ready(m) or members.coming(m) for m in there.values())
-        step = max(1, at_work // STEP_SHARE)
+        pool, bounds = state.scaling.pools[role], kept.roles[role]
+        safe = max(bounds.low[0], min(pool.replicas, pool.high))
+        there, at_work = members.of_role(state, role), bounds.at_work
         again_us = state.decided.lowered_us.get(role, 0) + state.limits.slot_us
-        if at_work > safe and now_us >= again_us:
-            safe = max(safe, at_work - step)
+        if at_work > safe and now_us >= again_us and not bounds.keep[0]:
+            safe = max(safe, at_work - bounds.step_down)
         elif at_work > safe:
             safe = at_work
+        safe = max(0, min(safe, bounds.high[0]))
         found[role] = Target(safe, max(safe, min(len(there), pool.high)))
     return found

@@ -15,10 +15,15 @@ from argosy.autoscaler.core.state import FAR_PAST_US, RouterSeen, ScalerState, S
 GROWTH = 10.0
 SLACK = 32.0
 """Requests that are believed in any report."""
+LARGEST = 1e30
+"""No counter comes so far; below it, sums and squares of means stay finite."""
+USUAL_TOKENS = 1024.0
+"""Of a request, before any was seen."""
+TOKENS_MAX = 1e7
+"""No request has more."""
 RECENT_US = 15_000_000
 BUCKET_US = 1_000_000
 ROUTERS_MAX = 256
-GONE_US = 3_600_000_000
 MIX_S = 600.0
 """Requests so much older weigh 1/e in what requests are like."""
 STRIDE_MAX_US = 60_000_000
@@ -27,7 +32,7 @@ STRIDE_MAX_US = 60_000_000
 
 def valid(*values: float) -> bool:
     """Whether all are numbers that counters can have."""
-    return all(math.isfinite(value) and value >= 0 for value in values)
+    return all(0 <= value <= LARGEST for value in values)
 
 
 def traffic_seen(state: ScalerState, event: on.TrafficSeen) -> None:
@@ -42,9 +47,9 @@ def traffic_seen(state: ScalerState, event: on.TrafficSeen) -> None:
     if before is None and len(state.routers) >= ROUTERS_MAX:
         oldest = min(state.routers, key=lambda name: (state.routers[name].heard_us, name))
         del state.routers[oldest]
-    state.routers[event.router] = RouterSeen(
-        event.epoch, now_us, told, int(event.queued), event.queued_tokens
-    )
+    waited = before.queued if before is not None else 0
+    queued = int(min(event.queued, GROWTH * waited + SLACK))
+    state.routers[event.router] = RouterSeen(event.epoch, now_us, told, queued, event.queued_tokens)
     state.since_us = state.since_us or now_us
     state.heard_us, state.trace = now_us, event.trace or state.trace
     if event.queued:
@@ -61,17 +66,37 @@ def traffic_seen(state: ScalerState, event: on.TrafficSeen) -> None:
 
 def _arrived(state: ScalerState, grown: list[float], now_us: int, since_us: int) -> None:
     requests = grown[0]
-    stride_s = min(max(since_us, 1), STRIDE_MAX_US) / 1e6
-    believed = min(requests, GROWTH * recent_rate(state, now_us) * stride_s + SLACK)
+    believed = min(requests, most(state, now_us, since_us))
     note(state, now_us, believed)
     if not requests:
         return
     state.clipped += requests - believed
     share = believed / requests
-    came = Sums(believed, share * grown[1], share * grown[2], share * min(grown[3], grown[1]))
-    state.slot.add(came)
+    usual = state.mix.prompt_tokens / state.mix.requests if state.mix.requests >= 1 else 0.0
+    tokens, squares = lengths(believed, share * grown[1], share * grown[2], usual)
+    came = Sums(believed, tokens, squares, min(share * grown[3], tokens))
     state.mix.add(came)
+    if since_us > state.limits.slot_us:
+        # It tells of slots that are over as well.
+        came.fade(state.limits.slot_us / since_us)
+    state.slot.add(came)
     state.asked_us = now_us
+
+
+def most(state: ScalerState, now_us: int, since_us: int) -> float:
+    """Requests that are believed of a report so long after the one before."""
+    stride_s = min(max(since_us, 1), STRIDE_MAX_US) / 1e6
+    return GROWTH * recent_rate(state, now_us) * stride_s + SLACK
+
+
+def lengths(count: float, tokens: float, squares: float, usual: float) -> tuple[float, float]:
+    """Sums of lengths and of their squares, as far as they can be so of `count` requests."""
+    believed = min(tokens, GROWTH * max(usual, USUAL_TOKENS) * (count + SLACK), count * TOKENS_MAX)
+    if not count or not tokens:
+        return 0.0, 0.0
+    squares *= (believed / tokens) ** 2
+    # Neither less than if all were equal, nor more than if one had it all.
+    return believed, min(max(squares, believed**2 / count), believed * min(believed, TOKENS_MAX))
 
 
 def note(state: ScalerState, now_us: int, requests: float) -> None:
@@ -109,9 +134,17 @@ def load_seen(state: ScalerState, event: on.LoadSeen) -> None:
     grown = [value - past for value, past in zip(told, member.sums, strict=True)]
     member.sums = told
     if heard != FAR_PAST_US and min(grown) >= 0:
-        ended = Sums(0, 0, 0, 0, *grown)
+        ended = _ended(state, grown, event.now_us, event.now_us - heard)
         state.slot.add(ended)
         state.mix.add(ended)
+
+
+def _ended(state: ScalerState, grown: list[float], now_us: int, since_us: int) -> Sums:
+    """What finished, believed as what came is."""
+    finished = min(grown[0], most(state, now_us, since_us))
+    share = finished / grown[0] if grown[0] else 0.0
+    usual = state.mix.output_tokens / state.mix.finished if state.mix.finished >= 1 else 0.0
+    return Sums(0, 0, 0, 0, finished, *lengths(finished, share * grown[1], share * grown[2], usual))
 
 
 def close_slots(state: ScalerState, now_us: int) -> list[TellSlot]:
@@ -127,7 +160,8 @@ def close_slots(state: ScalerState, now_us: int) -> list[TellSlot]:
     ended, state.slot = state.slot, Sums()
     began_us, state.slot_start_us = state.slot_start_us, start_us
     fade(state, slot_us / 1e6)
-    if state.heard_us < began_us or start_us - began_us > 2 * slot_us:
+    # Of several at once nobody knows what came in which.
+    if state.heard_us < began_us or start_us - began_us > slot_us:
         return []
     return [told(began_us, slot_us / 1e6, ended)]
 
@@ -145,12 +179,15 @@ def fade(state: ScalerState, seconds: float) -> None:
     state.mix.fade(math.exp(-seconds / MIX_S))
 
 
-def recalled(state: ScalerState, event: on.SlotRecalled) -> None:
-    """History: what requests were like, faded by time."""
+def recalled(state: ScalerState, event: on.SlotRecalled) -> bool:
+    """History: what requests were like, faded by time; whether it can have been so."""
     slot = Sums(
         event.requests, event.prompt_tokens, event.prompt_tokens_squared, event.cached_tokens,
         event.finished, event.output_tokens, event.output_tokens_squared,
     )  # fmt: skip
-    if valid(*(getattr(slot, name) for name in slot.__struct_fields__)):
+    known = valid(event.seconds, *(getattr(slot, name) for name in slot.__struct_fields__))
+    if known and event.seconds and event.start_us <= event.now_us:
         fade(state, event.seconds)
         state.mix.add(slot)
+        return True
+    return False

@@ -9,9 +9,12 @@ from argosy.autoscaler.core import events as on
 from argosy.autoscaler.core.state import FAR_PAST_US, Baseline, Member, ScalerState
 
 COMING = ("loading", "waking")
-AGAIN_US = 5_000_000
+AGAIN_US = 60_000_000
 """An instance that was decided on and does not move is decided on again after this."""
 REFUSED_US = 30_000_000
+OVER = 1 << 62
+"""Number of the last change of a process that has ended."""
+MOST, SHORT_US = 10, 1_000_000
 TRUST = 0.3
 """What one more wake weighs in what waking is known to take."""
 
@@ -22,6 +25,8 @@ def decided(state: ScalerState, event: on.MemberDecided) -> None:
     if not event.run:
         if member is not None:
             member.wanted = False
+            if member.state in ("pending", "stopped", "failed"):
+                del state.members[event.instance]  # There is no process that could still end.
         return
     if event.role not in on.ROLES:
         return
@@ -41,9 +46,9 @@ def joined(state: ScalerState, event: on.MemberJoined) -> None:
     if member.epoch == event.epoch and member.change >= event.change:
         return
     base = state.baselines.setdefault(event.role, Baseline())
-    if member.state in ("pending", "loading") and member.since_us:
-        took_us = event.now_us - member.since_us
-        base.start_us += round(TRUST * (took_us - base.start_us))
+    # What the log told of since the last plan says nothing of how long it took.
+    if member.state in ("pending", "loading") and 0 < member.since_us <= state.planned_us:
+        base.start_us = blended(base.start_us, event.now_us - member.since_us)
     member.node, member.rack = event.node, event.rack
     member.epoch, member.change = event.epoch, event.change
     member.sums, member.heard_us = (0.0, 0.0, 0.0), FAR_PAST_US
@@ -59,17 +64,34 @@ def changed(state: ScalerState, event: on.MemberChanged) -> None:
         if event.epoch != member.epoch or event.change <= member.change:
             return
         member.change = event.change
-    elif event.epoch and member.epoch and event.epoch != member.epoch and event.state != "loading":
+    elif (
+        event.epoch and member.epoch and (event.epoch != member.epoch) != (event.state == "loading")
+    ):
         return
-    if event.state == "active" and event.took_us:
+    if event.state == "active" and event.took_us > 0:
         member.woke_took_us = event.took_us
         base = state.baselines.setdefault(member.role, Baseline())
-        base.wake_us += round(TRUST * (event.took_us - base.wake_us))
+        base.wake_us = blended(base.wake_us, event.took_us)
     if event.state in ("loading", "failed", "stopped"):
-        member.epoch, member.change, member.rests = "", 0, False
+        member.epoch, member.rests = event.epoch, False
+        member.change = 0 if event.state == "loading" else OVER
     enter(member, event.state, event.now_us)
+    if state.scaling is None:
+        _told_before(member)
     if event.state == "stopped" and not member.wanted:
         del state.members[event.instance]
+
+
+def blended(known_us: int, took_us: int) -> int:
+    """What it is known to take, after once more; one that took far longer counts as the bound."""
+    took_us = min(took_us, MOST * max(known_us, SHORT_US))
+    return known_us + round(TRUST * (took_us - known_us))
+
+
+def _told_before(member: Member) -> None:
+    """While the log is read: a sleeper whose last decision is to wake was told so asleep."""
+    if member.state in ("silent", "draining") and member.turn and not member.rests:
+        member.since_us = min(member.since_us, member.turn - 1)
 
 
 def enter(member: Member, now_in: str, now_us: int) -> None:
@@ -87,7 +109,9 @@ def rest_seen(state: ScalerState, event: on.RestSeen) -> None:
         return
     member.turn, member.rests = event.turn, not event.wake
     if event.by_hand:
-        member.hand_until_us = event.turn + state.limits.hand_us
+        member.hand_until_us = min(event.turn, event.now_us) + state.limits.hand_us
+    if state.scaling is None:
+        _told_before(member)
 
 
 def refused(state: ScalerState, event: on.RestRefused) -> None:
@@ -119,8 +143,12 @@ def coming(member: Member) -> bool:
 
 
 def asleep(member: Member, now_us: int) -> bool:
-    """Whether a wake would do something: it sleeps, or is about to, and was not just told."""
-    if member.state not in ("silent", "draining") or now_us - member.refused_us < REFUSED_US:
+    """Whether a wake would do something: it sleeps, or is to, and was not just told."""
+    if now_us - member.refused_us < REFUSED_US:
+        return False
+    if member.state == "active":
+        return member.rests and now_us - member.turn >= AGAIN_US
+    if member.state not in ("silent", "draining"):
         return False
     if called(member):
         return now_us - member.turn >= AGAIN_US

@@ -85,6 +85,7 @@ class Steps:
         self.down = counts * role.down
         raised = self.level[None, :] - self.level[:, None]
         taken = counts[:, None] - counts[None, :]
+        self.gone = NEVER * 1e-1 * counts
         too_much = NEVER * 1e-1 * taken
         kept = np.where(taken > 0, too_much, raised)
         free = np.where((taken > 0) & (taken <= self.step_down), taken * role.down, kept)
@@ -99,6 +100,10 @@ class Steps:
         if not self.keep[slot]:
             for taken in range(1, min(self.step_down, len(value) - 1) + 1):
                 np.minimum(best[taken:], value[:-taken] + self.down[taken], out=best[taken:])
+        # Where a bound falls faster than that, what is too much goes when it has to, not now.
+        gone = self.gone if value.ndim == 1 else self.gone[:, None]
+        forced = np.minimum.accumulate(value - gone, axis=0)[:-1] + gone[1:]
+        np.minimum(best[1:], forced, out=best[1:])
         return best
 
     def into(self, count: int, slot: int) -> Costs:
@@ -206,6 +211,7 @@ def first_steps(
     costed = [
         ((p, d) != chosen, float(into[p, d]), p, d)
         for p, d in steps
-        if 0 <= p < into.shape[0] and 0 <= d < into.shape[1] and allowed(problem, 0, p, d)
-    ]
+        if 0 <= p < into.shape[0] and 0 <= d < into.shape[1]
+        and ((p, d) == chosen or allowed(problem, 0, p, d))
+    ]  # fmt: skip
     return [(p, d, cost) for _, cost, p, d in sorted(costed)]

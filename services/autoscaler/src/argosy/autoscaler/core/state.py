@@ -110,6 +110,18 @@ class Baseline(msgspec.Struct):
     start_us: int = 120_000_000
 
 
+class Pace(msgspec.Struct):
+    """How one role kept the SLO in this slot, and what that taught before."""
+
+    factor: float = 1.0
+    """On the rate: the model is asked for so much more than comes."""
+    counted: float = 0
+    late: float = 0
+    ready: int = 0
+    """At the slot's start, as is what waited at routers."""
+    backlog: int = 0
+
+
 class Decided(msgspec.Struct):
     """The decision that holds."""
 
@@ -139,6 +151,9 @@ class ScalerState(msgspec.Struct):
     recent: list[tuple[int, float]] = []
     """(time, requests) of the last reports, for what the rate is just now."""
     forecast: ForecastState = msgspec.field(default_factory=ForecastState)
+    pace: dict[str, Pace] = {}
+    told: dict[str, list[int]] = {}
+    """Counts of late requests as each source told them last."""
     decided: Decided = msgspec.field(default_factory=Decided)
     heard_us: int = FAR_PAST_US
     """When a router was last heard."""

@@ -44,18 +44,22 @@ def targets(state: ScalerState, path: Path, bounds: FleetBounds, now_us: int) ->
         base = state.baselines.get(role, Baseline())
         pool = state.scaling.pools[role]
         there = members.of_role(state, role)
+        kept = bounds.roles[role]
         awake = max(counts[: 1 + lag(base.wake_us, slot_us)])
-        if bounds.roles[role].keep[0]:
-            # Those on their way are not sent back either.
-            awake = max(awake, bounds.roles[role].at_work)
+        # Those on their way are not sent back either.
+        awake = max(awake, kept.at_work - (0 if kept.keep[0] else kept.step_down))
+        most = max(0, min(kept.high[0], pool.high))
+        awake = min(awake, most)
         later = max(counts[: 1 + lag(base.start_us, slot_us)])
         spare = min(state.scaling.silent, pool.high - awake)
         needed = max(pool.replicas, max(counts), awake + spare)
         exist = max(later, awake + spare, len(there) - len(worn_out(there, base, needed, now_us)))
+        if kept.keep[0]:
+            exist = max(exist, len(there))
         if later > len(there):
             # What has to be started is started at work; the rest of it wakes when it is time.
             awake = max(awake, min(later, awake + later - len(there)))
-        found[role] = Target(min(awake, pool.high), min(max(exist, awake), pool.high))
+        found[role] = Target(min(awake, most), min(max(exist, awake), pool.high))
     return within_budget(found, bounds)
 
 
@@ -87,10 +91,11 @@ def within_budget(found: dict[str, Target], bounds: FleetBounds) -> dict[str, Ta
     """Cut what is too much: first of what would be added, else of who has more above its least."""
     budget = bounds.together_high[0]
 
-    def cut_first(role: str) -> tuple[bool, int]:
+    def cut_first(role: str) -> tuple[bool, int, int]:
         kept = bounds.roles[role]
-        added = found[role].awake > kept.at_work
-        return added, found[role].awake - (kept.at_work if added else kept.low[0])
+        awake = found[role].awake
+        added = awake > kept.at_work
+        return added, max(0, awake - (kept.at_work if added else kept.low[0])), awake
 
     while sum(target.awake for target in found.values()) > budget:
         role = max(sorted(found), key=cut_first)

@@ -190,6 +190,9 @@ def scale(
         int | None, typer.Option(min=2, help="Most used at once, both roles. [8; traces: 32]")
     ] = None,
     warm_up_s: Annotated[float, typer.Option(min=0, help="Until a new one serves.")] = 100,
+    wake_s: Annotated[
+        float, typer.Option(min=0, help="Until one that sleeps serves; only argosy lets any.")
+    ] = 6,
     timing: Annotated[str | None, typer.Option(help="A profile's name or YAML file.")] = None,
     slo_ttft: Annotated[float, typer.Option(min=1, help="Milliseconds.")] = 2000,
     slo_tpot: Annotated[float, typer.Option(min=1, help="Milliseconds.")] = 50,
@@ -201,7 +204,8 @@ def scale(
     """Scaling policies side by side: who kept the promise, with how many instances.
 
     All have the same callers, profile, SLO, warm-up and budget, and begin with what the first
-    minutes need. Instances that start or drain count as used. The ramp is llm-d's, with its
+    minutes need. `argosy` keeps those it does not need asleep, and wakes them in --wake-s (6 s: the
+    slowest that is published of vLLM's first level); `argosy_cold` lets none sleep. Instances that start or drain count as used. The ramp is llm-d's, with its
     stages (2, 4, 6, 8, 10, 4, 1 requests/s; 41 minutes) and lengths (4,000 / 1,000 tokens)
     times 1.8, so that the built-in profile needs as much of 8 instances as its H100s did; it
     runs request by request on the router's own core, and as flows to tell how far these err.
@@ -228,7 +232,24 @@ def scale(
         hint = plot.with_suffix(".svg")
         raise typer.BadParameter(f"the picture is SVG: write --plot {hint}", param_hint="--plot")
     options = ScaleOptions(
-        trace, lengths, replicas or (8 if trace is None else 32), warm_up_s, timing,
+        trace, lengths, replicas or (8 if trace is None else 32), warm_up_s, wake_s, timing,
         Slo(slo_ttft, slo_tpot), chosen, seed,
     )  # fmt: skip
     run_scale(options, as_json=json, plot=plot)
+
+
+@bench.command()
+def plan(
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the cases.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """The autoscaler: how long a plan takes, and how near its model is to the simulator.
+
+    One plan of 64 + 64 instances for 4 hours of minutes, and TTFT p90 in closed form against
+    `argosy sim` for 120 fleets; --quick: for 6.
+
+    Example: argosy bench plan --quick
+    """
+    from argosy.cli.bench.plan import run_plan
+
+    run_plan(quick=quick, as_json=json)

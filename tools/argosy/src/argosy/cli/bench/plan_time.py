@@ -90,9 +90,7 @@ def bounds(budget: int, ratio_max: float) -> FleetBounds:
         [WAKE_S + CHANGE_S] * (now + 1) + [START_S + CHANGE_S] * (INSTANCES - now), CHANGE_S,
         now // 10, [False] * slots,
     )  # fmt: skip
-    return FleetBounds(
-        dict.fromkeys(ROLES, role), [0] * slots, [budget] * slots, 0, ratio_max, []
-    )
+    return FleetBounds(dict.fromkeys(ROLES, role), [0] * slots, [budget] * slots, 0, ratio_max, [])
 
 
 def solve(costs: Costs, rates: list[float], first: int, kept: FleetBounds) -> Path:

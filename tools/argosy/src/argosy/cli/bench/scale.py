@@ -1,7 +1,7 @@
 """Scaling policies side by side: the same callers, profile, promise, warm-up and budget."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from argosy.cli.bench.scale_report import Runs, show
 from argosy.cli.bench.scale_work import Work, ramp_work, trace_work
 from argosy.cli.console import err, fail, out
 from argosy.cli.sim.scaling import oracle
+from argosy.cli.sim.scaling.argosy import Argosy
 from argosy.cli.sim.scaling.capacity import need
 from argosy.cli.sim.scaling.crew import within
 from argosy.cli.sim.scaling.event import EventWorld
@@ -24,6 +25,10 @@ from argosy.engine.profile import Profile, load_profile
 
 EVENT_REQUESTS = 40_000
 """Longer traces are run as flows only."""
+EVERY_S = 5.0
+"""Between two of Argosy's plans, as in its settings."""
+LONG_S, EVERY_LONG_S = 2 * 86_400.0, 60.0
+"""Traces of many days: every minute, or a run takes half an hour."""
 EVENT_STEP = 1.08
 """How finely the oracle looks where a run takes half a minute."""
 
@@ -36,6 +41,7 @@ class ScaleOptions:
     lengths: Path | None
     replicas: int
     warm_up_s: float
+    wake_s: float
     timing: str | None
     slo: Slo
     policies: list[str]
@@ -75,10 +81,9 @@ class Bench:
     def _once(self, policy: Policy, event: bool, title: str) -> Result:
         setting = self.setting
         if policy.name == "static":
-            setting = Setting(
-                setting.timing, setting.machine, setting.slo, setting.budget, setting.warm_up_s,
-                at_peak(self.given),
-            )  # fmt: skip
+            setting = replace(setting, initial=at_peak(self.given))
+        if isinstance(policy, Argosy):
+            setting = replace(setting, warm_up_s=policy.start_s)
         world = (EventWorld if event else FlowWorld)(self.work.load, setting, policy)
         with self.runs.shown(title) as progress:
             return world.run(progress)
@@ -87,6 +92,18 @@ class Bench:
 def policy_names() -> list[str]:
     """All there are, in the order of the report."""
     return [*POLICIES, oracle.Oracle.name]
+
+
+def bench_of(options: ScaleOptions, work: Work, profile: Profile, runs: Runs) -> Bench:
+    """A workload as it is put to all policies."""
+    machine = Machine(tokens_per_pass=profile.tokens_per_pass)
+    initial = within(need(work.first, profile, machine, options.slo), options.replicas)
+    given = Given(
+        profile, machine, options.slo, options.replicas, options.warm_up_s, options.wake_s,
+        EVERY_S if work.load.span_s <= LONG_S else EVERY_LONG_S, work.mean, work.peak, initial,
+    )  # fmt: skip
+    setting = Setting(profile, machine, options.slo, options.replicas, options.warm_up_s, initial)
+    return Bench(work, setting, given, profile, runs)
 
 
 def run_scale(options: ScaleOptions, *, as_json: bool, plot: Path | None) -> None:
@@ -104,14 +121,8 @@ def run_scale(options: ScaleOptions, *, as_json: bool, plot: Path | None) -> Non
             )  # fmt: skip
     except (TraceError, OSError) as error:
         fail(str(error))
-    initial = within(need(work.first, profile, machine, options.slo), options.replicas)
-    given = Given(
-        profile, machine, options.slo, options.replicas, options.warm_up_s, work.mean, work.peak,
-        initial,
-    )  # fmt: skip
-    setting = Setting(profile, machine, options.slo, options.replicas, options.warm_up_s, initial)
     with Runs(err) as runs:
-        bench = Bench(work, setting, given, profile, runs)
+        bench = bench_of(options, work, profile, runs)
         flow = {name: bench.run(name, event=False) for name in options.policies}
         event = (
             {name: bench.run(name, event=True) for name in options.policies} if work.exact else {}
@@ -141,7 +152,7 @@ def _report(
         },
         "timing": options.timing or "dynamo-mocker",
         "slo": {"ttft_ms": options.slo.ttft_ms, "tpot_ms": options.slo.tpot_ms},
-        "replicas": options.replicas, "warm_up_s": options.warm_up_s,
+        "replicas": options.replicas, "warm_up_s": options.warm_up_s, "wake_s": options.wake_s,
         "initial": bench.given.initial, "at_peak": at_peak(bench.given), "seed": options.seed,
         "world": "event" if event else "flow",
         "policies": {name: result.figures() for name, result in best.items()},

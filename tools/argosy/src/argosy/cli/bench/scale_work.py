@@ -49,7 +49,7 @@ class Work:
 def ramp_work(seed: int) -> Work:
     """llm-d's scored ramp, Poisson arrivals."""
     load = workload.from_rates(rates.ramp(TICK_S), TICK_S, lengths.llmd(RAMP_FACTOR), seed, ALL)
-    return _work(load, "ramp", f"llm-d's, times {RAMP_FACTOR}", 1.0, exact=True)
+    return work_of(load, "ramp", f"llm-d's, times {RAMP_FACTOR}", 1.0, exact=True)
 
 
 def trace_work(
@@ -65,7 +65,7 @@ def trace_work(
         load = workload.from_requests(
             trace, factor, TICK_S, seed, ALL if exact else workload.SAMPLES
         )
-        return _work(load, path.name, "the trace's", factor, exact=exact)
+        return work_of(load, path.name, "the trace's", factor, exact=exact)
     starts_s, per_s = rates.read_rates(path)
     draw = lengths.conversation() if lengths_of is None else lengths.of_file(lengths_of)
     name = (
@@ -80,10 +80,11 @@ def trace_work(
                    float(outputs.mean()), float(outputs.std()))  # fmt: skip
     factor = PEAK_USE * largest_factor(shape, replicas, timing, machine, slo)
     load = workload.from_rates(by_tick * factor, tick_s, draw, seed)
-    return _work(load, path.name, name, factor, exact=False)
+    return work_of(load, path.name, name, factor, exact=False)
 
 
-def _work(load: Workload, source: str, lengths_of: str, factor: float, *, exact: bool) -> Work:
+def work_of(load: Workload, source: str, lengths_of: str, factor: float, *, exact: bool) -> Work:
+    """A workload with what it asks on average, at its peak and at first."""
     mean = load.demand(load.span_s)[0]
     first = load.demand(FIRST_S)[0]
     return Work(load, source, lengths_of, factor, mean, _peak(load), first, exact)

@@ -3,16 +3,23 @@
 import asyncio
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
 from argosy.cli.fleet.home import HOME, find_running
+
+REPLICAS = 32
 
 plan = typer.Typer(no_args_is_help=True, help="Tell the autoscaler what is to come; try it out.")
 
 HomeOption = Annotated[Path, typer.Option("--home", help="Where fleets keep their things.")]
 FleetOption = Annotated[str | None, typer.Option("--fleet", help="Which fleet, if several are up.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+PlansOption = Annotated[
+    list[str] | None,
+    typer.Option("--plan", help="An operational plan; may be given again."),
+]
 
 
 @plan.command()
@@ -80,11 +87,9 @@ def simulate(
     policy: Annotated[str, typer.Option(help="Others beside argosy, with commas.")] = "argosy",
     warm_up_s: Annotated[float, typer.Option(min=0, help="Until a new one serves.")] = 100,
     wake_s: Annotated[
-        float | None, typer.Option(min=0, help="Until a silent one does: argosy's. [warm-up]")
-    ] = None,
-    plan: Annotated[
-        list[str] | None, typer.Option(help="An operational plan; may be given again.")
-    ] = None,
+        float, typer.Option(min=0, help="Until one that sleeps serves; only argosy lets any.")
+    ] = 6,
+    plans: PlansOption = None,
     timezone: Annotated[str, typer.Option(help="Of plans' times.")] = "UTC",
     timing: Annotated[str | None, typer.Option(help="A profile's name or YAML file.")] = None,
     slo_ttft: Annotated[float, typer.Option(min=1, help="Milliseconds.")] = 2000,
@@ -107,27 +112,37 @@ def simulate(
     if plot is not None and plot.suffix != ".svg":
         hint = plot.with_suffix(".svg")
         raise typer.BadParameter(f"the picture is SVG: write --plot {hint}", param_hint="--plot")
+    check_zone(timezone)
     # Slow to import, and only whoever simulates needs them.
     from argosy.autoscaler.core.demand import Slo
-    from argosy.cli.plan.simulate import Options, chosen, run_simulation
-    from argosy.cli.plan.source import of_fleet, of_trace
+    from argosy.cli.bench.scale import ScaleOptions
+    from argosy.cli.plan.simulate import chosen, run_simulation
+    from argosy.cli.plan.source import fleet_source, trace_source
 
-    options = Options(
-        warm_up_s, warm_up_s if wake_s is None else wake_s, chosen(policy), plan or [], timezone,
-        timing, Slo(slo_ttft, slo_tpot), seed,
-    )  # fmt: skip
+    slo, policies = Slo(slo_ttft, slo_tpot), chosen(policy)
     if trace is not None:
-        source = of_trace(trace, lengths, replicas or 32, timing, options.slo, seed)
+        source = trace_source(trace, lengths, replicas or REPLICAS, timing, slo, seed)
     else:
-        running = find_running(home, fleet)[1]
-        source = asyncio.run(of_fleet(running, days, replicas, seed))
-    run_simulation(options, source, as_json=json, plot=plot)
+        source = asyncio.run(fleet_source(find_running(home, fleet)[1], days, replicas, seed))
+    options = ScaleOptions(
+        trace, lengths, source.replicas, warm_up_s, wake_s, timing, slo, policies, seed
+    )
+    run_simulation(options, source, plans or [], timezone, as_json=json, plot=plot)
 
 
 def check_source(trace: Path | None, *, history: bool) -> None:
     """One of them; else typer.BadParameter says what to write."""
     if (trace is None) != history:
         raise typer.BadParameter("write --trace FILE, or --history", param_hint="--trace")
+
+
+def check_zone(name: str) -> None:
+    """One there is; else typer.BadParameter says what to write."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        message = f"no time zone {name}: write such as Europe/Berlin or UTC"
+        raise typer.BadParameter(message, param_hint="--timezone") from error
 
 
 def why(

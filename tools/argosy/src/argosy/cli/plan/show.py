@@ -36,7 +36,9 @@ async def show_plans(running: Running, *, as_json: bool) -> None:
         print(json.dumps([as_dict(plan) for plan in plans]))
         return
     if not plans:
-        console.out.print('no plans: add one with `argosy plan add "Friday 20:00-23:00 at least 6"`')
+        console.out.print(
+            'no plans: add one with `argosy plan add "Friday 20:00-23:00 at least 6"`'
+        )
         return
     table = Table("name", "text", "source", "next", "", box=None)
     for plan in plans:

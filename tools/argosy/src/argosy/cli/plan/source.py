@@ -32,7 +32,7 @@ class Source:
     replicas: int
 
 
-def of_trace(
+def trace_source(
     path: Path, lengths: Path | None, replicas: int, timing: str | None, slo: Slo, seed: int
 ) -> Source:
     """A file of rates or of requests, its peak as large as `replicas` bear."""
@@ -45,7 +45,7 @@ def of_trace(
     return Source(work, BEGAN_US, replicas)
 
 
-async def of_fleet(running: Running, days: float, replicas: int | None, seed: int) -> Source:
+async def fleet_source(running: Running, days: float, replicas: int | None, seed: int) -> Source:
     """The fleet's own history, for as many instances as it may have."""
     since_us = time.time_ns() // 1000 - round(days * 86_400e6)
     async with scaler_of(running) as remote:

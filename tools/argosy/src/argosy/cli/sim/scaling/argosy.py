@@ -1,19 +1,26 @@
 """Argosy's own autoscaler: its real core, told what a policy may see.
 
-Every instance of the budget is there, at work or asleep, and to wake takes the warm-up that all
-policies pay. What the core decides about instances is told to the world as counts.
+Every instance of the budget is there, at work or asleep, and takes `start_s` to be at work: as long
+as a wake, or (`argosy_cold`) the warm-up that all other policies pay. What the core decides about
+instances is told to the world as counts.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from argosy.autoscaler.core import ahead, members
 from argosy.autoscaler.core import effects as do
 from argosy.autoscaler.core import events as on
-from argosy.autoscaler.core import members
 from argosy.autoscaler.core.autoscaler import TICK, AutoscalerCore
 from argosy.autoscaler.core.demand import Machine, Slo
+from argosy.autoscaler.core.forecast.forecaster import Forecaster
 from argosy.autoscaler.core.state import Baseline, Limits, ScalerState
 from argosy.autoscaler.shell.seasons import look_ahead
 from argosy.cli.sim.scaling.seen import ROLES, Seen
+from argosy.mesh.buckets import bucket_of
 from argosy.mesh.core import TimerFired
 from argosy.mesh.timing import Timing
 
@@ -22,39 +29,51 @@ BEGAN_US = 1_767_571_200_000_000
 EPOCH = "1"
 
 
+class Foreseen(msgspec.Struct, frozen=True):
+    """What was expected of a slot when it was as far ahead as decisions take effect."""
+
+    at_s: float
+    """The slot's middle."""
+    mean: float
+    upper: float
+
+
 class Argosy:
     """See the module."""
 
-    name = "argosy"
-
     def __init__(
-        self, timing: Timing, machine: Machine, slo: Slo, budget: int, warm_up_s: float,
-        initial: dict[str, int], every_s: float = 15.0, dwell_s: float = 600.0,
+        self, timing: Timing, machine: Machine, slo: Slo, budget: int, start_s: float,
+        initial: dict[str, int], name: str = "argosy", every_s: float = 5.0,
+        dwell_s: float = 600.0, began_us: int = BEGAN_US, windows: Sequence[on.Window] = (),
     ) -> None:  # fmt: skip
-        self.every_s = every_s
-        warm_up_us = round(1e6 * warm_up_s)
+        self.name, self.every_s, self.start_s = name, every_s, start_s
+        warm_up_us = round(1e6 * start_s)
         limits = Limits(tick_us=round(1e6 * every_s))
         baselines = {role: Baseline(wake_us=warm_up_us, start_us=warm_up_us) for role in ROLES}
         self.core = AutoscalerCore(ScalerState(limits=limits, baselines=baselines))
         self.decisions: list[do.DecideScale] = []
         self._change = 1
+        self._slo = slo
+        self._counts = ([0, 0], [0, 0])
         self._sums = [0.0] * 7
-        self._now_us = BEGAN_US
+        self.foreseen: list[Foreseen] = []
+        self._began_us = self._now_us = began_us
         self._slots: list[tuple[int, float]] = []
         bounds = on.Bounds(budget - 1, 1, budget - 1)
         self._feed(
             on.ScalingApplied(
-                BEGAN_US, 1, "act", dict.fromkeys(ROLES, bounds), budget, 0, 0, "dram", slo, 0, 0,
+                began_us, 1, "act", dict.fromkeys(ROLES, bounds), budget, 0, 0, "dram", slo, 0, 0,
                 round(1e6 * dwell_s),
             )
         )  # fmt: skip
+        self._feed(on.PlansChanged(began_us, list(windows)))
         for role in ROLES:
             for number in range(budget - 1):
                 self._join(role, f"{role}-{number:04d}", timing, machine, number < initial[role])
 
     def decide(self, seen: Seen) -> dict[str, int]:
         """Tell the core, and count who it wants at work."""
-        self._now_us = BEGAN_US + round(1e6 * seen.now_s)
+        self._now_us = self._began_us + round(1e6 * seen.now_s)
         for role in ROLES:
             self._catch_up(role, seen.ready[role], seen.draining[role])
         came = (
@@ -69,24 +88,33 @@ class Argosy:
             self._feed(
                 on.LoadSeen(
                     self._now_us, at_work[0], EPOCH, seen.running_requests, seen.waiting_decode, 0,
-                    seen.kv_share, *outputs,
+                    seen.kv_share, *outputs, [], self._late(1, seen.finished_requests, seen.late_tpot),
                 )
             )  # fmt: skip
         self._feed(
             on.TrafficSeen(
                 self._now_us, "router", EPOCH, seen.queued_requests, 0, requests, prompt,
-                prompt_squared, cached,
+                prompt_squared, cached, self._late(0, seen.arrived_requests, seen.late_ttft),
             )
         )  # fmt: skip
         self._feed(TimerFired(self._now_us, TICK))
         state = self.core.state
         return {
             role: sum(
-                members.ready(m) or members.coming(m)
-                for m in members.of_role(state, role).values()
+                members.ready(m) or members.coming(m) for m in members.of_role(state, role).values()
             )
             for role in ROLES
         }
+
+    def _late(self, kind: int, requests: int, share: float) -> list[int]:
+        """Counts by bucket, as engines and routers keep them, from the share beyond the SLO."""
+        counts = self._counts[kind]
+        late = round(share * requests)
+        counts[0] += requests - late
+        counts[1] += late
+        limit_ms = (self._slo.ttft_ms, self._slo.tpot_ms)[kind]
+        within = bucket_of(limit_ms)
+        return [0] * within + [counts[0], counts[1]]
 
     def _feed(self, event: Any) -> None:
         for effect in self.core.step(event):
@@ -99,8 +127,17 @@ class Argosy:
                     self._becomes(effect.instance, "waking")
                 case do.TellSlot():
                     self._slots.append((effect.start_us, effect.requests / effect.seconds))
+                    self._foresee()
                 case do.FitSeason():
                     self._fit(effect)
+
+    def _foresee(self) -> None:
+        state = self.core.state
+        slots = max(1, math.ceil(ahead.lead_slots(state)))
+        band = Forecaster(state.forecast).forecast(slots)
+        slot = state.forecast.experts.slot + slots
+        at_us = slot * state.limits.slot_us + state.limits.slot_us // 2
+        self.foreseen.append(Foreseen((at_us - self._began_us) / 1e6, band.mean, band.upper))
 
     def _fit(self, effect: do.FitSeason) -> None:
         found = look_ahead(self._slots, effect.slot_us, effect.slots)
@@ -108,8 +145,8 @@ class Argosy:
             self._feed(on.SeasonFitted(self._now_us, found.start_us, found.rates))
 
     def _join(self, role: str, name: str, timing: Timing, machine: Machine, at_work: bool) -> None:
-        self._feed(on.MemberDecided(BEGAN_US, name, role, name, True))
-        joined = on.MemberJoined(BEGAN_US, name, EPOCH, role, name, "", 1, timing, machine)
+        self._feed(on.MemberDecided(self._now_us, name, role, name, True))
+        joined = on.MemberJoined(self._now_us, name, EPOCH, role, name, "", 1, timing, machine)
         self._feed(joined)
         if not at_work:
             self._becomes(name, "silent")
@@ -133,5 +170,3 @@ class Argosy:
         waking = sorted((m.turn, name) for name, m in there.items() if m.state == "waking")
         for _, name in waking[: max(0, lacking)]:
             self._becomes(name, "active")
-
-

@@ -163,6 +163,8 @@ class EventWorld:
             ready=dict(self.crew.ready),
             warming={role: len(times) for role, times in self.crew.warming.items()},
             draining=dict(self.crew.draining),
+            late_ttft=beyond(self._ttft, self.setting.slo.ttft_ms),
+            late_tpot=beyond(self._tpot, self.setting.slo.tpot_ms),
             waiting_decode=waiting[1] + (held if self._full else 0),
             prefilling_requests=sum(s.running_requests for s in stats["prefill"]),
             prefilled_p90_ms=self._p90(self._prefilled),
@@ -219,3 +221,8 @@ class EventWorld:
             return 0.0
         ordered = sorted(ms for _, ms in kept)
         return ordered[min(len(ordered) - 1, math.ceil(0.9 * len(ordered)) - 1)]
+
+
+def beyond(values: deque[tuple[float, float]], ms: float) -> float:
+    """The share of what was longer."""
+    return sum(value > ms for _, value in values) / len(values) if values else 0.0

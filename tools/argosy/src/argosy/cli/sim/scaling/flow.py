@@ -240,6 +240,8 @@ class FlowWorld:
             ready=dict(crew.ready),
             warming={role: len(times) for role, times in crew.warming.items()},
             draining=dict(crew.draining),
+            late_ttft=self._ttft_minute.beyond(self.setting.slo.ttft_ms),
+            late_tpot=self._tpot_minute.beyond(self.setting.slo.tpot_ms),
             waiting_decode=round(decode.waiting),
             prefilling_requests=round(self.prefill.working),
             prefilled_p90_ms=self._prefilled_minute.percentile(0.9),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from argosy.autoscaler.core.demand import Demand, Machine, Slo
+from argosy.cli.sim.scaling.argosy import Argosy
 from argosy.cli.sim.scaling.capacity import need
 from argosy.cli.sim.scaling.crew import within
 from argosy.cli.sim.scaling.dynamo import Dynamo
@@ -23,6 +24,10 @@ class Given:
     slo: Slo
     budget: int
     warm_up_s: float
+    wake_s: float
+    """What an instance that sleeps takes to be back, where a policy lets any sleep."""
+    every_s: float
+    """Between two plans of Argosy's: longer for traces of many days."""
     mean: Demand
     """Of the whole trace: what an operator tunes for."""
     peak: Demand
@@ -67,11 +72,21 @@ def _floor(given: Given) -> dict[str, int]:
     return {"prefill": prefill, "decode": max(1, total - prefill)}
 
 
+def argosy(given: Given, start_s: float, name: str = "argosy") -> Argosy:
+    """Its own autoscaler; `argosy_cold` lets none sleep, and starts each as all others do."""
+    return Argosy(
+        given.timing, given.machine, given.slo, given.budget, start_s, given.initial, name,
+        given.every_s,
+    )  # fmt: skip
+
+
 POLICIES: dict[str, Callable[[Given], Policy]] = {
     "static": lambda given: Static(at_peak(given)),
     "hpa": lambda given: Hpa(concurrency(given), at_peak(given)),
     "keda_slo": lambda given: KedaSlo(given.slo, at_peak(given)),
     "keda_slo_floor": lambda given: KedaSlo(given.slo, at_peak(given), _floor(given)),
     "dynamo": lambda given: Dynamo(given.timing, given.machine, given.slo),
+    "argosy": lambda given: argosy(given, given.wake_s),
+    "argosy_cold": lambda given: argosy(given, given.warm_up_s, "argosy_cold"),
 }
 """`oracle` is not here: it is made from runs (oracle.best)."""

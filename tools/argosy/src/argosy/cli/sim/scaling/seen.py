@@ -35,6 +35,9 @@ class Seen(msgspec.Struct, frozen=True):
     warming: dict[str, int]
     draining: dict[str, int] = {}
     """Told to go, and finishing what they have."""
+    late_ttft: float = 0
+    """Share of the last minute's requests beyond the SLO, as is late_tpot."""
+    late_tpot: float = 0
     waiting_decode: int = 0
     """Prefilled and waiting for room in decode now."""
     prefilling_requests: int = 0

@@ -45,6 +45,12 @@ class Minute:
             self.bins += bins
         self._next = (self._next + 1) % len(self._kept)
 
+    def beyond(self, ms: float) -> float:
+        """The share of what was longer."""
+        bins = np.where(self.bins > 1e-6, self.bins, 0.0)
+        total = float(bins.sum())
+        return float(bins[int(np.log(ms) / _LOG) + 1 :].sum()) / total if total else 0.0
+
     def percentile(self, share: float) -> float:
         """Over the minute; 0 when there was nothing."""
         return percentile(np.where(self.bins > 1e-6, self.bins, 0.0), share)

@@ -1,0 +1,129 @@
+"""The autoscaler on a workload, in virtual time, beside other policies."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import typer
+
+from argosy.autoscaler.core.events import Window
+from argosy.autoscaler.shell.plans import Plans
+from argosy.cli.bench.scale import Bench, ScaleOptions, bench_of, policy_names
+from argosy.cli.bench.scale_report import Runs, show
+from argosy.cli.console import err, fail, out
+from argosy.cli.plan.scaler import iso
+from argosy.cli.plan.source import Source
+from argosy.cli.plan.watch import Moment, Watched
+from argosy.cli.sim.scaling.argosy import Argosy, Foreseen
+from argosy.cli.sim.scaling.flow import FlowWorld
+from argosy.cli.sim.scaling.result import Result
+from argosy.engine.profile import load_profile
+from argosy.wire.operator.v1 import events_pb2
+
+ARGOSY = "argosy"
+WEEK_US = 7 * 86_400_000_000
+
+
+def chosen(names: str) -> list[str]:
+    """argosy and the others asked for. Raises typer.BadParameter for one that there is not."""
+    asked = [name for name in names.split(",") if name != ARGOSY]
+    known = [name for name in policy_names() if name != ARGOSY]
+    if unknown := [name for name in asked if name not in known]:
+        raise typer.BadParameter(
+            f"no {', '.join(unknown)}: there are {', '.join((ARGOSY, *known))}",
+            param_hint="--policy",
+        )
+    return [ARGOSY, *asked]
+
+
+def run_simulation(
+    options: ScaleOptions, source: Source, plans: list[str], timezone: str, *, as_json: bool,
+    plot: Path | None,
+) -> None:  # fmt: skip
+    """Run every policy and report. Raises ArgosyError for a plan that cannot be."""
+    windows = windows_of(plans, timezone, source, options.replicas)
+    began = time.perf_counter()
+    with Runs(err) as runs:
+        bench = bench_of(options, source.work, load_profile(options.timing), runs)
+        given = bench.given
+        argosy = Argosy(
+            given.timing, given.machine, given.slo, given.budget, given.wake_s, given.initial,
+            every_s=given.every_s, began_us=source.began_us, windows=windows,
+        )  # fmt: skip
+        watched = Watched(argosy)
+        results = {argosy.name: run_watched(watched, bench)}
+        for name in options.policies[1:]:
+            results[name] = bench.run(name, event=False)
+    report = report_of(options, source, results)
+    report |= {"plans": plans, "timezone": timezone}
+    report["wall_s"] = round(time.perf_counter() - began, 1)
+    if as_json:
+        print(msgspec.json.encode(report).decode(), flush=True)
+    else:
+        show(out, report)
+    # After the report: where the picture cannot be written, the run was not for nothing.
+    if plot is not None:
+        draw(plot, source, bench, watched.moments, argosy.foreseen, results)
+
+
+def run_watched(watched: Watched, bench: Bench) -> Result:
+    """One run of Argosy, noted; its silent instances wake."""
+    setting = replace(bench.setting, warm_up_s=bench.given.wake_s)
+    world = FlowWorld(bench.work.load, setting, watched)
+    watched.world = world
+    with bench.runs.shown(f"{watched.name}, flow") as progress:
+        return world.run(progress)
+
+
+def windows_of(texts: list[str], timezone: str, source: Source, budget: int) -> list[Window]:
+    """When which of the plans hold while the workload lasts.
+
+    Raises ArgosyError for one that cannot be read or contradicts another.
+    """
+    began_us = source.began_us
+    plans = Plans()
+    plans.apply(events_pb2.Scaling(timezone=timezone), began_us)
+    for text in texts:
+        name = plans.check("", text, began_us)
+        plans.changed(name, text, began_us)
+    until_us = began_us + round(1e6 * source.work.load.span_s)
+    found = {w for now_us in range(began_us, until_us, WEEK_US) for w in plans.windows(now_us)}
+    for window in found:
+        if window.kind == "at_least" and window.count > budget:
+            fail(f"plan '{window.plan}' is beyond the {budget} there may be: raise --replicas")
+        if window.kind == "drain":
+            fail(f"plan '{window.plan}': simulated instances have no racks")
+    return sorted(found, key=lambda window: (window.from_us, window.plan))
+
+
+def report_of(options: ScaleOptions, source: Source, results: dict[str, Result]) -> dict[str, Any]:
+    """For programs; as `argosy bench scale` has it."""
+    work, slo = source.work, options.slo
+    return {
+        "workload": {
+            "source": work.source, "factor": round(work.factor, 6), "lengths": work.lengths,
+            "requests": round(work.load.requests), "span_s": work.load.span_s,
+            "began": iso(source.began_us),
+        },
+        "timing": options.timing or "dynamo-mocker",
+        "slo": {"ttft_ms": slo.ttft_ms, "tpot_ms": slo.tpot_ms},
+        "replicas": options.replicas, "warm_up_s": options.warm_up_s, "wake_s": options.wake_s,
+        "seed": options.seed, "world": "flow",
+        "policies": {name: result.figures() for name, result in results.items()},
+    }  # fmt: skip
+
+
+def draw(
+    path: Path, source: Source, bench: Bench, moments: list[Moment], foreseen: list[Foreseen],
+    results: dict[str, Result],
+) -> None:  # fmt: skip
+    """The picture; a message and exit code 1 where it cannot be written."""
+    # Slow to import, and only whoever wants a picture needs it.
+    from argosy.cli.plan.plot import plot_run
+
+    try:
+        plot_run(source, bench.given.budget, moments, foreseen, results, path)
+    except OSError as error:
+        fail(f"cannot write the picture {path}: {error.strerror}")
