@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from argosy.autoscaler.settings import AutoscalerSettings
 from argosy.decode.settings import DecodeSettings
 from argosy.engine.life.table import MEANING, SLEEP, STOP, TABLE, WAKE
 from argosy.mesh.errors import Reason
@@ -21,6 +22,7 @@ from argosy.router.settings import RouterSettings
 REFERENCE = Path(__file__).parent / "reference"
 SERVICES: tuple[type[ServiceSettings], ...] = (
     RouterSettings, PrefillSettings, DecodeSettings, NodeAgentSettings, OperatorSettings,
+    AutoscalerSettings,
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import msgspec
 from rich.progress import track
 from rich.table import Table
 
+from argosy.autoscaler.core.autoscaler import SPEC as AUTOSCALER
 from argosy.cli import console
 from argosy.decode.core.decode import SPEC as DECODE
 from argosy.engine.life.core import SPEC as LIFE
@@ -18,7 +19,10 @@ from argosy.operator.core.operator import SPEC as OPERATOR
 from argosy.prefill.core.prefill import SPEC as PREFILL
 from argosy.router.core.router import SPEC as ROUTER
 
-SPECS = {spec.name: spec for spec in (ROUTER, PREFILL, DECODE, LIFE, KVSTORE, NODE_AGENT, OPERATOR)}
+SPECS = {
+    spec.name: spec
+    for spec in (ROUTER, PREFILL, DECODE, LIFE, KVSTORE, NODE_AGENT, OPERATOR, AUTOSCALER)
+}
 
 
 def replay_all(directory: Path) -> list[Replayed]:

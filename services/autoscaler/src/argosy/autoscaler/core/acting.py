@@ -56,12 +56,12 @@ def of_role(state: ScalerState, role: str, target: Target, now_us: int, room: in
     # Those on their way take over when they are there.
     sleep = to_sleep(at_work, now_us)[: max(0, ready - target.awake)]
     leaving = to_sleep({n: m for n, m in stay.items() if n not in good}, now_us)
+    if not ready and not within.idle(state, now_us):
+        leaving = leaving[:-1]  # The last one stays until somebody else is there.
     if ready >= min(target.awake, len(good)):
         sleep += leaving
     elif room <= 0 and not any(m.state == "draining" or m.rests for m in stay.values()):
         sleep += leaving[:1]  # Nobody can take over before somebody has gone.
-    last = min(1, target.awake)
-    sleep = sleep[: max(0, sum(map(members.ready, stay.values())) - last)]
     # An instance that starts takes room from the beginning.
     more = max(0, target.exist - len(there))
     exist = len(there) - len(stop) + min(more, max(0, room) + promised(state, role))

@@ -1,15 +1,16 @@
 """What is going to be asked, slot by slot: the forecast, held against what comes in just now.
 
-The forecast knows slots that have ended; what came since is news. If more comes than was expected
-and chance does not explain it, what comes now is what the next minutes are planned for: fast up.
-If less comes, the forecast's next slots will say so: gradual down.
+The forecast knows slots that have ended; what came since is news. If more comes than was expected,
+but for chance, the next minutes are planned for that: fast up. If less comes, the forecast's next
+slots will say so: gradual down.
 """
 
 import math
 
 import msgspec
 
-from argosy.autoscaler.core import measure
+from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core import measure, members
 from argosy.autoscaler.core.demand import Demand
 from argosy.autoscaler.core.forecast.bands import Band
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
@@ -20,9 +21,9 @@ SIGMAS = 1.2815515655446004
 """Of a normal distribution, up to QUANTILE."""
 CHANCE = 2.5
 """Standard deviations of a count that are put down to chance."""
-BURST_US = 600_000_000
-"""A burst is expected to fade to what was forecast over this time."""
-BACKLOG_US = 60_000_000
+NEWS_US = 120_000_000
+"""What comes just now, and was not forecast, is expected to fade over this time."""
+BACKLOG_US = 30_000_000
 """What waits already is to be served within this."""
 GRID = 16
 """Means of lengths are taken from a grid of so many points for each factor of e."""
@@ -36,6 +37,8 @@ class Ahead(msgspec.Struct, frozen=True):
     mix: Demand
     """What requests will be like, at no rate."""
     rates: list[float]
+    extra: dict[str, float]
+    """By role, requests per second more in the first slots: of those that wait already."""
     uppers: list[float]
     sigmas: list[float]
     rate_now: float
@@ -51,26 +54,44 @@ def look(state: ScalerState, now_us: int) -> Ahead:
         bands = [Band(rate_now, rate_now)] * limits.plan_slots
     burst = beyond_chance(rate_now, bands[0].upper)
     heard = (r for r in state.routers.values() if now_us - r.heard_us <= limits.stale_us)
+    surely = rate_now - noise(rate_now)
     waiting = sum(router.queued for router in heard)
     rates, uppers = [], []
     for slot, band in enumerate(bands):
-        mean, upper = band.mean, band.upper
-        if burst:
-            faded = math.exp(-slot * limits.slot_us / BURST_US)
-            mean = max(mean, mean + faded * (rate_now - mean))
-        if slot * limits.slot_us < BACKLOG_US:
-            mean += waiting / (BACKLOG_US / 1e6)
+        mean, ratio = band.mean, band.upper / band.mean if band.mean > 0 else 1.0
+        mean += max(0.0, surely - mean) * math.exp(-slot * limits.slot_us / NEWS_US)
         rates.append(mean)
-        uppers.append(max(upper, mean))
+        uppers.append(max(mean * ratio, band.upper))
     # What is for later is decided later, when no more is unknown than now of what is as far off.
     sigmas = [unknown(rates, uppers, lead_slots(state))] * len(rates)
-    return Ahead(likely(state.mix), rates, uppers, sigmas, rate_now, burst)
+    return Ahead(likely(state.mix), rates, backlog(state), uppers, sigmas, rate_now, burst)
+
+
+def backlog(state: ScalerState) -> dict[str, float]:
+    """By role, what it takes to be through with what waits within BACKLOG_US."""
+    held = sum(router.queued for router in state.routers.values())
+    found = {}
+    for role in on.ROLES:
+        there = members.of_role(state, role).values()
+        found[role] = float(sum(member.waiting for member in there))
+    # Routers hold back what decode has no room for, too.
+    found["decode" if members.no_room(state) else "prefill"] += held
+    return {role: waiting / (BACKLOG_US / 1e6) for role, waiting in found.items()}
+
+
+def in_first(rates: list[float], extra: float, slot_us: int) -> list[float]:
+    """Rates with what waits added to the slots in which it is to be served."""
+    count = -(-BACKLOG_US // slot_us)
+    return [rate + extra if slot < count else rate for slot, rate in enumerate(rates)]
 
 
 def lead_slots(state: ScalerState) -> float:
-    """From a decision until it is in effect, in slots: a tick, and a wake."""
+    """From what is known of demand until a decision is in effect, in slots.
+
+    What is known is as old as half the time it was counted over; then a tick, and a wake.
+    """
     wake_us = max((base.wake_us for base in state.baselines.values()), default=0)
-    return (state.limits.tick_us + wake_us) / state.limits.slot_us
+    return (measure.RECENT_US // 2 + state.limits.tick_us + wake_us) / state.limits.slot_us
 
 
 def unknown(rates: list[float], uppers: list[float], slots: float) -> float:
@@ -81,8 +102,12 @@ def unknown(rates: list[float], uppers: list[float], slots: float) -> float:
 
 def beyond_chance(rate_now: float, upper: float) -> bool:
     """Whether more comes than was expected, and chance does not explain it."""
-    chance = CHANCE * math.sqrt(rate_now / (measure.RECENT_US / 1e6))
-    return rate_now - chance > upper
+    return rate_now - CHANCE * noise(rate_now) > upper
+
+
+def noise(rate: float) -> float:
+    """Standard deviation of a rate as counted, by chance alone."""
+    return math.sqrt(rate / (measure.RECENT_US / 1e6))
 
 
 def spread(mean: float, upper: float) -> float:

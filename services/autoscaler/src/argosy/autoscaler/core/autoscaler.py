@@ -159,7 +159,8 @@ class AutoscalerCore:
         if role not in self._costs or self._costs[role].context != context:
             self._costs[role] = RoleCosts(context)
         factor = state.pace[role].factor if role in state.pace else 1.0
-        return self._costs[role].of_slots([factor * rate for rate in seen.rates], seen.sigmas)
+        rates = ahead.in_first(seen.rates, seen.extra[role], state.limits.slot_us)
+        return self._costs[role].of_slots([factor * rate for rate in rates], seen.sigmas)
 
     def _publish(
         self, wanted: dict[str, Target], path: explain.MaybePath, kept: bounds.FleetBounds,

@@ -6,7 +6,7 @@ Where bounds contradict each other, the most there may be comes before the least
 import msgspec
 
 from argosy.autoscaler.core import events as on
-from argosy.autoscaler.core import members
+from argosy.autoscaler.core import feedback, members
 from argosy.autoscaler.core.state import Baseline, Member, ScalerState
 
 WAKE_COST_S = 5.0
@@ -100,6 +100,8 @@ def role_bounds(
             elif window.role and window.kind == "at_most":
                 high[slot] = min(high[slot], window.count)
     _dwell(state, role, starts, keep, notes)
+    if feedback.trouble(state):
+        keep[0] = True
     _people(there, role, starts, low, high, notes)
     base = state.baselines.get(role, Baseline())
     drained = drained_racks(state, now_us)

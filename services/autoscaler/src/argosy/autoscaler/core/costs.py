@@ -25,6 +25,9 @@ TABLES_MAX = 8192
 HOPELESS = 0.5
 """An SLO that so many requests would miss on any fleet is doubled, up to RELAXED_MAX times."""
 RELAXED_MAX = 10
+OWED = 2.0
+"""Of what is lacking where all is late: it is made up for later, while others wait. So even the
+instances that are not enough are worth having."""
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -77,7 +80,8 @@ class RoleCosts:
             shares, need = self._misses[at]
             price = limits.miss_price * max(1, need) * slot_s * weight
             for count, share in enumerate(shares):
-                found[count] += price * share
+                owed = OWED * max(0, need - count) * slot_s * weight
+                found[count] += (price + owed) * share
         return found
 
 

@@ -22,8 +22,6 @@ LEAST, MOST = 0.7, 2.5
 TOLERANCE = 0.02
 """Of requests: what model and measurement may differ by."""
 FEWEST = 30
-FULL = 0.97
-"""Share of a decode instance's KV from which requests wait for room."""
 SOURCES_MAX = 4096
 
 
@@ -43,16 +41,19 @@ def late_seen(state: ScalerState, source: str, kind: str, buckets: list[int]) ->
         return  # It counts from the start again.
     slo = state.scaling.slo
     first_late = bucket_of(slo.ttft_ms if kind == "ttft" else slo.tpot_ms) + 1
-    role = "decode" if kind == "tpot" or no_room(state) else "prefill"
+    role = "decode" if kind == "tpot" or members.no_room(state) else "prefill"
     pace = state.pace.setdefault(role, Pace())
     pace.counted += sum(grown)
     pace.late += sum(grown[first_late:])
 
 
-def no_room(state: ScalerState) -> bool:
-    """Whether requests wait for room at decode instances."""
-    decode = [m for m in members.of_role(state, "decode").values() if members.ready(m)]
-    return any(m.kv_share > FULL or m.waiting > m.running / 10 for m in decode)
+def trouble(state: ScalerState) -> bool:
+    """Whether more requests are late, in this slot or the one before, than the SLO allows."""
+    for pace in state.pace.values():
+        now = pace.late / pace.counted if pace.counted >= FEWEST else 0.0
+        if max(now, pace.late_before) > state.limits.allowed_miss + TOLERANCE:
+            return True
+    return False
 
 
 def slot_ended(state: ScalerState, rate: float) -> None:
@@ -64,7 +65,8 @@ def slot_ended(state: ScalerState, rate: float) -> None:
         recovering = backlog < pace.backlog
         if ready == pace.ready and ready and not recovering and pace.counted >= FEWEST:
             learn(state, role, pace, rate)
-        state.pace[role] = Pace(pace.factor, 0, 0, ready, backlog)
+        share = pace.late / pace.counted if pace.counted >= FEWEST else 0.0
+        state.pace[role] = Pace(pace.factor, 0, 0, ready, backlog, share)
 
 
 def learn(state: ScalerState, role: str, pace: Pace, rate: float) -> None:

@@ -33,12 +33,12 @@ def without_news(state: ScalerState, kept: FleetBounds, now_us: int) -> dict[str
     for role in on.ROLES:
         pool, bounds = state.scaling.pools[role], kept.roles[role]
         safe = max(bounds.low[0], min(pool.replicas, pool.high))
-        there, at_work = members.of_role(state, role), bounds.at_work
+        there, ready = members.of_role(state, role), bounds.now
         again_us = state.decided.lowered_us.get(role, 0) + state.limits.slot_us
-        if at_work > safe and now_us >= again_us and not bounds.keep[0]:
-            safe = max(safe, at_work - bounds.step_down)
-        elif at_work > safe:
-            safe = at_work
+        if ready > safe and now_us >= again_us and not bounds.keep[0]:
+            safe = max(safe, ready - bounds.step_down)
+        elif ready > safe:
+            safe = ready
         safe = max(0, min(safe, bounds.high[0]))
         found[role] = Target(safe, max(safe, min(len(there), pool.high)))
     return found

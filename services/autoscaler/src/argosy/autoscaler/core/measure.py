@@ -160,8 +160,9 @@ def close_slots(state: ScalerState, now_us: int) -> list[TellSlot]:
     ended, state.slot = state.slot, Sums()
     began_us, state.slot_start_us = state.slot_start_us, start_us
     fade(state, slot_us / 1e6)
-    # Of several at once nobody knows what came in which.
-    if state.heard_us < began_us or start_us - began_us > slot_us:
+    # Of several at once nobody knows what came in which; nor, without its end, of one.
+    known_us = max(began_us, start_us - state.limits.stale_us)
+    if state.heard_us < known_us or start_us - began_us > slot_us:
         return []
     return [told(began_us, slot_us / 1e6, ended)]
 
@@ -187,6 +188,13 @@ def recalled(state: ScalerState, event: on.SlotRecalled) -> bool:
     )  # fmt: skip
     known = valid(event.seconds, *(getattr(slot, name) for name in slot.__struct_fields__))
     if known and event.seconds and event.start_us <= event.now_us:
+        slot.prompt_tokens, slot.prompt_tokens_squared = lengths(
+            slot.requests, slot.prompt_tokens, slot.prompt_tokens_squared, TOKENS_MAX
+        )
+        slot.output_tokens, slot.output_tokens_squared = lengths(
+            slot.finished, slot.output_tokens, slot.output_tokens_squared, TOKENS_MAX
+        )
+        slot.cached_tokens = min(slot.cached_tokens, slot.prompt_tokens)
         fade(state, event.seconds)
         state.mix.add(slot)
         return True

@@ -15,6 +15,8 @@ REFUSED_US = 30_000_000
 OVER = 1 << 62
 """Number of the last change of a process that has ended."""
 MOST, SHORT_US = 10, 1_000_000
+FULL = 0.97
+"""Share of a decode instance's KV from which requests wait for room."""
 TRUST = 0.3
 """What one more wake weighs in what waking is known to take."""
 
@@ -158,6 +160,12 @@ def asleep(member: Member, now_us: int) -> bool:
 def used(member: Member) -> bool:
     """Whether it holds what an instance at work holds, or may at any moment."""
     return member.state != "stopped" and (member.state != "silent" or called(member))
+
+
+def no_room(state: ScalerState) -> bool:
+    """Whether requests wait for room at decode instances."""
+    decode = [m for m in of_role(state, "decode").values() if ready(m)]
+    return any(m.kv_share > FULL or m.waiting > m.running / 10 for m in decode)
 
 
 def by_hand(member: Member, now_us: int) -> bool:

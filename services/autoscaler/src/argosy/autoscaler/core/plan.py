@@ -87,8 +87,9 @@ class Steps:
         taken = counts[:, None] - counts[None, :]
         self.gone = NEVER * 1e-1 * counts
         too_much = NEVER * 1e-1 * taken
-        kept = np.where(taken > 0, too_much, raised)
-        free = np.where((taken > 0) & (taken <= self.step_down), taken * role.down, kept)
+        kept = np.where(taken > 0, 2 * too_much, raised)
+        fast = np.where(taken > 0, too_much, raised)
+        free = np.where((taken > 0) & (taken <= self.step_down), taken * role.down, fast)
         self.moves = {True: kept, False: free}
         """By whether none may be taken away: [from, to]."""
 
@@ -101,7 +102,8 @@ class Steps:
             for taken in range(1, min(self.step_down, len(value) - 1) + 1):
                 np.minimum(best[taken:], value[:-taken] + self.down[taken], out=best[taken:])
         # Where a bound falls faster than that, what is too much goes when it has to, not now.
-        gone = self.gone if value.ndim == 1 else self.gone[:, None]
+        gone = 2 * self.gone if self.keep[slot] else self.gone
+        gone = gone if value.ndim == 1 else gone[:, None]
         forced = np.minimum.accumulate(value - gone, axis=0)[:-1] + gone[1:]
         np.minimum(best[1:], forced, out=best[1:])
         return best

@@ -47,7 +47,7 @@ def targets(state: ScalerState, path: Path, bounds: FleetBounds, now_us: int) ->
         kept = bounds.roles[role]
         awake = max(counts[: 1 + lag(base.wake_us, slot_us)])
         # Those on their way are not sent back either.
-        awake = max(awake, kept.at_work - (0 if kept.keep[0] else kept.step_down))
+        awake = max(awake, kept.at_work if kept.keep[0] else kept.now - kept.step_down)
         most = max(0, min(kept.high[0], pool.high))
         awake = min(awake, most)
         later = max(counts[: 1 + lag(base.start_us, slot_us)])

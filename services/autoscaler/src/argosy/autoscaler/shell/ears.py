@@ -1,4 +1,8 @@
-"""What the autoscaler hears on the bus, told to its core: the fleet, its members, load, decisions."""
+"""What the autoscaler hears on the bus, told to its core: the fleet, its members, load, decisions.
+
+Counts are told as the floats that the core's events say: a journal reads them back as such, and
+has to find what was decided on.
+"""
 
 import asyncio
 from typing import Any
@@ -153,8 +157,9 @@ class Ears:
         self._driver.feed(
             on.TrafficSeen(
                 self._driver.now_us(), fact.router, fact.epoch, fact.queued_requests,
-                fact.queued_tokens, traffic.requests, traffic.prompt_tokens,
-                traffic.prompt_tokens_squared, traffic.cached_tokens, list(traffic.ttft_buckets),
+                float(fact.queued_tokens), float(traffic.requests), float(traffic.prompt_tokens),
+                traffic.prompt_tokens_squared, float(traffic.cached_tokens),
+                list(traffic.ttft_buckets),
                 envelope.id or f"{envelope.source}#{envelope.sequence}",
             )
         )  # fmt: skip
@@ -181,9 +186,10 @@ class Ears:
                 on.LoadSeen(
                     self._driver.now_us(), load.instance_id, load.epoch, load.running_requests,
                     load.waiting_requests, load.queued_prefill_tokens,
-                    load.kv_used_blocks / max(1, load.kv_total_blocks), work.finished_requests,
-                    work.output_tokens, work.output_tokens_squared, list(work.ttft_buckets),
-                    list(work.tpot_buckets), passes,
+                    load.kv_used_blocks / max(1, load.kv_total_blocks),
+                    float(work.finished_requests), float(work.output_tokens),
+                    work.output_tokens_squared, list(work.ttft_buckets), list(work.tpot_buckets),
+                    passes,
                 )
             )  # fmt: skip
         self._loads.clear()

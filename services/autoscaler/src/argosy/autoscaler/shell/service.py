@@ -227,7 +227,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
 def recalled(slot: events_pb2.DemandMeasured, now_us: int) -> on.SlotRecalled:
     """A slot of history, for the core."""
     return on.SlotRecalled(
-        now_us, slot.start_us, max(1, slot.seconds), slot.requests, slot.prompt_tokens,
+        now_us, slot.start_us, float(max(1, slot.seconds)), slot.requests, slot.prompt_tokens,
         slot.prompt_tokens_squared, slot.cached_tokens, slot.finished, slot.output_tokens,
         slot.output_tokens_squared,
     )  # fmt: skip

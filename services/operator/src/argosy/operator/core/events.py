@@ -56,6 +56,7 @@ class DecisionRecalled(Event, frozen=True, tag=True):
     run: bool
     node: str
     template: Template
+    generation: int = 0
 
 
 class NodeSeen(Event, frozen=True, tag=True):

@@ -1,6 +1,7 @@
 """Which instances there shall be: what the file asks for, placed on nodes that are there.
 
-A decision carries the generation of the file it follows. An instance that shall be
+A decision carries the generation of the file it follows, or a higher one where an instance
+is decided on again under the same file: nodes act on each once. An instance that shall be
 as it is keeps running: through a new generation, more or fewer beside it, and a
 restart of the operator, which recalls its decisions from the control log.
 """
@@ -56,9 +57,7 @@ class OperatorCore:
         state.generation, state.pools = event.generation, event.pools
         state.rest.idle_sleep_us, state.rest.level = event.idle_sleep_us, event.sleep_level
         state.rest.busy_us = event.now_us
-        wanted = {
-            name: pool.template for pool in event.pools for name in scale.names(state, pool)
-        }
+        wanted = {name: pool.template for pool in event.pools for name in scale.names(state, pool)}
         return self._want(wanted, event.now_us)
 
     def _want(self, wanted: dict[str, on.Template], now_us: int) -> list[Effect]:
@@ -73,6 +72,7 @@ class OperatorCore:
             if before is not None and before.wanted and before.template == template:
                 continue
             instance = state.instances[name] = Instance(template, since_us=now_us)
+            instance.decided = before.decided if before is not None else 0
             if before is not None and before.node:
                 # Same node: there it replaces the one that runs.
                 why = "the fleet file changed"
@@ -82,8 +82,9 @@ class OperatorCore:
     def _recalled(self, event: on.DecisionRecalled) -> list[Effect]:
         if event.instance not in self.state.instances:
             self.state.instances[event.instance] = Instance(
-                event.template, event.run, event.node, "loading", "", event.now_us
-            )
+                event.template, event.run, event.node, "loading", "", event.now_us,
+                decided=event.generation,
+            )  # fmt: skip
         return []
 
     def _node_seen(self, event: on.NodeSeen) -> list[Effect]:
@@ -172,8 +173,9 @@ class OperatorCore:
 
     def _decide(self, name: str, instance: Instance, why: str) -> do.DecideInstance:
         template = instance.template
+        instance.decided = max(self.state.generation, instance.decided + 1)
         return do.DecideInstance(
-            name, self.state.generation, instance.wanted, instance.node, template.role,
+            name, instance.decided, instance.wanted, instance.node, template.role,
             template.memory_bytes, template.cores, template.settings, why, template.devices,
         )  # fmt: skip
 

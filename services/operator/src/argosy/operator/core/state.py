@@ -43,6 +43,8 @@ class Instance(msgspec.Struct):
     rest_refused_us: int = -(1 << 60)
     refused: bool = False
     """Its node has no room for its process."""
+    decided: int = 0
+    """Generation of the last decision on it."""
 
 
 class Rest(msgspec.Struct):

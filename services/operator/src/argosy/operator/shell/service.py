@@ -171,6 +171,11 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         )
         self._driver.feed(
             on.DecisionRecalled(
-                self._driver.now_us(), fact.instance_id, fact.run, fact.node, template
+                self._driver.now_us(),
+                fact.instance_id,
+                fact.run,
+                fact.node,
+                template,
+                fact.generation,
             )
         )

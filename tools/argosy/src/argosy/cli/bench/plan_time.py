@@ -86,9 +86,10 @@ def bounds(budget: int, ratio_max: float) -> FleetBounds:
     """From half of the instances, all of which can be had within two slots."""
     slots, now = Limits().plan_slots, INSTANCES // 2
     role = RoleBounds(
-        now, [1] * slots, [INSTANCES] * slots, [now, now, *[INSTANCES] * (slots - 2)],
-        [WAKE_S + CHANGE_S] * (now + 1) + [START_S + CHANGE_S] * (INSTANCES - now), CHANGE_S,
-        now // 10, [False] * slots,
+        now=now, at_work=now, low=[1] * slots, high=[INSTANCES] * slots,
+        reach=[now, now, *[INSTANCES] * (slots - 2)],
+        up=[WAKE_S + CHANGE_S] * (now + 1) + [START_S + CHANGE_S] * (INSTANCES - now),
+        down=CHANGE_S, step_down=now // 10, keep=[False] * slots,
     )  # fmt: skip
     return FleetBounds(dict.fromkeys(ROLES, role), [0] * slots, [budget] * slots, 0, ratio_max, [])
 

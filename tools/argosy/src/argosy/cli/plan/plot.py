@@ -93,11 +93,11 @@ def _draw_demand(
     said = [ahead for ahead in every if ahead.at_s <= until_s]
     hours = [ahead.at_s / HOUR_S for ahead in said]
     means, uppers = [a.mean for a in said], [a.upper for a in said]
+    axes.plot(hours, means, color=FORECAST_COLOUR, linewidth=1, label="forecast, one lead before")
     axes.fill_between(
         hours, means, uppers, color=FORECAST_COLOUR, alpha=0.2, linewidth=0,
-        label="to its 90 % quantile",
+        label="its 90 % quantile",
     )  # fmt: skip
-    axes.plot(hours, means, color=FORECAST_COLOUR, linewidth=1, label="forecast, one lead before")
     at_h = [moment.at_s / HOUR_S for moment in ends[1:]]
     axes.plot(at_h, rate(ends), color=DEMAND_COLOUR, linewidth=1, label="demand")
     axes.set_ylim(bottom=0)

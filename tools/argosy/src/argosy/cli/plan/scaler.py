@@ -27,19 +27,19 @@ async def scaler_of(running: Running) -> AsyncIterator[Remote]:
         await remote.close()
 
 
-def iso(at_us: int) -> str:
-    """UTC, to the second. A time beyond what calendars hold is said to be far."""
+def iso(at_us: int, timespec: str = "seconds") -> str:
+    """UTC. A time beyond what calendars hold is said to be far."""
     try:
         at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
     except OverflowError:
         return "far"
-    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{at.replace(tzinfo=None).isoformat(timespec=timespec)}Z"
 
 
 def lasting(microseconds: int) -> str:
     """The two largest units of a span of time: 3 d 4 h."""
     left_s = max(0, microseconds) // 1_000_000
-    parts = []
+    parts: list[str] = []
     for unit, unit_s in UNITS:
         count, left_s = divmod(left_s, unit_s)
         if count or parts:

@@ -12,6 +12,9 @@ from argosy.cli.fleet.home import Running
 from argosy.cli.plan.scaler import iso, lasting, scaler_of
 from argosy.wire.autoscaler.v1 import autoscaler_pb2
 
+COLUMNS = {"name": 8, "text": 16, "source": 8, "next": 17, "": 11}
+"""With what is not to be broken within: words, times."""
+
 
 async def add(running: Running, text: str, name: str, *, as_json: bool) -> None:
     """Let a plan hold from now on."""
@@ -40,7 +43,9 @@ async def show_plans(running: Running, *, as_json: bool) -> None:
             'no plans: add one with `argosy plan add "Friday 20:00-23:00 at least 6"`'
         )
         return
-    table = Table("name", "text", "source", "next", "", box=None)
+    table = Table(box=None)
+    for title, least in COLUMNS.items():
+        table.add_column(title, overflow="fold", min_width=least)
     for plan in plans:
         at, soon = next_time(plan, now_us())
         table.add_row(*(Text(part) for part in (plan.name, plan.text, plan.source, at, soon)))
@@ -61,7 +66,7 @@ def next_time(plan: autoscaler_pb2.Plan, now: int) -> tuple[str, str]:
     """Its present or next span in UTC, and how far off that is."""
     if not plan.until_us or plan.until_us <= now:
         return "-", "over"
-    start, end = iso(plan.from_us), iso(plan.until_us)
+    start, end = iso(plan.from_us, "minutes"), iso(plan.until_us, "minutes")
     span = f"{start} to {end[11:] if end[:10] == start[:10] else end}"
     if plan.from_us <= now:
         return span, f"now, {lasting(plan.until_us - now)} more"

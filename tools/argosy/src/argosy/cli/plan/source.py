@@ -12,6 +12,7 @@ from argosy.autoscaler.core.demand import Demand, Machine, Slo
 from argosy.cli.bench.scale_work import LONG_S, LONG_TICK_S, TICK_S, Work, trace_work, work_of
 from argosy.cli.console import fail
 from argosy.cli.fleet.home import Running
+from argosy.cli.fleet.remote import Remote
 from argosy.cli.plan.scaler import scaler_of
 from argosy.cli.sim.scaling import workload
 from argosy.cli.sim.scaling.argosy import BEGAN_US
@@ -51,16 +52,20 @@ async def fleet_source(running: Running, days: float, replicas: int | None, seed
     async with scaler_of(running) as remote:
         slots = await remote.history(since_us)
         if replicas is None:
-            last = (await remote.scaler_status()).last
-            allowed = sum(pool.at_most for pool in last.pools)
-            there = len((await remote.operator_status()).instances)
-            replicas = max(2, allowed or there)
+            replicas = max(2, await allowed(remote))
     if len(slots) < 2 or not sum(slot.requests for slot in slots):
         fail(
             f"{running.fleet} was asked too little to tell anything: its history has "
             f"{len(slots)} slots. Wait some minutes, or write --trace FILE"
         )
     return Source(of_history(slots, running.fleet, seed), slots[0].start_us, replicas)
+
+
+async def allowed(remote: Remote) -> int:
+    """As many as the last decision was allowed; before the first, as many as there are."""
+    last = (await remote.scaler_status()).last
+    most = sum(pool.at_most for pool in last.pools)
+    return most or len((await remote.operator_status()).instances)
 
 
 def of_history(slots: Slots, name: str, seed: int) -> Work:

@@ -1,13 +1,14 @@
 """One decision of the autoscaler, explained."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from rich.table import Table
 from rich.text import Text
 
+from argosy.autoscaler.core.plan import NEVER
 from argosy.cli import console
 from argosy.cli.fleet.home import Running
 from argosy.cli.plan.scaler import iso, lasting, scaler_of
@@ -15,8 +16,11 @@ from argosy.cli.plan.show import now_us
 from argosy.wire.autoscaler.v1 import autoscaler_pb2, events_pb2
 
 EXPERTS = 3
+LEAST_SHARE = 0.005
 COUNTED = ("generation", "at_us")
 """64-bit numbers, which protobuf's JSON writes as strings."""
+FORBIDDEN = NEVER * 1e-3
+"""What breaks a bound costs so much that it only ranks."""
 COLUMNS = ("prefill", "decode", "silent", "TTFT p90", "TPOT p90", "attained", "cost", "why not")
 
 
@@ -47,9 +51,8 @@ def lines(reply: autoscaler_pb2.ExplainReply, now: int) -> Iterator[tuple[str, s
     yield "because", decision.reason
     if decision.HasField("forecast"):
         yield "forecast", forecast(decision.forecast)
-        weights = sorted(decision.forecast.weights.items(), key=lambda item: (-item[1], item[0]))
-        if weights:
-            yield "weighed", ", ".join(f"{name} {share:.0%}" for name, share in weights[:EXPERTS])
+        if decision.forecast.weights:
+            yield "weighed", weighed(decision.forecast.weights)
     for constraint in decision.constraints:
         yield "kept to", constraint
     for outcome in reply.outcomes:
@@ -85,17 +88,27 @@ def forecast(made: events_pb2.ForecastMade) -> str:
     )
 
 
+def weighed(weights: Mapping[str, float]) -> str:
+    """The experts that counted most."""
+    ordered = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
+    counted = [(name, share) for name, share in ordered[:EXPERTS] if share >= LEAST_SHARE]
+    return ", ".join(f"{name} {share:.0%}" for name, share in counted)
+
+
 def alternatives(decision: events_pb2.ScaleDecided) -> Table:
     """First steps, the chosen one first. Cost: instance-seconds over the plan's horizon."""
     table = Table(box=None)
     for title in COLUMNS:
-        table.add_column(title, justify="left" if title == "why not" else "right")
+        words = title == "why not"
+        table.add_column(title, justify="left" if words else "right", no_wrap=not words)
     for number, other in enumerate((decision.chosen, *decision.rejected)):
+        allowed = other.cost < FORBIDDEN
+        why_not = other.rejected if allowed else "a bound or a plan forbids it"
         table.add_row(
             f"{other.prefill}", f"{other.decode}", f"{other.silent}",
             f"{other.ttft_p90_ms:,.0f} ms", f"{other.tpot_p90_ms:,.1f} ms",
-            f"{other.attained:.1%}", f"{other.cost:,.0f}",
-            Text(other.rejected if number else "chosen"), style=None if number else "bold",
+            f"{other.attained:.1%}", f"{other.cost:,.0f}" if allowed else "-",
+            Text(why_not if number else "chosen"), style=None if number else "bold",
         )  # fmt: skip
     return table
 

@@ -15,9 +15,12 @@ Draw = Callable[[np.random.Generator, int], tuple[Numbers, Numbers]]
 """(prompt tokens, output tokens) of so many requests."""
 
 SAMPLES = 64
-"""A tick with more requests than this is told by so many of them, each standing for several."""
-JITTER_S = 10.0
-"""Copies of a request arrive within so many seconds of it."""
+"""A tick with more requests than this is told by so many groups of them."""
+JITTER_S = 30.0
+"""Copies of a request arrive within so many seconds of it,"""
+NEAR = 100
+"""and are as long as one of so many requests before or after it."""
+CHUNK_TICKS = 4096
 
 
 @dataclass(frozen=True)
@@ -82,17 +85,15 @@ def _demand(
 def from_rates(
     rates: Numbers, tick_s: float, draw: Draw, seed: int, samples: int = SAMPLES
 ) -> Workload:
-    """Poisson arrivals around a rate for each tick; `samples` bounds those drawn of one tick."""
+    """Poisson arrivals around a rate for each tick; at most `samples` groups tell of one tick."""
     chance = np.random.default_rng(seed)
-    counts = chance.poisson(rates * tick_s)
-    drawn = np.minimum(counts, samples)
-    first = np.concatenate([[0], np.cumsum(drawn)])
-    total = int(first[-1])
-    at = np.repeat(np.arange(len(rates)), drawn) + chance.random(total)
-    at.sort()
-    prompt, output = draw(chance, total)
-    weight = np.repeat(counts / np.maximum(drawn, 1), drawn)
-    return Workload(tick_s, first, at * tick_s, prompt, output, weight)
+    parts = []
+    for start in range(0, len(rates), CHUNK_TICKS):
+        counts = chance.poisson(rates[start : start + CHUNK_TICKS] * tick_s)
+        tick = np.repeat(np.arange(len(counts)), counts)
+        prompt, output = draw(chance, len(tick))
+        parts.append(gathered(tick, len(counts), prompt, output, samples, chance))
+    return _joined(parts, tick_s)
 
 
 def from_requests(
@@ -100,30 +101,59 @@ def from_requests(
 ) -> Workload:
     """A trace's own arrivals and lengths at `factor` times its rate.
 
-    Each request comes floor(factor) times, and once more by chance for the rest; all but the
-    request itself within ten seconds of it. Time stays as it was, for what a policy has to
-    keep up with is how quickly demand changes.
+    Each request comes floor(factor) times, and once more by chance for the rest. Copies arrive
+    within JITTER_S of it and have the lengths of requests near it in the trace: as many of the
+    same at once, the same burst many times as large, is what a larger service does not see. Time
+    stays as it was, for what a policy has to keep up with is how quickly demand changes.
     """
     chance = np.random.default_rng(seed)
     copies = np.floor(factor + chance.random(len(trace))).astype(np.int64)
     own = np.array([(r.arrived_us / 1e6, r.prompt_tokens, r.output_tokens) for r in trace])
-    rows = np.repeat(own, copies, axis=0)
-    again = np.arange(len(rows)) - np.repeat(np.cumsum(copies) - copies, copies)
-    rows[:, 0] += np.where(again > 0, (chance.random(len(rows)) - 0.5) * 2 * JITTER_S, 0.0)
+    which = np.repeat(np.arange(len(own)), copies)
+    again = np.arange(len(which)) - np.repeat(np.cumsum(copies) - copies, copies) > 0
+    at = own[which, 0] + np.where(again, (chance.random(len(which)) - 0.5) * 2 * JITTER_S, 0.0)
+    near = which + np.where(again, chance.integers(-NEAR, NEAR + 1, len(which)), 0)
+    near = np.clip(near, 0, len(own) - 1)
     end = float(own[-1, 0])
-    rows[:, 0] = np.clip(rows[:, 0], 0.0, end)
-    rows = rows[np.argsort(rows[:, 0], kind="stable")]
     ticks = int(end / tick_s) + 1
-    tick = (rows[:, 0] / tick_s).astype(np.int64)
+    tick = (np.clip(at, 0.0, end) / tick_s).astype(np.int64)
+    if copies.max(initial=0) <= 1:  # The trace itself, or less of it: to the microsecond.
+        first = np.concatenate([[0], np.cumsum(np.bincount(tick, minlength=ticks))])
+        return Workload(tick_s, first, at, own[near, 1], own[near, 2], np.ones(len(at)))
+    order = np.argsort(tick, kind="stable")
+    rows = own[near[order]]
+    return _joined([gathered(tick[order], ticks, rows[:, 1], rows[:, 2], samples, chance)], tick_s)
+
+
+def gathered(
+    tick: npt.NDArray[np.int64], ticks: int, prompt: Numbers, output: Numbers, samples: int,
+    chance: np.random.Generator,
+) -> tuple[npt.NDArray[np.int64], Numbers]:  # fmt: skip
+    """Requests of a tick, by length in at most `samples` groups: (groups of each tick, rows).
+
+    Rows: time in ticks, mean prompt, mean output, requests. Sums are those of the requests, so
+    that a tick's work is as irregular as theirs, and no more.
+    """
     counts = np.bincount(tick, minlength=ticks)
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    # Every so-manieth of a crowded tick, in its order.
-    kept = np.minimum(counts, samples)
-    many = np.maximum(counts, 1)[tick]
-    few = kept[tick]
-    keep = (place * few) // many != ((place - 1) * few) // many
-    rows, tick = rows[keep], tick[keep]
-    drawn = np.bincount(tick, minlength=ticks)
-    weight = (counts / np.maximum(drawn, 1))[tick]
-    first = np.concatenate([[0], np.cumsum(drawn)])
-    return Workload(tick_s, first, rows[:, 0], rows[:, 1], rows[:, 2], weight)
+    groups = np.minimum(counts, samples)
+    order = np.lexsort((prompt, tick))
+    place = np.arange(len(tick)) - np.repeat(np.cumsum(counts) - counts, counts)
+    within = place * np.repeat(groups, counts) // np.maximum(np.repeat(counts, counts), 1)
+    group = np.repeat(np.cumsum(groups) - groups, counts) + within
+    total = int(groups.sum())
+    weight = np.bincount(group, minlength=total).astype(np.float64)
+    rows = np.empty((4, total))
+    rows[0] = np.repeat(np.arange(ticks), groups) + chance.random(total)
+    rows[1] = np.bincount(group, prompt[order], total) / np.maximum(weight, 1)
+    rows[2] = np.bincount(group, output[order], total) / np.maximum(weight, 1)
+    rows[3] = weight
+    return groups, rows[:, np.argsort(rows[0], kind="stable")]
+
+
+def _joined(parts: list[tuple[npt.NDArray[np.int64], Numbers]], tick_s: float) -> Workload:
+    ticks = np.cumsum([0, *(len(groups) for groups, _ in parts)])
+    rows = np.concatenate([rows for _, rows in parts], axis=1)
+    offsets = [np.full(part.shape[1], start) for (_, part), start in zip(parts, ticks, strict=False)]
+    rows[0] += np.concatenate(offsets)
+    first = np.concatenate([[0], np.cumsum(np.concatenate([groups for groups, _ in parts]))])
+    return Workload(tick_s, first, rows[0] * tick_s, rows[1], rows[2], rows[3])

@@ -1,0 +1,136 @@
+"""A small fleet around the autoscaler's core, which does at once, late or never what is decided."""
+
+from typing import Any
+
+import pytest
+
+from argosy.autoscaler.core import effects as do
+from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core import members
+from argosy.autoscaler.core.autoscaler import SPEC, TICK
+from argosy.autoscaler.core.demand import Machine, Slo
+from argosy.autoscaler.core.state import Limits, Member, ScalerState
+from argosy.mesh.core import Effect, TimerFired
+from argosy.mesh.timing import Timing
+
+S = 1_000_000
+BEGAN_US = 1_767_571_200 * S
+
+
+class World:
+    """Both roles, a router, and time that goes on in steps of a report."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.core = SPEC.build(ScalerState(limits=Limits(**{"plan_slots": 20, **limits})))
+        self.now_us = BEGAN_US
+        self.obeys = True
+        self.decisions: list[do.DecideScale] = []
+        self.rests: list[do.DecideSleep | do.DecideWake] = []
+        self.slots: list[do.TellSlot] = []
+        self.log: list[Any] = []
+        self.traffic = [0.0] * 4
+        self.finished = [0.0] * 3
+        self.generation = 0
+        self.changes: dict[str, int] = {}
+        self.next_tick_us = BEGAN_US
+
+    @property
+    def state(self) -> ScalerState:
+        state = self.core.state
+        assert isinstance(state, ScalerState)
+        return state
+
+    def feed(self, kind: Any, *fields: Any, **named: Any) -> list[Effect]:
+        event = kind(self.now_us, *fields, **named)
+        self.log.append(event)
+        found = list(self.core.step(event))
+        for effect in found:
+            match effect:
+                case do.DecideScale():
+                    self.decisions.append(effect)
+                case do.DecideSleep() | do.DecideWake():
+                    self.rests.append(effect)
+                case do.TellSlot():
+                    self.slots.append(effect)
+        if self.obeys:
+            self.obey(found)
+        return found
+
+    def obey(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case do.DecideSleep():
+                    self.becomes(effect.instance, "draining")
+                    self.becomes(effect.instance, "silent")
+                case do.DecideWake():
+                    self.becomes(effect.instance, "waking")
+                    self.becomes(effect.instance, "active")
+                case do.DecideScale(pools=pools, advisory=False):
+                    for pool in pools:
+                        self.make_so(pool)
+
+    def make_so(self, pool: do.Pool) -> None:
+        for name in pool.stop:
+            self.feed(on.MemberDecided, name, pool.role, name, False)
+            self.becomes(name, "stopped")
+        while len(self.of(pool.role)) < pool.exist:
+            self.join(pool.role, f"{pool.role}-{self.generation}")
+            self.generation += 1
+
+    def scale(self, mode: str = "act", **named: Any) -> None:
+        bounds = named.pop("bounds", on.Bounds(1, 1, 6))
+        fields: dict[str, Any] = {
+            "pools": {role: named.pop(role, bounds) for role in on.ROLES}, "budget": 10, "silent": 0,
+            "idle_sleep_us": 0, "sleep_level": "dram", "slo": Slo(), "ratio_min": 0,
+            "ratio_max": 0, "dwell_us": 600 * S, **named,
+        }  # fmt: skip
+        self.generation += 1
+        self.feed(on.ScalingApplied, self.generation, mode, **fields)
+
+    def join(self, role: str, name: str, state: str = "active", rack: str = "") -> None:
+        self.feed(on.MemberDecided, name, role, name, True)
+        if state == "pending":
+            return
+        self.changes[name] = 1
+        self.feed(on.MemberJoined, name, f"e-{name}", role, name, rack, 1, Timing(), Machine())
+        if state != "active":
+            self.becomes(name, state)
+
+    def becomes(self, name: str, state: str, took_us: int = 0) -> None:
+        self.changes[name] += 1
+        self.feed(on.MemberChanged, name, f"e-{name}", self.changes[name], state, took_us)
+
+    def crew(self, at_work: int, asleep: int, rack: str = "") -> None:
+        """As many of each role."""
+        for role in on.ROLES:
+            for number in range(at_work + asleep):
+                state = "active" if number < at_work else "silent"
+                self.join(role, f"{role}-{rack}{number}", state, rack)
+
+    def report(self, rate: float, seconds: float = 1, prompt: float = 1000, queued: int = 0) -> None:
+        """What a router tells after so long."""
+        more = (rate * seconds, rate * seconds * prompt, rate * seconds * prompt**2, 0.0)
+        self.traffic = [a + b for a, b in zip(self.traffic, more, strict=True)]
+        self.feed(on.TrafficSeen, "router", "1", queued, 0, *self.traffic)
+
+    def tick(self) -> list[Effect]:
+        return self.feed(TimerFired, TICK)
+
+    def run(self, rate: float | None, seconds: int, every: int = 5, **named: Any) -> None:
+        """Time with so much traffic; None: no router is heard."""
+        for _ in range(seconds // every):
+            self.now_us += every * S
+            if rate is not None:
+                self.report(rate, every, **named)
+            self.tick()
+
+    def of(self, role: str) -> dict[str, Member]:
+        return members.of_role(self.state, role)
+
+    def awake(self, role: str) -> int:
+        return sum(map(members.ready, self.of(role).values()))
+
+
+@pytest.fixture
+def new_world() -> type[World]:
+    return World

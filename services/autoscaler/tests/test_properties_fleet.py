@@ -1,0 +1,421 @@
+"""What holds whatever happens to a fleet that does late, in part or never what is decided."""
+
+from typing import Any
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from argosy.autoscaler.core import acting, members
+from argosy.autoscaler.core import effects as do
+from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core.autoscaler import SPEC, TICK
+from argosy.autoscaler.core.demand import Machine, Slo
+from argosy.autoscaler.core.state import Limits, ScalerState
+from argosy.mesh.core import Effect, SetTimer, TimerFired
+from argosy.mesh.timing import Timing
+
+S = 1_000_000
+BEGAN_US = 1_767_571_200 * S
+NEXT = {"draining": "silent", "waking": "active", "loading": "active", "failed": "loading"}
+BAD = st.sampled_from([float("nan"), float("inf"), -1.0, 1e300, 1e15, -(2.0**70), 0.0])
+
+roles = st.sampled_from(on.ROLES)
+counts = st.integers(0, 6)
+picks = st.integers(0, 10**6)
+
+
+class Life:
+    """An instance as it really is."""
+
+    def __init__(self, role: str, rack: str) -> None:
+        self.role, self.rack = role, rack
+        self.state, self.epoch, self.change, self.turn = "pending", 0, 0, 0
+        self.facts: list[on.ScalerEvent] = []
+        """On their way to the autoscaler; of one instance they come in order."""
+        self.orders: list[do.DecideSleep | do.DecideWake] = []
+
+
+class AnyFleet(RuleBasedStateMachine):
+    """The core, and all that it hears, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = SPEC.build(ScalerState(limits=Limits(plan_slots=8)))
+        self.now_us = BEGAN_US
+        self.lives: dict[str, Life] = {}
+        self.sums = [0.0] * 4
+        self.applied = 0
+        self.born = 0
+        self.generation = 0
+        self.turns: dict[str, int] = {}
+        self.raised_us: dict[str, int] = {}
+        self.wish: do.DecideScale | None = None
+        self.last: do.DecideScale | None = None
+        self.last_us = 0
+
+    @property
+    def state(self) -> ScalerState:
+        state = self.core.state
+        assert isinstance(state, ScalerState)
+        return state
+
+    def feed(self, event: Any) -> None:
+        asked, before = self.asked(), msgspec.convert(msgspec.to_builtins(self.state.members),
+            dict[str, members.Member])  # fmt: skip
+        effects = list(self.core.step(event))
+        scales = [e for e in effects if isinstance(e, do.DecideScale)]
+        rests = [e for e in effects if isinstance(e, do.DecideSleep | do.DecideWake)]
+        assert len(scales) <= 1
+        for decision in scales:
+            self.check(decision, before, asked)
+        self.check_rests(rests, scales, before)
+        for effect in effects:
+            self.perform(effect)
+
+    def perform(self, effect: Effect) -> None:
+        match effect:
+            case do.DecideSleep() | do.DecideWake():
+                if effect.instance in self.lives:
+                    self.lives[effect.instance].orders.append(effect)
+            case do.DecideScale():
+                self.last, self.last_us = effect, self.now_us
+                if not effect.advisory:
+                    self.wish = effect
+            case SetTimer():
+                assert effect.at_us >= self.now_us
+
+    def asked(self) -> int:
+        """What holds or is to hold devices, by what the core knows and has asked for."""
+        used = sum(members.used(member) for member in self.state.members.values())
+        return used + sum(acting.promised(self.state, role) for role in on.ROLES)
+
+    def cap(self, role: str) -> int:
+        """Most of a role; of "", of both."""
+        scaling = self.state.scaling
+        assert scaling is not None
+        most = scaling.pools[role].high if role else scaling.budget
+        found = [
+            w.count for w in self.state.windows
+            if w.kind == "at_most" and w.role == role and w.from_us < self.now_us + 60 * S
+            and self.now_us < w.until_us
+        ]  # fmt: skip
+        return max(0, min([most, *found]))
+
+    def drained(self) -> set[str]:
+        return {
+            w.rack for w in self.state.windows
+            if w.kind == "drain" and w.from_us <= self.now_us < w.until_us
+        }  # fmt: skip
+
+    def held(self, role: str) -> bool:
+        scaling = self.state.scaling
+        assert scaling is not None
+        holds = any(
+            w.kind == "hold" and w.role in ("", role) and w.from_us <= self.now_us < w.until_us
+            for w in self.state.windows
+        )
+        raised_us = self.raised_us.get(role, -scaling.dwell_us)
+        return holds or self.now_us < raised_us + scaling.dwell_us
+
+    def check(self, found: do.DecideScale, before: dict[str, Any], asked: int) -> None:
+        scaling = self.state.scaling
+        assert scaling is not None
+        assert scaling.mode
+        assert found.advisory == (scaling.mode != "act")
+        assert found.generation > self.generation
+        self.generation = found.generation
+        assert {pool.role for pool in found.pools} == set(on.ROLES)
+        if not found.advisory:
+            assert self.asked() <= max(scaling.budget, asked)
+        total = sum(map(members.ready, before.values()))
+        coming = sum(map(members.coming, before.values()))
+        for pool in found.pools:
+            self.check_pool(pool, before, total + coming > self.cap(""), found.advisory)
+        self.check_again(found)
+        for pool in found.pools:
+            if pool.wake or pool.exist > pool.exist_before:
+                self.raised_us[pool.role] = self.now_us
+
+    def check_pool(
+        self, pool: do.Pool, before: dict[str, Any], crowded: bool, advisory: bool
+    ) -> None:
+        scaling, role = self.state.scaling, pool.role
+        assert scaling is not None
+        high = scaling.pools[role].high
+        assert 0 <= pool.awake <= high
+        assert pool.exist <= max(high, pool.exist_before)
+        named = [*pool.wake, *pool.sleep, *pool.stop]
+        assert len(named) == len(set(named))
+        for name in named:
+            assert before[name].role == role
+            assert before[name].wanted
+        for name in pool.wake:
+            assert before[name].rack not in self.drained() or not before[name].rack
+        ready = [n for n, m in before.items() if m.role == role and m.wanted and members.ready(m)]
+        gone = [n for n in (*pool.sleep, *pool.stop) if n in ready]
+        at_work = len(ready) + sum(
+            m.role == role and m.wanted and members.coming(m) for m in before.values()
+        )
+        over = at_work > self.cap(role) or crowded
+        moved = [name for name in gone if before[name].rack not in self.drained()]
+        if moved and not over:
+            assert not self.held(role)
+            assert len(moved) <= max(1, len(ready) // 10)
+        most = min(self.cap(role), self.cap(""))
+        if gone and most >= 2 and not over:
+            assert len(ready) > len(gone) or self.idle()
+        for name in pool.sleep:
+            assert self.now_us >= before[name].hand_until_us
+        for name in pool.wake:
+            assert self.now_us >= before[name].hand_until_us
+
+    def idle(self) -> bool:
+        scaling = self.state.scaling
+        assert scaling is not None
+        after_us = scaling.idle_sleep_us
+        return bool(after_us) and self.now_us - self.state.asked_us >= after_us
+
+    def check_again(self, found: do.DecideScale) -> None:
+        """The same is not said again and again."""
+        if self.last is None or self.last.advisory != found.advisory:
+            return
+        says = [
+            [(p.role, p.exist, p.awake if d.advisory else 0) for p in d.pools]
+            for d in (self.last, found)
+        ]
+        named = any(p.wake or p.sleep or p.stop for p in found.pools)
+        if says[0] == says[1] and (found.advisory or not named):
+            assert not found.advisory
+            assert self.now_us - self.last_us >= self.state.limits.slot_us
+
+    def check_rests(self, rests: list[Any], scales: list[Any], before: dict[str, Any]) -> None:
+        named = [rest.instance for rest in rests]
+        assert len(named) == len(set(named))
+        assert not rests or (scales and not scales[0].advisory)
+        for rest in rests:
+            assert rest.turn > max(before[rest.instance].turn, self.turns.get(rest.instance, 0))
+            self.turns[rest.instance] = rest.turn
+            assert rest.generation == scales[0].generation
+
+    def one(self, pick: int, *states: str) -> tuple[str, Life] | None:
+        found = sorted(n for n, life in self.lives.items() if life.state in states or not states)
+        return (found[pick % len(found)], self.lives[found[pick % len(found)]]) if found else None
+
+    def tell(self, name: str, life: Life, took_us: int = 0) -> None:
+        life.change += 1
+        life.facts.append(
+            on.MemberChanged(0, name, f"{life.epoch}", life.change, life.state, took_us)
+        )
+
+    def deliver(self, life: Life) -> None:
+        if life.facts:
+            self.feed(msgspec.structs.replace(life.facts.pop(0), now_us=self.now_us))
+
+    @initialize(at_work=st.integers(0, 4), asleep=counts)
+    def fleet(self, at_work: int, asleep: int) -> None:
+        for role in on.ROLES:
+            for number in range(at_work + asleep):
+                name = self.decided(role, "ab"[number % 2])
+                self.come_up(name)
+                life = self.lives[name]
+                if number >= at_work:
+                    life.state = "silent"
+                    self.tell(name, life)
+                while life.facts:
+                    self.deliver(life)
+        self.scale("act", 6, 0, 8, 0, 600)
+
+    def decided(self, role: str, rack: str) -> str:
+        self.born += 1
+        name = f"{role}-{self.born}"
+        self.lives[name] = Life(role, rack)
+        self.lives[name].facts.append(on.MemberDecided(0, name, role, name, True))
+        return name
+
+    def come_up(self, name: str) -> None:
+        life = self.lives[name]
+        life.state, life.epoch, life.change = "active", life.epoch + 1, 1
+        life.facts.append(
+            on.MemberJoined(
+                0, name, f"{life.epoch}", life.role, name, life.rack, 1, Timing(), Machine()
+            )
+        )
+
+    @rule(
+        mode=st.sampled_from(["act", "act", "act", "advise", ""]), high=st.integers(1, 7),
+        low=st.integers(0, 2), budget=st.integers(2, 12), silent=st.integers(0, 2),
+        dwell_s=st.sampled_from([0, 60, 600]), idle_s=st.sampled_from([0, 0, 120]),
+        ratio=st.sampled_from([(0, 0), (0.5, 2.0), (0, 1.0)]),
+    )  # fmt: skip
+    def scale(
+        self, mode: str, high: int, low: int, budget: int, silent: int, dwell_s: int,
+        idle_s: int = 0, ratio: tuple[float, float] = (0, 0),
+    ) -> None:  # fmt: skip
+        self.applied += 1
+        pool = on.Bounds(min(2, high), min(low, high), high)
+        self.feed(
+            on.ScalingApplied(
+                self.now_us, self.applied, mode, dict.fromkeys(on.ROLES, pool), budget, silent,
+                idle_s * S, "dram", Slo(), *ratio, dwell_s * S,
+            )
+        )  # fmt: skip
+
+    @rule(seconds=st.sampled_from([1, 5, 5, 5, 20, 60, 600, 5 * 3600]))
+    def wait(self, seconds: int) -> None:
+        self.now_us += seconds * S
+
+    @rule()
+    def tick(self) -> None:
+        self.feed(TimerFired(self.now_us, TICK))
+
+    @rule(
+        rate=st.sampled_from([0.0, 0.1, 1.0, 10.0, 50.0, 200.0, 5000.0]),
+        seconds=st.integers(1, 60), queued=st.sampled_from([0, 0, 0, 50]),
+        prompt=st.sampled_from([10, 1000, 8000]),
+    )  # fmt: skip
+    def traffic(self, rate: float, seconds: int, queued: int, prompt: int) -> None:
+        """Some seconds with news of traffic, and a tick as often as there is."""
+        for second in range(seconds):
+            self.now_us += S
+            more = (rate, rate * prompt, rate * prompt**2, rate * prompt / 3)
+            self.sums = [a + b for a, b in zip(self.sums, more, strict=True)]
+            self.feed(on.TrafficSeen(self.now_us, "router", "1", queued, queued, *self.sums))
+            if second % 5 == 4:
+                self.tick()
+
+    @rule(bad=BAD, place=st.integers(0, 5), router=st.sampled_from(["router", "other"]))
+    def bad_traffic(self, bad: float, place: int, router: str) -> None:
+        told: list[Any] = [0, 0.0, *self.sums]
+        told[place] = bad
+        self.feed(on.TrafficSeen(self.now_us, router, "1", *told))
+
+    @rule(bad=BAD, place=st.integers(0, 6), pick=picks)
+    def bad_load(self, bad: float, place: int, pick: int) -> None:
+        told: list[Any] = [0, 0, 0, 0.0, 0.0, 0.0, 0.0]
+        told[place] = bad
+        if chosen := self.one(pick, "active"):
+            name, life = chosen
+            passes = [on.Pass(bad, 1, 0, 0.0), on.Pass(1, 0, bad, bad)]  # type: ignore[arg-type]
+            self.feed(on.LoadSeen(self.now_us, name, f"{life.epoch}", *told, passes=passes))
+
+    @rule(bad=BAD, start_s=st.sampled_from([-3600, 60, 10**9]), seconds=st.sampled_from([0, 60]))
+    def bad_history(self, bad: float, start_s: int, seconds: int) -> None:
+        start_us = self.now_us + start_s * S
+        self.feed(on.SlotRecalled(self.now_us, start_us, seconds, bad, 1, 1, 0, 0, 0, 0))
+        self.feed(on.SeasonFitted(self.now_us, start_us, [bad]))
+
+    @rule(
+        kind=st.sampled_from(["at_least", "at_most", "hold", "hold", "drain"]),
+        role=st.sampled_from(["", *on.ROLES]), count=counts, start_s=st.sampled_from([0, 120]),
+        length_s=st.sampled_from([30, 600]),
+    )  # fmt: skip
+    def plan(self, kind: str, role: str, count: int, start_s: int, length_s: int) -> None:
+        from_us = self.now_us + start_s * S
+        until_us, rack = from_us + length_s * S, "a" if kind == "drain" else ""
+        window = on.Window("plan", from_us, until_us, kind, role, count, rack)
+        self.feed(on.PlansChanged(self.now_us, [*self.state.windows[-1:], window]))
+
+    @rule(pick=picks)
+    def news(self, pick: int) -> None:
+        """What an instance tells arrives."""
+        if chosen := self.one(pick):
+            while chosen[1].facts:
+                self.deliver(chosen[1])
+
+    @rule(pick=picks)
+    def obey(self, pick: int) -> None:
+        """An instance does the last thing it was told."""
+        if (chosen := self.one(pick)) and chosen[1].orders:
+            name, life = chosen
+            order, life.orders = life.orders[-1], []
+            wake = isinstance(order, do.DecideWake)
+            self.feed(on.RestSeen(self.now_us, name, order.turn, wake, False, order.decision))
+            if wake and life.state in ("silent", "draining"):
+                life.state = "waking" if life.state == "silent" else "active"
+                self.tell(name, life)
+            elif not wake and life.state == "active":
+                life.state = "draining"
+                self.tell(name, life)
+
+    @rule(pick=picks, took_us=st.sampled_from([0, 3 * S, -(10**18), 10**18]))
+    def get_on(self, pick: int, took_us: int) -> None:
+        """What is under way gets on."""
+        if chosen := self.one(pick, *NEXT):
+            name, life = chosen
+            life.state = NEXT[life.state]
+            if life.state == "loading":
+                life.facts.append(on.MemberChanged(0, name, f"{life.epoch + 1}", 0, "loading"))
+                return
+            if life.state == "active" and not life.change:
+                self.come_up(name)
+                return
+            self.tell(name, life, took_us)
+
+    @rule(pick=picks)
+    def crash(self, pick: int) -> None:
+        if chosen := self.one(pick, "active", "draining", "silent", "waking"):
+            name, life = chosen
+            life.facts.append(on.MemberChanged(0, name, f"{life.epoch}", 0, "failed"))
+            life.state, life.change, life.orders = "failed", 0, []
+
+    @rule(pick=picks, wake=st.booleans())
+    def by_hand(self, pick: int, wake: bool) -> None:
+        if chosen := self.one(pick):
+            name = chosen[0]
+            turn = max(self.now_us, self.turns.get(name, 0) + 1)
+            self.turns[name] = turn
+            self.feed(on.RestSeen(self.now_us, name, turn, wake, True))
+
+    @rule(pick=picks)
+    def refuse(self, pick: int) -> None:
+        if (chosen := self.one(pick)) and chosen[1].orders:
+            order = chosen[1].orders.pop()
+            wake = isinstance(order, do.DecideWake)
+            self.feed(on.RestRefused(self.now_us, order.instance, order.turn, wake))
+
+    @rule(up=st.integers(0, 3))
+    def operate(self, up: int) -> None:
+        """The operator does what was decided last; some of those that start stay pending."""
+        if self.wish is None:
+            return
+        for pool in self.wish.pools:
+            for name in pool.stop:
+                if name in self.lives:
+                    life = self.lives.pop(name)
+                    life.facts.append(on.MemberDecided(0, name, pool.role, name, False))
+                    life.facts.append(on.MemberChanged(0, name, f"{life.epoch}", 0, "stopped"))
+                    while life.facts:
+                        self.deliver(life)
+            there = sum(life.role == pool.role for life in self.lives.values())
+            for number in range(pool.exist - there):
+                name = self.decided(pool.role, "ab"[number % 2])
+                if number < up:
+                    self.come_up(name)
+        self.wish = None
+
+    @rule()
+    def restart(self) -> None:
+        """The process starts anew from its image: remembered results are gone."""
+        before = self.state
+        image = msgspec.msgpack.encode(before)
+        self.core = SPEC.build(msgspec.msgpack.decode(image, type=ScalerState))
+        assert self.state == before
+
+    @rule(ahead=st.integers(0, 3))
+    def another(self, ahead: int) -> None:
+        """The log holds a decision of another autoscaler."""
+        generation, awake = self.state.decided.generation + ahead, dict.fromkeys(on.ROLES, 1)
+        self.generation = max(self.generation, generation)
+        self.last = None
+        self.feed(on.DecisionRecalled(self.now_us, generation, awake, {}, self.now_us))
+
+    @invariant()
+    def what_is_known_is_finite(self) -> None:
+        for sums in (self.state.mix, self.state.slot):
+            assert all(0 <= getattr(sums, name) < 1e30 for name in sums.__struct_fields__)
+
+
+TestAnyFleet = AnyFleet.TestCase
+TestAnyFleet.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
