@@ -340,7 +340,11 @@ async def test_while_scaling_down_is_forbidden_nobody_is_put_to_sleep(
     day_after_tomorrow = time.strftime("%A", time.gmtime(time.time() + 2 * 86_400))
     async with asking(tides) as remote, tides.follows(scaler_pb2.SleepDecided) as slept:
         await remote.add_plan("some", f"{ALL_DAY} at least 2 decode")
-        await eventually(lambda: tides.are("active", "decode-0", "decode-1"), LATE_S)
+
+        async def two_are_awake() -> bool:
+            return await awake(tides) == 2
+
+        await eventually(two_are_awake, LATE_S)
         await remote.add_plan("hold", f"no scale-down until {day_after_tomorrow}")
         await remote.remove_plan("some")
         slept.clear()

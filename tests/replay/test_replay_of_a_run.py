@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argosy.autoscaler.core.autoscaler import SPEC as AUTOSCALER
 from argosy.decode.core.decode import SPEC as DECODE
 from argosy.engine.life.core import SPEC as LIFE
 from argosy.mesh.core import CoreSpec, Effect
@@ -24,15 +25,22 @@ from argosy.operator.core.operator import SPEC as OPERATOR
 from argosy.prefill.core.prefill import SPEC as PREFILL
 from argosy.router.core.router import SPEC as ROUTER
 
-SPECS = {spec.name: spec for spec in (ROUTER, PREFILL, DECODE, LIFE, NODE_AGENT, OPERATOR)}
+SPECS = {
+    spec.name: spec for spec in (ROUTER, PREFILL, DECODE, LIFE, NODE_AGENT, OPERATOR, AUTOSCALER)
+}
+ADVISED = {"mode": "advise", "decode": {"max": 2}}
+OFTEN = {"tick_s": ".5", "slot_s": "1", "plan_slots": "20"}
 LONG = "everything that happened, as it happened " * 5
 
 
 async def eventful(yard: Any, eventually: Any) -> Any:
     """A fleet after answers, refusals, hang-ups and the death of one of each."""
-    fleet = await yard.launch(speed=2)
+    fleet = await yard.launch(speed=2, scaling=ADVISED, scaler=OFTEN)
     options = {"max_tokens": 40, "ignore_eos": True}
-    for direct, names in ((False, ("decode-0", "router")), (True, ("prefill-0", "nats"))):
+    for direct, names in (
+        (False, ("autoscaler", "decode-0", "router")),
+        (True, ("prefill-0", "nats")),
+    ):
         async with fleet.client(direct=direct) as client:
             for name in names:
                 chunks = client.generate("sim", text=f"{LONG} {name} {direct}", **options)
@@ -77,7 +85,8 @@ def test_each_life_of_a_killed_process_has_a_journal_of_its_own(
 ) -> None:
     lives = [result.core for result in replayed]
 
-    assert {core: lives.count(core) for core in ("router", "prefill", "decode")} == {
+    assert {core: lives.count(core) for core in ("router", "prefill", "decode", "autoscaler")} == {
+        "autoscaler": 2,
         "router": 2,
         "prefill": 2,
         "decode": 2,

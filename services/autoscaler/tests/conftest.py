@@ -1,4 +1,4 @@
-"""A small fleet around the autoscaler's core, which does at once, late or never what is decided."""
+"""A small fleet around the autoscaler's core, which does or does not do what is decided."""
 
 from typing import Any
 
@@ -80,7 +80,7 @@ class World:
     def scale(self, mode: str = "act", **named: Any) -> None:
         bounds = named.pop("bounds", on.Bounds(1, 1, 6))
         fields: dict[str, Any] = {
-            "pools": {role: named.pop(role, bounds) for role in on.ROLES}, "budget": 10, "silent": 0,
+            "pools": dict.fromkeys(on.ROLES, bounds), "budget": 10, "silent": 0,
             "idle_sleep_us": 0, "sleep_level": "dram", "slo": Slo(), "ratio_min": 0,
             "ratio_max": 0, "dwell_us": 600 * S, **named,
         }  # fmt: skip
@@ -107,7 +107,9 @@ class World:
                 state = "active" if number < at_work else "silent"
                 self.join(role, f"{role}-{rack}{number}", state, rack)
 
-    def report(self, rate: float, seconds: float = 1, prompt: float = 1000, queued: int = 0) -> None:
+    def report(
+        self, rate: float, seconds: float = 1, prompt: float = 1000, queued: int = 0
+    ) -> None:
         """What a router tells after so long."""
         more = (rate * seconds, rate * seconds * prompt, rate * seconds * prompt**2, 0.0)
         self.traffic = [a + b for a, b in zip(self.traffic, more, strict=True)]

@@ -1,5 +1,7 @@
 """What is published, how often, and by whom after a restart; and the same again in a replay."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 
@@ -47,7 +49,7 @@ def test_a_wake_that_nobody_has_heard_of_yet_is_decided_once_a_slot(new_world):
         times.setdefault(rest.instance, []).append(rest.turn)
     assert len(times) == 2
     for turns in times.values():
-        assert all(b - a >= 60 * S for a, b in zip(turns, turns[1:], strict=False))
+        assert all(b - a >= 60 * S for a, b in pairwise(turns))
 
 
 def test_a_sleep_that_nobody_has_heard_of_yet_is_decided_once(new_world):
@@ -100,7 +102,7 @@ def test_advice_moves_nobody_and_is_given_once(new_world):
     assert all(decision.advisory for decision in world.decisions)
     assert world.rests == []
     says = [[(p.role, p.awake, p.exist) for p in d.pools] for d in world.decisions]
-    assert all(a != b for a, b in zip(says, says[1:], strict=False))
+    assert all(a != b for a, b in pairwise(says))
     assert all(member.wanted for member in world.state.members.values())
 
 

@@ -63,7 +63,8 @@ def test_one_sample_a_thousand_times_as_large_counts_as_ten_times_at_most(new_wo
     real, spiked = calm(new_world), calm(new_world)
     real.report(200.0, 1, prompt=10_000, queued=50)
     rate, prompt, queued = {
-        "requests": (20_000.0, 1000, 0), "tokens": (20.0, 1_000_000, 0), "queue": (20.0, 1000, 10**6),
+        "requests": (20_000.0, 1000, 0), "tokens": (20.0, 1_000_000, 0),
+        "queue": (20.0, 1000, 10**6),
     }[field]  # fmt: skip
     spiked.report(rate, 1, prompt=prompt, queued=queued)
     for world in (real, spiked):
@@ -74,6 +75,7 @@ def test_one_sample_a_thousand_times_as_large_counts_as_ten_times_at_most(new_wo
     assert seen.rate_now <= at.rate_now + measure.SLACK / 15
     assert seen.mix.prompt_tokens <= 2 * at.mix.prompt_tokens
     assert max(seen.rates) <= max(at.rates) + measure.SLACK / 15
+    assert sum(seen.extra.values()) <= sum(at.extra.values())
 
 
 def test_what_is_real_is_believed_a_few_reports_later(new_world):
@@ -88,12 +90,21 @@ def test_a_long_queue_is_believed_a_few_reports_later(new_world):
     assert world.state.routers["router"].queued == 5000
 
 
+def test_one_instance_that_tells_of_far_more_that_waits_is_believed_ten_times(new_world):
+    world = calm(new_world)
+    world.crew(1, 0)
+    for waiting in (3, 3_000_000):
+        world.now_us += S
+        world.feed(on.LoadSeen, "decode-0", "e-decode-0", 1, waiting, 0, 0.5)
+    assert world.state.members["decode-0"].waiting <= 3 * measure.GROWTH + measure.SLACK
+
+
 def test_a_queue_of_a_router_that_is_gone_is_no_backlog(new_world):
     world = calm(new_world)
     world.feed(on.TrafficSeen, "gone", "1", 30, 30, 0.0, 0.0, 0.0, 0.0)
-    busy = max(ahead.look(world.state, world.now_us).rates)
+    assert sum(ahead.look(world.state, world.now_us).extra.values()) == 30 / (ahead.BACKLOG_US / S)
     world.run(20.0, 60, every=1)
-    assert max(ahead.look(world.state, world.now_us).rates) < busy - 0.4
+    assert sum(ahead.look(world.state, world.now_us).extra.values()) == 0
 
 
 def test_a_slot_in_which_nobody_was_heard_is_a_gap_and_no_zero(new_world):

@@ -271,8 +271,8 @@ class AnyFleet(RuleBasedStateMachine):
         self.feed(TimerFired(self.now_us, TICK))
 
     @rule(
-        rate=st.sampled_from([0.0, 0.1, 1.0, 10.0, 50.0, 200.0, 5000.0]),
-        seconds=st.integers(1, 60), queued=st.sampled_from([0, 0, 0, 50]),
+        rate=st.sampled_from([0.0, 0.1, 1.0, 10.0, 50.0, 200.0]),
+        seconds=st.integers(1, 40), queued=st.sampled_from([0, 0, 0, 50]),
         prompt=st.sampled_from([10, 1000, 8000]),
     )  # fmt: skip
     def traffic(self, rate: float, seconds: int, queued: int, prompt: int) -> None:
@@ -418,4 +418,4 @@ class AnyFleet(RuleBasedStateMachine):
 
 
 TestAnyFleet = AnyFleet.TestCase
-TestAnyFleet.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyFleet.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)

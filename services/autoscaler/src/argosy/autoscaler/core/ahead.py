@@ -25,6 +25,9 @@ NEWS_US = 120_000_000
 """What comes just now, and was not forecast, is expected to fade over this time."""
 BACKLOG_US = 30_000_000
 """What waits already is to be served within this."""
+MODEL_SIGMA = 0.11
+"""What is unknown of a fleet's capacity, as if it were of demand: near saturation the model is 10 to
+20 % off the simulator (docs/measurements.md), which is the 90 % quantile of this."""
 GRID = 16
 """Means of lengths are taken from a grid of so many points for each factor of e."""
 FEWEST = 20.0
@@ -53,9 +56,7 @@ def look(state: ScalerState, now_us: int) -> Ahead:
     if not bands:
         bands = [Band(rate_now, rate_now)] * limits.plan_slots
     burst = beyond_chance(rate_now, bands[0].upper)
-    heard = (r for r in state.routers.values() if now_us - r.heard_us <= limits.stale_us)
     surely = rate_now - noise(rate_now)
-    waiting = sum(router.queued for router in heard)
     rates, uppers = [], []
     for slot, band in enumerate(bands):
         mean, ratio = band.mean, band.upper / band.mean if band.mean > 0 else 1.0
@@ -64,12 +65,13 @@ def look(state: ScalerState, now_us: int) -> Ahead:
         uppers.append(max(mean * ratio, band.upper))
     # What is for later is decided later, when no more is unknown than now of what is as far off.
     sigmas = [unknown(rates, uppers, lead_slots(state))] * len(rates)
-    return Ahead(likely(state.mix), rates, backlog(state), uppers, sigmas, rate_now, burst)
+    return Ahead(likely(state.mix), rates, backlog(state, now_us), uppers, sigmas, rate_now, burst)
 
 
-def backlog(state: ScalerState) -> dict[str, float]:
+def backlog(state: ScalerState, now_us: int) -> dict[str, float]:
     """By role, what it takes to be through with what waits within BACKLOG_US."""
-    held = sum(router.queued for router in state.routers.values())
+    stale_us = state.limits.stale_us
+    held = sum(r.queued for r in state.routers.values() if now_us - r.heard_us <= stale_us)
     found = {}
     for role in on.ROLES:
         there = members.of_role(state, role).values()
@@ -95,9 +97,13 @@ def lead_slots(state: ScalerState) -> float:
 
 
 def unknown(rates: list[float], uppers: list[float], slots: float) -> float:
-    """Sigma of demand so many slots ahead; within the first it grows as a random walk's does."""
+    """Sigma of demand so many slots ahead, and of the model.
+
+    Within the first slot demand's grows as a random walk's does.
+    """
     whole = min(max(math.ceil(slots), 1), len(rates)) - 1
-    return spread(rates[whole], uppers[whole]) * math.sqrt(min(slots, 1.0))
+    sigma = spread(rates[whole], uppers[whole]) * math.sqrt(min(slots, 1.0))
+    return math.sqrt(sigma * sigma + MODEL_SIGMA * MODEL_SIGMA)
 
 
 def beyond_chance(rate_now: float, upper: float) -> bool:

@@ -21,7 +21,7 @@ from argosy.autoscaler.core import effects as do
 from argosy.autoscaler.core import events as on
 from argosy.autoscaler.core.costs import Context, RoleCosts
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
-from argosy.autoscaler.core.state import ScalerState
+from argosy.autoscaler.core.state import Pace, ScalerState
 from argosy.autoscaler.core.targets import Target, plan, targets, within_budget
 from argosy.mesh.core import CoreSpec, Effect, SetTimer, TimerFired
 
@@ -90,7 +90,10 @@ class AutoscalerCore:
         if before is not None and event.generation <= before.generation:
             return []
         self.state.scaling = event
-        self.state.asked_us = max(self.state.asked_us, event.now_us)
+        there = self.state.members.values()
+        if not there or any(member.state != "silent" for member in there):
+            # What is all asleep, as after a restart, stays so until something is asked.
+            self.state.asked_us = max(self.state.asked_us, event.now_us)
         return [SetTimer(TICK, event.now_us)]
 
     def _recalled(self, event: on.DecisionRecalled) -> None:
@@ -158,7 +161,7 @@ class AutoscalerCore:
         )  # fmt: skip
         if role not in self._costs or self._costs[role].context != context:
             self._costs[role] = RoleCosts(context)
-        factor = state.pace[role].factor if role in state.pace else 1.0
+        factor = state.pace.get(role, Pace()).factor
         rates = ahead.in_first(seen.rates, seen.extra[role], state.limits.slot_us)
         return self._costs[role].of_slots([factor * rate for rate in rates], seen.sigmas)
 

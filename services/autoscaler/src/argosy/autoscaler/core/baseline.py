@@ -85,7 +85,7 @@ def passes_seen(state: ScalerState, member: Member, event: on.LoadSeen) -> None:
 
 
 def near(announced: Timing, corrected: Timing) -> bool:
-    """Whether whole passes are believed: coefficients of both signs may add up to what cannot be."""
+    """Whether whole passes are believed: coefficients of both signs can add up to nonsense."""
     pairs = [
         (announced.decode_pass_ms(p / 8, b), corrected.decode_pass_ms(p / 8, b))
         for p in range(9) for b in (1, 64, 256)

@@ -100,7 +100,7 @@ def role_bounds(
             elif window.role and window.kind == "at_most":
                 high[slot] = min(high[slot], window.count)
     _dwell(state, role, starts, keep, notes)
-    if feedback.trouble(state):
+    if feedback.trouble(state, role):
         keep[0] = True
     _people(there, role, starts, low, high, notes)
     base = state.baselines.get(role, Baseline())

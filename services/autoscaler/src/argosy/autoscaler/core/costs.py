@@ -22,6 +22,8 @@ and Bodily, Management Science 29, 1983). Of what is further out nothing was mea
 STEPS = 24
 """Rates are taken from a grid of so many points for each factor of e: 4 % apart."""
 TABLES_MAX = 8192
+QUIET = 0.01
+"""Requests per second at which nobody waits: who is late then is late on any fleet."""
 HOPELESS = 0.5
 """An SLO that so many requests would miss on any fleet is doubled, up to RELAXED_MAX times."""
 RELAXED_MAX = 10
@@ -88,16 +90,21 @@ class RoleCosts:
 def excess(context: Context, rate: float) -> tuple[list[float], int]:
     """Shares missed beyond what is allowed, by count, and how many instances are enough."""
     demand = msgspec.structs.replace(context.mix, rate=rate)
-    counts = [*range(context.high + 1), 4 * context.high + 64]
+    counts, quiet = [*range(context.high + 1)], msgspec.structs.replace(demand, rate=QUIET)
     miss_of = model.prefill_miss if context.role == "prefill" else model.decode_miss
     slo = context.slo
     for _ in range(RELAXED_MAX):
         shares = miss_of(demand, counts, context.timing, context.machine, slo)
-        never = shares.pop()
+        (never,) = miss_of(quiet, [4 * context.high + 64], context.timing, context.machine, slo)
         if never < HOPELESS:
             break
         # Nobody could keep this promise: the next best one is planned for.
         slo = Slo(2 * slo.ttft_ms, 2 * slo.tpot_ms)
-    found = [max(0.0, share - never - context.limits.allowed_miss) for share in shares]
-    need = next((count for count, share in enumerate(found) if share <= 0), context.high)
-    return found, need
+    allowed = context.limits.allowed_miss
+    found = [max(0.0, share - never - allowed) for share in shares]
+    need = next((count for count, share in enumerate(found) if share <= 0), 0)
+    if not need:
+        need_of = model.prefill_need if context.role == "prefill" else model.decode_need
+        need = need_of(demand, context.timing, context.machine, slo, allowed)
+    # What is not served in a slot is late in the next: of two that are too few, more is better.
+    return [share + max(0.0, 1 - count / need) for count, share in enumerate(found)], need

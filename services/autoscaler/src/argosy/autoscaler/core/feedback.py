@@ -18,7 +18,7 @@ from argosy.mesh.buckets import bucket_of, since
 
 UP, DOWN, REST = 1.1, 0.98, 0.9998
 """Most that a factor changes in a slot; and how it fades where there is nothing to learn."""
-LEAST, MOST = 0.7, 2.5
+LEAST, MOST = 0.8, 2.5
 TOLERANCE = 0.02
 """Of requests: what model and measurement may differ by."""
 FEWEST = 30
@@ -47,26 +47,27 @@ def late_seen(state: ScalerState, source: str, kind: str, buckets: list[int]) ->
     pace.late += sum(grown[first_late:])
 
 
-def trouble(state: ScalerState) -> bool:
-    """Whether more requests are late, in this slot or the one before, than the SLO allows."""
-    for pace in state.pace.values():
-        now = pace.late / pace.counted if pace.counted >= FEWEST else 0.0
-        if max(now, pace.late_before) > state.limits.allowed_miss + TOLERANCE:
-            return True
-    return False
+def trouble(state: ScalerState, role: str) -> bool:
+    """Whether more requests are late by this role, in this slot or the one before, than may be."""
+    pace = state.pace.get(role, Pace())
+    return max(late_share(pace), pace.late_before) > state.limits.allowed_miss + TOLERANCE
+
+
+def late_share(pace: Pace) -> float:
+    """Of the slot's requests so far; of few nothing is known."""
+    return pace.late / pace.counted if pace.counted >= FEWEST else 0.0
 
 
 def slot_ended(state: ScalerState, rate: float) -> None:
-    """Learn from the slot, if nothing changed in it, and begin the next."""
+    """Learn from the slot, if nothing changed in it nor in the one before, and begin the next."""
     backlog = sum(router.queued for router in state.routers.values())
     for role in on.ROLES:
         pace = state.pace.setdefault(role, Pace())
         ready = sum(map(members.ready, members.of_role(state, role).values()))
-        recovering = backlog < pace.backlog
-        if ready == pace.ready and ready and not recovering and pace.counted >= FEWEST:
+        still = pace.still + 1 if ready == pace.ready and ready else 0
+        if still > 1 and backlog >= pace.backlog and pace.counted >= FEWEST:
             learn(state, role, pace, rate)
-        share = pace.late / pace.counted if pace.counted >= FEWEST else 0.0
-        state.pace[role] = Pace(pace.factor, 0, 0, ready, backlog, share)
+        state.pace[role] = Pace(pace.factor, 0, 0, ready, still, backlog, late_share(pace))
 
 
 def learn(state: ScalerState, role: str, pace: Pace, rate: float) -> None:

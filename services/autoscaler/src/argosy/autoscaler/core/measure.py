@@ -126,7 +126,8 @@ def load_seen(state: ScalerState, event: on.LoadSeen) -> None:
         return
     if not valid(*told, event.running, event.waiting, event.queued_tokens, event.kv_share):
         return
-    member.running, member.waiting = int(event.running), int(event.waiting)
+    member.running = int(event.running)
+    member.waiting = int(min(event.waiting, GROWTH * member.waiting + SLACK))
     member.queued_tokens, member.kv_share = int(event.queued_tokens), min(1.0, event.kv_share)
     heard, member.heard_us = member.heard_us, event.now_us
     if member.running or member.waiting:

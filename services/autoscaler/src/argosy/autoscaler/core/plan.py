@@ -97,7 +97,7 @@ class Steps:
         """From the value of each count (first axis) in `slot` to that of each just before it."""
         level = self.level if value.ndim == 1 else self.level[:, None]
         # Upwards: the least of all higher counts, each with the cost of the levels between.
-        best = np.minimum.accumulate((value + level)[::-1], axis=0)[::-1] - level
+        best: Costs = np.minimum.accumulate((value + level)[::-1], axis=0)[::-1] - level
         if not self.keep[slot]:
             for taken in range(1, min(self.step_down, len(value) - 1) + 1):
                 np.minimum(best[taken:], value[:-taken] + self.down[taken], out=best[taken:])
@@ -110,7 +110,8 @@ class Steps:
 
     def into(self, count: int, slot: int) -> Costs:
         """What going from `count` to each other count costs at the start of `slot`."""
-        return self.moves[self.keep[slot]][count]
+        found: Costs = self.moves[self.keep[slot]][count]
+        return found
 
     def path_cost(self, path: list[int]) -> float:
         """What a path costs, with its changes."""

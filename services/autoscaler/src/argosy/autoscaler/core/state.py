@@ -118,8 +118,11 @@ class Pace(msgspec.Struct):
     counted: float = 0
     late: float = 0
     ready: int = 0
-    """At the slot's start, as is what waited at routers."""
+    """At the slot's start."""
+    still: int = 0
+    """Slots for which it has been so many."""
     backlog: int = 0
+    """What waited at routers at the slot's start."""
     late_before: float = 0
     """Share of the slot before."""
 

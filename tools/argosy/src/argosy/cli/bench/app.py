@@ -240,13 +240,13 @@ def scale(
 
 @bench.command()
 def plan(
-    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the cases.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A few of the cases.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """The autoscaler: how long a plan takes, and how near its model is to the simulator.
 
     One plan of 64 + 64 instances for 4 hours of minutes, and TTFT p90 in closed form against
-    `argosy sim` for 120 fleets; --quick: for 6.
+    `argosy sim` for 120 fleets, which takes a quarter of an hour; --quick: for 6.
 
     Example: argosy bench plan --quick
     """

@@ -19,7 +19,7 @@ from argosy.cli.bench import fastmodel, plan_time
 ASKED = 0.1
 """Error of TTFT p90."""
 RUNS = 5
-QUICK_PREFILLS, QUICK_USES = (4,), (0.7,)
+QUICK_PREFILLS, QUICK_USES = (2,), (0.7,)
 
 
 def run_plan(*, quick: bool, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """A run of the autoscaler in one picture: demand and forecast, instances, and the promise kept."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,8 +69,13 @@ def span_ends(moments: Sequence[Moment]) -> list[Moment]:
     return found
 
 
+def middles_h(ends: Sequence[Moment]) -> list[float]:
+    """Of the spans between, in hours."""
+    return [(one.at_s + other.at_s) / 2 / HOUR_S for one, other in pairwise(ends)]
+
+
 def rate(ends: Sequence[Moment]) -> Numbers:
-    """Requests per second of each span but the first end's."""
+    """Requests per second of each span."""
     arrived = np.diff([moment.arrived for moment in ends])
     passed: Numbers = np.diff([moment.at_s for moment in ends])
     return np.asarray(arrived / passed, dtype=np.float64)
@@ -98,8 +104,7 @@ def _draw_demand(
         hours, means, uppers, color=FORECAST_COLOUR, alpha=0.2, linewidth=0,
         label="its 90 % quantile",
     )  # fmt: skip
-    at_h = [moment.at_s / HOUR_S for moment in ends[1:]]
-    axes.plot(at_h, rate(ends), color=DEMAND_COLOUR, linewidth=1, label="demand")
+    axes.plot(middles_h(ends), rate(ends), color=DEMAND_COLOUR, linewidth=1, label="demand")
     axes.set_ylim(bottom=0)
 
 
@@ -125,6 +130,5 @@ def _draw_instances(
 def _draw_kept(axes: "Axes", ends: Sequence[Moment]) -> None:
     axes.set_ylabel("within the SLO")
     axes.yaxis.set_major_formatter("{x:.0%}")
-    at_h = [moment.at_s / HOUR_S for moment in ends[1:]]
-    axes.plot(at_h, kept_share(ends), color="#1a9850", linewidth=1)
+    axes.plot(middles_h(ends), kept_share(ends), color="#1a9850", linewidth=1)
     axes.set_ylim(top=1.0)

@@ -82,13 +82,14 @@ class Argosy:
             seen.output_tokens_squared,
         )  # fmt: skip
         self._sums = [total + more for total, more in zip(self._sums, came, strict=True)]
-        requests, prompt, prompt_squared, cached, *outputs = self._sums
+        requests, prompt, prompt_squared, cached, finished, output, output_squared = self._sums
         at_work = self._of("decode", "active")
         if at_work:
             self._feed(
                 on.LoadSeen(
                     self._now_us, at_work[0], EPOCH, seen.running_requests, seen.waiting_decode, 0,
-                    seen.kv_share, *outputs, [], self._late(1, seen.finished_requests, seen.late_tpot),
+                    seen.kv_share, finished, output, output_squared, [],
+                    self._late(1, seen.finished_requests, seen.late_tpot),
                 )
             )  # fmt: skip
         self._feed(

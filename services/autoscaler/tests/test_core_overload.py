@@ -1,0 +1,71 @@
+"""Where no fleet there may be is enough, the largest is still the best; and reports that lie."""
+
+import pytest
+
+from argosy.autoscaler.core import effects as do
+from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core.costs import Context, RoleCosts
+from argosy.autoscaler.core.demand import Demand, Machine, Slo
+from argosy.autoscaler.core.state import Limits
+from argosy.mesh.timing import Timing
+
+S = 1_000_000
+HIGH = 6
+
+
+@pytest.mark.parametrize("role", on.ROLES)
+@pytest.mark.parametrize("rate", [200.0, 500.0, 2000.0])
+def test_every_instance_is_worth_having_while_all_is_late(role, rate):
+    mix = Demand(0, prompt_tokens=2000, output_tokens=500)
+    context = Context(role, mix, Timing(), Machine(max_running=64), Slo(), Limits(), HIGH)
+    (costs,) = RoleCosts(context).of_slots([rate], [0.0])
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_a_fleet_that_is_overrun_grows_as_far_as_it_may_and_stays(new_world):
+    world = new_world()
+    world.scale(bounds=on.Bounds(4, 1, 4), budget=8, dwell_us=0)
+    world.crew(1, 3)
+    world.run(400.0, 180)
+    assert world.awake("prefill") == 4
+    told = len(world.rests)
+    world.run(400.0, 300)
+    asleep = [r.instance for r in world.rests[told:] if isinstance(r, do.DecideSleep)]
+    assert [name for name in asleep if name.startswith("prefill")] == []
+
+
+def most_awake(new_world, rate, prompt=1000, queued=0):
+    """Of both roles, after one report of a second that says so."""
+    world = new_world(tick_us=1 * S)
+    world.scale(bounds=on.Bounds(12, 1, 12), budget=24)
+    world.crew(1, 11)
+    world.run(10.0, 240)
+    world.now_us += S
+    world.report(rate, 1, prompt=prompt, queued=queued)
+    world.tick()
+    world.run(10.0, 60)
+    return sum(world.awake(role) for role in on.ROLES)
+
+
+@pytest.mark.parametrize(
+    "spike", [{"rate": 10_000.0}, {"rate": 10.0, "prompt": 10**6}, {"rate": 10.0, "queued": 10**7}]
+)
+def test_one_sample_a_thousand_times_as_large_moves_no_more_than_one_ten_times(new_world, spike):
+    real = most_awake(new_world, 100.0, prompt=10_000, queued=100)
+    assert most_awake(new_world, **spike) <= real
+
+
+@pytest.mark.parametrize("buckets", [[], [1], [5] * 500, [-1, 3], [2**70] * 3])
+def test_counts_of_lateness_of_any_length_are_taken_or_left(new_world, buckets):
+    world = new_world()
+    world.scale()
+    world.crew(2, 0)
+    world.run(5.0, 60)
+    for told in ([1, 2, 3], buckets, [4, 5, 6], buckets):
+        world.now_us += S
+        world.feed(on.TrafficSeen, "other", "1", 0, 0, 0.0, 0.0, 0.0, 0.0, ttft_buckets=told)
+        world.feed(
+            on.LoadSeen, "decode-0", "e-decode-0", 0, 0, 0, 0.0, ttft_buckets=told,
+            tpot_buckets=told,
+        )  # fmt: skip
+    world.run(5.0, 180)
