@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import datetime, time
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -20,7 +20,7 @@ def week(text: str) -> list[tuple[str, str]]:
 
 
 def test_a_day_of_the_week_comes_again() -> None:
-    assert week("Friday 20:00–23:00 at least 6") == [("Fri 20 20:00", "Fri 20 23:00")]  # noqa: RUF001
+    assert week("Friday 20:00–23:00 at least 6") == [("Fri 20 20:00", "Fri 20 23:00")]
     assert len(week("weekdays 08:00-18:00 at least 4 prefill")) == 6
     assert len(week("daily 23:00-01:00 at most 2 decode")) == 7
 
@@ -67,6 +67,6 @@ def test_what_cannot_be_read_is_refused(text: str) -> None:
 
 def test_roles_and_counts_are_read() -> None:
     assert read("Friday 20:00-23:00 at least 6 decode") == PlanText(
-        "at_least", "friday", datetime(1, 1, 1, 20).time(), datetime(1, 1, 1, 23).time(),
+        "at_least", "friday", time(20), time(23),
         count=6, role="decode",
     )  # fmt: skip

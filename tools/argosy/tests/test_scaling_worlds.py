@@ -124,7 +124,8 @@ def test_a_trace_at_a_factor_keeps_its_time_and_its_lengths():
     twice = workload.from_requests(once.trace(), 2.5, TICK_S, 1)
     assert twice.requests == pytest.approx(2.5 * once.requests, rel=0.05)
     assert twice.span_s == pytest.approx(once.span_s, abs=TICK_S)
-    assert set(twice.prompt) <= set(once.prompt)
+    lengths_of = [float(w.prompt @ w.weight) / w.requests for w in (once, twice)]
+    assert lengths_of[1] == pytest.approx(lengths_of[0], rel=0.05)
 
 
 def test_the_oracle_attains_its_target_with_less_than_the_peak_needs_all_along():

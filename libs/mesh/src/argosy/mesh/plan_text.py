@@ -24,7 +24,7 @@ EXAMPLE = "`Friday 20:00-23:00 at least 6`, `drain rack 3 at 02:00`, `no scale-d
 _DAY = rf"(?P<day>{'|'.join(DAYS)}|{'|'.join(GROUPS)}|\d{{4}}-\d\d-\d\d)"
 _TIME = r"(?P<{}>\d\d?:\d\d)"
 _SPAN = re.compile(
-    rf"(?:{_DAY}\s+)?{_TIME.format('start')}\s*[-–]\s*{_TIME.format('end')}\s+"  # noqa: RUF001
+    rf"(?:{_DAY}\s+)?{_TIME.format('start')}\s*[-–]\s*{_TIME.format('end')}\s+"
     r"at\s+(?P<bound>least|most)\s+(?P<count>\d{1,6})(?:\s+(?P<role>prefill|decode))?"
 )
 _DRAIN = re.compile(

@@ -26,8 +26,8 @@ NEWS_US = 120_000_000
 BACKLOG_US = 30_000_000
 """What waits already is to be served within this."""
 MODEL_SIGMA = 0.11
-"""What is unknown of a fleet's capacity, as if it were of demand: near saturation the model is 10 to
-20 % off the simulator (docs/measurements.md), which is the 90 % quantile of this."""
+"""What is unknown of a fleet's capacity, as if it were of demand: near saturation the model is 10
+to 20 % off the simulator (docs/measurements.md), the 90 % quantile of this."""
 GRID = 16
 """Means of lengths are taken from a grid of so many points for each factor of e."""
 FEWEST = 20.0

@@ -49,36 +49,38 @@ class AutoscalerCore:
                 return self._applied(event)
             case on.PlansChanged():
                 state.windows = event.windows
-            case on.MemberDecided():
-                members.decided(state, event)
-            case on.MemberJoined():
-                members.joined(state, event)
-                baseline.joined(state, event)
-            case on.MemberChanged():
-                members.changed(state, event)
-            case on.LoadSeen():
-                measure.load_seen(state, event)
-                self._late(event.instance, event.epoch, event)
-                if event.passes and (member := state.members.get(event.instance)):
-                    baseline.passes_seen(state, member, event)
             case on.TrafficSeen():
                 measure.traffic_seen(state, event)
                 self._late(event.router, event.epoch, event)
                 return self._burst(event.now_us)
-            case on.SlotRecalled():
-                if measure.recalled(state, event):
-                    slot = event.start_us // state.limits.slot_us
-                    Forecaster(state.forecast).observe(slot, event.requests / event.seconds)
-            case on.SeasonFitted():
-                slot = event.start_us // state.limits.slot_us
-                Forecaster(state.forecast).take_season(slot, event.rates)
-            case on.DecisionRecalled():
-                self._recalled(event)
-            case on.RestSeen():
-                members.rest_seen(state, event)
-            case on.RestRefused():
-                members.refused(state, event)
+            case on.LoadSeen():
+                self._load(event)
+            case on.MemberJoined():
+                members.joined(state, event)
+                baseline.joined(state, event)
+            case on.SlotRecalled() | on.SeasonFitted() | on.DecisionRecalled():
+                self._remember(event)
+            case _:
+                members.step(state, event)
         return []
+
+    def _load(self, event: on.LoadSeen) -> None:
+        measure.load_seen(self.state, event)
+        self._late(event.instance, event.epoch, event)
+        if event.passes and (member := self.state.members.get(event.instance)):
+            baseline.passes_seen(self.state, member, event)
+
+    def _remember(self, event: on.SlotRecalled | on.SeasonFitted | on.DecisionRecalled) -> None:
+        """What was known before, or was worked out elsewhere."""
+        state = self.state
+        if isinstance(event, on.DecisionRecalled):
+            self._recalled(event)
+            return
+        slot = event.start_us // state.limits.slot_us
+        if isinstance(event, on.SeasonFitted):
+            Forecaster(state.forecast).take_season(slot, event.rates)
+        elif measure.recalled(state, event):
+            Forecaster(state.forecast).observe(slot, event.requests / event.seconds)
 
     def _late(self, source: str, epoch: str, event: on.LoadSeen | on.TrafficSeen) -> None:
         feedback.late_seen(self.state, f"{source} {epoch}", "ttft", event.ttft_buckets)
@@ -191,7 +193,7 @@ class AutoscalerCore:
 
     def _rests(self, chosen: list[do.Pool], decision: do.DecideScale, now_us: int) -> list[Effect]:
         """Tell each instance that is to wake or to sleep."""
-        state, found = self.state, []
+        state, found = self.state, list[Effect]()
         assert state.scaling is not None
         for pool in chosen:
             for name in (*pool.wake, *pool.sleep):
@@ -209,7 +211,7 @@ class AutoscalerCore:
                             acting.DRAIN_US, why, id_, generation,
                         )
                     )  # fmt: skip
-        return list(found)
+        return found
 
 
 def _known(state: ScalerState, role: str) -> bool:

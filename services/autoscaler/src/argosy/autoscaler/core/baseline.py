@@ -94,7 +94,7 @@ def near(announced: Timing, corrected: Timing) -> bool:
 
 
 def moved(old: Timing, new: Timing) -> bool:
-    """Whether some typical pass takes noticeably longer or shorter now: else plans need no new one."""
+    """Whether some typical pass takes noticeably longer or shorter now."""
     typical = [(old.prefill_pass_ms(n), new.prefill_pass_ms(n)) for n in (256, 2048, 8192)]
     typical += [
         (old.decode_pass_ms(p, b), new.decode_pass_ms(p, b)) for p, b in ((0, 1), (0.5, 64))

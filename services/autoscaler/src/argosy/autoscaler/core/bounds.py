@@ -47,11 +47,8 @@ def fleet_bounds(state: ScalerState, now_us: int) -> FleetBounds:
     assert state.scaling is not None
     slots, slot_us = state.limits.plan_slots, state.limits.slot_us
     starts = [now_us + slot * slot_us for slot in range(slots)]
-    notes: list[str] = []
     spans = [w for w in state.windows if w.until_us > now_us and w.from_us < starts[-1] + slot_us]
-    for window in spans:
-        if window.from_us <= now_us:
-            notes.append(f"plan {window.plan}")
+    notes = [f"plan {window.plan}" for window in spans if window.from_us <= now_us]
     budget = state.scaling.budget
     low, high = [0] * slots, [budget] * slots
     for window in spans:

@@ -112,9 +112,9 @@ class LoadSeen(Event, frozen=True, tag=True):
     finished: float = 0
     output_tokens: float = 0
     output_tokens_squared: float = 0
-    ttft_buckets: list[int] = []
-    tpot_buckets: list[int] = []
-    passes: list[Pass] = []
+    ttft_buckets: list[int] = msgspec.field(default_factory=list)
+    tpot_buckets: list[int] = msgspec.field(default_factory=list)
+    passes: list[Pass] = msgspec.field(default_factory=list)
 
 
 class TrafficSeen(Event, frozen=True, tag=True):
@@ -128,7 +128,7 @@ class TrafficSeen(Event, frozen=True, tag=True):
     prompt_tokens: float
     prompt_tokens_squared: float
     cached_tokens: float
-    ttft_buckets: list[int] = []
+    ttft_buckets: list[int] = msgspec.field(default_factory=list)
     trace: str = ""
     """Trace context of the report, for whoever wants to know what a decision came from."""
 

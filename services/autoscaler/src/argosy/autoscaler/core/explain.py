@@ -11,7 +11,7 @@ from argosy.autoscaler.core.plan import Path
 from argosy.autoscaler.core.state import ScalerState
 
 MaybePath = Path | None
-REJECTED_MAX = 5
+REJECTED_MAX = 3
 NOBODY = model.Score(0, 0, 0, 0, 0, 0, 0, 0)
 """Without decode nobody is answered."""
 NEAR_S = 60
@@ -29,7 +29,8 @@ def decision(
     options = alternatives(state, path, seen.mix, upper) if path is not None else []
     weights = Forecaster(state.forecast).weights(soon)
     expected = do.Expected(
-        seen.rate_now, max(seen.rates[:soon]), upper, ahead.QUANTILE, soon * state.limits.slot_us // 1_000_000,
+        seen.rate_now, max(seen.rates[:soon]), upper, ahead.QUANTILE,
+        soon * state.limits.slot_us // 1_000_000,
         seen.mix.prompt_tokens, seen.mix.output_tokens, seen.mix.hit_share, weights,
     )  # fmt: skip
     nothing = do.Alternative("by the guardrails", 0, 0, 0, 0.0, 0.0, 0.0, 0.0)

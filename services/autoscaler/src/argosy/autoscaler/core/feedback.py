@@ -12,7 +12,6 @@ Lateness to the first token is prefill's, unless decode had no room: then it is 
 from argosy.autoscaler.core import events as on
 from argosy.autoscaler.core import members, model
 from argosy.autoscaler.core.ahead import likely
-from argosy.autoscaler.core.demand import Demand, Slo
 from argosy.autoscaler.core.state import Pace, ScalerState
 from argosy.mesh.buckets import bucket_of, since
 
@@ -76,18 +75,11 @@ def learn(state: ScalerState, role: str, pace: Pace, rate: float) -> None:
     if base is None or base.timing is None or scaling is None or rate <= 0:
         return
     miss_of = model.prefill_miss if role == "prefill" else model.decode_miss
-    mix, share = likely(state.mix), pace.late / pace.counted
-
-    def said(factor: float) -> float:
-        asked: Demand = mix.at(rate * factor)
-        slo: Slo = scaling.slo
-        (missed,) = miss_of(asked, [pace.ready], base.timing, base.machine, slo)
-        return float(missed)
-
-    now = said(pace.factor)
-    if share > now + TOLERANCE:
+    asked, share = likely(state.mix).at(rate * pace.factor), pace.late / pace.counted
+    (said,) = miss_of(asked, [pace.ready], base.timing, base.machine, scaling.slo)
+    if share > said + TOLERANCE:
         pace.factor = min(MOST, pace.factor * UP)
-    elif share < now - TOLERANCE:
+    elif share < said - TOLERANCE:
         pace.factor = max(LEAST, pace.factor * DOWN)
     else:
         pace.factor = 1 + (pace.factor - 1) * REST

@@ -21,6 +21,22 @@ TRUST = 0.3
 """What one more wake weighs in what waking is known to take."""
 
 
+def step(
+    state: ScalerState,
+    event: on.MemberDecided | on.MemberChanged | on.RestSeen | on.RestRefused,
+) -> None:
+    """Take in what happened to an instance."""
+    match event:
+        case on.MemberDecided():
+            decided(state, event)
+        case on.MemberChanged():
+            changed(state, event)
+        case on.RestSeen():
+            rest_seen(state, event)
+        case on.RestRefused():
+            refused(state, event)
+
+
 def decided(state: ScalerState, event: on.MemberDecided) -> None:
     """The operator decided that it shall run, or not."""
     member = state.members.get(event.instance)

@@ -70,7 +70,7 @@ class Path(msgspec.Struct, frozen=True):
 
 
 class Steps:
-    """One role made ready for numpy: what being at a count costs, and what going to another does."""
+    """One role made ready for numpy: what being at a count costs, and going to another."""
 
     def __init__(self, role: Role) -> None:
         self.now, self.keep, self.step_down = role.now, role.keep, role.step_down
@@ -184,7 +184,7 @@ def together(problem: Problem, prefill: Steps, decode: Steps) -> tuple[list[int]
 
 
 def binding(problem: Problem, prefill: Steps, decode: Steps) -> list[Costs]:
-    """What binds the roles together, as a cost of each pair, by slot; made once for equal bounds."""
+    """What binds the roles together, as a cost of each pair, by slot."""
     made: dict[tuple[int, int], Costs] = {}
     p = np.arange(len(prefill.level), dtype=np.float64)[:, None]
     d = np.arange(len(decode.level), dtype=np.float64)[None, :]

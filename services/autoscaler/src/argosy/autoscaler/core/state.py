@@ -20,7 +20,7 @@ class Limits(msgspec.Struct, frozen=True):
     decay_us: int = 600_000_000
     hand_us: int = 600_000_000
     season_us: int = 6 * 3600 * 1_000_000
-    miss_price: float = 20.0
+    miss_price: float = 10.0
     allowed_miss: float = 0.01
 
 

@@ -52,7 +52,7 @@ def targets(state: ScalerState, path: Path, bounds: FleetBounds, now_us: int) ->
         awake = min(awake, most)
         later = max(counts[: 1 + lag(base.start_us, slot_us)])
         spare = min(state.scaling.silent, pool.high - awake)
-        needed = max(pool.replicas, max(counts), awake + spare)
+        needed = max(pool.replicas, *counts, awake + spare)
         exist = max(later, awake + spare, len(there) - len(worn_out(there, base, needed, now_us)))
         if kept.keep[0]:
             exist = max(exist, len(there))

@@ -15,6 +15,12 @@ COLUMNS = (
     "output_tokens", "output_tokens_squared",
 )  # fmt: skip
 
+INSERT = f"insert or ignore into slots values (?{', ?' * len(COLUMNS)})"  # noqa: S608 - no input
+SELECT = (
+    f"select start_us, {', '.join(COLUMNS)} from slots "  # noqa: S608 - no input
+    "where start_us >= ? order by start_us"
+)
+
 
 class History:
     """See the module. folder None: in memory only."""
@@ -33,21 +39,18 @@ class History:
     def add(self, slot: events_pb2.DemandMeasured) -> bool:
         """Keep a slot; whether it was not there yet."""
         values = [slot.start_us, *(getattr(slot, name) for name in COLUMNS)]
-        places = ", ".join("?" * len(values))
-        done = self._base.execute(f"insert or ignore into slots values ({places})", values)
+        done = self._base.execute(INSERT, values)
         oldest_us = slot.start_us - KEPT_S * 1_000_000
         self._base.execute("delete from slots where start_us < ?", [oldest_us])
         return done.rowcount > 0
 
     def slots(self, since_us: int = 0) -> list[events_pb2.DemandMeasured]:
         """All from then on, oldest first."""
-        rows = self._base.execute(
-            f"select start_us, {', '.join(COLUMNS)} from slots where start_us >= ? order by start_us",
-            [since_us],
-        )
+        rows = self._base.execute(SELECT, [since_us])
         return [
             events_pb2.DemandMeasured(
-                start_us=start_us, seconds=round(seconds), **dict(zip(COLUMNS[1:], rest, strict=True))
+                start_us=start_us, seconds=round(seconds),
+                **dict(zip(COLUMNS[1:], rest, strict=True)),
             )
             for start_us, seconds, *rest in rows
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""History in, Prophet's path ahead out: what runs in a process of its own, off the decision path."""
+"""History in, Prophet's path ahead out: runs in a process of its own, off the decision path."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

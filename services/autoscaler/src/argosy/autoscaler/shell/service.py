@@ -149,9 +149,9 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
     def _perform(self, effect: Any) -> None:
         match effect:
             case do.TellSlot():
-                fact = voice.slot_fact(effect)
-                self._history.add(fact)
-                self.mesh.bus.publish(fact)
+                slot = voice.slot_fact(effect)
+                self._history.add(slot)
+                self.mesh.bus.publish(slot)
             case do.FitSeason():
                 self._begin(self._fit(effect))
             case do.DecideScale():

@@ -1,4 +1,4 @@
-"""What the autoscaler's core decided, as facts; and facts of decisions, as its core recalls them."""
+"""What the autoscaler's core decided, as facts."""
 
 from argosy.autoscaler.core import effects as do
 from argosy.wire.autoscaler.v1 import events_pb2

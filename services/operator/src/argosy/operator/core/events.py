@@ -31,7 +31,7 @@ class FleetApplied(Event, frozen=True, tag=True):
     idle_sleep_us: int = 0
     """Idle for so long, all go to sleep; 0: never."""
     sleep_level: str = "dram"
-    bounds: dict[str, tuple[int, int]] = {}
+    bounds: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     """By role, the least and most there may be, where an autoscaler says how many."""
 
 
@@ -40,7 +40,7 @@ class ScaleSeen(Event, frozen=True, tag=True):
 
     generation: int
     exist: dict[str, int]
-    stop: list[str] = []
+    stop: list[str] = msgspec.field(default_factory=list)
 
 
 class ScalerSeen(Event, frozen=True, tag=True):

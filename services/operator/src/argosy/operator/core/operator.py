@@ -37,17 +37,8 @@ class OperatorCore:
             case on.ScalerSeen():
                 scale.scaler_seen(self.state, event)
                 return []
-            case on.WorkSeen():
-                return silence.work_seen(self.state, event)
-            case on.DemandSeen():
-                return silence.demanded(self.state, event)
-            case on.RestAsked():
-                return silence.asked(self.state, event)
-            case on.RestRecalled():
-                silence.recalled(self.state, event)
-                return []
-            case on.RestRefused():
-                return silence.refused(self.state, event)
+            case _:
+                return silence.step(self.state, event)
 
     def _applied(self, event: on.FleetApplied) -> list[Effect]:
         state = self.state

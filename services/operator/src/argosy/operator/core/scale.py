@@ -1,4 +1,4 @@
-"""How many instances there are to be, where an autoscaler says it: by name, within the file's bounds.
+"""How many instances there are to be, where an autoscaler says it, within the file's bounds.
 
 A decision is absolute, so that the last one holds, and is done once: an older generation, or the
 same one heard again, changes nothing. Those it names go first, then the highest numbers; new ones

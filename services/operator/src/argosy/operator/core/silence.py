@@ -41,6 +41,25 @@ GOVERNED_US = 10_000_000
 """An autoscaler not heard of for as long is not there: all sleep and wake by the rules here."""
 
 
+def step(
+    state: OperatorState,
+    event: on.WorkSeen | on.DemandSeen | on.RestAsked | on.RestRecalled | on.RestRefused,
+) -> list[Effect]:
+    """Decide on one event."""
+    match event:
+        case on.WorkSeen():
+            return work_seen(state, event)
+        case on.DemandSeen():
+            return demanded(state, event)
+        case on.RestAsked():
+            return asked(state, event)
+        case on.RestRecalled():
+            recalled(state, event)
+            return []
+        case on.RestRefused():
+            return refused(state, event)
+
+
 def work_seen(state: OperatorState, event: on.WorkSeen) -> list[Effect]:
     """A router tells what it and the instances have to do."""
     rest = state.rest

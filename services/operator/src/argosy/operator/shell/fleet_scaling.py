@@ -69,7 +69,7 @@ class Scaling(Part):
     sleep_level: Literal["dram", "disk"] = "dram"
     """Where weights are meanwhile: in host memory, or only in the model's files."""
     slo: Slo | None = None
-    plans: list[Annotated[str, AfterValidator(check_plan)]] = []
+    plans: list[Annotated[str, AfterValidator(check_plan)]] = Field(default_factory=list)
     timezone: Annotated[str, AfterValidator(check_zone)] = "UTC"
 
     @model_validator(mode="after")

@@ -205,8 +205,9 @@ def scale(
 
     All have the same callers, profile, SLO, warm-up and budget, and begin with what the first
     minutes need. `argosy` keeps those it does not need asleep, and wakes them in --wake-s (6 s: the
-    slowest that is published of vLLM's first level); `argosy_cold` lets none sleep. Instances that start or drain count as used. The ramp is llm-d's, with its
-    stages (2, 4, 6, 8, 10, 4, 1 requests/s; 41 minutes) and lengths (4,000 / 1,000 tokens)
+    slowest that is published of vLLM's first level); `argosy_cold` lets none sleep. Instances that
+    start, wake or drain count as used. The ramp is llm-d's, with its stages (2, 4, 6, 8, 10, 4, 1
+    requests/s; 41 minutes) and lengths (4,000 / 1,000 tokens)
     times 1.8, so that the built-in profile needs as much of 8 instances as its H100s did; it
     runs request by request on the router's own core, and as flows to tell how far these err.
     Traces run at the rate whose peak asks 85 % of what --replicas can do (a factor on the rate;

@@ -153,7 +153,7 @@ def gathered(
 def _joined(parts: list[tuple[npt.NDArray[np.int64], Numbers]], tick_s: float) -> Workload:
     ticks = np.cumsum([0, *(len(groups) for groups, _ in parts)])
     rows = np.concatenate([rows for _, rows in parts], axis=1)
-    offsets = [np.full(part.shape[1], start) for (_, part), start in zip(parts, ticks, strict=False)]
-    rows[0] += np.concatenate(offsets)
+    sizes = [part.shape[1] for _, part in parts]
+    rows[0] += np.repeat(ticks[:-1], sizes)
     first = np.concatenate([[0], np.cumsum(np.concatenate([groups for groups, _ in parts]))])
     return Workload(tick_s, first, rows[0] * tick_s, rows[1], rows[2], rows[3])
