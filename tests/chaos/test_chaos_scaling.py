@@ -248,6 +248,23 @@ async def test_planning_goes_on_after_the_bus_was_away(tides: Any, eventually: A
         await eventually(lambda: are(tides, "silent"), LATE_S)
 
 
+async def test_after_the_bus_was_away_a_successor_knows_who_sleeps(
+    tides: Any, eventually: Any
+) -> None:
+    async with tides.follows(life_pb2.InstanceReady) as told:
+        await tides.kill("nats")
+        # Instances tell anew that they are there, whatever they do.
+        await eventually(lambda: {fact.instance_id for fact in told} >= set(DECODES), LATE_S)
+    await eventually(lambda: serves(tides), LATE_S)
+    async with tides.follows(*DECIDED) as facts, asking(tides) as remote:
+        pid = await tides.kill("autoscaler")
+        await eventually(lambda: serves(tides, pid), LATE_S)
+        await slots(tides, eventually, 2)
+        assert facts == []
+        await remote.add_plan("all", EVERY_DECODE)
+        await eventually(lambda: are(tides, "active", *DECODES), LATE_S)
+
+
 async def test_who_decides_and_comes_back_does_not_tell_instances_what_they_know(
     tides: Any, eventually: Any
 ) -> None:

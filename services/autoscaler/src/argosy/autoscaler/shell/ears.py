@@ -109,12 +109,16 @@ class Ears:
             fact.kv_total_blocks * fact.block_tokens, fact.max_running_requests or 1,
             fact.tokens_per_pass or Machine().tokens_per_pass,
         )  # fmt: skip
+        # Told again after the bus was away, and by one that sleeps by now: it joined earlier.
+        rests = state_name(fact.change) in ("silent", "waking")
         self._driver.feed(
             on.MemberJoined(
                 self._driver.now_us(), fact.instance_id, fact.epoch, role, fact.node, fact.rack,
-                fact.change.number, timing_of(fact), machine,
+                fact.change.number - rests, timing_of(fact), machine,
             )
         )  # fmt: skip
+        if rests:
+            self._on_change(fact, envelope)
 
     def _on_change(self, fact: Any, envelope: Envelope) -> None:
         change = fact.change
