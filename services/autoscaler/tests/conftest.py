@@ -72,7 +72,8 @@ class World:
     def make_so(self, pool: do.Pool) -> None:
         for name in pool.stop:
             self.feed(on.MemberDecided, name, pool.role, name, False)
-            self.becomes(name, "stopped")
+            if name in self.changes:
+                self.becomes(name, "stopped")
         while len(self.of(pool.role)) < pool.exist:
             self.join(pool.role, f"{pool.role}-{self.generation}")
             self.generation += 1

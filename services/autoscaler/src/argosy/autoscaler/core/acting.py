@@ -1,6 +1,6 @@
 """Who is to do what a decision wants: wakes before starts, sleep before stops.
 
-Woken first: whoever turns round on the way to sleep, then near and quick ones. Put to sleep
+Woken first: whoever turns round on the way to sleep, then quick ones. Put to sleep
 first: those in a rack that is drained, then whoever has least to do. A decision is taken again
 only when it changes: what is on its way is counted as there.
 """
@@ -12,8 +12,11 @@ from argosy.autoscaler.core.effects import Pool
 from argosy.autoscaler.core.state import Baseline, Member, ScalerState
 from argosy.autoscaler.core.targets import Target, worn_out
 
-DRAIN_US = 30_000_000
-"""How long what runs may go on when an instance is put to sleep: scaling down aborts nothing."""
+DRAIN_US = 600_000_000
+"""How long what runs may go on when an instance is put to sleep: as long as a router lets a request
+take, so that scaling down aborts nothing. A wake turns a drain round at any moment."""
+LATE = 3
+"""An instance that is not up after so many times what a start takes is given up."""
 
 
 def pools(state: ScalerState, wanted: dict[str, Target], now_us: int, room: int) -> list[Pool]:
@@ -98,11 +101,17 @@ def stops(
 ) -> list[str]:
     """Who is to end: sleepers that have slept for too long, and whoever is beyond the most."""
     base = state.baselines.get(role, Baseline())
-    surplus = len(there) - target.exist
+    # What does not come up holds a place in the budget that another could have.
+    late_us = LATE * base.start_us
+    found = [
+        name for name, m in there.items()
+        if m.state in ("pending", "failed") and now_us - m.since_us > late_us
+    ]  # fmt: skip
+    surplus = len(there) - len(found) - target.exist
     if surplus <= 0:
-        return []
+        return found
     assert state.scaling is not None
-    found = worn_out(there, base, target.exist, now_us)
+    found += [n for n in worn_out(there, base, target.exist, now_us) if n not in found]
     beyond = len(there) - state.scaling.pools[role].high
     if beyond > len(found):
         idle = [n for n, m in there.items() if not members.ready(m) and n not in found]

@@ -21,7 +21,7 @@ from argosy.autoscaler.core import effects as do
 from argosy.autoscaler.core import events as on
 from argosy.autoscaler.core.costs import Context, RoleCosts
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
-from argosy.autoscaler.core.state import Pace, ScalerState
+from argosy.autoscaler.core.state import Baseline, Pace, ScalerState
 from argosy.autoscaler.core.targets import Target, plan, targets, within_budget
 from argosy.mesh.core import CoreSpec, Effect, SetTimer, TimerFired
 
@@ -83,9 +83,13 @@ class AutoscalerCore:
             Forecaster(state.forecast).observe(slot, event.requests / event.seconds)
 
     def _late(self, source: str, epoch: str, event: on.LoadSeen | on.TrafficSeen) -> None:
-        feedback.late_seen(self.state, f"{source} {epoch}", "ttft", event.ttft_buckets)
+        state = self.state
+        relays = isinstance(event, on.TrafficSeen)
+        state.relayed = state.relayed or (relays and bool(event.ttft_buckets))
+        if relays or not state.relayed:
+            feedback.late_seen(state, f"{source} {epoch}", "ttft", event.ttft_buckets)
         if isinstance(event, on.LoadSeen):
-            feedback.late_seen(self.state, f"{source} {epoch}", "tpot", event.tpot_buckets)
+            feedback.late_seen(state, f"{source} {epoch}", "tpot", event.tpot_buckets)
 
     def _applied(self, event: on.ScalingApplied) -> list[Effect]:
         before = self.state.scaling
@@ -120,6 +124,7 @@ class AutoscalerCore:
     def _tick(self, now_us: int) -> list[Effect]:
         state = self.state
         found: list[Effect] = [SetTimer(TICK, now_us + state.limits.tick_us)]
+        guard.ticked(state, now_us)
         for slot in measure.close_slots(state, now_us):
             index = slot.start_us // state.limits.slot_us
             Forecaster(state.forecast).observe(index, slot.requests / slot.seconds)
@@ -145,7 +150,7 @@ class AutoscalerCore:
             if wanted is None:
                 return []
             return self._publish(within_budget(wanted, kept), None, kept, seen, now_us)
-        if any(not _known(state, role) for role in on.ROLES):
+        if any(_known(state, role) is None for role in on.ROLES):
             return []  # Nobody has told yet what an instance can do.
         costs = {role: self._costs_of(role, seen) for role in on.ROLES}
         path = plan(kept, costs)
@@ -154,12 +159,18 @@ class AutoscalerCore:
     def _costs_of(self, role: str, seen: ahead.Ahead) -> list[list[float]]:
         """By slot and count; worked out anew only when what they follow from has changed."""
         state = self.state
-        base, scaling = state.baselines[role], state.scaling
+        scaling = state.scaling
         assert scaling is not None
+        high = scaling.pools[role].high
+        if not high:
+            return [[0.0]] * len(seen.rates)
+        base = _known(state, role)
+        assert base is not None
         assert base.timing is not None
+        alone = role == "decode" and not scaling.pools["prefill"].high
         context = Context(
-            role, seen.mix, base.timing, base.machine, scaling.slo, state.limits,
-            scaling.pools[role].high,
+            "both" if alone else role, seen.mix, base.timing, base.machine, scaling.slo,
+            state.limits, high,
         )  # fmt: skip
         if role not in self._costs or self._costs[role].context != context:
             self._costs[role] = RoleCosts(context)
@@ -214,9 +225,13 @@ class AutoscalerCore:
         return found
 
 
-def _known(state: ScalerState, role: str) -> bool:
-    base = state.baselines.get(role)
-    return base is not None and base.timing is not None
+def _known(state: ScalerState, role: str) -> Baseline | None:
+    """What an instance of the role can do; of one that never was, what one of the other can."""
+    for name in (role, *on.ROLES):
+        base = state.baselines.get(name)
+        if base is not None and base.timing is not None:
+            return base
+    return None
 
 
 SPEC = CoreSpec("autoscaler", on.ScalerEvent, ScalerState, AutoscalerCore)

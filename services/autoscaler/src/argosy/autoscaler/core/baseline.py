@@ -120,7 +120,6 @@ def learn(fit: Fit, x: list[float], ms: float, announced_ms: float) -> None:
         for j, right in enumerate(scaled):
             fit.xx[i][j] = KEEP * fit.xx[i][j] + left * right
     fit.seen += 1
-    fit.worst = 0.99 * fit.worst + 0.01 * abs(ratio - 1)
 
 
 def solved(base: Baseline) -> Timing:

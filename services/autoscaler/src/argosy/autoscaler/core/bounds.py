@@ -83,7 +83,7 @@ def role_bounds(
     assert state.scaling is not None
     now_us, slot_us = starts[0], state.limits.slot_us
     there = members.of_role(state, role)
-    floor = pool.low if idle(state, now_us) else max(1, pool.low)
+    floor = pool.low if idle(state, now_us) else max(1, pool.low)  # Cut to `high` below.
     low, high = [min(floor, pool.high)] * len(starts), [pool.high] * len(starts)
     keep = [False] * len(starts)
     for window in spans:
@@ -146,17 +146,12 @@ def _people(
     notes: list[str],
 ) -> None:  # fmt: skip
     """What somebody put to sleep stays asleep, and what somebody woke stays awake, for a while."""
-    for name, member in there.items():
-        if not members.by_hand(member, starts[0]):
-            continue
-        notes.append(f"{name}: {'asleep' if member.rests else 'awake'} by hand")
-        for slot, start_us in enumerate(starts):
-            if start_us >= member.hand_until_us:
-                break
-            if member.rests:
-                high[slot] = min(high[slot], len(there) - 1)
-            else:
-                low[slot] = max(low[slot], 1)
+    told = {n: m for n, m in there.items() if members.by_hand(m, starts[0])}
+    notes += [f"{n}: {'asleep' if m.rests else 'awake'} by hand" for n, m in told.items()]
+    for slot, start_us in enumerate(starts):
+        rests = [m.rests for m in told.values() if start_us < m.hand_until_us]
+        high[slot] = min(high[slot], len(there) - sum(rests)) if any(rests) else high[slot]
+        low[slot] = max(low[slot], len(rests) - sum(rests))
 
 
 def reach(

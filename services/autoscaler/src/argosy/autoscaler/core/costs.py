@@ -36,6 +36,7 @@ class Context(msgspec.Struct, frozen=True):
     """All that a role's costs follow from, beside the rate."""
 
     role: str
+    """prefill, decode, or both: decode instances that prefill too, where there are no others."""
     mix: Demand
     """At no rate."""
     timing: Timing
@@ -91,11 +92,10 @@ def excess(context: Context, rate: float) -> tuple[list[float], int]:
     """Shares missed beyond what is allowed, by count, and how many instances are enough."""
     demand = msgspec.structs.replace(context.mix, rate=rate)
     counts, quiet = [*range(context.high + 1)], msgspec.structs.replace(demand, rate=QUIET)
-    miss_of = model.prefill_miss if context.role == "prefill" else model.decode_miss
-    slo = context.slo
+    slo, machine = context.slo, context.machine
     for _ in range(RELAXED_MAX):
-        shares = miss_of(demand, counts, context.timing, context.machine, slo)
-        (never,) = miss_of(quiet, [4 * context.high + 64], context.timing, context.machine, slo)
+        shares = late(context, demand, counts, slo)
+        (never,) = late(context, quiet, [4 * context.high + 64], slo)
         if never < HOPELESS:
             break
         # Nobody could keep this promise: the next best one is planned for.
@@ -104,7 +104,18 @@ def excess(context: Context, rate: float) -> tuple[list[float], int]:
     found = [max(0.0, share - never - allowed) for share in shares]
     need = next((count for count, share in enumerate(found) if share <= 0), 0)
     if not need:
-        need_of = model.prefill_need if context.role == "prefill" else model.decode_need
-        need = need_of(demand, context.timing, context.machine, slo, allowed)
+        need_of = {"prefill": model.prefill_need, "decode": model.decode_need}
+        parts = [fn for role, fn in need_of.items() if context.role in (role, "both")]
+        need = max(fn(demand, context.timing, machine, slo, allowed) for fn in parts)
     # What is not served in a slot is late in the next: of two that are too few, more is better.
     return [share + max(0.0, 1 - count / need) for count, share in enumerate(found)], need
+
+
+def late(context: Context, demand: Demand, counts: list[int], slo: Slo) -> list[float]:
+    """Shares of requests that miss what this role is there for, by count."""
+    miss_of = {"prefill": model.prefill_miss, "decode": model.decode_miss}
+    parts = [
+        fn(demand, counts, context.timing, context.machine, slo)
+        for role, fn in miss_of.items() if context.role in (role, "both")
+    ]  # fmt: skip
+    return [min(1.0, sum(shares)) for shares in zip(*parts, strict=True)]

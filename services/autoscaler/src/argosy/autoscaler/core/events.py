@@ -170,7 +170,6 @@ class RestSeen(Event, frozen=True, tag=True):
     turn: int
     wake: bool
     by_hand: bool
-    decision: str = ""
 
 
 class RestRefused(Event, frozen=True, tag=True):

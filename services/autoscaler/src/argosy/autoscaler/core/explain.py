@@ -72,15 +72,14 @@ def alternatives(state: ScalerState, path: Path, mix: Demand, upper: float) -> l
     """The chosen first step and those beside it, with what they would have led to."""
     assert state.scaling is not None
     found: list[do.Alternative] = []
-    prefill, decode = state.baselines["prefill"], state.baselines["decode"]
-    timing = decode.timing or prefill.timing
-    assert timing is not None
+    decode = state.baselines.get("decode") or state.baselines["prefill"]
+    assert decode.timing is not None
     there = sum(len(members.of_role(state, role)) for role in ("prefill", "decode"))
     asked = msgspec.structs.replace(mix, rate=upper)
     for p, d, cost in path.first[: REJECTED_MAX + 1]:
         scored = NOBODY
         if d and upper > 0:
-            scored = model.score(asked, p, d, timing, decode.machine, state.scaling.slo)
+            scored = model.score(asked, p, d, decode.timing, decode.machine, state.scaling.slo)
         rejected = ""
         if found:
             rejected = f"{cost - found[0].cost:,.0f} instance-seconds more than what was chosen"

@@ -10,15 +10,36 @@ from argosy.autoscaler.core.bounds import FleetBounds
 from argosy.autoscaler.core.state import ScalerState
 from argosy.autoscaler.core.targets import Target
 
+JUMP_US = 60_000_000
 FRESH, HELD, DECAYED = "fresh", "held", "decayed"
 
 
 def signals(state: ScalerState, now_us: int) -> str:
-    """What is known of traffic: fresh, held (nothing new), or decayed (nothing for long)."""
-    silent_us = now_us - state.heard_us
-    if silent_us <= state.limits.stale_us:
-        return FRESH
-    return HELD if silent_us <= state.limits.decay_us else DECAYED
+    """What is known of traffic: fresh, held (nothing new), or decayed (nothing for long).
+
+    A router that has fallen silent may still have callers: what it last told of is not gone.
+    """
+    stale_us, decay_us = state.limits.stale_us, state.limits.decay_us
+    if now_us - state.heard_us > decay_us:
+        return DECAYED
+    silences = [now_us - router.heard_us for router in state.routers.values()]
+    lost = any(stale_us < silent_us <= decay_us for silent_us in silences)
+    return HELD if lost or now_us - state.heard_us > stale_us else FRESH
+
+
+def ticked(state: ScalerState, now_us: int) -> None:
+    """Take what a clock jumped by out of how long ago things were: nobody was silent meanwhile."""
+    gap_us = now_us - state.ticked_us - state.limits.tick_us
+    if state.ticked_us and gap_us > max(JUMP_US, 10 * state.limits.tick_us):
+        state.heard_us += gap_us
+        state.asked_us += gap_us
+        state.since_us += gap_us
+        for router in state.routers.values():
+            router.heard_us += gap_us
+        for times in (state.decided.raised_us, state.decided.lowered_us):
+            for role in times:
+                times[role] += gap_us
+    state.ticked_us = now_us
 
 
 def without_news(state: ScalerState, kept: FleetBounds, now_us: int) -> dict[str, Target] | None:

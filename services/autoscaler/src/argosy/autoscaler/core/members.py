@@ -41,7 +41,11 @@ def decided(state: ScalerState, event: on.MemberDecided) -> None:
     """The operator decided that it shall run, or not."""
     member = state.members.get(event.instance)
     if not event.run:
-        if member is not None:
+        if member is None and state.scaling is None and event.role in on.ROLES:
+            # The log is read: what it says of that instance afterwards is of before.
+            gone = Member(event.role, event.node, state="stopped", wanted=False)
+            state.members[event.instance] = gone
+        elif member is not None:
             member.wanted = False
             if member.state in ("pending", "stopped", "failed"):
                 del state.members[event.instance]  # There is no process that could still end.
@@ -61,6 +65,8 @@ def joined(state: ScalerState, event: on.MemberJoined) -> None:
     member = state.members.setdefault(
         event.instance, Member(event.role, since_us=event.now_us)
     )  # fmt: skip
+    if state.scaling is None and not member.wanted:
+        return
     if member.epoch == event.epoch and member.change >= event.change:
         return
     base = state.baselines.setdefault(event.role, Baseline())

@@ -58,7 +58,7 @@ def _mix(
     pulls = tuple(timing.kv_transfer_ms(round(t), RACK) for t in tokens)
     # Time-averaged over an answer, which has half of itself; long answers are there longer.
     output_scv = (output_std / output) ** 2 if output > 0 else 0.0
-    kv = prompt + output * (1 + output_scv) / 2
+    kv = max(1.0, prompt + output * (1 + output_scv) / 2)
     prompt_scv = (prompt_std / prompt) ** 2 if prompt > 0 else 0.0
     step_ms = timing.decode_pass_ms(0, 1)
     after = tuple(handed_ms(pull, step_ms, 1.0) for pull in pulls)

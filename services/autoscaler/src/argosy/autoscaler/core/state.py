@@ -93,8 +93,6 @@ class Fit(msgspec.Struct):
     xx: list[list[float]]
     xy: list[float]
     seen: float = 0
-    worst: float = 0
-    """Decayed mean of the relative error of what was predicted, so far."""
 
 
 class Baseline(msgspec.Struct):
@@ -157,6 +155,8 @@ class ScalerState(msgspec.Struct):
     """(time, requests) of the last reports, for what the rate is just now."""
     forecast: ForecastState = msgspec.field(default_factory=ForecastState)
     pace: dict[str, Pace] = {}
+    relayed: bool = False
+    """A router tells of TTFT: what decode instances tell of the same requests is not counted."""
     told: dict[str, list[int]] = {}
     """Counts of late requests as each source told them last."""
     decided: Decided = msgspec.field(default_factory=Decided)
@@ -166,6 +166,7 @@ class ScalerState(msgspec.Struct):
     """When the first router was heard."""
     asked_us: int = FAR_PAST_US
     """When there was last something to do."""
+    ticked_us: int = 0
     planned_us: int = FAR_PAST_US
     fitted_us: int = FAR_PAST_US
     clipped: float = 0

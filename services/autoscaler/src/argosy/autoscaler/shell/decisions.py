@@ -80,7 +80,7 @@ class Decisions:
 
     def _note(self, instance: str, turn: int, what: str, envelope: Envelope) -> None:
         decision = self._turns.get((instance, turn))
-        if decision is None:
+        if decision not in self._known:
             return
         at = datetime.fromtimestamp(envelope.time_ms / 1e3, UTC)
         lines = self._outcomes.setdefault(decision, [])

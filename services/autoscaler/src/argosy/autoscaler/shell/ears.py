@@ -80,7 +80,6 @@ class Ears:
     def _on_applied(self, fact: operator_pb2.FleetApplied, envelope: Envelope) -> None:
         scaling = fact.scaling
         self._plans.apply(scaling, envelope.time_ms * 1000)
-        self.tell_plans()
         pools = {p.role: on.Bounds(p.replicas, p.min, p.max) for p in scaling.pools}
         self._driver.feed(
             on.ScalingApplied(
@@ -90,6 +89,7 @@ class Ears:
                 scaling.dwell_ms * 1000,
             )
         )  # fmt: skip
+        self.tell_plans()
 
     def _on_plan(self, fact: events_pb2.PlanChanged, envelope: Envelope) -> None:
         self._plans.changed(fact.name, "" if fact.removed else fact.text, envelope.time_ms * 1000)

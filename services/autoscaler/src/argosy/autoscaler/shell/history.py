@@ -55,6 +55,10 @@ class History:
             for start_us, seconds, *rest in rows
         ]  # fmt: skip
 
+    def count(self) -> int:
+        """Slots that are kept."""
+        return int(self._base.execute("select count(*) from slots").fetchone()[0])
+
     def close(self) -> None:
         """Finish writing."""
         self._base.close()

@@ -5,6 +5,7 @@ more than what may be at most while both hold, nor more than the file's bounds; 
 taken away by a cap while scaling down is forbidden.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -18,6 +19,8 @@ from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 AHEAD = timedelta(days=8)
 """Windows are known so far ahead: every day of the week, and more than a plan's horizon."""
 CONFLICTS_AHEAD = timedelta(days=35)
+log = logging.getLogger(__name__)
+
 PLANS_MAX = 256
 FILE = "fleet file"
 
@@ -59,7 +62,10 @@ class Plans:
 
     def check(self, name: str, text: str, now_us: int) -> str:
         """The name it is to have. Raises ArgosyError when it cannot be read or contradicts."""
-        if len(self.all()) >= PLANS_MAX:
+        for old in [p for p in self._added.values() if p.name != name]:
+            if not self._windows_of(old, now_us, CONFLICTS_AHEAD):
+                del self._added[old.name]  # Its time is over.
+        if len(self.all()) - (name in self._added) >= PLANS_MAX:
             raise ArgosyError(Reason.BAD_REQUEST, f"there are {PLANS_MAX} plans: remove one first")
         name = name or named(text, {plan.name for plan in self.all()})
         if name in self._of_file:
@@ -108,9 +114,17 @@ class Plans:
         """By its name, one that can be removed."""
         return self._added.get(name)
 
-    def windows(self, now_us: int) -> list[Window]:
-        """When which of them hold, over the time ahead."""
-        return [w for plan in self.all() for w in self._windows_of(plan, now_us, AHEAD)]
+    def windows(self, now_us: int, since_us: int = 0) -> list[Window]:
+        """When which of them hold over the time ahead, and did since then (0: now)."""
+        first_us = since_us or now_us
+        ahead = timedelta(microseconds=now_us - first_us) + AHEAD
+        found = []
+        for plan in self.all():
+            try:
+                found += self._windows_of(plan, first_us, ahead)
+            except ArgosyError as error:
+                log.error("plan %s is left out: %s", plan.name, error.message)
+        return found
 
     def shown(self, plan: Plan, now_us: int) -> autoscaler_pb2.Plan:
         """As it is told to people."""

@@ -9,7 +9,7 @@ from typing import Any
 from argosy.autoscaler.core import effects as do
 from argosy.autoscaler.core import events as on
 from argosy.autoscaler.core import guard
-from argosy.autoscaler.core.autoscaler import SPEC
+from argosy.autoscaler.core.autoscaler import SPEC, TICK
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
 from argosy.autoscaler.core.state import ScalerState
 from argosy.autoscaler.settings import AutoscalerSettings
@@ -21,6 +21,7 @@ from argosy.autoscaler.shell.plans import Plans
 from argosy.autoscaler.shell.tracing import Traced
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
+from argosy.mesh.core import TimerFired
 from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.wire.autoscaler.v1 import autoscaler_pb2, autoscaler_pb2_grpc, events_pb2
@@ -28,6 +29,9 @@ from argosy.wire.autoscaler.v1 import autoscaler_pb2, autoscaler_pb2_grpc, event
 log = logging.getLogger(__name__)
 
 REPORT_S = 1.0
+LATE_TICKS = 3
+RECALLED_S = 32 * 86_400
+"""Experts and errors fade within weeks; only Prophet looks at all there is."""
 PLANS_S = 3600
 """How often windows of plans are looked up anew: days come closer."""
 
@@ -57,8 +61,11 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         self.mesh.wait_for("the fleet's control log")
         bus, durable = self.mesh.bus, f"{self.mesh.name}-{self.mesh.epoch}"
         await bus.follow(events_pb2.DemandMeasured, self._on_slot, f"{durable}-history").wait()
-        for slot in self._history.slots():
+        since_us = self._driver.now_us() - RECALLED_S * 1_000_000
+        for number, slot in enumerate(self._history.slots(since_us)):
             self._driver.feed(recalled(slot, self._driver.now_us()))
+            if number % 256 == 0:
+                await asyncio.sleep(0)  # Health checks are answered meanwhile.
         await bus.follow(events_pb2.ScaleDecided, self._on_scale, f"{durable}-scale").wait()
         self._decisions.follow(bus, durable)
         await self._ears.start()
@@ -81,7 +88,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         reply = autoscaler_pb2.StatusReply(
             mode=state.scaling.mode if state.scaling is not None else "",
             generation=state.decided.generation, signals=guard.signals(state, now_us),
-            recent=self._decisions.recent(20), slots=len(self._history.slots()),
+            recent=self._decisions.recent(20), slots=self._history.count(),
         )  # fmt: skip
         if reply.recent:
             reply.last.CopyFrom(reply.recent[-1])
@@ -170,7 +177,8 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         """Let Prophet look at the history, in a process of its own."""
         slots = [(s.start_us, s.requests / max(1, s.seconds)) for s in self._history.slots()]
         loop = asyncio.get_running_loop()
-        windows = self._plans.windows(self._driver.now_us())
+        first_us = slots[0][0] if slots else 0
+        windows = self._plans.windows(self._driver.now_us(), first_us)
         found = await loop.run_in_executor(
             self._fits, seasons.look_ahead, slots, effect.slot_us, effect.slots,
             self.mesh.settings.country, windows,
@@ -180,24 +188,37 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
             self._driver.feed(on.SeasonFitted(now_us, found.start_us, found.rates))
 
     async def _report(self) -> None:
-        """Say that an autoscaler is there, and tell the core of loads."""
-        seconds = 0.0
+        """Say that an autoscaler is there, and tell the core of loads, as long as it lives."""
+        plans_at_us = self._driver.now_us()
         while True:
-            state, now_us = self._state, self._driver.now_us()
-            self.mesh.bus.publish(
-                events_pb2.ScalerReported(
-                    scaler=self.mesh.name,
-                    generation=state.decided.generation,
-                    mode=state.scaling.mode if state.scaling is not None else "",
-                    signals=guard.signals(state, now_us),
-                )
-            )
-            self._ears.tell_loads()
+            now_us = self._driver.now_us()
+            try:
+                self._ears.tell_loads()
+                if now_us - plans_at_us >= PLANS_S * 1_000_000:
+                    plans_at_us = now_us
+                    self._ears.tell_plans()
+                if self._late(now_us):
+                    self._driver.feed(TimerFired(now_us, TICK))
+            except Exception:
+                log.exception("a plan failed; the next one is tried")
+            self.mesh.bus.publish(self._report_fact(now_us))
             await asyncio.sleep(REPORT_S)
-            seconds += REPORT_S
-            if seconds >= PLANS_S:
-                seconds = 0.0
-                self._ears.tell_plans()
+
+    def _late(self, now_us: int) -> bool:
+        """Whether ticks have ended: one that failed has not set the next."""
+        state = self._state
+        tick_us = max(state.limits.tick_us, round(REPORT_S * 1e6))
+        return bool(state.ticked_us) and now_us - state.ticked_us > LATE_TICKS * tick_us
+
+    def _report_fact(self, now_us: int) -> events_pb2.ScalerReported:
+        """Who plans no more does not say that it acts: the operator's own rules hold then."""
+        state = self._state
+        plans = now_us - state.planned_us <= 2 * LATE_TICKS * max(state.limits.tick_us, 1_000_000)
+        return events_pb2.ScalerReported(
+            scaler=self.mesh.name, generation=state.decided.generation,
+            mode=state.scaling.mode if state.scaling is not None and plans else "",
+            signals=guard.signals(state, now_us),
+        )  # fmt: skip
 
     def _begin(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

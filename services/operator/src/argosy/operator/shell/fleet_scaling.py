@@ -1,5 +1,6 @@
 """`spec.scaling` of a fleet file: when instances sleep, and how many there may be."""
 
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -15,8 +16,12 @@ SCALED = {"prefill", "decode", "budget", "silent", "slo", "plans"}
 
 
 def check_plan(text: str) -> str:
-    """A plan that can be read."""
-    plan_text.read(text)
+    """A plan that can be read, and whose time there is."""
+    made = datetime(2026, 1, 1, tzinfo=ZoneInfo("UTC"))
+    try:
+        plan_text.spans(plan_text.read(text), made, made, made + timedelta(days=8))
+    except OverflowError as error:
+        raise ValueError(f"the plan '{text}' is beyond the calendar") from error
     return text
 
 
@@ -99,7 +104,9 @@ def scaling_fact(
     pools = []
     for role, count in replicas.items():
         pool: PoolScaling = getattr(scaling, role)
-        high = pool.max if pool.max is not None else max(count, pool.min)
+        # A role that the fleet does without is not brought in by being left out here.
+        least = pool.min if count or role in scaling.model_fields_set else 0
+        high = pool.max if pool.max is not None else max(count, least)
         pools.append(
             events_pb2.PoolBounds(role=role, replicas=count, min=min(pool.min, high), max=high)
         )

@@ -148,6 +148,10 @@ class Spec(Part):
                 message = f"below the {pool.replicas} replicas there are: raise it, or have fewer"
                 raise contradiction(message, "scaling", role, "max")
             total += bounds.min
+        there = self.split.prefill.replicas + self.split.decode.replicas
+        if self.scaling.budget and there > self.scaling.budget:
+            message = f"the {there} replicas that start at first do not fit in it: raise it"
+            raise contradiction(message, "scaling", "budget")
         if self.scaling.budget and self.scaling.budget < max(2, total):
             message = f"one of each role, or the {total} of both mins, do not fit in it: raise it"
             raise contradiction(message, "scaling", "budget")
