@@ -27,7 +27,10 @@ SERVICES = {
     "decode": "argosy.decode.v1.Decode",
 }
 EVERY = pytest.mark.parametrize("service", SERVICES)
-ALONE = {**SERVICES, "kvstore": "argosy.kvstore.v1.KvStore"}
+ALONE = {
+    **SERVICES, "kvstore": "argosy.kvstore.v1.KvStore",
+    "autoscaler": "argosy.autoscaler.v1.Autoscaler",
+}  # fmt: skip
 
 
 async def address_of(fleet: Any, service: str) -> str:

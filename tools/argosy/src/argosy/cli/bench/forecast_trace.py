@@ -1,15 +1,13 @@
 """Series of request rates, from files that hold rates and from files that hold requests."""
 
-import csv
-import math
-from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
-from argosy.cli.sim.trace import MOONCAKE_BLOCK_TOKENS, TraceError, read_trace
+from argosy.cli.sim.scaling import rates
+from argosy.cli.sim.trace import MOONCAKE_BLOCK_TOKENS, read_trace
 
-RATE_COLUMNS = ("offset_s", "req_per_s")
 LONG_SLOT_S, SHORT_SLOT_S = 600, 60
 DAY_S = 86_400
 
@@ -32,13 +30,8 @@ def read_series(path: Path) -> Series:
     Requests of a day and more are counted by 10 minutes, less by the minute; the last slot,
     which the trace may have ended within, is left out. A slot in which nobody came is 0.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            header = tuple(next(csv.reader(lines), []))
-            if header == RATE_COLUMNS:
-                return _rates(path, list(csv.reader(lines)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TraceError(f"cannot read the trace {path}: {error}") from error
+    if rates.is_rates(path):
+        return _of_rates(*rates.read_rates(path))
     arrived_s = [r.arrived_us / 1e6 for r in read_trace(path, None, MOONCAKE_BLOCK_TOKENS)]
     slot_s = LONG_SLOT_S if arrived_s[-1] >= DAY_S else SHORT_SLOT_S
     counts = [0] * int(arrived_s[-1] // slot_s)
@@ -48,16 +41,10 @@ def read_series(path: Path) -> Series:
     return Series(slot_s, [count / slot_s for count in counts])
 
 
-def _rates(path: Path, rows: list[list[str]]) -> Series:
-    try:
-        known = sorted((float(row[0]), float(row[1])) for row in rows if row)
-        slot_s = round(min(b[0] - a[0] for a, b in pairwise(known)))
-        first_s = known[0][0]
-        values: list[float | None] = [None] * (round((known[-1][0] - first_s) / slot_s) + 1)
-        for offset_s, rate in known:
-            if not (math.isfinite(rate) and rate >= 0):
-                raise ValueError(f"no rate: {rate}")
-            values[round((offset_s - first_s) / slot_s)] = rate
-    except (ValueError, IndexError, ZeroDivisionError) as error:
-        raise TraceError(f"cannot use the rates in {path}: {error}") from error
+def _of_rates(starts_s: rates.Numbers, per_s: rates.Numbers) -> Series:
+    slot_s = round(float(np.diff(starts_s).min()))
+    slots = np.rint(starts_s / slot_s).astype(int)
+    values: list[float | None] = [None] * (int(slots[-1]) + 1)
+    for slot, rate in zip(slots.tolist(), per_s.tolist(), strict=True):
+        values[slot] = rate
     return Series(slot_s, values)

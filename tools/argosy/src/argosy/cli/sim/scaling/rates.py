@@ -1,6 +1,7 @@
 """Requests per second as time goes: windows of a rate trace, or a staged ramp."""
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ guides/workload-autoscaling/slo-aware/benchmark-templates/scored-config.yml)."""
 
 
 def is_rates(path: Path) -> bool:
-    """Whether a file holds rates rather than requests, by its first line."""
-    with path.open(encoding="utf-8-sig") as lines:
-        return lines.readline().strip().startswith(",".join(COLUMNS))
+    """Whether a file holds rates rather than requests, by its first line. Raises TraceError."""
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            return lines.readline().strip().startswith(",".join(COLUMNS))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TraceError(f"cannot read the trace {path}: {error}") from error
 
 
 def read_rates(path: Path) -> tuple[Numbers, Numbers]:
@@ -31,11 +35,13 @@ def read_rates(path: Path) -> tuple[Numbers, Numbers]:
                 (float(row[COLUMNS[0]]), float(row[COLUMNS[1]])) for row in csv.DictReader(lines)
             ]
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise TraceError(f"{path} is no trace of {','.join(COLUMNS)}: {error}") from error
-    if len(rows) < 2 or any(rate < 0 for _, rate in rows):
-        raise TraceError(f"{path} needs two windows or more, and rates of 0 or more")
-    starts, rates = (np.array(column) for column in zip(*sorted(rows), strict=True))
-    return starts - starts[0], rates
+        raise TraceError(f"cannot use the rates in {path}: {error}") from error
+    if not all(math.isfinite(at_s) and math.isfinite(rate) and rate >= 0 for at_s, rate in rows):
+        raise TraceError(f"cannot use the rates in {path}: each is a finite number, 0 or more")
+    if len({at_s for at_s, _ in rows}) < max(2, len(rows)):
+        raise TraceError(f"cannot use the rates in {path}: write two windows or more, each once")
+    starts, per_s = (np.array(column) for column in zip(*sorted(rows), strict=True))
+    return starts - starts[0], per_s
 
 
 def by_tick(starts_s: Numbers, rates: Numbers, tick_s: float) -> Numbers:
