@@ -331,7 +331,7 @@ class AnyFleet(RuleBasedStateMachine):
             name, life = chosen
             order, life.orders = life.orders[-1], []
             wake = isinstance(order, do.DecideWake)
-            self.feed(on.RestSeen(self.now_us, name, order.turn, wake, False, order.decision))
+            self.feed(on.RestSeen(self.now_us, name, order.turn, wake, False))
             if wake and life.state in ("silent", "draining"):
                 life.state = "waking" if life.state == "silent" else "active"
                 self.tell(name, life)

@@ -131,7 +131,10 @@ def _dwell(
     # Of what has only just begun to be heard, nothing is known to be too much.
     until_us = state.since_us + 2 * state.limits.slot_us
     if role in state.decided.raised_us:
-        until_us = max(until_us, state.decided.raised_us[role] + state.scaling.dwell_us)
+        # Counted from when what was added is there.
+        wake_us = state.baselines.get(role, Baseline()).wake_us
+        raised_us = state.decided.raised_us[role] + wake_us
+        until_us = max(until_us, raised_us + state.scaling.dwell_us)
     gap_us = min(state.limits.slot_us, state.scaling.dwell_us)
     again_us = state.decided.lowered_us.get(role, -gap_us) + gap_us
     for slot, start_us in enumerate(starts):
