@@ -39,6 +39,8 @@ class LifeState(msgspec.Struct):
     led_why: str = "its process started"
     level: str = "dram"
     drain_us: int = 0
+    cut: bool = False
+    """The drain under way has had its time."""
     todo: list[Step] = []
     """Steps left, the first of which is under way."""
     began_us: int = 0
@@ -103,7 +105,7 @@ class LifeCore:
             return [*found, *self._to(State.ACTIVE, now_us), do.TakeWork()]
         # To sleep or to stop begin alike, so what is under way goes on.
         state.todo = [s for s in (SLEEP if wanted is State.SILENT else STOP) if s in self._ahead()]
-        if wanted is State.SILENT and state.todo[0] is Step.DRAIN:
+        if wanted is State.SILENT and state.todo[0] is Step.DRAIN and not state.cut:
             return [SetTimer(DRAINED, now_us + state.drain_us)]
         return []
 
@@ -132,6 +134,7 @@ class LifeCore:
 
     def _begin(self, towards: State, steps: tuple[Step, ...], now_us: int) -> list[Effect]:
         state = self.state
+        state.cut = False
         self._led(state.decided_us)
         state.steps_us = []
         found = self._to(towards, now_us)
@@ -191,6 +194,7 @@ class LifeCore:
             limit_s = self._limit_us(state.todo[0]) // 1_000_000
             return [do.GiveUp(f"{state.todo[0]} has not ended in {limit_s} s")]
         if key == DRAINED and state.todo and state.todo[0] is Step.DRAIN:
+            state.cut = True
             return [do.CutWork(), SetTimer(STUCK, now_us + STEP_US)]
         return []
 
