@@ -399,6 +399,16 @@ def test_a_drain_that_was_turned_round_cuts_nothing_later(life: Instance) -> Non
     assert life.pass_time(10 * DRAIN_US) == []
 
 
+def test_a_drain_is_cut_once_whatever_is_decided_after_its_time(life: Instance) -> None:
+    life.loaded()
+    life.sleep(turn=1, drain_us=0)
+    life.pass_time(1)
+    assert life.cuts == 1
+    life.sleep(turn=2, drain_us=0)
+    life.pass_time(1)
+    assert life.cuts == 1
+
+
 def test_each_drain_has_its_own_time(life: Instance) -> None:
     life.loaded()
     life.sleep()
