@@ -83,7 +83,7 @@ def role_bounds(
     assert state.scaling is not None
     now_us, slot_us = starts[0], state.limits.slot_us
     there = members.of_role(state, role)
-    floor = pool.low if idle(state, now_us) else max(1, pool.low)  # Cut to `high` below.
+    floor = pool.low if idle(state, now_us) else max(1, pool.low)
     low, high = [min(floor, pool.high)] * len(starts), [pool.high] * len(starts)
     keep = [False] * len(starts)
     for window in spans:

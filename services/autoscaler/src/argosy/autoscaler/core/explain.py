@@ -14,7 +14,6 @@ MaybePath = Path | None
 REJECTED_MAX = 3
 NOBODY = model.Score(0, 0, 0, 0, 0, 0, 0, 0)
 """Without decode nobody is answered."""
-NEAR_S = 60
 
 
 def decision(

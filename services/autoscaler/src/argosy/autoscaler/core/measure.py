@@ -49,7 +49,7 @@ def traffic_seen(state: ScalerState, event: on.TrafficSeen) -> None:
         del state.routers[oldest]
     waited = before.queued if before is not None else 0
     queued = int(min(event.queued, GROWTH * waited + SLACK))
-    state.routers[event.router] = RouterSeen(event.epoch, now_us, told, queued, event.queued_tokens)
+    state.routers[event.router] = RouterSeen(event.epoch, now_us, told, queued)
     state.since_us = state.since_us or now_us
     state.heard_us, state.trace = now_us, event.trace or state.trace
     if event.queued:

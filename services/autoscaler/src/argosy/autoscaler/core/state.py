@@ -62,7 +62,6 @@ class RouterSeen(msgspec.Struct):
     sums: tuple[float, float, float, float]
     """Requests, prompt tokens, squares of those, cached tokens."""
     queued: int = 0
-    queued_tokens: float = 0
 
 
 class Sums(msgspec.Struct):
