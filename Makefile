@@ -7,8 +7,9 @@ ENGINE ?= vllm
 VENV   := .venv
 BIN    := $(VENV)/bin
 PINS   := deploy/python/constraints.txt
-PARTS  := libs/mesh libs/engine libs/client services/router services/prefill services/decode \
-          services/kvstore services/operator services/autoscaler services/node-agent tools/argosy
+PARTS  := libs/domain libs/transfer libs/mesh libs/engine libs/fleet libs/client libs/instance \
+          libs/launcher services/router services/prefill services/decode services/kvstore \
+          services/operator services/autoscaler services/node-agent tools/sim tools/argosy tools/bench
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 MODEL  := models/smollm2-135m/argosy-model.json
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from argosy.autoscaler.settings import AutoscalerSettings
 from argosy.decode.settings import DecodeSettings
-from argosy.engine.life.table import MEANING, SLEEP, STOP, TABLE, WAKE
-from argosy.mesh.errors import Reason
+from argosy.domain.errors import Reason
+from argosy.domain.lifecycle import MEANING, SLEEP, STOP, TABLE, WAKE
 from argosy.mesh.facts import all_facts
 from argosy.mesh.settings import ServiceSettings, describe
 from argosy.node_agent.settings import NodeAgentSettings
@@ -40,19 +40,23 @@ def facts_table() -> str:
 
 def errors_table() -> str:
     """Every reason a request can be refused or fail for."""
-    rows = ["# Errors", "", "Generated from `argosy.mesh.errors.Reason`. The reason travels in the"]
+    rows = [
+        "# Errors",
+        "",
+        "Generated from `argosy.domain.errors.Reason`. The reason travels in the",
+    ]
     rows += ["trailing metadata `argosy-reason`, and as `error.code` over HTTP.", ""]
     rows += ["| reason | gRPC | HTTP | meaning |", "|---|---|---|---|"]
     for reason in Reason:
         to = reason.value
-        rows.append(f"| `{reason.name}` | `{to.grpc.name}` | {to.http} | {to.meaning} |")
+        rows.append(f"| `{reason.name}` | `{to.grpc}` | {to.http} | {to.meaning} |")
     return "\n".join(rows) + "\n"
 
 
 def life_table() -> str:
     """An instance's states, and every way from one to another."""
     rows = ["# The life of an instance", ""]
-    rows += ["Generated from `argosy.engine.life.table`: what is not here does not happen. Each"]
+    rows += ["Generated from `argosy.domain.lifecycle`: what is not here does not happen. Each"]
     rows += ["change is a fact, with its cause, its number, and the decision behind it.", ""]
     rows += ["| state | meaning |", "|---|---|"]
     rows += [f"| `{state}` | {meaning} |" for state, meaning in MEANING.items()]

@@ -20,14 +20,14 @@ import yaml
 from google.protobuf.message import Message
 from openai import AsyncOpenAI
 
-from argosy.cli.fleet.home import Running
-from argosy.cli.fleet.remote import Remote
-from argosy.cli.fleet.up import Plan, boot_entries, down, plan, up
 from argosy.cli.traces import spans
 from argosy.client import Client
+from argosy.client.control import Remote
+from argosy.domain.errors import ArgosyError
+from argosy.launcher.home import Running
+from argosy.launcher.launch import Plan, boot_entries, down, plan, up
 from argosy.mesh import rpc
 from argosy.mesh.bus import Bus, Envelope
-from argosy.mesh.errors import ArgosyError
 from argosy.mesh.telemetry import start_telemetry
 from argosy.wire.decode.v1 import events_pb2 as decode_pb2
 from argosy.wire.node_agent.v1 import node_agent_pb2
@@ -333,7 +333,9 @@ class Shipyard:
             text += f"  scaling: {json.dumps(scaling)}\n"
         file.write_text(text)
         planned = plan(file, self.root, 0, 0)
-        with patch("argosy.cli.fleet.up.boot_entries", with_settings("autoscaler", scaler or {})):
+        with patch(
+            "argosy.launcher.launch.boot_entries", with_settings("autoscaler", scaler or {})
+        ):
             running = await up(planned, lambda status, waiting: None, UP_S)
         self.fleets.append((planned.home, running))
         return Fleet(planned.home.path, running, prefills=prefill > 0)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from argosy.client import Answer
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.wire.decode.v1 import events_pb2 as decode_events
 from argosy.wire.prefill.v1 import events_pb2 as prefill_events
 
@@ -103,7 +103,7 @@ async def test_killing_the_router_ends_relayed_calls_with_instance_lost(whole_fl
                 pass
 
     assert caught.value.reason is Reason.INSTANCE_LOST
-    assert caught.value.reason.value.grpc.name == "UNAVAILABLE"
+    assert caught.value.reason.value.grpc == "UNAVAILABLE"
 
 
 async def test_a_direct_answer_under_way_does_not_notice_that_the_router_is_killed(

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from argosy.cli.fleet.remote import Remote
+from argosy.client.control import Remote
+from argosy.domain.errors import ArgosyError
 from argosy.mesh.bus import Bus
-from argosy.mesh.errors import ArgosyError
 from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.instance.v1 import events_pb2 as life_pb2
 from argosy.wire.operator.v1 import events_pb2 as operator_pb2

@@ -5,7 +5,7 @@ from typing import Any
 import openai
 import pytest
 
-from argosy.mesh.text import sim_tokenizer
+from argosy.engine.text import sim_tokenizer
 
 MESSAGES: Any = [{"role": "user", "content": "Which way to the harbor?"}]
 LONG: Any = [{"role": "user", "content": "Tell me of the voyage, day by day. " * 10}]

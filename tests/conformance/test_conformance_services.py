@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from argosy.mesh.net import free_port
+from argosy.mesh.ports import free_port
 from argosy.mesh.rpc import Channels
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from argosy.client import Answer
+from argosy.domain.errors import ArgosyError
 from argosy.mesh.bus import Bus
-from argosy.mesh.errors import ArgosyError
-from argosy.mesh.net import free_port
+from argosy.mesh.ports import free_port
 from argosy.wire.router.v1 import events_pb2
 
 BEAT_S = 0.25

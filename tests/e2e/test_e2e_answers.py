@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from argosy.mesh.text import sim_tokenizer
+from argosy.engine.text import sim_tokenizer
 
 SHORT = "set sail"
 NOT_ASCII = "à la dérive · 漂流 · 🚢 " * 6

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import tickets
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.operator.v1 import operator_pb2, operator_pb2_grpc
@@ -397,7 +397,7 @@ async def test_a_wrong_fleet_file_is_refused_with_its_line(fleet: Any) -> None:
             await rpc.call(stub.Apply, request, timeout_s=10)
 
     assert caught.value.reason is Reason.FLEET_FILE
-    assert caught.value.reason.value.grpc.name == "INVALID_ARGUMENT"
+    assert caught.value.reason.value.grpc == "INVALID_ARGUMENT"
     assert ":8: spec.split.decode.replica: unknown field; write replicas" in caught.value.message
     await assert_works(fleet)
 

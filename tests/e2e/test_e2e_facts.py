@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from argosy.mesh.blocks import chained_block_hashes, root_hash
-from argosy.mesh.text import sim_tokenizer
+from argosy.domain.kv_blocks import chained_block_hashes, root_hash
+from argosy.engine.text import sim_tokenizer
 from argosy.wire.decode.v1 import events_pb2 as decode_events
 from argosy.wire.decode.v1.decode_pb2_grpc import DecodeStub
 from argosy.wire.inference.v1 import inference_pb2

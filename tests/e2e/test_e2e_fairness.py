@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.wire.router.v1 import events_pb2, router_pb2
 
 BANDS = [
@@ -117,7 +117,7 @@ async def test_a_tenant_over_its_limit_is_told_when_to_come_back_and_others_are_
         served = await asyncio.wait_for(other, 60)
 
     assert caught.value.reason is Reason.OVERLOADED
-    assert caught.value.reason.value.grpc.name == "RESOURCE_EXHAUSTED"
+    assert caught.value.reason.value.grpc == "RESOURCE_EXHAUSTED"
     assert caught.value.retry_after_ms > 0
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1

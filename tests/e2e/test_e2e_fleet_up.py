@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from argosy.cli.fleet.home import FleetHome
-from argosy.cli.fleet.up import UpError, plan, up
+from argosy.launcher.home import FleetHome
+from argosy.launcher.launch import UpError, plan, up
 
 GOOD = """\
 apiVersion: argosy.dev/v1alpha1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
 
 WITHIN_S = 5

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from argosy.mesh.text import sim_tokenizer
+from argosy.engine.text import sim_tokenizer
 
 BLOCK_TOKENS = 32
 

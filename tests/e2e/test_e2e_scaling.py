@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from argosy.cli.fleet.home import Running
-from argosy.cli.fleet.remote import Remote
 from argosy.client import Answer
+from argosy.client.control import Remote
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.launcher.home import Running
+from argosy.launcher.nats_process import nats_command
 from argosy.mesh.bus import Bus
-from argosy.mesh.errors import ArgosyError, Reason
-from argosy.mesh.nats_process import nats_command
-from argosy.mesh.net import free_port
+from argosy.mesh.ports import free_port
 from argosy.mesh.rpc import Channels
 from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.instance.v1 import events_pb2 as life_pb2

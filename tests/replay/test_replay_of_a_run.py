@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from argosy.autoscaler.core.autoscaler import SPEC as AUTOSCALER
 from argosy.decode.core.decode import SPEC as DECODE
-from argosy.engine.life.core import SPEC as LIFE
-from argosy.mesh.core import CoreSpec, Effect
+from argosy.domain.core import CoreSpec, Effect
+from argosy.instance.lifecycle.core import SPEC as LIFE
 from argosy.mesh.replay import Replayed, replay_directory, replay_segment
 from argosy.node_agent.core.node import SPEC as NODE_AGENT
 from argosy.operator.core.operator import SPEC as OPERATOR

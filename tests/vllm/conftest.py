@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from argosy.cli.fleet.home import Running
-from argosy.cli.fleet.up import Plan, down, plan, up
-from argosy.mesh import text
+from argosy.engine import text
+from argosy.launcher.home import Running
+from argosy.launcher.launch import Plan, down, plan, up
 
 FLEET = Path("deploy/local/demo.yaml")
 LENGTHS = (1, 2, 5, 31, 32, 33, 63, 64, 65, 100, 127, 160, 200, 256, 333, 500, 700, 1000, 2000)

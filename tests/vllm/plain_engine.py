@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from argosy.cli.bench.bare import BareEngine
-from argosy.engine.settings import InstanceSettings
+from argosy.bench.handover.bare_vllm import BareEngine
+from argosy.instance.settings import InstanceSettings
 
 
 async def main() -> None:

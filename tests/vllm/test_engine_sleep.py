@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from argosy.engine.api import BlocksChanged, EngineRequest, Listener, SamplingSpec, SleepLevel
-from argosy.engine.settings import InstanceSettings
 from argosy.engine.vllm.engine import VllmEngine
+from argosy.instance.settings import InstanceSettings
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900), pytest.mark.asyncio(loop_scope="module")]
 

@@ -14,12 +14,12 @@ from contextlib import aclosing, asynccontextmanager
 import openai
 import pytest
 
-from argosy.cli.fleet.remote import Remote
 from argosy.client import Answer, Client
-from argosy.mesh.blocks import chained_block_hashes, root_hash
+from argosy.client.control import Remote
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.domain.kv_blocks import chained_block_hashes, root_hash
 from argosy.mesh.bus import Bus
-from argosy.mesh.errors import ArgosyError, Reason
-from argosy.mesh.net import free_port
+from argosy.mesh.ports import free_port
 from argosy.wire.kvstore.v1 import events_pb2 as kvstore_pb2
 from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
 from argosy.wire.router.v1 import router_pb2

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.engine.profile import BUILT_IN, Profile, Weights, load_profile, profile_names
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.engine.profile import Profile, Weights
+from argosy.engine.profile_files import BUILT_IN, load_profile, profile_names
 
 MS = st.floats(0, 1e4)
 RATES = st.floats(0.1, 1e3)

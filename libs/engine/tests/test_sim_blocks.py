@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from argosy.engine.changes import NetChanges
+from argosy.engine.kv.net_changes import NetChanges
 from argosy.engine.sim.blocks import BlockPool
 
 

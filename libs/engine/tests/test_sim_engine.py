@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from argosy.domain.kv_blocks import chained_block_hashes, root_hash
+from argosy.engine import text
 from argosy.engine.api import (
     BlocksChanged,
     EngineFailed,
@@ -21,11 +23,9 @@ from argosy.engine.api import (
     SamplingSpec,
 )
 from argosy.engine.build import build_engine
-from argosy.engine.profile import load_profile
-from argosy.engine.settings import InstanceSettings
+from argosy.engine.profile_files import load_profile
+from argosy.engine.settings import EngineSettings
 from argosy.engine.sim.engine import SimEngine
-from argosy.mesh import text
-from argosy.mesh.blocks import chained_block_hashes, root_hash
 
 PATIENCE_S = 20
 BLOCK = 4
@@ -39,7 +39,7 @@ class Ship:
         options = {"sim_speed": 1000, "block_tokens": BLOCK, "max_model_tokens": 400, **given}
         blocks = options.pop("blocks", 2048)
         options["kv_bytes"] = blocks * BLOCK * load_profile(None).kv_bytes_per_token
-        self.settings = InstanceSettings(**options)
+        self.settings = EngineSettings(**options)
         self.engine = SimEngine(self.settings)
         self.resident: dict[int, set[int]] = {}
         self.steps: list[EngineStats] = []
@@ -393,4 +393,4 @@ async def test_an_engine_promises_no_more_sequences_than_its_passes_have_tokens(
 
 
 def test_the_settings_choose_the_engine() -> None:
-    assert isinstance(build_engine(InstanceSettings(), "decode"), SimEngine)
+    assert isinstance(build_engine(EngineSettings(), "decode"), SimEngine)

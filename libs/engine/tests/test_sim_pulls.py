@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argosy.domain.timing import FAR, NODE, RACK
 from argosy.engine.profile import Profile
-from argosy.mesh.timing import FAR, NODE, RACK
 
 
 def transfer_us(bench: Any, tokens: int, far: int = NODE) -> int:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.mesh.blocks import chained_block_hashes, root_hash
+from argosy.domain.kv_blocks import chained_block_hashes, root_hash
 
 kv_events = pytest.importorskip("argosy.engine.vllm.kv_events", exc_type=ImportError)
 

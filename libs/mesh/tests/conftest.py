@@ -1,18 +1,17 @@
 """What the chassis's tests share: a real bus, patience, and a core small enough to check."""
 
 import asyncio
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from argosy.domain.core import CancelTimer, CoreSpec, Effect, Event, SetTimer, TimerFired
+from argosy.launcher.nats_process import NatsProcess
 from argosy.mesh.bus import Bus
-from argosy.mesh.core import CancelTimer, CoreSpec, Effect, Event, SetTimer, TimerFired
-from argosy.mesh.nats_process import NatsProcess, running_nats
 
 PATIENCE_S = 20
 TIMER_US = 1000
@@ -77,22 +76,6 @@ class Tiny:
 @pytest.fixture(scope="session")
 def tiny() -> type[Tiny]:
     return Tiny
-
-
-@pytest.fixture
-def nats(tmp_path: Path) -> Iterator[NatsProcess]:
-    """A real nats-server with JetStream, which the test may kill and start again."""
-    with running_nats(tmp_path / "nats") as server:
-        deadline = time.monotonic() + PATIENCE_S
-        while not listens(server.port):
-            assert time.monotonic() < deadline, "nats-server never listened"
-            time.sleep(0.005)
-        yield server
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture

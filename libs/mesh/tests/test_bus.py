@@ -11,9 +11,9 @@ import pytest
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
+from argosy.launcher.nats_process import NatsProcess, nats_command
 from argosy.mesh import bus as bus_module
 from argosy.mesh.bus import Bus, Envelope
-from argosy.mesh.nats_process import NatsProcess, nats_command
 from argosy.wire.inference.v1.inference_pb2 import Load
 from argosy.wire.instance.v1.events_pb2 import InstanceReady, InstanceStopped
 from argosy.wire.operator.v1.events_pb2 import FleetApplied

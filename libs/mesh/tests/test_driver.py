@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from argosy.domain.core import CancelTimer, CoreSpec, Effect, Event, SetTimer, TimerFired
 from argosy.mesh import driver as driver_module
-from argosy.mesh.core import CancelTimer, CoreSpec, Effect, Event, SetTimer, TimerFired
 from argosy.mesh.driver import Clock, Driver
 from argosy.mesh.journal import JournalWriter
 from argosy.mesh.replay import replay_directory

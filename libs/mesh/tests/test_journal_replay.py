@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argosy.domain.core import TimerFired
 from argosy.mesh import journal
-from argosy.mesh.core import TimerFired
 from argosy.mesh.journal import FRAME, JournalWriter, chain
 from argosy.mesh.replay import JournalError, Replayed, replay_directory, replay_segment
 

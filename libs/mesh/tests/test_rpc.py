@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from opentelemetry import trace
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import rpc, telemetry
-from argosy.mesh.errors import ArgosyError, Reason
-from argosy.mesh.net import free_port
+from argosy.mesh.ports import free_port
 from argosy.mesh.rpc import Channels, Server, handler
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1.inference_pb2 import TokenChunk

@@ -12,8 +12,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from argosy.mesh.nats_process import NatsProcess
-from argosy.mesh.net import free_port
+from argosy.launcher.nats_process import NatsProcess
+from argosy.mesh.ports import free_port
 
 PATIENCE_S = 30
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -23,7 +23,7 @@ TINY_SERVICE = '''
 """A service that waits for the bus; `hold` keeps its drain from ending."""
 import asyncio, sys
 from pydantic import Field
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh.service import run
 from argosy.mesh.settings import ServiceSettings
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import telemetry
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.telemetry import Telemetry, start_telemetry
 
 DIE_INSIDE_A_SPAN = """

@@ -2,8 +2,8 @@
 
 import pytest
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import tickets
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.wire.inference.v1.inference_pb2 import SignedTicket, Ticket
 
 SECRET = b"a secret"

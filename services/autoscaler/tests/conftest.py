@@ -4,14 +4,13 @@ from typing import Any
 
 import pytest
 
-from argosy.autoscaler.core import effects as do
-from argosy.autoscaler.core import events as on
-from argosy.autoscaler.core import members
+from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
-from argosy.autoscaler.core.demand import Machine, Slo
+from argosy.autoscaler.core.observe import members
 from argosy.autoscaler.core.state import Limits, Member, ScalerState
-from argosy.mesh.core import Effect, TimerFired
-from argosy.mesh.timing import Timing
+from argosy.domain.core import Effect, TimerFired
+from argosy.domain.demand import Machine, Slo
+from argosy.domain.timing import Timing
 
 S = 1_000_000
 BEGAN_US = 1_767_571_200 * S
@@ -24,9 +23,9 @@ class World:
         self.core = SPEC.build(ScalerState(limits=Limits(**{"plan_slots": 20, **limits})))
         self.now_us = BEGAN_US
         self.obeys = True
-        self.decisions: list[do.DecideScale] = []
-        self.rests: list[do.DecideSleep | do.DecideWake] = []
-        self.slots: list[do.TellSlot] = []
+        self.decisions: list[effects.DecideScale] = []
+        self.rests: list[effects.DecideSleep | effects.DecideWake] = []
+        self.slots: list[effects.TellSlot] = []
         self.log: list[Any] = []
         self.traffic = [0.0] * 4
         self.finished = [0.0] * 3
@@ -46,32 +45,32 @@ class World:
         found = list(self.core.step(event))
         for effect in found:
             match effect:
-                case do.DecideScale():
+                case effects.DecideScale():
                     self.decisions.append(effect)
-                case do.DecideSleep() | do.DecideWake():
+                case effects.DecideSleep() | effects.DecideWake():
                     self.rests.append(effect)
-                case do.TellSlot():
+                case effects.TellSlot():
                     self.slots.append(effect)
         if self.obeys:
             self.obey(found)
         return found
 
-    def obey(self, effects: list[Effect]) -> None:
-        for effect in effects:
+    def obey(self, decided: list[Effect]) -> None:
+        for effect in decided:
             match effect:
-                case do.DecideSleep():
+                case effects.DecideSleep():
                     self.becomes(effect.instance, "draining")
                     self.becomes(effect.instance, "silent")
-                case do.DecideWake():
+                case effects.DecideWake():
                     self.becomes(effect.instance, "waking")
                     self.becomes(effect.instance, "active")
-                case do.DecideScale(pools=pools, advisory=False):
+                case effects.DecideScale(pools=pools, advisory=False):
                     for pool in pools:
                         self.make_so(pool)
 
-    def make_so(self, pool: do.Pool) -> None:
+    def make_so(self, pool: effects.Pool) -> None:
         for name in pool.stop:
-            self.feed(on.MemberDecided, name, pool.role, name, False)
+            self.feed(events.MemberDecided, name, pool.role, name, False)
             if name in self.changes:
                 self.becomes(name, "stopped")
         while len(self.of(pool.role)) < pool.exist:
@@ -79,31 +78,31 @@ class World:
             self.generation += 1
 
     def scale(self, mode: str = "act", **named: Any) -> None:
-        bounds = named.pop("bounds", on.Bounds(1, 1, 6))
+        bounds = named.pop("bounds", events.Bounds(1, 1, 6))
         fields: dict[str, Any] = {
-            "pools": dict.fromkeys(on.ROLES, bounds), "budget": 10, "silent": 0,
+            "pools": dict.fromkeys(events.ROLES, bounds), "budget": 10, "silent": 0,
             "idle_sleep_us": 0, "sleep_level": "dram", "slo": Slo(), "ratio_min": 0,
             "ratio_max": 0, "dwell_us": 600 * S, **named,
         }  # fmt: skip
         self.generation += 1
-        self.feed(on.ScalingApplied, self.generation, mode, **fields)
+        self.feed(events.ScalingApplied, self.generation, mode, **fields)
 
     def join(self, role: str, name: str, state: str = "active", rack: str = "") -> None:
-        self.feed(on.MemberDecided, name, role, name, True)
+        self.feed(events.MemberDecided, name, role, name, True)
         if state == "pending":
             return
         self.changes[name] = 1
-        self.feed(on.MemberJoined, name, f"e-{name}", role, name, rack, 1, Timing(), Machine())
+        self.feed(events.MemberJoined, name, f"e-{name}", role, name, rack, 1, Timing(), Machine())
         if state != "active":
             self.becomes(name, state)
 
     def becomes(self, name: str, state: str, took_us: int = 0) -> None:
         self.changes[name] += 1
-        self.feed(on.MemberChanged, name, f"e-{name}", self.changes[name], state, took_us)
+        self.feed(events.MemberChanged, name, f"e-{name}", self.changes[name], state, took_us)
 
     def crew(self, at_work: int, asleep: int, rack: str = "") -> None:
         """As many of each role."""
-        for role in on.ROLES:
+        for role in events.ROLES:
             for number in range(at_work + asleep):
                 state = "active" if number < at_work else "silent"
                 self.join(role, f"{role}-{rack}{number}", state, rack)
@@ -114,7 +113,7 @@ class World:
         """What a router tells after so long."""
         more = (rate * seconds, rate * seconds * prompt, rate * seconds * prompt**2, 0.0)
         self.traffic = [a + b for a, b in zip(self.traffic, more, strict=True)]
-        self.feed(on.TrafficSeen, "router", "1", queued, 0, *self.traffic)
+        self.feed(events.TrafficSeen, "router", "1", queued, 0, *self.traffic)
 
     def tick(self) -> list[Effect]:
         return self.feed(TimerFired, TICK)

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.autoscaler.core import baseline
-from argosy.autoscaler.core import events as on
-from argosy.autoscaler.core.demand import Machine
+from argosy.autoscaler.core import events
+from argosy.autoscaler.core.capacity import baseline
 from argosy.autoscaler.core.state import Member, ScalerState
-from argosy.mesh.timing import Timing
+from argosy.domain.demand import Machine
+from argosy.domain.timing import Timing
 
 S = 1_000_000
 ANNOUNCED = Timing()
@@ -19,24 +19,26 @@ SHARES = [0.0, 0.1, 0.3, 0.5, 0.8, 1.0]
 
 def started(role="decode", timing=ANNOUNCED):
     state = ScalerState(members={"a": Member(role, epoch="1", state="active", since_us=0)})
-    joined = on.MemberJoined(NOW_US, "a", "1", role, "node", "", 1, timing, Machine())
+    joined = events.MemberJoined(NOW_US, "a", "1", role, "node", "", 1, timing, Machine())
     baseline.joined(state, joined)
     return state
 
 
 def see(state, passes, now_us=NOW_US):
-    load = on.LoadSeen(now_us, "a", "1", 0, 0, 0, 0.0, passes=passes)
+    load = events.LoadSeen(now_us, "a", "1", 0, 0, 0, 0.0, passes=passes)
     baseline.passes_seen(state, state.members["a"], load)
 
 
 def prefills(count, slower=1.0):
     sizes = [TOKENS[i % len(TOKENS)] for i in range(count)]
-    return [on.Pass(round(1e3 * slower * ANNOUNCED.prefill_pass_ms(n)), n, 0, 0.0) for n in sizes]
+    return [
+        events.Pass(round(1e3 * slower * ANNOUNCED.prefill_pass_ms(n)), n, 0, 0.0) for n in sizes
+    ]
 
 
 def decodes(count, slower=1.0):
     shares = [SHARES[i % len(SHARES)] for i in range(count)]
-    return [on.Pass(round(1e3 * slower * ANNOUNCED.decode_pass_ms(p)), 0, 8, p) for p in shares]
+    return [events.Pass(round(1e3 * slower * ANNOUNCED.decode_pass_ms(p)), 0, 8, p) for p in shares]
 
 
 def timing_of(state, role="decode"):
@@ -98,7 +100,7 @@ def test_passes_of_an_instance_that_is_not_at_work_are_left_out(state_name):
 POISON = st.one_of(
     st.floats(), st.integers(-(2**70), 2**70), st.sampled_from([0, 1, 1e300, 2**64, -1])
 )
-passes = st.builds(on.Pass, POISON, POISON, POISON, st.one_of(POISON, st.floats(0, 1)))
+passes = st.builds(events.Pass, POISON, POISON, POISON, st.one_of(POISON, st.floats(0, 1)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,6 +138,6 @@ def test_what_no_engine_can_do_is_not_taken_as_announced(timing):
 def test_a_machine_that_holds_nothing_is_not_taken_as_announced():
     state = started()
     nothing = Machine(0, 0, 0)
-    joined = on.MemberJoined(NOW_US, "a", "2", "decode", "node", "", 1, ANNOUNCED, nothing)
+    joined = events.MemberJoined(NOW_US, "a", "2", "decode", "node", "", 1, ANNOUNCED, nothing)
     baseline.joined(state, joined)
     assert state.baselines["decode"].machine == Machine()

@@ -2,18 +2,17 @@
 
 import pytest
 
-from argosy.autoscaler.core import effects as do
-from argosy.autoscaler.core import events as on
-from argosy.autoscaler.core.costs import Context, RoleCosts
-from argosy.autoscaler.core.demand import Demand, Machine, Slo
+from argosy.autoscaler.core import effects, events
+from argosy.autoscaler.core.planning.costs import Context, RoleCosts
 from argosy.autoscaler.core.state import Limits
-from argosy.mesh.timing import Timing
+from argosy.domain.demand import Demand, Machine, Slo
+from argosy.domain.timing import Timing
 
 S = 1_000_000
 HIGH = 6
 
 
-@pytest.mark.parametrize("role", on.ROLES)
+@pytest.mark.parametrize("role", events.ROLES)
 @pytest.mark.parametrize("rate", [200.0, 500.0, 2000.0])
 def test_every_instance_is_worth_having_while_all_is_late(role, rate):
     mix = Demand(0, prompt_tokens=2000, output_tokens=500)
@@ -24,27 +23,27 @@ def test_every_instance_is_worth_having_while_all_is_late(role, rate):
 
 def test_a_fleet_that_is_overrun_grows_as_far_as_it_may_and_stays(new_world):
     world = new_world()
-    world.scale(bounds=on.Bounds(4, 1, 4), budget=8, dwell_us=0)
+    world.scale(bounds=events.Bounds(4, 1, 4), budget=8, dwell_us=0)
     world.crew(1, 3)
     world.run(400.0, 180)
     assert world.awake("prefill") == 4
     told = len(world.rests)
     world.run(400.0, 300)
-    asleep = [r.instance for r in world.rests[told:] if isinstance(r, do.DecideSleep)]
+    asleep = [r.instance for r in world.rests[told:] if isinstance(r, effects.DecideSleep)]
     assert [name for name in asleep if name.startswith("prefill")] == []
 
 
 def most_awake(new_world, rate, prompt=1000, queued=0):
     """Of both roles, after one report of a second that says so."""
     world = new_world(tick_us=1 * S)
-    world.scale(bounds=on.Bounds(12, 1, 12), budget=24)
+    world.scale(bounds=events.Bounds(12, 1, 12), budget=24)
     world.crew(1, 11)
     world.run(10.0, 240)
     world.now_us += S
     world.report(rate, 1, prompt=prompt, queued=queued)
     world.tick()
     world.run(10.0, 60)
-    return sum(world.awake(role) for role in on.ROLES)
+    return sum(world.awake(role) for role in events.ROLES)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +62,9 @@ def test_counts_of_lateness_of_any_length_are_taken_or_left(new_world, buckets):
     world.run(5.0, 60)
     for told in ([1, 2, 3], buckets, [4, 5, 6], buckets):
         world.now_us += S
-        world.feed(on.TrafficSeen, "other", "1", 0, 0, 0.0, 0.0, 0.0, 0.0, ttft_buckets=told)
+        world.feed(events.TrafficSeen, "other", "1", 0, 0, 0.0, 0.0, 0.0, 0.0, ttft_buckets=told)
         world.feed(
-            on.LoadSeen, "decode-0", "e-decode-0", 0, 0, 0, 0.0, ttft_buckets=told,
+            events.LoadSeen, "decode-0", "e-decode-0", 0, 0, 0, 0.0, ttft_buckets=told,
             tpot_buckets=told,
         )  # fmt: skip
     world.run(5.0, 180)

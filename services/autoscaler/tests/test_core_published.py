@@ -5,13 +5,13 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from argosy.autoscaler.core import effects as do
-from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
-from argosy.autoscaler.core.demand import Machine
 from argosy.autoscaler.core.state import ScalerState
-from argosy.mesh.core import SetTimer, TimerFired
-from argosy.mesh.timing import Timing
+from argosy.domain.core import SetTimer, TimerFired
+from argosy.domain.demand import Machine
+from argosy.domain.plan_window import PlanWindow
+from argosy.domain.timing import Timing
 
 S = 1_000_000
 
@@ -20,7 +20,7 @@ def slow(new_world, mode="act", at_work=1, asleep=0, **named):
     """A fleet that does nothing of what is decided."""
     world = new_world()
     world.obeys = False
-    bounds = named.pop("bounds", on.Bounds(1, 1, 6))
+    bounds = named.pop("bounds", events.Bounds(1, 1, 6))
     world.scale(mode, **{"bounds": bounds, "dwell_us": 60 * S, **named})
     world.crew(at_work, asleep)
     return world
@@ -29,8 +29,8 @@ def slow(new_world, mode="act", at_work=1, asleep=0, **named):
 def test_a_start_that_nobody_has_heard_of_yet_is_decided_once_a_slot(new_world):
     world = slow(new_world)
     world.run(2.0, 120)
-    window = on.Window("plan", world.now_us, world.now_us + 3600 * S, "at_least", "decode", 3)
-    world.feed(on.PlansChanged, [window])
+    window = PlanWindow("plan", world.now_us, world.now_us + 3600 * S, "at_least", "decode", 3)
+    world.feed(events.PlansChanged, [window])
     world.run(2.0, 300)
     exist = [{p.role: p.exist for p in d.pools}["decode"] for d in world.decisions]
     assert set(exist) == {3}
@@ -40,12 +40,12 @@ def test_a_start_that_nobody_has_heard_of_yet_is_decided_once_a_slot(new_world):
 def test_a_wake_that_nobody_has_heard_of_yet_is_decided_once_a_slot(new_world):
     world = slow(new_world, asleep=2)
     world.run(2.0, 120)
-    window = on.Window("plan", world.now_us, world.now_us + 3600 * S, "at_least", "decode", 3)
-    world.feed(on.PlansChanged, [window])
+    window = PlanWindow("plan", world.now_us, world.now_us + 3600 * S, "at_least", "decode", 3)
+    world.feed(events.PlansChanged, [window])
     world.run(2.0, 300)
     times = {}
     for rest in world.rests:
-        assert isinstance(rest, do.DecideWake)
+        assert isinstance(rest, effects.DecideWake)
         times.setdefault(rest.instance, []).append(rest.turn)
     assert len(times) == 2
     for turns in times.values():
@@ -63,8 +63,8 @@ def test_a_decision_that_is_needed_otherwise_does_not_wait_for_the_slot(new_worl
     world = slow(new_world)
     world.run(2.0, 120)
     for count in (2, 3):
-        window = on.Window("plan", 0, world.now_us + 3600 * S, "at_least", "decode", count)
-        world.feed(on.PlansChanged, [window])
+        window = PlanWindow("plan", 0, world.now_us + 3600 * S, "at_least", "decode", count)
+        world.feed(events.PlansChanged, [window])
         world.run(2.0, 5)
         assert {p.role: p.exist for p in world.decisions[-1].pools}["decode"] == count
 
@@ -72,8 +72,8 @@ def test_a_decision_that_is_needed_otherwise_does_not_wait_for_the_slot(new_worl
 def test_a_start_that_is_needed_no_more_is_taken_back(new_world):
     world = slow(new_world)
     world.run(2.0, 120)
-    window = on.Window("plan", 0, world.now_us + 300 * S, "at_least", "decode", 3)
-    world.feed(on.PlansChanged, [window])
+    window = PlanWindow("plan", 0, world.now_us + 300 * S, "at_least", "decode", 3)
+    world.feed(events.PlansChanged, [window])
     world.run(2.0, 900)
     assert any(pool.exist == 3 for d in world.decisions for pool in d.pools)
     assert {p.role: p.exist for p in world.decisions[-1].pools}["decode"] == 1
@@ -83,11 +83,11 @@ def test_what_was_promised_counts_against_the_budget(new_world):
     world = slow(new_world, budget=4)
     world.run(2.0, 120)
     windows = [
-        on.Window("plan", world.now_us + wait * S, world.now_us + 3600 * S, "at_least", role, 3)
+        PlanWindow("plan", world.now_us + wait * S, world.now_us + 3600 * S, "at_least", role, 3)
         for role, wait in (("decode", 0), ("prefill", 30))
     ]
     for count in (1, 2):
-        world.feed(on.PlansChanged, windows[:count])
+        world.feed(events.PlansChanged, windows[:count])
         world.run(2.0, 60)
     for decision in world.decisions:
         assert sum(pool.exist for pool in decision.pools) <= 4
@@ -134,23 +134,31 @@ def successor(new_world, world, order):
     new.obeys = False
     new.now_us, new.traffic = world.now_us + 2 * S, list(world.traffic)
     for name, member in world.state.members.items():
-        new.feed(on.MemberDecided, name, member.role, member.node, True)
+        new.feed(events.MemberDecided, name, member.role, member.node, True)
     for name, member in world.state.members.items():
         new.feed(
-            on.MemberJoined, name, f"e-{name}", member.role, member.node, "", 1, Timing(), Machine()
+            events.MemberJoined,
+            name,
+            f"e-{name}",
+            member.role,
+            member.node,
+            "",
+            1,
+            Timing(),
+            Machine(),
         )
     for kind in order:
         new.now_us += 1000
         for name, member in world.state.members.items():
             if kind == "rest" and member.turn:
-                new.feed(on.RestSeen, name, member.turn, not member.rests, False)
+                new.feed(events.RestSeen, name, member.turn, not member.rests, False)
             if kind == "changed" and member.state != "active":
-                new.feed(on.MemberChanged, name, f"e-{name}", member.change, member.state)
+                new.feed(events.MemberChanged, name, f"e-{name}", member.change, member.state)
             if kind == "started":
-                new.feed(on.MemberChanged, name, f"e-{name}", 0, "loading")
+                new.feed(events.MemberChanged, name, f"e-{name}", 0, "loading")
     last = world.decisions[-1]
     new.feed(
-        on.DecisionRecalled, last.generation, {p.role: p.awake for p in last.pools},
+        events.DecisionRecalled, last.generation, {p.role: p.awake for p in last.pools},
         {p.role: p.exist for p in last.pools}, world.state.decided.at_us,
     )  # fmt: skip
     scaling = msgspec.structs.replace(world.state.scaling, now_us=new.now_us)
@@ -164,13 +172,13 @@ def test_a_successor_decides_nothing_for_who_was_told_already(new_world, order, 
     world = slow(new_world, at_work=1 if up else 4, asleep=3)
     if up:
         world.run(2.0, 120)
-        window = on.Window("plan", 0, world.now_us + 3600 * S, "at_least", "decode", 3)
-        world.feed(on.PlansChanged, [window])
+        window = PlanWindow("plan", 0, world.now_us + 3600 * S, "at_least", "decode", 3)
+        world.feed(events.PlansChanged, [window])
     while not world.rests:
         world.run(2.0, 5)
     told = {rest.instance for rest in world.rests}
     new = successor(new_world, world, order)
-    new.feed(on.PlansChanged, world.state.windows)
+    new.feed(events.PlansChanged, world.state.windows)
     states = {name: member.state for name, member in world.state.members.items()}
     assert {name: member.state for name, member in new.state.members.items()} == states
     new.run(2.0, 50)
@@ -181,8 +189,8 @@ def test_a_successor_decides_nothing_for_who_was_told_already(new_world, order, 
 def test_a_successor_of_one_that_was_killed_in_a_plan_ends_where_it_would_have(new_world):
     world = slow(new_world, at_work=1, asleep=3)
     world.run(2.0, 120)
-    window = on.Window("plan", 0, world.now_us + 3600 * S, "at_least", "decode", 3)
-    world.feed(on.PlansChanged, [window])
+    window = PlanWindow("plan", 0, world.now_us + 3600 * S, "at_least", "decode", 3)
+    world.feed(events.PlansChanged, [window])
     world.run(2.0, 5)
     told = [rest.instance for rest in world.rests]
     assert len(told) == 2
@@ -191,7 +199,7 @@ def test_a_successor_of_one_that_was_killed_in_a_plan_ends_where_it_would_have(n
     world.becomes(told[0], "active")
     new = successor(new_world, world, LOG)
     new.changes = dict(world.changes)
-    new.feed(on.PlansChanged, [window])
+    new.feed(events.PlansChanged, [window])
     new.run(2.0, 20)
     assert new.rests == []
     new.becomes(told[1], "waking")
@@ -203,24 +211,24 @@ def test_a_successor_of_one_that_was_killed_in_a_plan_ends_where_it_would_have(n
 
 def test_an_exit_of_an_older_process_changes_nothing(new_world):
     world = slow(new_world)
-    world.feed(on.MemberChanged, "decode-0", "older", 0, "failed")
+    world.feed(events.MemberChanged, "decode-0", "older", 0, "failed")
     assert world.of("decode")["decode-0"].state == "active"
-    world.feed(on.MemberChanged, "decode-0", "newer", 0, "loading")
-    world.feed(on.MemberChanged, "decode-0", "e-decode-0", 0, "failed")
+    world.feed(events.MemberChanged, "decode-0", "newer", 0, "loading")
+    world.feed(events.MemberChanged, "decode-0", "e-decode-0", 0, "failed")
     assert world.of("decode")["decode-0"].state == "loading"
-    world.feed(on.MemberJoined, "decode-0", "newer", "decode", "", "", 1, Timing(), Machine())
+    world.feed(events.MemberJoined, "decode-0", "newer", "decode", "", "", 1, Timing(), Machine())
     assert world.of("decode")["decode-0"].state == "active"
 
 
 def test_one_that_ends_before_it_ran_is_forgotten(new_world):
     world = slow(new_world)
     world.join("decode", "decode-9", "pending")
-    world.feed(on.MemberDecided, "decode-9", "decode", "", False)
+    world.feed(events.MemberDecided, "decode-9", "decode", "", False)
     assert "decode-9" not in world.state.members
 
 
-def digest(core, events):
-    return [msgspec.json.encode(list(core.step(event))) for event in events]
+def digest(core, happened):
+    return [msgspec.json.encode(list(core.step(event))) for event in happened]
 
 
 def test_the_same_events_have_the_same_effects_whatever_is_remembered(new_world):
@@ -229,13 +237,13 @@ def test_the_same_events_have_the_same_effects_whatever_is_remembered(new_world)
     for rate in (1.0, 60.0, 3.0):
         world.run(rate, 150)
     assert world.decisions
-    limits, events = world.state.limits, world.log
-    first = digest(SPEC.build(ScalerState(limits=limits)), events)
+    limits, happened = world.state.limits, world.log
+    first = digest(SPEC.build(ScalerState(limits=limits)), happened)
     core, second = SPEC.build(ScalerState(limits=limits)), []
-    for begin in range(0, len(events), 97):
+    for begin in range(0, len(happened), 97):
         image = msgspec.msgpack.encode(core.state)
         core = SPEC.build(msgspec.msgpack.decode(image, type=ScalerState))
-        second += digest(core, events[begin : begin + 97])
+        second += digest(core, happened[begin : begin + 97])
     assert first == second
     assert core.state == world.state
 

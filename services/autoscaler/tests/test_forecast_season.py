@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from argosy.autoscaler.shell.season import Holiday, PlannedWindow, fit_season, outages
+from argosy.autoscaler.season.prophet_fit import Holiday, PlannedWindow, fit_season, outages
 
 SLOT_S = 1800
 DAY = 86_400 // SLOT_S

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.autoscaler.core.demand import Demand, Machine, Slo
-from argosy.autoscaler.core.model import (
+from argosy.autoscaler.core.capacity.model import (
     Score,
     decode_miss,
     decode_need,
@@ -15,7 +14,8 @@ from argosy.autoscaler.core.model import (
     prefill_need,
     score,
 )
-from argosy.mesh.timing import Timing
+from argosy.domain.demand import Demand, Machine, Slo
+from argosy.domain.timing import Timing
 
 MOCKER = Timing()
 CPU = Timing(

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.autoscaler.core.plan import NEVER, Problem, Role, Steps, allowed, alone, solve, together
+from argosy.autoscaler.core.planning.dp import (
+    NEVER,
+    Problem,
+    Role,
+    Steps,
+    allowed,
+    alone,
+    solve,
+    together,
+)
 
 MOST = 3
 counts = st.integers(0, MOST)

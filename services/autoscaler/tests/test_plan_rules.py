@@ -2,10 +2,10 @@
 
 import pytest
 
-from argosy.autoscaler.core import bounds as within
-from argosy.autoscaler.core import events as on
-from argosy.autoscaler.core.plan import Path, Problem, Role, solve
-from argosy.autoscaler.core.targets import targets
+from argosy.autoscaler.core import events
+from argosy.autoscaler.core.planning import bounds as within
+from argosy.autoscaler.core.planning.dp import Path, Problem, Role, solve
+from argosy.autoscaler.core.planning.targets import targets
 
 S = 1_000_000
 SLOTS, MOST = 12, 8
@@ -77,7 +77,7 @@ def test_a_floor_of_both_together_is_met_by_whoever_is_cheaper():
 @pytest.mark.parametrize("lag", [0, 1, 3])
 def test_a_rise_is_begun_by_as_much_earlier_as_a_start_takes(new_world, lag):
     world = new_world()
-    world.scale(bounds=on.Bounds(1, 1, 4))
+    world.scale(bounds=events.Bounds(1, 1, 4))
     world.crew(1, 0)
     world.report(1)
     for base in world.state.baselines.values():
@@ -93,7 +93,7 @@ def test_a_rise_is_begun_by_as_much_earlier_as_a_start_takes(new_world, lag):
 
 def test_a_rise_that_needs_a_wake_waits_for_its_time_and_nobody_starts(new_world):
     world = new_world()
-    world.scale(bounds=on.Bounds(3, 1, 4))
+    world.scale(bounds=events.Bounds(3, 1, 4))
     world.crew(1, 2)
     world.report(1)
     kept = within.fleet_bounds(world.state, world.now_us)
@@ -106,12 +106,12 @@ def test_a_rise_that_needs_a_wake_waits_for_its_time_and_nobody_starts(new_world
 
 def test_an_instance_counts_when_it_has_warmed_up_and_not_before(new_world):
     world = new_world()
-    world.scale(bounds=on.Bounds(1, 1, 4))
+    world.scale(bounds=events.Bounds(1, 1, 4))
     world.crew(1, 1)
     for base in world.state.baselines.values():
         base.start_us, base.wake_us = 180 * S, 60 * S
     world.join("decode", "decode-9", "pending")
-    world.feed(on.MemberChanged, "decode-9", "new", 0, "loading")
+    world.feed(events.MemberChanged, "decode-9", "new", 0, "loading")
     reach = within.fleet_bounds(world.state, world.now_us).roles["decode"].reach
     # Ready now; the sleeper after a wake; the one that loads and one more after a start.
     assert reach[:5] == [1, 2, 2, 4, 4]

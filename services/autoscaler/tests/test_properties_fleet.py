@@ -7,21 +7,22 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from argosy.autoscaler.core import acting, members
-from argosy.autoscaler.core import effects as do
-from argosy.autoscaler.core import events as on
+from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
-from argosy.autoscaler.core.demand import Machine, Slo
+from argosy.autoscaler.core.observe import members
+from argosy.autoscaler.core.planning import actions
 from argosy.autoscaler.core.state import Limits, ScalerState
-from argosy.mesh.core import Effect, SetTimer, TimerFired
-from argosy.mesh.timing import Timing
+from argosy.domain.core import Effect, SetTimer, TimerFired
+from argosy.domain.demand import Machine, Slo
+from argosy.domain.plan_window import PlanWindow
+from argosy.domain.timing import Timing
 
 S = 1_000_000
 BEGAN_US = 1_767_571_200 * S
 NEXT = {"draining": "silent", "waking": "active", "loading": "active", "failed": "loading"}
 BAD = st.sampled_from([float("nan"), float("inf"), -1.0, 1e300, 1e15, -(2.0**70), 0.0])
 
-roles = st.sampled_from(on.ROLES)
+roles = st.sampled_from(events.ROLES)
 counts = st.integers(0, 6)
 picks = st.integers(0, 10**6)
 
@@ -32,9 +33,9 @@ class Life:
     def __init__(self, role: str, rack: str) -> None:
         self.role, self.rack = role, rack
         self.state, self.epoch, self.change, self.turn = "pending", 0, 0, 0
-        self.facts: list[on.ScalerEvent] = []
+        self.facts: list[events.ScalerEvent] = []
         """On their way to the autoscaler; of one instance they come in order."""
-        self.orders: list[do.DecideSleep | do.DecideWake] = []
+        self.orders: list[effects.DecideSleep | effects.DecideWake] = []
 
 
 class AnyFleet(RuleBasedStateMachine):
@@ -51,8 +52,8 @@ class AnyFleet(RuleBasedStateMachine):
         self.generation = 0
         self.turns: dict[str, int] = {}
         self.raised_us: dict[str, int] = {}
-        self.wish: do.DecideScale | None = None
-        self.last: do.DecideScale | None = None
+        self.wish: effects.DecideScale | None = None
+        self.last: effects.DecideScale | None = None
         self.last_us = 0
 
     @property
@@ -64,22 +65,22 @@ class AnyFleet(RuleBasedStateMachine):
     def feed(self, event: Any) -> None:
         asked, before = self.asked(), msgspec.convert(msgspec.to_builtins(self.state.members),
             dict[str, members.Member])  # fmt: skip
-        effects = list(self.core.step(event))
-        scales = [e for e in effects if isinstance(e, do.DecideScale)]
-        rests = [e for e in effects if isinstance(e, do.DecideSleep | do.DecideWake)]
+        decided = list(self.core.step(event))
+        scales = [e for e in decided if isinstance(e, effects.DecideScale)]
+        rests = [e for e in decided if isinstance(e, effects.DecideSleep | effects.DecideWake)]
         assert len(scales) <= 1
         for decision in scales:
             self.check(decision, before, asked)
         self.check_rests(rests, scales, before)
-        for effect in effects:
+        for effect in decided:
             self.perform(effect)
 
     def perform(self, effect: Effect) -> None:
         match effect:
-            case do.DecideSleep() | do.DecideWake():
+            case effects.DecideSleep() | effects.DecideWake():
                 if effect.instance in self.lives:
                     self.lives[effect.instance].orders.append(effect)
-            case do.DecideScale():
+            case effects.DecideScale():
                 self.last, self.last_us = effect, self.now_us
                 if not effect.advisory:
                     self.wish = effect
@@ -89,7 +90,7 @@ class AnyFleet(RuleBasedStateMachine):
     def asked(self) -> int:
         """What holds or is to hold devices, by what the core knows and has asked for."""
         used = sum(members.used(member) for member in self.state.members.values())
-        return used + sum(acting.promised(self.state, role) for role in on.ROLES)
+        return used + sum(actions.promised(self.state, role) for role in events.ROLES)
 
     def cap(self, role: str) -> int:
         """Most of a role; of "", of both."""
@@ -119,14 +120,14 @@ class AnyFleet(RuleBasedStateMachine):
         raised_us = self.raised_us.get(role, -scaling.dwell_us)
         return holds or self.now_us < raised_us + scaling.dwell_us
 
-    def check(self, found: do.DecideScale, before: dict[str, Any], asked: int) -> None:
+    def check(self, found: effects.DecideScale, before: dict[str, Any], asked: int) -> None:
         scaling = self.state.scaling
         assert scaling is not None
         assert scaling.mode
         assert found.advisory == (scaling.mode != "act")
         assert found.generation > self.generation
         self.generation = found.generation
-        assert {pool.role for pool in found.pools} == set(on.ROLES)
+        assert {pool.role for pool in found.pools} == set(events.ROLES)
         if not found.advisory:
             assert self.asked() <= max(scaling.budget, asked)
         total = sum(map(members.ready, before.values()))
@@ -139,7 +140,7 @@ class AnyFleet(RuleBasedStateMachine):
                 self.raised_us[pool.role] = self.now_us
 
     def check_pool(
-        self, pool: do.Pool, before: dict[str, Any], crowded: bool, advisory: bool
+        self, pool: effects.Pool, before: dict[str, Any], crowded: bool, advisory: bool
     ) -> None:
         scaling, role = self.state.scaling, pool.role
         assert scaling is not None
@@ -177,7 +178,7 @@ class AnyFleet(RuleBasedStateMachine):
         after_us = scaling.idle_sleep_us
         return bool(after_us) and self.now_us - self.state.asked_us >= after_us
 
-    def check_again(self, found: do.DecideScale) -> None:
+    def check_again(self, found: effects.DecideScale) -> None:
         """The same is not said again and again."""
         if self.last is None or self.last.advisory != found.advisory:
             return
@@ -206,7 +207,7 @@ class AnyFleet(RuleBasedStateMachine):
     def tell(self, name: str, life: Life, took_us: int = 0) -> None:
         life.change += 1
         life.facts.append(
-            on.MemberChanged(0, name, f"{life.epoch}", life.change, life.state, took_us)
+            events.MemberChanged(0, name, f"{life.epoch}", life.change, life.state, took_us)
         )
 
     def deliver(self, life: Life) -> None:
@@ -215,7 +216,7 @@ class AnyFleet(RuleBasedStateMachine):
 
     @initialize(at_work=st.integers(0, 4), asleep=counts)
     def fleet(self, at_work: int, asleep: int) -> None:
-        for role in on.ROLES:
+        for role in events.ROLES:
             for number in range(at_work + asleep):
                 name = self.decided(role, "ab"[number % 2])
                 self.come_up(name)
@@ -231,14 +232,14 @@ class AnyFleet(RuleBasedStateMachine):
         self.born += 1
         name = f"{role}-{self.born}"
         self.lives[name] = Life(role, rack)
-        self.lives[name].facts.append(on.MemberDecided(0, name, role, name, True))
+        self.lives[name].facts.append(events.MemberDecided(0, name, role, name, True))
         return name
 
     def come_up(self, name: str) -> None:
         life = self.lives[name]
         life.state, life.epoch, life.change = "active", life.epoch + 1, 1
         life.facts.append(
-            on.MemberJoined(
+            events.MemberJoined(
                 0, name, f"{life.epoch}", life.role, name, life.rack, 1, Timing(), Machine()
             )
         )
@@ -254,10 +255,10 @@ class AnyFleet(RuleBasedStateMachine):
         idle_s: int = 0, ratio: tuple[float, float] = (0, 0),
     ) -> None:  # fmt: skip
         self.applied += 1
-        pool = on.Bounds(min(2, high), min(low, high), high)
+        pool = events.Bounds(min(2, high), min(low, high), high)
         self.feed(
-            on.ScalingApplied(
-                self.now_us, self.applied, mode, dict.fromkeys(on.ROLES, pool), budget, silent,
+            events.ScalingApplied(
+                self.now_us, self.applied, mode, dict.fromkeys(events.ROLES, pool), budget, silent,
                 idle_s * S, "dram", Slo(), *ratio, dwell_s * S,
             )
         )  # fmt: skip
@@ -281,7 +282,7 @@ class AnyFleet(RuleBasedStateMachine):
             self.now_us += S
             more = (rate, rate * prompt, rate * prompt**2, rate * prompt / 3)
             self.sums = [a + b for a, b in zip(self.sums, more, strict=True)]
-            self.feed(on.TrafficSeen(self.now_us, "router", "1", queued, queued, *self.sums))
+            self.feed(events.TrafficSeen(self.now_us, "router", "1", queued, queued, *self.sums))
             if second % 5 == 4:
                 self.tick()
 
@@ -289,7 +290,7 @@ class AnyFleet(RuleBasedStateMachine):
     def bad_traffic(self, bad: float, place: int, router: str) -> None:
         told: list[Any] = [0, 0.0, *self.sums]
         told[place] = bad
-        self.feed(on.TrafficSeen(self.now_us, router, "1", *told))
+        self.feed(events.TrafficSeen(self.now_us, router, "1", *told))
 
     @rule(bad=BAD, place=st.integers(0, 6), pick=picks)
     def bad_load(self, bad: float, place: int, pick: int) -> None:
@@ -297,25 +298,25 @@ class AnyFleet(RuleBasedStateMachine):
         told[place] = bad
         if chosen := self.one(pick, "active"):
             name, life = chosen
-            passes = [on.Pass(bad, 1, 0, 0.0), on.Pass(1, 0, bad, bad)]  # type: ignore[arg-type]
-            self.feed(on.LoadSeen(self.now_us, name, f"{life.epoch}", *told, passes=passes))
+            passes = [events.Pass(bad, 1, 0, 0.0), events.Pass(1, 0, bad, bad)]  # type: ignore[arg-type]
+            self.feed(events.LoadSeen(self.now_us, name, f"{life.epoch}", *told, passes=passes))
 
     @rule(bad=BAD, start_s=st.sampled_from([-3600, 60, 10**9]), seconds=st.sampled_from([0, 60]))
     def bad_history(self, bad: float, start_s: int, seconds: int) -> None:
         start_us = self.now_us + start_s * S
-        self.feed(on.SlotRecalled(self.now_us, start_us, seconds, bad, 1, 1, 0, 0, 0, 0))
-        self.feed(on.SeasonFitted(self.now_us, start_us, [bad]))
+        self.feed(events.SlotRecalled(self.now_us, start_us, seconds, bad, 1, 1, 0, 0, 0, 0))
+        self.feed(events.SeasonFitted(self.now_us, start_us, [bad]))
 
     @rule(
         kind=st.sampled_from(["at_least", "at_most", "hold", "hold", "drain"]),
-        role=st.sampled_from(["", *on.ROLES]), count=counts, start_s=st.sampled_from([0, 120]),
+        role=st.sampled_from(["", *events.ROLES]), count=counts, start_s=st.sampled_from([0, 120]),
         length_s=st.sampled_from([30, 600]),
     )  # fmt: skip
     def plan(self, kind: str, role: str, count: int, start_s: int, length_s: int) -> None:
         from_us = self.now_us + start_s * S
         until_us, rack = from_us + length_s * S, "a" if kind == "drain" else ""
-        window = on.Window("plan", from_us, until_us, kind, role, count, rack)
-        self.feed(on.PlansChanged(self.now_us, [*self.state.windows[-1:], window]))
+        window = PlanWindow("plan", from_us, until_us, kind, role, count, rack)
+        self.feed(events.PlansChanged(self.now_us, [*self.state.windows[-1:], window]))
 
     @rule(pick=picks)
     def news(self, pick: int) -> None:
@@ -330,8 +331,8 @@ class AnyFleet(RuleBasedStateMachine):
         if (chosen := self.one(pick)) and chosen[1].orders:
             name, life = chosen
             order, life.orders = life.orders[-1], []
-            wake = isinstance(order, do.DecideWake)
-            self.feed(on.RestSeen(self.now_us, name, order.turn, wake, False))
+            wake = isinstance(order, effects.DecideWake)
+            self.feed(events.RestSeen(self.now_us, name, order.turn, wake, False))
             if wake and life.state in ("silent", "draining"):
                 life.state = "waking" if life.state == "silent" else "active"
                 self.tell(name, life)
@@ -346,7 +347,7 @@ class AnyFleet(RuleBasedStateMachine):
             name, life = chosen
             life.state = NEXT[life.state]
             if life.state == "loading":
-                life.facts.append(on.MemberChanged(0, name, f"{life.epoch + 1}", 0, "loading"))
+                life.facts.append(events.MemberChanged(0, name, f"{life.epoch + 1}", 0, "loading"))
                 return
             if life.state == "active" and not life.change:
                 self.come_up(name)
@@ -357,7 +358,7 @@ class AnyFleet(RuleBasedStateMachine):
     def crash(self, pick: int) -> None:
         if chosen := self.one(pick, "active", "draining", "silent", "waking"):
             name, life = chosen
-            life.facts.append(on.MemberChanged(0, name, f"{life.epoch}", 0, "failed"))
+            life.facts.append(events.MemberChanged(0, name, f"{life.epoch}", 0, "failed"))
             life.state, life.change, life.orders = "failed", 0, []
 
     @rule(pick=picks, wake=st.booleans())
@@ -366,14 +367,14 @@ class AnyFleet(RuleBasedStateMachine):
             name = chosen[0]
             turn = max(self.now_us, self.turns.get(name, 0) + 1)
             self.turns[name] = turn
-            self.feed(on.RestSeen(self.now_us, name, turn, wake, True))
+            self.feed(events.RestSeen(self.now_us, name, turn, wake, True))
 
     @rule(pick=picks)
     def refuse(self, pick: int) -> None:
         if (chosen := self.one(pick)) and chosen[1].orders:
             order = chosen[1].orders.pop()
-            wake = isinstance(order, do.DecideWake)
-            self.feed(on.RestRefused(self.now_us, order.instance, order.turn, wake))
+            wake = isinstance(order, effects.DecideWake)
+            self.feed(events.RestRefused(self.now_us, order.instance, order.turn, wake))
 
     @rule(up=st.integers(0, 3))
     def operate(self, up: int) -> None:
@@ -384,8 +385,8 @@ class AnyFleet(RuleBasedStateMachine):
             for name in pool.stop:
                 if name in self.lives:
                     life = self.lives.pop(name)
-                    life.facts.append(on.MemberDecided(0, name, pool.role, name, False))
-                    life.facts.append(on.MemberChanged(0, name, f"{life.epoch}", 0, "stopped"))
+                    life.facts.append(events.MemberDecided(0, name, pool.role, name, False))
+                    life.facts.append(events.MemberChanged(0, name, f"{life.epoch}", 0, "stopped"))
                     while life.facts:
                         self.deliver(life)
             there = sum(life.role == pool.role for life in self.lives.values())
@@ -406,10 +407,10 @@ class AnyFleet(RuleBasedStateMachine):
     @rule(ahead=st.integers(0, 3))
     def another(self, ahead: int) -> None:
         """The log holds a decision of another autoscaler."""
-        generation, awake = self.state.decided.generation + ahead, dict.fromkeys(on.ROLES, 1)
+        generation, awake = self.state.decided.generation + ahead, dict.fromkeys(events.ROLES, 1)
         self.generation = max(self.generation, generation)
         self.last = None
-        self.feed(on.DecisionRecalled(self.now_us, generation, awake, {}, self.now_us))
+        self.feed(events.DecisionRecalled(self.now_us, generation, awake, {}, self.now_us))
 
     @invariant()
     def what_is_known_is_finite(self) -> None:

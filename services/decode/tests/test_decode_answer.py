@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argosy.decode.shell.answer import Answer
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.api import EngineOutput, Logprobs
-from argosy.mesh.errors import ArgosyError, Reason
-from argosy.mesh.text import sim_tokenizer
+from argosy.engine.text import sim_tokenizer
 from argosy.wire.inference.v1 import inference_pb2
 
 ENCODER = sim_tokenizer()

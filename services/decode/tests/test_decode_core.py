@@ -6,10 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from argosy.decode.core import effects as do
-from argosy.decode.core import events as on
+from argosy.decode.core import effects, events
 from argosy.decode.core.decode import SPEC, DecodeCore, DecodeState
-from argosy.mesh.core import Effect, Event, SetTimer, TimerFired
+from argosy.domain.core import Effect, Event, SetTimer, TimerFired
 
 S = 1_000_000
 ME = "decode-0"
@@ -28,11 +27,11 @@ class Decode:
         return self.step(kind(self.now_us, *fields))
 
     def step(self, event: Event) -> list[Effect]:
-        effects = self.decide(event)
-        for effect in effects:
+        decided = self.decide(event)
+        for effect in decided:
             if isinstance(effect, SetTimer):
                 self.timers[effect.key] = effect.at_us
-        return [effect for effect in effects if not isinstance(effect, SetTimer)]
+        return [effect for effect in decided if not isinstance(effect, SetTimer)]
 
     def decide(self, event: Event) -> list[Effect]:
         return self.core.step(event)
@@ -51,10 +50,10 @@ class Decode:
         within_us: int = 30 * S, ticket: str = "", brought: bool = False,
     ) -> list[Effect]:  # fmt: skip
         expires_us = self.now_us + within_us
-        return self.feed(on.TicketPresented, key, prefill, decode, expires_us, ticket, brought)
+        return self.feed(events.TicketPresented, key, prefill, decode, expires_us, ticket, brought)
 
     def end(self, key: str) -> list[Effect]:
-        return self.feed(on.AnswerEnded, key)
+        return self.feed(events.AnswerEnded, key)
 
 
 @pytest.fixture
@@ -66,18 +65,18 @@ def round_trip(value: Any, kind: Any) -> Any:
     return msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=kind)
 
 
-def reason_of(effects: list[Effect]) -> str:
-    (refused,) = effects
-    assert isinstance(refused, do.RefuseTicket)
+def reason_of(decided: list[Effect]) -> str:
+    (refused,) = decided
+    assert isinstance(refused, effects.RefuseTicket)
     return refused.reason
 
 
 def test_a_ticket_from_a_prefill_instance_leads_to_a_pull(decode: Decode) -> None:
-    assert decode.present("a/0") == [do.PullAndAnswer("a/0")]
+    assert decode.present("a/0") == [effects.PullAndAnswer("a/0")]
 
 
 def test_a_ticket_that_brings_its_prompt_leads_to_computing_it_here(decode: Decode) -> None:
-    assert decode.present("a/0", prefill=ME, brought=True) == [do.ComputeAndAnswer("a/0")]
+    assert decode.present("a/0", prefill=ME, brought=True) == [effects.ComputeAndAnswer("a/0")]
 
 
 @pytest.mark.parametrize("answer_is_over", [True, False])
@@ -90,31 +89,31 @@ def test_a_ticket_is_good_once(decode: Decode, answer_is_over: bool) -> None:
 
 def test_another_attempt_at_the_request_has_a_ticket_of_its_own(decode: Decode) -> None:
     decode.present("a/0")
-    assert decode.present("a/1") == [do.PullAndAnswer("a/1")]
+    assert decode.present("a/1") == [effects.PullAndAnswer("a/1")]
 
 
 def test_a_new_ticket_for_the_same_request_is_good_once_its_answer_is_over(decode: Decode) -> None:
     decode.present("a/0", ticket="first")
     assert reason_of(decode.present("a/0", ticket="second")) == "TICKET_USED"
     decode.end("a/0")
-    assert decode.present("a/0", ticket="second") == [do.PullAndAnswer("a/0")]
+    assert decode.present("a/0", ticket="second") == [effects.PullAndAnswer("a/0")]
 
 
 @pytest.mark.parametrize(("within_us", "good"), [(1, True), (0, False), (-S, False)])
 def test_a_ticket_is_good_before_it_expires(decode: Decode, within_us: int, good: bool) -> None:
     presented = decode.present("a/0", within_us=within_us)
-    assert good == (presented == [do.PullAndAnswer("a/0")])
+    assert good == (presented == [effects.PullAndAnswer("a/0")])
     assert good or reason_of(presented) == "TICKET_EXPIRED"
 
 
 def test_a_ticket_is_only_good_at_its_instance(decode: Decode) -> None:
     assert reason_of(decode.present("a/0", decode="decode-1")) == "TICKET_MISDIRECTED"
-    assert decode.present("a/0") == [do.PullAndAnswer("a/0")]
+    assert decode.present("a/0") == [effects.PullAndAnswer("a/0")]
 
 
 def test_a_ticket_without_the_prompt_to_be_computed_here_is_refused(decode: Decode) -> None:
     assert reason_of(decode.present("a/0", prefill=ME)) == "BAD_REQUEST"
-    assert decode.present("a/0", prefill=ME, brought=True) == [do.ComputeAndAnswer("a/0")]
+    assert decode.present("a/0", prefill=ME, brought=True) == [effects.ComputeAndAnswer("a/0")]
 
 
 def test_used_tickets_are_remembered_until_they_would_have_expired(decode: Decode) -> None:
@@ -135,14 +134,14 @@ def test_an_answer_that_outlives_its_ticket_cannot_be_begun_again(decode: Decode
 def test_answers_up_to_the_limit_are_taken_and_then_refused() -> None:
     decode = Decode(queue_limit=2)
     for key in ("a/0", "b/0"):
-        assert decode.present(key) == [do.PullAndAnswer(key)]
+        assert decode.present(key) == [effects.PullAndAnswer(key)]
     assert reason_of(decode.present("c/0")) == "OVERLOADED"
     decode.end("a/0")
-    assert decode.present("c/0") == [do.PullAndAnswer("c/0")]
+    assert decode.present("c/0") == [effects.PullAndAnswer("c/0")]
 
 
 def test_a_draining_instance_takes_no_tickets(decode: Decode) -> None:
-    decode.feed(on.DrainStarted)
+    decode.feed(events.DrainStarted)
     assert reason_of(decode.present("a/0")) == "DRAINING"
     assert reason_of(decode.present("a/0", prefill=ME, brought=True)) == "DRAINING"
 
@@ -151,23 +150,23 @@ def test_scale_down_aborting_requests(decode: Decode) -> None:
     """A drain waits for every answer under way."""
     decode.present("a/0")
     decode.present("b/0")
-    assert decode.feed(on.DrainStarted) == []
+    assert decode.feed(events.DrainStarted) == []
     assert decode.end("a/0") == []
-    assert decode.end("b/0") == [do.ReportIdle()]
+    assert decode.end("b/0") == [effects.ReportIdle()]
 
 
 def test_an_instance_without_answers_is_drained_at_once(decode: Decode) -> None:
-    assert decode.feed(on.DrainStarted) == [do.ReportIdle()]
+    assert decode.feed(events.DrainStarted) == [effects.ReportIdle()]
 
 
 def test_a_cut_ends_every_answer_under_way_and_each_is_waited_for(decode: Decode) -> None:
     """Their callers go on elsewhere, once they have heard of it."""
     decode.present("a/0")
     decode.present("b/0", prefill=ME, brought=True)
-    decode.feed(on.DrainStarted)
-    assert decode.feed(on.DrainCut) == [do.EndAnswer("a/0"), do.EndAnswer("b/0")]
+    decode.feed(events.DrainStarted)
+    assert decode.feed(events.DrainCut) == [effects.EndAnswer("a/0"), effects.EndAnswer("b/0")]
     assert decode.end("b/0") == []
-    assert decode.end("a/0") == [do.ReportIdle()]
+    assert decode.end("a/0") == [effects.ReportIdle()]
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -176,18 +175,18 @@ def test_a_cut_that_comes_when_no_drain_is_under_way_ends_nothing(
 ) -> None:
     decode.present("a/0")
     if ended:
-        decode.feed(on.DrainStarted)
-        decode.feed(on.DrainEnded)
-    assert decode.feed(on.DrainCut) == []
+        decode.feed(events.DrainStarted)
+        decode.feed(events.DrainEnded)
+    assert decode.feed(events.DrainCut) == []
 
 
 def test_a_drain_that_was_turned_round_takes_tickets_and_reports_no_idleness(
     decode: Decode,
 ) -> None:
     decode.present("a/0")
-    decode.feed(on.DrainStarted)
-    assert decode.feed(on.DrainEnded) == []
-    assert decode.present("b/0") == [do.PullAndAnswer("b/0")]
+    decode.feed(events.DrainStarted)
+    assert decode.feed(events.DrainEnded) == []
+    assert decode.present("b/0") == [effects.PullAndAnswer("b/0")]
     assert decode.end("a/0") == decode.end("b/0") == []
 
 
@@ -200,10 +199,10 @@ class Twins(Decode):
 
     def decide(self, event: Event) -> list[Effect]:
         twin = SPEC.build(round_trip(self.twin_state, DecodeState))
-        effects = self.core.step(event)
-        assert twin.step(round_trip(event, SPEC.events)) == effects
+        decided = self.core.step(event)
+        assert twin.step(round_trip(event, SPEC.events)) == decided
         self.twin_state = twin.state
-        return effects
+        return decided
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -221,18 +220,18 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def drain(self) -> None:
         self.draining = True
-        idle = self.decode.feed(on.DrainStarted)
-        assert idle == ([] if self.answering else [do.ReportIdle()])
+        idle = self.decode.feed(events.DrainStarted)
+        assert idle == ([] if self.answering else [effects.ReportIdle()])
 
     @rule()
     def turn_round(self) -> None:
         self.draining = False
-        assert self.decode.feed(on.DrainEnded) == []
+        assert self.decode.feed(events.DrainEnded) == []
 
     @rule()
     def cut(self) -> None:
-        ended = self.decode.feed(on.DrainCut)
-        assert {effect.key for effect in ended if isinstance(effect, do.EndAnswer)} == (
+        ended = self.decode.feed(events.DrainCut)
+        assert {effect.key for effect in ended if isinstance(effect, effects.EndAnswer)} == (
             self.answering if self.draining else set()
         )
 
@@ -251,12 +250,12 @@ class AnyOrder(RuleBasedStateMachine):
         (decided,) = self.decode.present(
             key, prefill=source, within_us=within_us, ticket=ticket, brought=brought
         )
-        if isinstance(decided, do.RefuseTicket):
+        if isinstance(decided, effects.RefuseTicket):
             return
         assert within_us > 0
         assert not self.draining
         assert not used
-        assert isinstance(decided, do.ComputeAndAnswer) == local
+        assert isinstance(decided, effects.ComputeAndAnswer) == local
         assert brought or not local
         self.answering.add(key)
         self.good_until_us[ticket] = now_us + within_us
@@ -267,7 +266,7 @@ class AnyOrder(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.answering)))
         self.answering.remove(key)
         idle = self.draining and not self.answering
-        assert self.decode.end(key) == ([do.ReportIdle()] if idle else [])
+        assert self.decode.end(key) == ([effects.ReportIdle()] if idle else [])
 
     @invariant()
     def it_remembers_what_it_must_and_no_more(self) -> None:

@@ -22,17 +22,17 @@ import msgspec
 import pytest
 
 from argosy.engine.api import EngineInfo, EngineRequest, SamplingSpec, Staging
-from argosy.engine.settings import InstanceSettings
-from argosy.engine.store import store as store_module
-from argosy.engine.store.chain import Chain
-from argosy.engine.store.link import StoreLink
-from argosy.engine.store.revision import revision
-from argosy.engine.store.store import Store
+from argosy.engine.kv.chain import Chain
+from argosy.engine.kv.revision import revision
+from argosy.instance.kv_store import store as store_module
+from argosy.instance.kv_store.link import StoreLink
+from argosy.instance.kv_store.store import Store
+from argosy.instance.settings import InstanceSettings
+from argosy.launcher.nats_process import NatsProcess, running_nats
 from argosy.mesh import rpc
 from argosy.mesh.bus import Bus
-from argosy.mesh.memory import Memory
-from argosy.mesh.nats_process import NatsProcess, running_nats
 from argosy.mesh.service import Mesh
+from argosy.transfer.memory import Memory
 from argosy.wire.kvstore.v1 import events_pb2, kvstore_pb2
 from argosy.wire.kvstore.v1.kvstore_pb2_grpc import KvStoreStub
 

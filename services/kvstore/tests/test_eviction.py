@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argosy.kvstore.core.eviction import POLICIES, Eviction, Oracle
-from argosy.kvstore.core.eviction import argosy as ours
-from argosy.kvstore.core.eviction.argosy import Argosy
+from argosy.kvstore.core.eviction import learned as ours
+from argosy.kvstore.core.eviction.learned import Argosy
+from argosy.kvstore.core.eviction.learned_value import AGES_US, WIDTHS_S, chances, gittins
 from argosy.kvstore.core.eviction.lru2 import Lru2
 from argosy.kvstore.core.eviction.s3fifo import S3Fifo
-from argosy.kvstore.core.eviction.worth import AGES_US, WIDTHS_S, chances, gittins
 
 NAMES = [*POLICIES, "oracle"]
 SECOND_US = 1_000_000

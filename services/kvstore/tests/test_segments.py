@@ -8,13 +8,13 @@ from random import Random
 
 import pytest
 
+from argosy.domain.kv_blocks import block_checksum
 from argosy.kvstore.core.effects import Move
 from argosy.kvstore.core.events import Recovered
 from argosy.kvstore.core.slots import PAGE_BYTES
 from argosy.kvstore.shell.segments import HEADER, Segments, header_of, read_header
-from argosy.mesh.blocks import block_checksum
-from argosy.mesh.bytes_plane import BytesPlane, TransferFailed
-from argosy.mesh.memory import Memory
+from argosy.transfer.bytes_plane import BytesPlane, TransferFailed
+from argosy.transfer.memory import Memory
 
 BLOCK_BYTES = 5000
 SLOT_BYTES = 3 * PAGE_BYTES

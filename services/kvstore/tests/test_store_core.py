@@ -16,12 +16,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from argosy.kvstore.core import effects as do
-from argosy.kvstore.core import events as on
+from argosy.domain.core import Effect, Event, SetTimer, TimerFired
+from argosy.kvstore.core import effects, events
 from argosy.kvstore.core.slots import ssd_slot_bytes
 from argosy.kvstore.core.state import DRAM, SSD, Block, Limits, StoreState, new_state
 from argosy.kvstore.core.store import SPEC, SWEEP_US
-from argosy.mesh.core import Effect, Event, SetTimer, TimerFired
 
 MS, S = 1_000, 1_000_000
 LEASE_US = 10 * S
@@ -66,8 +65,8 @@ def size_of(key: bytes) -> int:
     return MODELS[chr(key[0])]
 
 
-def offered(keys: list[bytes]) -> list[on.Offered]:
-    return [on.Offered(key, parent_of(key), hash_of(key), TOKENS) for key in keys]
+def offered(keys: list[bytes]) -> list[events.Offered]:
+    return [events.Offered(key, parent_of(key), hash_of(key), TOKENS) for key in keys]
 
 
 def round_trip(value: Any, kind: Any) -> Any:
@@ -89,7 +88,7 @@ class Reader:
 
     keys: list[bytes]
     total: int
-    blocks: list[do.Placed] = field(default_factory=list)
+    blocks: list[effects.Placed] = field(default_factory=list)
     last: bool = False
 
 
@@ -98,7 +97,7 @@ class Writer:
     """A lease to write."""
 
     keys: list[bytes]
-    rooms: list[do.Room]
+    rooms: list[effects.Room]
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -114,8 +113,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.over: list[int] = []
         self.memory: dict[int, bytes] = {}
         self.disk: dict[int, bytes] = {}
-        self.queue: list[do.WriteSsd | do.ClearSsd] = []
-        self.reads: list[do.ReadSsd] = []
+        self.queue: list[effects.WriteSsd | effects.ClearSsd] = []
+        self.reads: list[effects.ReadSsd] = []
         self.told: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
         self.flushes: dict[int, bool] = {}
         self.rest_until_us: dict[int, int] = {}
@@ -144,7 +143,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert isinstance(found, StoreState)
         return found
 
-    def recovered(self, random: Random) -> on.SsdRecovered:
+    def recovered(self, random: Random) -> events.SsdRecovered:
         """Anything a scan could find, and some that it should not."""
         segments, blocks = [], []
         for number in range(self.state.tiers[SSD].slots.segments):
@@ -152,7 +151,7 @@ class AnyOrder(RuleBasedStateMachine):
             if not model:
                 continue
             slot_bytes = ssd_slot_bytes(MODELS[model])
-            segments.append(on.SegmentFound(number, slot_bytes))
+            segments.append(events.SegmentFound(number, slot_bytes))
             for start in range(0, SSD_SEGMENT - slot_bytes + 1, slot_bytes):
                 key = name(model, random.choice(["0", "0", "00", "000", "01", "1"]))
                 above = parent_of(key)
@@ -161,53 +160,53 @@ class AnyOrder(RuleBasedStateMachine):
                 offset = number * SSD_SEGMENT + start
                 self.disk[offset] = key
                 blocks.append(
-                    on.Recovered(
+                    events.Recovered(
                         key, above, hash_of(key), TOKENS, MODELS[model], hash_of(key), offset
                     )
                 )
-        return on.SsdRecovered(self.now_us, segments, blocks)
+        return events.SsdRecovered(self.now_us, segments, blocks)
 
     # -- the shell's part
 
     def feed(self, event: Event) -> list[Effect]:
         self.answers = []
-        effects = list(self.core.step(event))
-        assert list(self.twin.step(round_trip(event, SPEC.events))) == effects
-        for effect in effects:
+        decided = list(self.core.step(event))
+        assert list(self.twin.step(round_trip(event, SPEC.events))) == decided
+        for effect in decided:
             self.perform(effect)
         self.check_slots()
         self.check_blocks()
         self.check_leases()
-        return effects
+        return decided
 
     def perform(self, effect: Effect) -> None:
         match effect:
             case SetTimer():
                 assert effect.at_us > self.now_us
                 self.timer_us = effect.at_us
-            case do.GrantBlocks():
+            case effects.GrantBlocks():
                 self.granted(effect)
-            case do.GrantRoom() | do.ConfirmStored():
+            case effects.GrantRoom() | effects.ConfirmStored():
                 self.answers.append(effect)
-            case do.EndLease():
+            case effects.EndLease():
                 self.ended(effect.lease)
-            case do.ReadSsd():
+            case effects.ReadSsd():
                 assert effect.moves
                 self.reads.append(effect)
-            case do.WriteSsd() | do.ClearSsd():
+            case effects.WriteSsd() | effects.ClearSsd():
                 self.queue.append(effect)
-            case do.TellStored():
+            case effects.TellStored():
                 for told in effect.hashes:
                     assert not self.told[effect.tier][told]
                     self.told[effect.tier][told] += 1
-            case do.TellEvicted():
+            case effects.TellEvicted():
                 for told in effect.hashes:
                     assert self.told[effect.tier][told]
                     self.told[effect.tier][told] -= 1
-            case do.TellFlushed():
+            case effects.TellFlushed():
                 del self.flushes[effect.flush]
 
-    def granted(self, grant: do.GrantBlocks) -> None:
+    def granted(self, grant: effects.GrantBlocks) -> None:
         reader = self.readers[grant.lease]
         assert not reader.last
         assert grant.total <= (len(reader.keys) if reader.total < 0 else reader.total)
@@ -305,9 +304,9 @@ class AnyOrder(RuleBasedStateMachine):
         lease = self.numbers
         self.readers[lease] = Reader(keys[skip:], -1)
         size = MODELS[chain[0]] + wrong_size
-        event = on.BlocksAsked(self.now_us, lease, keys[skip:], size, keys[:skip])
-        effects = self.feed(event)
-        grants = [e for e in effects if isinstance(e, do.GrantBlocks) and e.lease == lease]
+        event = events.BlocksAsked(self.now_us, lease, keys[skip:], size, keys[:skip])
+        decided = self.feed(event)
+        grants = [e for e in decided if isinstance(e, effects.GrantBlocks) and e.lease == lease]
         assert len(grants) == 1
         if not grants[0].total:
             del self.readers[lease]
@@ -318,7 +317,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.numbers += 1
         lease = self.numbers
         self.readers[lease] = Reader(keys, -1)
-        self.feed(on.BlocksAsked(self.now_us, lease, keys, SMALL, keys[:1]))
+        self.feed(events.BlocksAsked(self.now_us, lease, keys, SMALL, keys[:1]))
         if not self.readers[lease].total:
             del self.readers[lease]
 
@@ -341,26 +340,29 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(wrong=st.sampled_from([name("s", "0"), b"y" * 16]))
     def offer_blocks_that_hang_from_themselves(self, wrong: bytes) -> None:
         self.numbers += 1
-        odd = [on.Offered(b"y" * 16, wrong, 1, TOKENS), on.Offered(wrong, b"y" * 16, 1, TOKENS)]
+        odd = [
+            events.Offered(b"y" * 16, wrong, 1, TOKENS),
+            events.Offered(wrong, b"y" * 16, 1, TOKENS),
+        ]
         odd = [o for o in odd if o.parent == b"y" * 16 or o.key == o.parent]
-        self.feed(on.RoomAsked(self.now_us, self.numbers, SMALL, odd))
+        self.feed(events.RoomAsked(self.now_us, self.numbers, SMALL, odd))
         assert not self.answers[0].rooms
 
     def room_asked(self, keys: list[bytes], size: int) -> int:
         self.numbers += 1
         lease = self.numbers
         at = list(offered(keys))
-        effects = self.core_asked_for_room(lease, keys, size, at)
-        return lease if effects else 0
+        decided = self.core_asked_for_room(lease, keys, size, at)
+        return lease if decided else 0
 
     def core_asked_for_room(
-        self, lease: int, keys: list[bytes], size: int, blocks: list[on.Offered]
+        self, lease: int, keys: list[bytes], size: int, blocks: list[events.Offered]
     ) -> bool:
         # The holder knows of its lease before anything can end it.
         writer = self.writers[lease] = Writer([], [])
-        self.feed(on.RoomAsked(self.now_us, lease, size, blocks))
+        self.feed(events.RoomAsked(self.now_us, lease, size, blocks))
         (answer,) = self.answers
-        assert isinstance(answer, do.GrantRoom)
+        assert isinstance(answer, effects.GrantRoom)
         writer.rooms = answer.rooms
         writer.keys = [keys[room.index] for room in answer.rooms]
         if not answer.rooms:
@@ -378,9 +380,9 @@ class AnyOrder(RuleBasedStateMachine):
         writer = self.writers.pop(lease)
         checksums = [hash_of(key) if ok else 0 for key, ok in zip(writer.keys, right, strict=False)]
         checksums += [99] * (len(right) - len(checksums))
-        self.feed(on.BlocksWritten(self.now_us, lease, checksums))
+        self.feed(events.BlocksWritten(self.now_us, lease, checksums))
         (answer,) = self.answers
-        assert isinstance(answer, do.ConfirmStored)
+        assert isinstance(answer, effects.ConfirmStored)
         assert answer.stored <= sum(right[: len(writer.keys)])
         return answer.stored
 
@@ -389,17 +391,17 @@ class AnyOrder(RuleBasedStateMachine):
     def hang_up(self, pick: int) -> None:
         lease = picked(sorted([*self.readers, *self.writers]), pick)
         self.ended(lease)
-        self.feed(on.LeaseEnded(self.now_us, lease))
+        self.feed(events.LeaseEnded(self.now_us, lease))
 
     @precondition(lambda self: self.over)
     @rule(pick=picks, write=st.booleans())
     def come_too_late(self, pick: int, write: bool) -> None:
         lease = picked(self.over, pick)
         if write:
-            self.feed(on.BlocksWritten(self.now_us, lease, [1, 2, 3]))
-            assert self.answers == [do.ConfirmStored(lease, 0)]
+            self.feed(events.BlocksWritten(self.now_us, lease, [1, 2, 3]))
+            assert self.answers == [effects.ConfirmStored(lease, 0)]
         else:
-            self.feed(on.LeaseEnded(self.now_us, lease))
+            self.feed(events.LeaseEnded(self.now_us, lease))
 
     @precondition(lambda self: self.reads)
     @rule(pick=picks, most=st.integers(1, 4), fails=st.sampled_from([(), (), (0,), (1,), (0, 2)]))
@@ -407,22 +409,22 @@ class AnyOrder(RuleBasedStateMachine):
         """Some of one request, in its order."""
         at = pick % len(self.reads)
         moves, later = self.reads[at].moves[:most], self.reads[at].moves[most:]
-        self.reads[at : at + 1] = [do.ReadSsd(later)] if later else []
+        self.reads[at : at + 1] = [effects.ReadSsd(later)] if later else []
         self.read_ends(moves, {number for number in fails if number < len(moves)})
 
-    def read_ends(self, moves: list[do.Move], fails: set[int]) -> None:
+    def read_ends(self, moves: list[effects.Move], fails: set[int]) -> None:
         bad = [moves[number].key for number in sorted(fails)]
         for move in moves:
             assert self.disk[move.ssd_offset] == move.key, "its slot was given away"
             self.memory[move.dram_offset] = move.key
         good = [move.key for move in moves if move.key not in bad]
-        self.feed(on.SsdRead(self.now_us, good, bad))
+        self.feed(events.SsdRead(self.now_us, good, bad))
 
     @precondition(lambda self: self.queue)
     @rule(most=st.integers(1, 4), trouble=st.sampled_from(["", "", "", "disk full"]))
     def ssd_writes(self, most: int, trouble: str) -> None:
         first = self.queue.pop(0)
-        if isinstance(first, do.ClearSsd):
+        if isinstance(first, effects.ClearSsd):
             for offset in first.offsets:
                 self.disk.pop(offset, None)
             return
@@ -430,7 +432,7 @@ class AnyOrder(RuleBasedStateMachine):
         while (
             len(moves) < most
             and self.queue
-            and isinstance(self.queue[0], do.WriteSsd)
+            and isinstance(self.queue[0], effects.WriteSsd)
             and self.queue[0].slot_bytes == first.slot_bytes
         ):
             moves += self.queue.pop(0).moves
@@ -442,22 +444,22 @@ class AnyOrder(RuleBasedStateMachine):
                 self.disk[move.ssd_offset] = move.key
         keys = [move.key for move in moves]
         assert len(set(keys)) == len(keys)
-        self.feed(on.SsdWritten(self.now_us, keys, trouble))
+        self.feed(events.SsdWritten(self.now_us, keys, trouble))
 
     @rule(chain=chains, tier=st.sampled_from([DRAM, SSD]))
     def rot(self, chain: Chain, tier: int) -> None:
-        self.feed(on.BlockCorrupt(self.now_us, name(*chain), tier))
+        self.feed(events.BlockCorrupt(self.now_us, name(*chain), tier))
 
     @rule(drop=st.sampled_from([False, False, True]))
     def flush(self, drop: bool) -> None:
         self.numbers += 1
         self.flushes[self.numbers] = drop
-        self.feed(on.FlushAsked(self.now_us, self.numbers, drop))
+        self.feed(events.FlushAsked(self.now_us, self.numbers, drop))
         assert not drop or self.numbers not in self.flushes
 
     @rule(tier=st.sampled_from([DRAM, SSD]), size=st.integers(0, 1 << 40), us=st.integers(1, S))
     def measure(self, tier: int, size: int, us: int) -> None:
-        self.feed(on.FetchMeasured(self.now_us, tier, size, us))
+        self.feed(events.FetchMeasured(self.now_us, tier, size, us))
         assert self.state.tiers[tier].fetch_gb_per_s > 0 or not size
 
     @rule(us=st.sampled_from([MS, MS, 3 * S, 11 * S]))
@@ -483,7 +485,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert all(reader.last for reader in self.readers.values())
         for lease in [*self.readers, *self.writers]:
             self.ended(lease)
-            self.feed(on.LeaseEnded(self.now_us, lease))
+            self.feed(events.LeaseEnded(self.now_us, lease))
         self.pass_time(LEASE_US + 2 * SWEEP_US)
         self.work_off()
         state = self.state
@@ -495,7 +497,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.all_of_memory_is_to_be_had(size)
         self.numbers += 1
         self.flushes[self.numbers] = True
-        self.feed(on.FlushAsked(self.now_us, self.numbers, drop=True))
+        self.feed(events.FlushAsked(self.now_us, self.numbers, drop=True))
         assert not state.blocks
         assert [tier.slots.used_bytes for tier in state.tiers] == [0, 0]
         assert [tier.eviction.victim(self.now_us) for tier in state.tiers] == [None, None]
@@ -508,7 +510,7 @@ class AnyOrder(RuleBasedStateMachine):
         """Nothing is pinned any more."""
         most = self.state.tiers[DRAM].slots.most(size)
         keys = [f"new{size}-{number}".encode().ljust(16, b".") for number in range(most)]
-        blocks = [on.Offered(key, b"", number, TOKENS) for number, key in enumerate(keys)]
+        blocks = [events.Offered(key, b"", number, TOKENS) for number, key in enumerate(keys)]
         self.numbers += 1
         lease = self.numbers
         assert self.core_asked_for_room(lease, keys, size, blocks)

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from argosy.domain.kv_blocks import block_checksum
 from argosy.kvstore.core.effects import Move
 from argosy.kvstore.core.slots import PAGE_BYTES
 from argosy.kvstore.shell.segments import Segments
-from argosy.mesh.blocks import block_checksum
-from argosy.mesh.bytes_plane import BytesPlane
-from argosy.mesh.memory import Memory
 from argosy.mesh.rpc import call
+from argosy.transfer.bytes_plane import BytesPlane
+from argosy.transfer.memory import Memory
 from argosy.wire.kvstore.v1 import kvstore_pb2
 
 KILLS, SERVICE_KILLS = 200, 5
@@ -38,9 +38,9 @@ from random import Random
 import nixl._api
 from argosy.kvstore.core.effects import Move
 from argosy.kvstore.shell.segments import Segments
-from argosy.mesh.blocks import block_checksum
-from argosy.mesh.bytes_plane import BytesPlane
-from argosy.mesh.memory import Memory
+from argosy.domain.kv_blocks import block_checksum
+from argosy.transfer.bytes_plane import BytesPlane
+from argosy.transfer.memory import Memory
 
 class Disk(BytesPlane):
     # Its part for files: starting the other would take most of the test's time.

@@ -11,8 +11,9 @@ from typing import Any
 import grpc
 import pytest
 
-from argosy.mesh.errors import ArgosyError, Reason, from_rpc
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh.rpc import call
+from argosy.mesh.rpc_errors import from_rpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.kvstore.v1 import kvstore_pb2
 

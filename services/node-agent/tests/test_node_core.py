@@ -2,9 +2,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from argosy.mesh.core import CancelTimer, Effect, SetTimer, TimerFired
-from argosy.node_agent.core import effects as do
-from argosy.node_agent.core import events as on
+from argosy.domain.core import CancelTimer, Effect, SetTimer, TimerFired
+from argosy.node_agent.core import effects, events
 from argosy.node_agent.core.node import BACKOFF_MAX_US, STABLE_US, NodeCore, NodeState, Phase
 
 MS, S, GIB = 1_000, 1_000_000, 1 << 30
@@ -23,13 +22,13 @@ class Node:
         self.pids = 100
 
     def feed(self, kind: Any, *fields: Any) -> list[Effect]:
-        effects = self.core.step(kind(self.now_us, *fields))
-        for effect in effects:
+        decided = self.core.step(kind(self.now_us, *fields))
+        for effect in decided:
             if isinstance(effect, SetTimer):
                 self.timers[effect.key] = effect.at_us
             elif isinstance(effect, CancelTimer):
                 self.timers.pop(effect.key, None)
-        return [effect for effect in effects if not isinstance(effect, SetTimer | CancelTimer)]
+        return [effect for effect in decided if not isinstance(effect, SetTimer | CancelTimer)]
 
     def pass_time(self, us: int) -> list[Effect]:
         until_us, found = self.now_us + us, []
@@ -43,14 +42,14 @@ class Node:
     def want(
         self, name: str = "a", generation: int = 1, gib: float = 1, cores: int = 0
     ) -> list[Effect]:
-        return self.feed(on.ProcessWanted, name, generation, round(gib * GIB), cores)
+        return self.feed(events.ProcessWanted, name, generation, round(gib * GIB), cores)
 
     def unwant(self, name: str = "a", generation: int = 2) -> list[Effect]:
-        return self.feed(on.ProcessUnwanted, name, generation)
+        return self.feed(events.ProcessUnwanted, name, generation)
 
     def started(self, name: str = "a") -> list[Effect]:
         self.pids += 1
-        return self.feed(on.ProcessStarted, name, self.pids, f"e{self.pids}")
+        return self.feed(events.ProcessStarted, name, self.pids, f"e{self.pids}")
 
     def run(self, name: str = "a", **wanted: Any) -> int:
         """Want it and see it start; returns its pid."""
@@ -59,10 +58,10 @@ class Node:
         return self.pids
 
     def exited(self, name: str = "a", code: int = -9) -> list[Effect]:
-        return self.feed(on.ProcessExited, name, self.state.processes[name].pid, code)
+        return self.feed(events.ProcessExited, name, self.state.processes[name].pid, code)
 
     def cannot_start(self, name: str = "a") -> list[Effect]:
-        return self.feed(on.ProcessExited, name, 0, 127, "no such file")
+        return self.feed(events.ProcessExited, name, 0, 127, "no such file")
 
     def phase(self, name: str = "a") -> Phase:
         return self.state.processes[name].phase
@@ -73,34 +72,36 @@ def node() -> Node:
     return Node()
 
 
-def all_of(kind: type[E], effects: list[Effect]) -> list[E]:
-    return [effect for effect in effects if isinstance(effect, kind)]
+def all_of(kind: type[E], decided: list[Effect]) -> list[E]:
+    return [effect for effect in decided if isinstance(effect, kind)]
 
 
-def one(kind: type[E], effects: list[Effect]) -> E:
-    (found,) = all_of(kind, effects)
+def one(kind: type[E], decided: list[Effect]) -> E:
+    (found,) = all_of(kind, decided)
     return found
 
 
-def started_by(effects: list[Effect]) -> list[str]:
-    return [effect.name for effect in all_of(do.StartProcess, effects)]
+def started_by(decided: list[Effect]) -> list[str]:
+    return [effect.name for effect in all_of(effects.StartProcess, decided)]
 
 
 # -- keeping it running
 
 
 def test_a_wanted_process_is_started_and_announced(node: Node) -> None:
-    assert node.want() == [do.StartProcess("a", [], [])]
-    announced = one(do.AnnounceStarted, node.started())
+    assert node.want() == [effects.StartProcess("a", [], [])]
+    announced = one(effects.AnnounceStarted, node.started())
     assert (announced.pid, announced.epoch, announced.restarts) == (101, "e101", 0)
 
 
 def test_a_killed_process_is_started_again_at_once(node: Node) -> None:
     pid = node.run()
     exited = node.exited()
-    assert one(do.AnnounceExited, exited) == do.AnnounceExited("a", pid, "e101", -9, True, 1)
+    assert one(effects.AnnounceExited, exited) == effects.AnnounceExited(
+        "a", pid, "e101", -9, True, 1
+    )
     assert started_by(exited) == ["a"]
-    assert one(do.AnnounceStarted, node.started()).restarts == 1
+    assert one(effects.AnnounceStarted, node.started()).restarts == 1
 
 
 def test_a_process_that_keeps_ending_waits_longer_each_time_up_to_a_limit(node: Node) -> None:
@@ -159,10 +160,10 @@ def test_a_decision_to_stop_holds_before_there_is_anything_to_stop(node: Node) -
 
 def test_a_newer_decision_replaces_what_runs(node: Node) -> None:
     pid = node.run(generation=1)
-    assert node.want(generation=2) == [do.StopProcess("a", pid)]
+    assert node.want(generation=2) == [effects.StopProcess("a", pid)]
     exited = node.exited(code=0)
     assert started_by(exited) == ["a"]
-    assert not one(do.AnnounceExited, exited).wanted
+    assert not one(effects.AnnounceExited, exited).wanted
 
 
 def test_a_replacement_counts_neither_as_a_restart_nor_as_a_failure(node: Node) -> None:
@@ -177,7 +178,7 @@ def test_a_replacement_counts_neither_as_a_restart_nor_as_a_failure(node: Node) 
 def test_a_newer_decision_waits_for_a_process_that_is_starting(node: Node) -> None:
     node.want(generation=1)
     assert node.want(generation=2) == []
-    assert one(do.StopProcess, node.started()).pid == node.pids
+    assert one(effects.StopProcess, node.started()).pid == node.pids
     assert started_by(node.exited(code=0)) == ["a"]
 
 
@@ -196,9 +197,9 @@ def test_a_newer_decision_ends_the_waiting_after_failures(node: Node) -> None:
 
 def test_an_unwanted_process_is_asked_to_end_and_killed_after_its_grace(node: Node) -> None:
     pid = node.run()
-    assert node.unwant() == [do.StopProcess("a", pid)]
+    assert node.unwant() == [effects.StopProcess("a", pid)]
     assert node.pass_time(GRACE_US - 1) == []
-    assert node.pass_time(1) == [do.KillProcess("a", pid)]
+    assert node.pass_time(1) == [effects.KillProcess("a", pid)]
 
 
 def test_a_process_that_ends_in_its_grace_is_not_killed(node: Node) -> None:
@@ -206,14 +207,14 @@ def test_a_process_that_ends_in_its_grace_is_not_killed(node: Node) -> None:
     node.unwant()
     exited = node.exited(code=0)
     assert started_by(exited) == []
-    assert not one(do.AnnounceExited, exited).wanted
+    assert not one(effects.AnnounceExited, exited).wanted
     assert node.pass_time(10 * GRACE_US) == []
 
 
 def test_a_process_no_longer_wanted_when_it_has_started_is_stopped(node: Node) -> None:
     node.want()
     assert node.unwant() == []
-    assert one(do.StopProcess, node.started()).pid == node.pids
+    assert one(effects.StopProcess, node.started()).pid == node.pids
 
 
 def test_a_process_that_waits_to_be_started_again_is_simply_forgotten(node: Node) -> None:
@@ -228,26 +229,26 @@ def test_a_process_that_waits_to_be_started_again_is_simply_forgotten(node: Node
 def test_shutdown_reports_when_the_last_process_has_gone(node: Node) -> None:
     node.run("a")
     node.run("b")
-    stopped = node.feed(on.ShutdownStarted)
-    assert [effect.name for effect in all_of(do.StopProcess, stopped)] == ["a", "b"]
-    assert all_of(do.ReportAllStopped, node.exited("b")) == []
-    assert one(do.ReportAllStopped, node.exited("a"))
+    stopped = node.feed(events.ShutdownStarted)
+    assert [effect.name for effect in all_of(effects.StopProcess, stopped)] == ["a", "b"]
+    assert all_of(effects.ReportAllStopped, node.exited("b")) == []
+    assert one(effects.ReportAllStopped, node.exited("a"))
 
 
 def test_shutdown_waits_for_a_process_that_is_starting(node: Node) -> None:
     node.want()
-    assert node.feed(on.ShutdownStarted) == []
-    assert one(do.StopProcess, node.started()).name == "a"
-    assert one(do.ReportAllStopped, node.exited())
+    assert node.feed(events.ShutdownStarted) == []
+    assert one(effects.StopProcess, node.started()).name == "a"
+    assert one(effects.ReportAllStopped, node.exited())
 
 
 def test_shutdown_of_an_idle_node_reports_at_once(node: Node) -> None:
-    assert node.feed(on.ShutdownStarted) == [do.ReportAllStopped()]
+    assert node.feed(events.ShutdownStarted) == [effects.ReportAllStopped()]
 
 
 def test_nothing_is_started_after_shutdown_began(node: Node) -> None:
     node.run()
-    node.feed(on.ShutdownStarted)
+    node.feed(events.ShutdownStarted)
     assert node.want("b") == []
     assert started_by(node.exited()) == []
 
@@ -257,7 +258,7 @@ def test_nothing_is_started_after_shutdown_began(node: Node) -> None:
 
 def test_what_does_not_fit_is_refused_with_the_sum(node: Node) -> None:
     node.run("a", gib=6)
-    refused = one(do.AnnounceRefused, node.want("b", gib=4.5))
+    refused = one(effects.AnnounceRefused, node.want("b", gib=4.5))
     assert "b needs 4.5 GiB" in refused.reason
     assert "of this node's 10.0 GiB 4.0 are free (promised: a 6.0)" in refused.reason
 
@@ -300,7 +301,7 @@ def test_a_successor_that_asks_for_more_holds_nothing_more_before_it_starts(node
     node.run("b", gib=6)
     node.want("a", gib=9, generation=2)
     assert node.state.promised_bytes == 8 * GIB
-    assert "a needs 9.0 GiB" in one(do.AnnounceRefused, node.exited("a")).reason
+    assert "a needs 9.0 GiB" in one(effects.AnnounceRefused, node.exited("a")).reason
     assert node.state.promised_bytes == 6 * GIB
 
 
@@ -318,17 +319,17 @@ def test_a_process_that_ended_keeps_its_place_while_it_waits_to_start_again(node
 
 
 def test_no_core_is_given_twice(node: Node) -> None:
-    given = [one(do.StartProcess, node.want(name, cores=2)).cores for name in "ab"]
+    given = [one(effects.StartProcess, node.want(name, cores=2)).cores for name in "ab"]
     assert given == [[0, 1], [2, 3]]
 
 
 def test_without_enough_cores_left_a_process_may_use_any(node: Node) -> None:
     node.want("a", cores=3)
-    assert one(do.StartProcess, node.want("b", cores=2)).cores == []
+    assert one(effects.StartProcess, node.want("b", cores=2)).cores == []
 
 
 def test_cores_come_back_when_a_process_ends(node: Node) -> None:
     node.run("a", cores=3)
     node.unwant("a")
     node.exited("a")
-    assert one(do.StartProcess, node.want("b", cores=4)).cores == [0, 1, 2, 3]
+    assert one(effects.StartProcess, node.want("b", cores=4)).cores == [0, 1, 2, 3]

@@ -7,9 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
-from argosy.node_agent.core import effects as do
-from argosy.node_agent.core import events as on
+from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
+from argosy.node_agent.core import effects, events
 from argosy.node_agent.core.node import BACKOFF_MAX_US, SPEC, NodeState, Phase, Process
 
 MS, S = 1_000, 1_000_000
@@ -57,16 +56,16 @@ class AnyOrder(RuleBasedStateMachine):
     # -- the shell's part
 
     def feed(self, event: Event) -> None:
-        effects = self.core.step(event)
-        assert msgspec.msgpack.encode(effects) == self.replayed(event)
-        for effect in effects:
+        decided = self.core.step(event)
+        assert msgspec.msgpack.encode(decided) == self.replayed(event)
+        for effect in decided:
             self.perform(effect)
 
     def replayed(self, event: Event) -> bytes:
         twin = SPEC.build(round_trip(self.twin_state, SPEC.state))
-        effects = twin.step(round_trip(event, SPEC.events))
+        decided = twin.step(round_trip(event, SPEC.events))
         self.twin_state = twin.state
-        return msgspec.msgpack.encode(effects)
+        return msgspec.msgpack.encode(decided)
 
     def perform(self, effect: Effect) -> None:
         match effect:
@@ -74,20 +73,20 @@ class AnyOrder(RuleBasedStateMachine):
                 self.timers[effect.key] = effect.at_us
             case CancelTimer():
                 self.timers.pop(effect.key, None)
-            case do.StartProcess():
+            case effects.StartProcess():
                 assert effect.name not in self.starting.keys() | self.running.keys()
                 assert not self.stopping
                 _, run, memory = self.asked[effect.name]
                 assert run
                 self.starting[effect.name] = (memory, effect.cores)
-            case do.StopProcess():
+            case effects.StopProcess():
                 assert self.running[effect.name][0] == effect.pid
                 self.asked_to_end_us[effect.pid] = self.now_us
-            case do.KillProcess():
+            case effects.KillProcess():
                 assert self.running[effect.name][0] == effect.pid
                 assert self.now_us >= self.asked_to_end_us[effect.pid] + GRACE_US
                 self.killed.add(effect.name)
-            case do.ReportAllStopped():
+            case effects.ReportAllStopped():
                 assert self.stopping
                 assert not self.starting
                 assert not self.running
@@ -108,13 +107,13 @@ class AnyOrder(RuleBasedStateMachine):
     def want(self, name: str, generation: int, memory: int, cores: int) -> None:
         if generation > self.asked.get(name, (0,))[0] and not self.stopping:
             self.asked[name] = (generation, True, memory)
-        self.feed(on.ProcessWanted(self.now_us, name, generation, memory, cores))
+        self.feed(events.ProcessWanted(self.now_us, name, generation, memory, cores))
 
     @rule(name=names, generation=generations)
     def unwant(self, name: str, generation: int) -> None:
         if generation > self.asked.get(name, (0,))[0]:
             self.asked[name] = (generation, False, 0)
-        self.feed(on.ProcessUnwanted(self.now_us, name, generation))
+        self.feed(events.ProcessUnwanted(self.now_us, name, generation))
 
     @precondition(lambda self: self.starting)
     @rule(data=st.data(), fails=st.booleans())
@@ -124,11 +123,11 @@ class AnyOrder(RuleBasedStateMachine):
     def finish_start(self, name: str, fails: bool) -> None:
         memory, cores = self.starting.pop(name)
         if fails:
-            self.feed(on.ProcessExited(self.now_us, name, 0, 127, "no such file"))
+            self.feed(events.ProcessExited(self.now_us, name, 0, 127, "no such file"))
             return
         self.pids += 1
         self.running[name] = (self.pids, memory, cores)
-        self.feed(on.ProcessStarted(self.now_us, name, self.pids, f"e{self.pids}"))
+        self.feed(events.ProcessStarted(self.now_us, name, self.pids, f"e{self.pids}"))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
@@ -138,13 +137,13 @@ class AnyOrder(RuleBasedStateMachine):
     def end(self, name: str) -> None:
         pid, _, _ = self.running.pop(name)
         self.killed.discard(name)
-        self.feed(on.ProcessExited(self.now_us, name, pid, -9))
+        self.feed(events.ProcessExited(self.now_us, name, pid, -9))
 
     @precondition(lambda self: self.pids > 104)
     @rule()
     def shut_down(self) -> None:
         self.stopping = True
-        self.feed(on.ShutdownStarted(self.now_us))
+        self.feed(events.ShutdownStarted(self.now_us))
 
     @invariant()
     def no_more_memory_is_promised_than_there_is(self) -> None:

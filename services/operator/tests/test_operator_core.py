@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.mesh.core import Effect
-from argosy.operator.core import effects as do
-from argosy.operator.core import events as on
+from argosy.domain.core import Effect
+from argosy.domain.pools import Pool, Template
+from argosy.operator.core import effects, events
 from argosy.operator.core.operator import SPEC, OperatorCore, OperatorState
 
 GIB = 1 << 30
@@ -23,39 +23,37 @@ class Operator:
         for node, gib in ({"n1": 100} if nodes_gib is None else nodes_gib).items():
             self.see(node, gib)
 
-    def feed(self, kind: Any, *fields: Any) -> list[do.DecideInstance]:
+    def feed(self, kind: Any, *fields: Any) -> list[effects.DecideInstance]:
         self.now_us += 1_000_000
-        effects = self.core.step(kind(self.now_us, *fields))
-        return [effect for effect in effects if isinstance(effect, do.DecideInstance)]
+        decided = self.core.step(kind(self.now_us, *fields))
+        return [effect for effect in decided if isinstance(effect, effects.DecideInstance)]
 
-    def see(self, node: str, gib: int) -> list[do.DecideInstance]:
-        return self.feed(on.NodeSeen, node, gib * GIB, 0)
+    def see(self, node: str, gib: int) -> list[effects.DecideInstance]:
+        return self.feed(events.NodeSeen, node, gib * GIB, 0)
 
     def apply(
         self, generation: int, prefill: int = 1, decode: int = 1, *, gib: int = 1, model: str = "m"
-    ) -> list[do.DecideInstance]:
-        return self.feed(on.FleetApplied, generation, pools(prefill, decode, gib, model))
+    ) -> list[effects.DecideInstance]:
+        return self.feed(events.FleetApplied, generation, pools(prefill, decode, gib, model))
 
     def hear(
         self, instance: str, state: str, reason: str = "", restarts: int = -1, at_us: int = 0
     ) -> None:
-        self.feed(on.InstanceChanged, instance, state, reason, restarts, at_us)
+        self.feed(events.InstanceChanged, instance, state, reason, restarts, at_us)
 
-    def recall(self, decision: do.DecideInstance) -> None:
-        template = on.Template(
-            decision.role, decision.memory_bytes, decision.cores, decision.settings
-        )
-        self.feed(on.DecisionRecalled, decision.instance, decision.run, decision.node, template)
+    def recall(self, decision: effects.DecideInstance) -> None:
+        template = Template(decision.role, decision.memory_bytes, decision.cores, decision.settings)
+        self.feed(events.DecisionRecalled, decision.instance, decision.run, decision.node, template)
 
 
-def pools(prefill: int, decode: int, gib: int = 1, model: str = "m") -> list[on.Pool]:
+def pools(prefill: int, decode: int, gib: int = 1, model: str = "m") -> list[Pool]:
     return [
-        on.Pool(on.Template(role, gib * GIB, 1, {"model": model}), replicas)
+        Pool(Template(role, gib * GIB, 1, {"model": model}), replicas)
         for role, replicas in (("prefill", prefill), ("decode", decode))
     ]
 
 
-def runs(decisions: list[do.DecideInstance]) -> dict[str, bool]:
+def runs(decisions: list[effects.DecideInstance]) -> dict[str, bool]:
     return {decision.instance: decision.run for decision in decisions}
 
 
@@ -208,41 +206,41 @@ def placement(state: OperatorState) -> dict[str, tuple[bool, str]]:
 # -- whatever happens
 
 sizes = st.integers(0, 3)
-events = st.one_of(
-    st.builds(lambda g, p, d, m: (on.FleetApplied, g, pools(p, d, 1, m)),
+happened = st.one_of(
+    st.builds(lambda g, p, d, m: (events.FleetApplied, g, pools(p, d, 1, m)),
               st.integers(1, 9), sizes, sizes, st.sampled_from("mk")),
-    st.builds(lambda node, gib: (on.NodeSeen, node, gib * GIB, 0),
+    st.builds(lambda node, gib: (events.NodeSeen, node, gib * GIB, 0),
               st.sampled_from(["n1", "n2"]), st.integers(1, 9)),
-    st.builds(lambda role, index, state: (on.InstanceChanged, f"{role}-{index}", state, "", -1),
+    st.builds(lambda role, index, state: (events.InstanceChanged, f"{role}-{index}", state, "", -1),
               st.sampled_from(["prefill", "decode"]), sizes, st.sampled_from(["active", "failed"])),
 )  # fmt: skip
 
 
 @settings(max_examples=100, deadline=None)
-@given(sequence=st.lists(events, max_size=20), data=st.data())
+@given(sequence=st.lists(happened, max_size=20), data=st.data())
 def test_the_last_decisions_are_what_the_newest_file_asks_for(
     sequence: list[Any], data: st.DataObject
 ) -> None:
     """And a twin that starts from the encoded state, at any point, decides the same."""
     core, newest, asked, seen = SPEC.build(OperatorState()), 0, {}, False
     cut = data.draw(st.integers(0, len(sequence)))
-    twin, decided = core, {}
+    twin, last = core, dict[str, effects.DecideInstance]()
     for number, (kind, *fields) in enumerate(sequence):
         if number == cut:
             state = msgspec.msgpack.encode(core.state)
             twin = SPEC.build(msgspec.msgpack.decode(state, type=SPEC.state))
         event = kind(number, *fields)
-        effects = core.step(event)
-        assert twin is core or same(twin.step(event), effects)
-        seen = seen or kind is on.NodeSeen
-        if kind is on.FleetApplied and fields[0] > newest:
+        decided = core.step(event)
+        assert twin is core or same(twin.step(event), decided)
+        seen = seen or kind is events.NodeSeen
+        if kind is events.FleetApplied and fields[0] > newest:
             newest, asked = fields[0], wanted_by(fields[1])
-        for decision in effects:
-            before = decided.get(decision.instance)
+        for decision in decided:
+            before = last.get(decision.instance)
             assert before is None or before.generation < decision.generation
-            decided[decision.instance] = decision
+            last[decision.instance] = decision
     running = {
-        name: decision.settings["model"] for name, decision in decided.items() if decision.run
+        name: decision.settings["model"] for name, decision in last.items() if decision.run
     }
     assert running == (asked if seen else {})
 
@@ -251,7 +249,7 @@ def same(left: list[Effect], right: list[Effect]) -> bool:
     return msgspec.msgpack.encode(left) == msgspec.msgpack.encode(right)
 
 
-def wanted_by(asked: list[on.Pool]) -> dict[str, str]:
+def wanted_by(asked: list[Pool]) -> dict[str, str]:
     return {
         f"{pool.template.role}-{index}": pool.template.settings["model"]
         for pool in asked

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.operator.core import effects as do
-from argosy.operator.core import events as on
+from argosy.domain.pools import Pool, Template
+from argosy.operator.core import effects, events
 from argosy.operator.core.operator import SPEC
 from argosy.operator.core.state import OperatorState
 
@@ -22,20 +22,20 @@ class Operator:
     def __init__(self) -> None:
         self.now_us = 0
         self.running: set[str] = set()
-        self.newest: dict[str, do.DecideInstance] = {}
+        self.newest: dict[str, effects.DecideInstance] = {}
         self.restart()
 
     def restart(self) -> None:
         """Begin with nothing but the node."""
         self.core = SPEC.build(OperatorState())
-        self.feed(on.NodeSeen, "n1", 100 * GIB, 0)
+        self.feed(events.NodeSeen, "n1", 100 * GIB, 0)
 
     def feed(self, kind: Any, *fields: Any) -> list[str]:
         """Those decided on. A node acts once per generation, and never on an older one."""
         self.now_us += 1_000_000
         decided = []
         for effect in self.core.step(kind(self.now_us, *fields)):
-            assert isinstance(effect, do.DecideInstance)
+            assert isinstance(effect, effects.DecideInstance)
             before = self.newest.get(effect.instance)
             assert before is None or effect.generation > before.generation
             self.newest[effect.instance] = effect
@@ -46,20 +46,20 @@ class Operator:
     def apply(self, generation: int = 1, decode: int = 2) -> list[str]:
         """A fleet file."""
         pools = [
-            on.Pool(on.Template(role, GIB, 1, {}), replicas)
+            Pool(Template(role, GIB, 1, {}), replicas)
             for role, replicas in (("prefill", 1), ("decode", decode))
         ]
-        return self.feed(on.FleetApplied, generation, pools, 0, "dram", BOUNDS)
+        return self.feed(events.FleetApplied, generation, pools, 0, "dram", BOUNDS)
 
     def scale(self, generation: int, decode: int, *stop: str) -> list[str]:
         """A decision on how many decodes there are to be."""
-        return self.feed(on.ScaleSeen, generation, {"decode": decode}, list(stop))
+        return self.feed(events.ScaleSeen, generation, {"decode": decode}, list(stop))
 
     def recall(self) -> None:
         """What the control log holds of its decisions."""
         for name, last in self.newest.items():
-            template = on.Template(last.role, last.memory_bytes, last.cores, last.settings)
-            self.feed(on.DecisionRecalled, name, last.run, "n1", template, last.generation)
+            template = Template(last.role, last.memory_bytes, last.cores, last.settings)
+            self.feed(events.DecisionRecalled, name, last.run, "n1", template, last.generation)
 
     @property
     def decodes(self) -> list[str]:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.mesh.core import Effect
-from argosy.operator.core import effects as do
-from argosy.operator.core import events as on
+from argosy.domain.core import Effect
+from argosy.domain.pools import Pool, Template
+from argosy.operator.core import effects, events
 from argosy.operator.core.operator import SPEC
 from argosy.operator.core.silence import (
     HEARD_US,
@@ -26,7 +26,7 @@ MS, S, GIB = 1_000, 1_000_000, 1 << 30
 START_US = 1_700_000_000 * S
 IDLE_US = 5 * S
 TICK_US = 500 * MS
-Decision = do.DecideSleep | do.DecideWake
+Decision = effects.DecideSleep | effects.DecideWake
 
 
 class Operator:
@@ -38,8 +38,8 @@ class Operator:
         self.now_us = START_US
         self.changes: dict[str, int] = {}
         self.arrived = 0
-        self.feed(on.NodeSeen, "n1", 100 * GIB, 0)
-        self.feed(on.FleetApplied, 1, pools(prefill, decode), idle_us, "disk")
+        self.feed(events.NodeSeen, "n1", 100 * GIB, 0)
+        self.feed(events.FleetApplied, 1, pools(prefill, decode), idle_us, "disk")
         for name in list(self.state.instances):
             self.up(name)
 
@@ -48,7 +48,7 @@ class Operator:
 
     def up(self, name: str) -> None:
         """Its process loads, and is ready."""
-        self.feed(on.InstanceChanged, name, "loading", "its process started", 0)
+        self.feed(events.InstanceChanged, name, "loading", "its process started", 0)
         self.hear(name, "active")
 
     def hear(
@@ -57,7 +57,7 @@ class Operator:
     ) -> list[Any]:  # fmt: skip
         self.changes[name] = change or self.changes.get(name, 0) + 1
         return self.feed(
-            on.InstanceChanged, name, state, "", -1, self.now_us, epoch, self.changes[name],
+            events.InstanceChanged, name, state, "", -1, self.now_us, epoch, self.changes[name],
             took_us, resident,
         )  # fmt: skip
 
@@ -75,17 +75,17 @@ class Operator:
         self, requests: int = 0, *, queued: int = 0, arrived: int = 0, router: str = "r"
     ) -> list[Any]:
         self.arrived += arrived
-        return self.feed(on.WorkSeen, router, requests, queued, self.arrived)
+        return self.feed(events.WorkSeen, router, requests, queued, self.arrived)
 
     def demand(self, held: int = 1) -> list[Any]:
-        return self.feed(on.DemandSeen, "r", held)
+        return self.feed(events.DemandSeen, "r", held)
 
     def ask(self, *names: str, wake: bool = False, **fields: Any) -> list[Any]:
-        return self.feed(on.RestAsked, list(names), wake, "somebody asked", **fields)
+        return self.feed(events.RestAsked, list(names), wake, "somebody asked", **fields)
 
     def refuse(self, decision: Decision, reason: str = "no room") -> Any:
-        wake = isinstance(decision, do.DecideWake)
-        return self.feed(on.RestRefused, decision.instance, decision.turn, wake, reason)
+        wake = isinstance(decision, effects.DecideWake)
+        return self.feed(events.RestRefused, decision.instance, decision.turn, wake, reason)
 
     def pass_time(self, us: int) -> list[Any]:
         """With nothing to do, as a router tells every TICK_US. Ends with the first decision."""
@@ -114,9 +114,9 @@ class Operator:
         return self.state.rest.patience
 
 
-def pools(prefill: int, decode: int) -> list[on.Pool]:
+def pools(prefill: int, decode: int) -> list[Pool]:
     return [
-        on.Pool(on.Template(role, 4 * GIB, 1, {}), replicas)
+        Pool(Template(role, 4 * GIB, 1, {}), replicas)
         for role, replicas in (("prefill", prefill), ("decode", decode))
     ]
 
@@ -126,11 +126,11 @@ def names(decisions: list[Any]) -> list[str]:
 
 
 def slept_all(decisions: list[Effect]) -> bool:
-    return bool(decisions) and all(isinstance(d, do.DecideSleep) for d in decisions)
+    return bool(decisions) and all(isinstance(d, effects.DecideSleep) for d in decisions)
 
 
 def woken(decisions: list[Any]) -> list[str]:
-    assert all(isinstance(decision, do.DecideWake) for decision in decisions)
+    assert all(isinstance(decision, effects.DecideWake) for decision in decisions)
     return [decision.instance for decision in decisions]
 
 
@@ -168,7 +168,7 @@ def test_nothing_sleeps_that_was_not_asked_to_by_the_file() -> None:
 def test_nothing_sleeps_without_a_routers_word() -> None:
     operator = Operator()
     operator.now_us += 1000 * S
-    assert operator.feed(on.NodeSeen, "n1", 100 * GIB, 0) == []
+    assert operator.feed(events.NodeSeen, "n1", 100 * GIB, 0) == []
     assert operator.hear("decode-0", "active") == []
 
 
@@ -176,13 +176,13 @@ def test_one_idle_router_does_not_speak_for_a_busy_one() -> None:
     operator = Operator()
     for _ in range(100):
         operator.now_us += TICK_US
-        assert operator.feed(on.WorkSeen, "busy", 3, 0, 7) == []
-        assert operator.feed(on.WorkSeen, "idle", 0, 0, 0) == []
+        assert operator.feed(events.WorkSeen, "busy", 3, 0, 7) == []
+        assert operator.feed(events.WorkSeen, "idle", 0, 0, 0) == []
 
 
 def test_what_a_router_said_long_ago_holds_nobody_awake() -> None:
     operator = Operator()
-    operator.feed(on.WorkSeen, "gone", 3, 3, 7)
+    operator.feed(events.WorkSeen, "gone", 3, 3, 7)
     operator.work(arrived=1)
     found = operator.pass_time(HEARD_US + IDLE_US + TICK_US)
     assert slept_all(found)
@@ -192,13 +192,13 @@ def test_a_new_file_begins_the_wait_anew() -> None:
     operator = Operator()
     operator.work(arrived=1)
     operator.pass_time(IDLE_US - TICK_US)
-    operator.feed(on.FleetApplied, 2, pools(1, 1), IDLE_US, "dram")
+    operator.feed(events.FleetApplied, 2, pools(1, 1), IDLE_US, "dram")
     assert operator.pass_time(IDLE_US - TICK_US) == []
 
 
 def test_a_loading_instance_is_waited_for() -> None:
     operator = Operator()
-    operator.feed(on.InstanceChanged, "decode-0", "loading", "its process started", 1)
+    operator.feed(events.InstanceChanged, "decode-0", "loading", "its process started", 1)
     operator.work(arrived=1)
     assert operator.pass_time(10 * IDLE_US) == []
     operator.hear("decode-0", "active", epoch="e2")
@@ -340,7 +340,7 @@ def test_one_still_on_its_way_to_sleep_wakes_first() -> None:
 def test_one_for_which_its_node_has_room_wakes_before_a_quicker_one_without() -> None:
     operator = asleep(decode=2)
     operator.instance("decode-0").node = "n2"
-    operator.feed(on.NodeSeen, "n2", 10 * GIB, 9 * GIB)
+    operator.feed(events.NodeSeen, "n2", 10 * GIB, 9 * GIB)
     operator.instance("decode-1").woke_took_us = 9 * S
     assert woken(operator.demand())[0] == "decode-1"
 
@@ -348,14 +348,14 @@ def test_one_for_which_its_node_has_room_wakes_before_a_quicker_one_without() ->
 def test_of_a_sleeper_only_what_it_does_not_hold_has_to_fit() -> None:
     operator = asleep(decode=2)
     operator.instance("decode-0").node = "n2"
-    operator.feed(on.NodeSeen, "n2", 10 * GIB, 9 * GIB)
+    operator.feed(events.NodeSeen, "n2", 10 * GIB, 9 * GIB)
     operator.hear("decode-0", "silent", resident=3 * GIB)
     assert woken(operator.demand())[0] == "decode-0"
 
 
 def test_the_prefill_instance_nearest_to_the_decode_instance_wakes_with_it() -> None:
     operator = asleep(decode=1, prefill=3)
-    operator.feed(on.NodeSeen, "n2", 100 * GIB, 0)
+    operator.feed(events.NodeSeen, "n2", 100 * GIB, 0)
     for name in ("decode-0", "prefill-1"):
         operator.instance(name).node = "n2"
     operator.instance("prefill-1").woke_took_us = 9 * S
@@ -472,8 +472,8 @@ def test_requests_that_cannot_reach_who_is_said_to_be_up_wake_another() -> None:
     operator.ask("decode-1")
     operator.slept("decode-1")
     operator.now_us += MORE_US
-    assert operator.feed(on.DemandSeen, "r", 1, S) == []
-    assert woken(operator.feed(on.DemandSeen, "r", 1, 6 * S)) == ["decode-1"]
+    assert operator.feed(events.DemandSeen, "r", 1, S) == []
+    assert woken(operator.feed(events.DemandSeen, "r", 1, 6 * S)) == ["decode-1"]
 
 
 def test_a_refused_sleep_is_shown_and_tried_again_later_with_its_partner() -> None:
@@ -524,7 +524,7 @@ def test_turns_of_an_instance_only_grow() -> None:
 
 def test_an_instance_that_is_unwanted_is_neither_put_to_sleep_nor_woken() -> None:
     operator = Operator(decode=2)
-    operator.feed(on.FleetApplied, 2, pools(1, 1), IDLE_US, "dram")
+    operator.feed(events.FleetApplied, 2, pools(1, 1), IDLE_US, "dram")
     assert names(operator.ask()) == ["decode-0", "prefill-0"]
     assert operator.ask("decode-1") == []
 
@@ -535,9 +535,9 @@ def test_an_instance_that_is_unwanted_is_neither_put_to_sleep_nor_woken() -> Non
 def test_a_recalled_decision_outdates_older_ones_only() -> None:
     operator = Operator()
     turn = START_US + 100 * S
-    operator.feed(on.RestRecalled, "decode-0", turn, False)
+    operator.feed(events.RestRecalled, "decode-0", turn, False)
     assert operator.instance("decode-0").rests
-    operator.feed(on.RestRecalled, "decode-0", turn - 1, True)
+    operator.feed(events.RestRecalled, "decode-0", turn - 1, True)
     assert operator.instance("decode-0").rests
     (decision,) = operator.ask("decode-0", wake=True)
     assert decision.turn == turn + 1
@@ -548,7 +548,7 @@ def test_a_decision_that_comes_back_from_the_log_changes_nothing() -> None:
     decisions = operator.ask()
     before = msgspec.msgpack.encode(operator.state)
     for decision in decisions:
-        operator.feed(on.RestRecalled, decision.instance, decision.turn, False)
+        operator.feed(events.RestRecalled, decision.instance, decision.turn, False)
     assert msgspec.msgpack.encode(operator.state) == before
 
 
@@ -557,20 +557,20 @@ def restarted(order: list[int]) -> Operator:
     operator = Operator.__new__(Operator)
     operator.state, operator.now_us = OperatorState(), START_US + 1000 * S
     operator.core, operator.changes, operator.arrived = SPEC.build(operator.state), {}, 0
-    operator.feed(on.NodeSeen, "n1", 100 * GIB, 0)
+    operator.feed(events.NodeSeen, "n1", 100 * GIB, 0)
     for pool in pools(1, 1):
         name = f"{pool.template.role}-0"
-        operator.feed(on.DecisionRecalled, name, True, "n1", pool.template)
-    operator.feed(on.FleetApplied, 1, pools(1, 1), IDLE_US, "disk")
+        operator.feed(events.DecisionRecalled, name, True, "n1", pool.template)
+    operator.feed(events.FleetApplied, 1, pools(1, 1), IDLE_US, "disk")
     at_us = START_US + 10 * S
     log = []
     for name in ("decode-0", "prefill-0"):
         log += [
-            (on.InstanceChanged, name, "loading", "its process started", 0, at_us, "e1"),
-            (on.InstanceChanged, name, "active", "", -1, at_us + S, "e1", 1),
-            (on.InstanceChanged, name, "draining", "idle", -1, at_us + 20 * S, "e1", 2),
-            (on.InstanceChanged, name, "silent", "idle", -1, at_us + 21 * S, "e1", 3, 0, GIB),
-            (on.RestRecalled, name, at_us + 19 * S, False),
+            (events.InstanceChanged, name, "loading", "its process started", 0, at_us, "e1"),
+            (events.InstanceChanged, name, "active", "", -1, at_us + S, "e1", 1),
+            (events.InstanceChanged, name, "draining", "idle", -1, at_us + 20 * S, "e1", 2),
+            (events.InstanceChanged, name, "silent", "idle", -1, at_us + 21 * S, "e1", 3, 0, GIB),
+            (events.RestRecalled, name, at_us + 19 * S, False),
         ]
     for number in order:
         kind, *fields = log[number]
@@ -599,10 +599,18 @@ def test_a_restarted_operator_does_not_hold_the_new_process_to_what_the_old_one_
     log = []
     for name in ("decode-0", "prefill-0"):
         log += [
-            (on.InstanceChanged, name, "silent", "idle", -1, at_us, "e1", 3),
-            (on.RestRecalled, name, at_us - S, False),
-            (on.InstanceChanged, name, "loading", "its process started", 1, at_us + 9 * S, "e2"),
-            (on.InstanceChanged, name, "active", "", -1, at_us + 10 * S, "e2", 1),
+            (events.InstanceChanged, name, "silent", "idle", -1, at_us, "e1", 3),
+            (events.RestRecalled, name, at_us - S, False),
+            (
+                events.InstanceChanged,
+                name,
+                "loading",
+                "its process started",
+                1,
+                at_us + 9 * S,
+                "e2",
+            ),
+            (events.InstanceChanged, name, "active", "", -1, at_us + 10 * S, "e2", 1),
         ]
     for number in order:
         kind, *fields = log[number]
@@ -614,8 +622,8 @@ def test_a_restarted_operator_does_not_hold_the_new_process_to_what_the_old_one_
 
 def test_a_restarted_operator_puts_nothing_to_sleep_before_it_was_idle_in_its_own_time() -> None:
     operator = restarted([0, 1, 5, 6])
-    operator.feed(on.WorkSeen, "r", 0, 0, 5)
-    assert operator.feed(on.WorkSeen, "r", 0, 0, 5) == []
+    operator.feed(events.WorkSeen, "r", 0, 0, 5)
+    assert operator.feed(events.WorkSeen, "r", 0, 0, 5) == []
     operator.arrived = 5
     assert operator.pass_time(IDLE_US - 1) == []
     assert slept_all(operator.pass_time(TICK_US))
@@ -633,8 +641,8 @@ def test_news_of_a_process_that_ended_does_not_undo_what_its_node_told_since(aft
     operator = Operator()
     at_us = operator.now_us + S
     operator.now_us += 3 * S
-    operator.feed(on.InstanceChanged, "decode-0", after, "exit code -9", -1, at_us + S)
-    operator.feed(on.InstanceChanged, "decode-0", "silent", "idle", -1, at_us, "e1", 3)
+    operator.feed(events.InstanceChanged, "decode-0", after, "exit code -9", -1, at_us + S)
+    operator.feed(events.InstanceChanged, "decode-0", "silent", "idle", -1, at_us, "e1", 3)
     assert operator.instance("decode-0").state == after
 
 
@@ -644,22 +652,22 @@ def test_a_new_process_starts_awake_whatever_the_old_one_was_told(state: str) ->
     operator.ask()
     operator.slept()
     operator.now_us += S
-    operator.feed(on.InstanceChanged, "decode-0", state, "", 1)
+    operator.feed(events.InstanceChanged, "decode-0", state, "", 1)
     assert not operator.instance("decode-0").rests
 
 
 def test_a_replaced_instance_is_not_held_to_what_its_predecessor_was_told() -> None:
     operator = Operator()
     operator.ask()
-    template = on.Template("decode", 2 * GIB, 1, {})
-    operator.feed(on.FleetApplied, 2, [pools(1, 1)[0], on.Pool(template, 1)], IDLE_US, "dram")
+    template = Template("decode", 2 * GIB, 1, {})
+    operator.feed(events.FleetApplied, 2, [pools(1, 1)[0], Pool(template, 1)], IDLE_US, "dram")
     assert not operator.instance("decode-0").rests
 
 
 def test_what_is_known_of_routers_is_bounded() -> None:
     operator = Operator()
     for number in range(2 * ROUTERS_MAX):
-        operator.feed(on.WorkSeen, f"r{number}", 0, 0, 1)
+        operator.feed(events.WorkSeen, f"r{number}", 0, 0, 1)
     assert len(operator.state.rest.routers) <= ROUTERS_MAX
     assert len(operator.state.rest.arrived) <= ROUTERS_MAX
 
@@ -667,9 +675,9 @@ def test_what_is_known_of_routers_is_bounded() -> None:
 def test_a_router_beyond_the_bound_still_counts_as_work() -> None:
     operator = Operator()
     for number in range(ROUTERS_MAX):
-        operator.feed(on.WorkSeen, f"r{number}", 0, 0, 1)
+        operator.feed(events.WorkSeen, f"r{number}", 0, 0, 1)
     operator.now_us += S
-    operator.feed(on.WorkSeen, "one more", 1, 0, 1)
+    operator.feed(events.WorkSeen, "one more", 1, 0, 1)
     assert operator.state.rest.busy_us == operator.now_us
 
 
@@ -701,19 +709,21 @@ def test_whatever_happens_decisions_are_newer_each_time_and_never_for_those_who_
         image = msgspec.msgpack.encode(operator.state)
         match kind:
             case "hear":
-                event: Any = on.InstanceChanged(operator.now_us, given_[0], given_[1], "")
+                event: Any = events.InstanceChanged(operator.now_us, given_[0], given_[1], "")
             case "work":
-                event = on.WorkSeen(operator.now_us, "r", sum(given_), given_[1], 0)
+                event = events.WorkSeen(operator.now_us, "r", sum(given_), given_[1], 0)
             case "demand":
-                event = on.DemandSeen(operator.now_us, "r", 1)
+                event = events.DemandSeen(operator.now_us, "r", 1)
             case "ask":
-                event = on.RestAsked(operator.now_us, [given_[0]], given_[1], "asked")
+                event = events.RestAsked(operator.now_us, [given_[0]], given_[1], "asked")
             case "refuse":
                 if not last:
                     continue
                 refused = last.pop()
-                wake = isinstance(refused, do.DecideWake)
-                event = on.RestRefused(operator.now_us, refused.instance, refused.turn, wake, "no")
+                wake = isinstance(refused, effects.DecideWake)
+                event = events.RestRefused(
+                    operator.now_us, refused.instance, refused.turn, wake, "no"
+                )
             case _:
                 operator.now_us += given_[0]
                 continue
@@ -723,7 +733,7 @@ def test_whatever_happens_decisions_are_newer_each_time_and_never_for_those_who_
         for decision in found:
             assert decision.turn > turns.get(decision.instance, 0)
             turns[decision.instance] = decision.turn
-            if isinstance(decision, do.DecideSleep) and kind != "ask":
+            if isinstance(decision, effects.DecideSleep) and kind != "ask":
                 instance = operator.instance(decision.instance)
                 assert kind == "work"
                 assert operator.now_us - busy_us >= IDLE_US

@@ -3,9 +3,8 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from argosy.mesh.core import CancelTimer, Effect, SetTimer, TimerFired
-from argosy.prefill.core import effects as do
-from argosy.prefill.core import events as on
+from argosy.domain.core import CancelTimer, Effect, SetTimer, TimerFired
+from argosy.prefill.core import effects, events
 from argosy.prefill.core.prefill import PrefillCore, PrefillState
 
 MS, S = 1_000, 1_000_000
@@ -23,13 +22,13 @@ class Prefill:
         self.timers: dict[str, int] = {}
 
     def feed(self, kind: Any, *fields: Any) -> list[Effect]:
-        effects = self.core.step(kind(self.now_us, *fields))
-        for effect in effects:
+        decided = self.core.step(kind(self.now_us, *fields))
+        for effect in decided:
             if isinstance(effect, SetTimer):
                 self.timers[effect.key] = effect.at_us
             elif isinstance(effect, CancelTimer):
                 self.timers.pop(effect.key, None)
-        return [effect for effect in effects if not isinstance(effect, SetTimer | CancelTimer)]
+        return [effect for effect in decided if not isinstance(effect, SetTimer | CancelTimer)]
 
     def pass_time(self, us: int) -> list[Effect]:
         until_us, found = self.now_us + us, []
@@ -41,16 +40,18 @@ class Prefill:
         return found
 
     def submit(self, *keys: str, tokens: int = 100) -> list[Effect]:
-        return self.feed(on.PromptsSubmitted, [on.SubmittedPrompt(key, tokens) for key in keys])
+        return self.feed(
+            events.PromptsSubmitted, [events.SubmittedPrompt(key, tokens) for key in keys]
+        )
 
     def computed(self, key: str = "a") -> list[Effect]:
-        return self.feed(on.KvComputed, key, 4)
+        return self.feed(events.KvComputed, key, 4)
 
     def claim(self, key: str = "a") -> list[Effect]:
-        return self.feed(on.HandoffClaimed, key)
+        return self.feed(events.HandoffClaimed, key)
 
     def step(self, queued_tokens: int) -> list[Effect]:
-        return self.feed(on.StepEnded, queued_tokens)
+        return self.feed(events.StepEnded, queued_tokens)
 
 
 @pytest.fixture
@@ -67,8 +68,8 @@ def holding(prefill: Prefill) -> Prefill:
     return prefill
 
 
-def one(kind: type[E], effects: list[Effect]) -> E:
-    (found,) = (effect for effect in effects if isinstance(effect, kind))
+def one(kind: type[E], decided: list[Effect]) -> E:
+    (found,) = (effect for effect in decided if isinstance(effect, kind))
     return found
 
 
@@ -76,47 +77,47 @@ def one(kind: type[E], effects: list[Effect]) -> E:
 
 
 def test_a_submitted_prompt_is_computed(prefill: Prefill) -> None:
-    assert prefill.submit("a", "b") == [do.StartCompute("a"), do.StartCompute("b")]
+    assert prefill.submit("a", "b") == [effects.StartCompute("a"), effects.StartCompute("b")]
 
 
 def test_kv_is_offered_to_whoever_claimed_before_it_was_computed(prefill: Prefill) -> None:
     prefill.submit("a")
     assert prefill.claim() == []
-    assert prefill.computed() == [do.OfferKv("a")]
+    assert prefill.computed() == [effects.OfferKv("a")]
 
 
 def test_kv_is_offered_to_whoever_claims_after_it_was_computed(prefill: Prefill) -> None:
     prefill.submit("a")
     assert prefill.computed() == []
-    assert prefill.claim() == [do.OfferKv("a")]
+    assert prefill.claim() == [effects.OfferKv("a")]
 
 
 def test_kv_is_kept_until_it_is_pulled(holding: Prefill) -> None:
     assert holding.pass_time(HOLD_US - 1) == []
-    assert holding.feed(on.HandoffEnded, "a", True) == [do.ReleaseKv("a")]
+    assert holding.feed(events.HandoffEnded, "a", True) == [effects.ReleaseKv("a")]
     assert (holding.state.prompts, holding.timers) == ({}, {})
 
 
 def test_kv_that_is_not_pulled_in_time_is_released_and_its_claimer_told(holding: Prefill) -> None:
     expired = holding.pass_time(HOLD_US)
-    assert one(do.RefuseHandoff, expired).reason == "KV_LOST"
-    assert one(do.ReleaseKv, expired).key == "a"
+    assert one(effects.RefuseHandoff, expired).reason == "KV_LOST"
+    assert one(effects.ReleaseKv, expired).key == "a"
 
 
 def test_kv_stranded_when_a_caller_aborts_between_prefill_and_decode(holding: Prefill) -> None:
-    assert holding.feed(on.HandoffEnded, "a", False) == [do.ReleaseKv("a")]
+    assert holding.feed(events.HandoffEnded, "a", False) == [effects.ReleaseKv("a")]
 
 
 def test_kv_that_nobody_claims_is_released(prefill: Prefill) -> None:
     prefill.submit("a")
     prefill.computed()
     assert prefill.pass_time(CLAIM_US - 1) == []
-    assert prefill.pass_time(1) == [do.ReleaseKv("a")]
+    assert prefill.pass_time(1) == [effects.ReleaseKv("a")]
 
 
 def test_a_prompt_that_nobody_claims_is_dropped_while_it_is_computing(prefill: Prefill) -> None:
     prefill.submit("a")
-    assert prefill.pass_time(CLAIM_US) == [do.CancelCompute("a")]
+    assert prefill.pass_time(CLAIM_US) == [effects.CancelCompute("a")]
     assert prefill.state.prompts == {}
 
 
@@ -126,30 +127,30 @@ def test_a_claimed_prompt_may_take_longer_to_compute_than_claims_may_take(
     prefill.submit("a")
     prefill.claim()
     assert prefill.pass_time(10 * CLAIM_US) == []
-    assert prefill.computed() == [do.OfferKv("a")]
+    assert prefill.computed() == [effects.OfferKv("a")]
 
 
 def test_a_claimer_that_goes_away_stops_the_computing(prefill: Prefill) -> None:
     prefill.submit("a")
     prefill.claim()
-    assert prefill.feed(on.HandoffEnded, "a", False) == [do.CancelCompute("a")]
+    assert prefill.feed(events.HandoffEnded, "a", False) == [effects.CancelCompute("a")]
 
 
 def test_kv_computed_for_a_prompt_given_up_is_released(prefill: Prefill) -> None:
-    assert prefill.computed("given-up") == [do.ReleaseKv("given-up")]
+    assert prefill.computed("given-up") == [effects.ReleaseKv("given-up")]
 
 
 # -- claims that cannot be met
 
 
 def test_a_claim_of_what_is_not_here_is_lost_kv(prefill: Prefill) -> None:
-    refused = one(do.RefuseHandoff, prefill.claim("nobody"))
+    refused = one(effects.RefuseHandoff, prefill.claim("nobody"))
     assert (refused.reason, "nobody" in refused.message) == ("KV_LOST", True)
 
 
 def test_a_second_claim_is_refused_and_the_first_stands(holding: Prefill) -> None:
-    assert one(do.RefuseHandoff, holding.claim()).reason == "TICKET_USED"
-    assert holding.feed(on.HandoffEnded, "a", True) == [do.ReleaseKv("a")]
+    assert one(effects.RefuseHandoff, holding.claim()).reason == "TICKET_USED"
+    assert holding.feed(events.HandoffEnded, "a", True) == [effects.ReleaseKv("a")]
 
 
 @pytest.mark.parametrize("claimed_first", [True, False])
@@ -157,19 +158,19 @@ def test_a_failure_reaches_the_claimer_whenever_it_claims(
     prefill: Prefill, claimed_first: bool
 ) -> None:
     prefill.submit("a")
-    events = [(on.HandoffClaimed, "a"), (on.ComputeFailed, "a", "BAD_REQUEST", "too odd")]
+    happened = [(events.HandoffClaimed, "a"), (events.ComputeFailed, "a", "BAD_REQUEST", "too odd")]
     found = [
         effect
-        for event in (events if claimed_first else reversed(events))
+        for event in (happened if claimed_first else reversed(happened))
         for effect in prefill.feed(*event)
     ]
-    assert found == [do.RefuseHandoff("a", "BAD_REQUEST", "too odd"), do.ReleaseKv("a")]
+    assert found == [effects.RefuseHandoff("a", "BAD_REQUEST", "too odd"), effects.ReleaseKv("a")]
     assert (prefill.state.prompts, prefill.timers) == ({}, {})
 
 
 def test_a_failure_nobody_asks_for_is_forgotten(prefill: Prefill) -> None:
     prefill.submit("a")
-    prefill.feed(on.ComputeFailed, "a", "BAD_REQUEST", "too odd")
+    prefill.feed(events.ComputeFailed, "a", "BAD_REQUEST", "too odd")
     prefill.pass_time(CLAIM_US)
     assert prefill.state.prompts == {}
 
@@ -180,7 +181,7 @@ def test_a_failure_nobody_asks_for_is_forgotten(prefill: Prefill) -> None:
 def test_a_full_queue_refuses_all_of_a_submission() -> None:
     prefill = Prefill(queue_limit=2)
     prefill.submit("a")
-    refused = one(do.RefuseSubmission, prefill.submit("b", "c"))
+    refused = one(effects.RefuseSubmission, prefill.submit("b", "c"))
     assert (refused.reason, refused.retry_after_ms > 0) == ("OVERLOADED", True)
     assert list(prefill.state.prompts) == ["a"]
 
@@ -191,28 +192,28 @@ def test_a_prompt_submitted_twice_is_computed_once(prefill: Prefill) -> None:
 
 
 def test_a_draining_instance_takes_no_prompt(prefill: Prefill) -> None:
-    prefill.feed(on.DrainStarted)
-    assert one(do.RefuseSubmission, prefill.submit("a")).reason == "DRAINING"
+    prefill.feed(events.DrainStarted)
+    assert one(effects.RefuseSubmission, prefill.submit("a")).reason == "DRAINING"
 
 
 def test_an_empty_instance_is_drained_at_once(prefill: Prefill) -> None:
-    assert prefill.feed(on.DrainStarted) == [do.ReportIdle()]
+    assert prefill.feed(events.DrainStarted) == [effects.ReportIdle()]
 
 
 def test_a_drain_ends_when_the_last_prompt_is_pulled(holding: Prefill) -> None:
     holding.submit("b")
-    assert holding.feed(on.DrainStarted) == []
-    assert holding.feed(on.HandoffEnded, "a", True) == [do.ReleaseKv("a")]
-    assert holding.pass_time(CLAIM_US) == [do.CancelCompute("b"), do.ReportIdle()]
+    assert holding.feed(events.DrainStarted) == []
+    assert holding.feed(events.HandoffEnded, "a", True) == [effects.ReleaseKv("a")]
+    assert holding.pass_time(CLAIM_US) == [effects.CancelCompute("b"), effects.ReportIdle()]
 
 
 def test_a_cut_lets_go_of_every_prompt_and_tells_who_waits_for_one(holding: Prefill) -> None:
     holding.submit("b")
-    holding.feed(on.DrainStarted)
-    found = holding.feed(on.DrainCut)
-    refused = one(do.RefuseHandoff, found)
+    holding.feed(events.DrainStarted)
+    found = holding.feed(events.DrainCut)
+    refused = one(effects.RefuseHandoff, found)
     assert (refused.key, refused.reason) == ("a", "DRAINING")
-    assert found[1:] == [do.ReleaseKv("a"), do.CancelCompute("b"), do.ReportIdle()]
+    assert found[1:] == [effects.ReleaseKv("a"), effects.CancelCompute("b"), effects.ReportIdle()]
     assert holding.timers == {}
 
 
@@ -221,19 +222,19 @@ def test_a_cut_that_comes_when_no_drain_is_under_way_lets_go_of_nothing(
     holding: Prefill, ended: bool
 ) -> None:
     if ended:
-        holding.feed(on.DrainStarted)
-        holding.feed(on.DrainEnded)
-    assert holding.feed(on.DrainCut) == []
+        holding.feed(events.DrainStarted)
+        holding.feed(events.DrainEnded)
+    assert holding.feed(events.DrainCut) == []
     assert set(holding.state.prompts) == {"a"}
 
 
 def test_a_drain_that_was_turned_round_takes_prompts_and_reports_no_idleness(
     holding: Prefill,
 ) -> None:
-    holding.feed(on.DrainStarted)
-    assert holding.feed(on.DrainEnded) == []
-    assert holding.submit("b") == [do.StartCompute("b")]
-    assert holding.feed(on.HandoffEnded, "a", True) == [do.ReleaseKv("a")]
+    holding.feed(events.DrainStarted)
+    assert holding.feed(events.DrainEnded) == []
+    assert holding.submit("b") == [effects.StartCompute("b")]
+    assert holding.feed(events.HandoffEnded, "a", True) == [effects.ReleaseKv("a")]
 
 
 # -- when it will be idle
@@ -247,7 +248,7 @@ def test_idle_is_predicted_within_a_fifth_once_a_pass_was_seen(us_per_token: int
         prefill.pass_time(500 * us_per_token)
         found = prefill.step(left)
     truth_us = 2_500 * us_per_token
-    predicted = one(do.PredictIdle, found) if found else None
+    predicted = one(effects.PredictIdle, found) if found else None
     idle_at_us = predicted.idle_at_us if predicted else prefill.state.predicted_us
     assert abs(idle_at_us - prefill.now_us - truth_us) < truth_us / 5
 
@@ -258,7 +259,7 @@ def test_prompts_of_one_pass_each_teach_their_speed(prefill: Prefill) -> None:
         prefill.pass_time(40 * MS)
         prefill.step(0)
         prefill.pass_time(3 * S)
-    predicted = one(do.PredictIdle, prefill.submit("d", tokens=800))
+    predicted = one(effects.PredictIdle, prefill.submit("d", tokens=800))
     assert abs(predicted.idle_at_us - prefill.now_us - 80 * MS) < 16 * MS
 
 
@@ -272,7 +273,7 @@ def test_a_prediction_follows_an_engine_that_became_slower(prefill: Prefill) -> 
 
 
 def test_nothing_is_predicted_before_anything_was_learned(prefill: Prefill) -> None:
-    assert prefill.submit("a", tokens=4_000) == [do.StartCompute("a")]
+    assert prefill.submit("a", tokens=4_000) == [effects.StartCompute("a")]
 
 
 def test_a_prediction_that_did_not_change_is_not_sent_again(prefill: Prefill) -> None:
@@ -289,7 +290,7 @@ def test_prompts_given_up_do_not_make_the_engine_look_fast(prefill: Prefill) -> 
     prefill.claim("a")
     prefill.submit("b", tokens=9_000)
     prefill.claim("b")
-    prefill.feed(on.HandoffEnded, "b", False)
+    prefill.feed(events.HandoffEnded, "b", False)
     prefill.pass_time(50 * MS)
     prefill.step(500)
     assert abs(prefill.state.predicted_us - prefill.now_us - 50 * MS) < 10 * MS

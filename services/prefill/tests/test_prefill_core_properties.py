@@ -7,9 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
-from argosy.prefill.core import effects as do
-from argosy.prefill.core import events as on
+from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
+from argosy.prefill.core import effects, events
 from argosy.prefill.core.prefill import SPEC, PrefillState
 
 MS, S = 1_000, 1_000_000
@@ -48,19 +47,19 @@ class AnyOrder(RuleBasedStateMachine):
     # -- the shell's part
 
     def feed(self, event: Event) -> None:
-        effects = self.core.step(event)
-        assert msgspec.msgpack.encode(effects) == self.replayed(event)
-        ended = [effect.key for effect in effects if self.perform(effect)]
+        decided = self.core.step(event)
+        assert msgspec.msgpack.encode(decided) == self.replayed(event)
+        ended = [effect.key for effect in decided if self.perform(effect)]
         for key in ended:
             self.end(key, False)
-        idle = any(isinstance(effect, do.ReportIdle) for effect in effects)
+        idle = any(isinstance(effect, effects.ReportIdle) for effect in decided)
         assert not idle or (self.draining and not self.prompts)
 
     def replayed(self, event: Event) -> bytes:
         twin = SPEC.build(round_trip(self.twin_state, SPEC.state))
-        effects = twin.step(round_trip(event, SPEC.events))
+        decided = twin.step(round_trip(event, SPEC.events))
         self.twin_state = twin.state
-        return msgspec.msgpack.encode(effects)
+        return msgspec.msgpack.encode(decided)
 
     def perform(self, effect: Effect) -> bool:
         """True if the effect ended an open handoff."""
@@ -69,26 +68,26 @@ class AnyOrder(RuleBasedStateMachine):
                 self.timers[effect.key] = effect.at_us
             case CancelTimer():
                 self.timers.pop(effect.key, None)
-            case do.StartCompute():
+            case effects.StartCompute():
                 assert effect.key not in self.computing | self.held
                 self.computing.add(effect.key)
-            case do.CancelCompute():
+            case effects.CancelCompute():
                 self.computing.remove(effect.key)
-            case do.ReleaseKv():
+            case effects.ReleaseKv():
                 self.held.remove(effect.key)
-            case do.OfferKv():
+            case effects.OfferKv():
                 assert effect.key in self.held
                 assert self.handoffs[effect.key] is False
                 self.handoffs[effect.key] = True
-            case do.RefuseHandoff():
+            case effects.RefuseHandoff():
                 return effect.key in self.handoffs
-            case do.RefuseSubmission():
+            case effects.RefuseSubmission():
                 self.refused_all = True
         return False
 
     def end(self, key: str, pulled: bool) -> None:
         del self.handoffs[key]
-        self.feed(on.HandoffEnded(self.now_us, key, pulled))
+        self.feed(events.HandoffEnded(self.now_us, key, pulled))
 
     # -- what happens
 
@@ -104,8 +103,8 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(submitted=st.lists(keys, min_size=1, max_size=3, unique=True))
     def submit(self, submitted: list[str]) -> None:
         before, self.refused_all = set(self.prompts), False
-        prompts = [on.SubmittedPrompt(key, 100) for key in submitted]
-        self.feed(on.PromptsSubmitted(self.now_us, prompts))
+        prompts = [events.SubmittedPrompt(key, 100) for key in submitted]
+        self.feed(events.PromptsSubmitted(self.now_us, prompts))
         expected = before if self.refused_all else before | set(submitted)
         assert set(self.prompts) == expected
 
@@ -118,15 +117,15 @@ class AnyOrder(RuleBasedStateMachine):
         self.computing.remove(key)
         self.held.add(key)
         if fails:
-            self.feed(on.ComputeFailed(self.now_us, key, "INSTANCE_LOST", "it broke"))
+            self.feed(events.ComputeFailed(self.now_us, key, "INSTANCE_LOST", "it broke"))
         else:
-            self.feed(on.KvComputed(self.now_us, key, 4))
+            self.feed(events.KvComputed(self.now_us, key, 4))
 
     @rule(key=keys)
     def claim(self, key: str) -> None:
         if key not in self.handoffs:
             self.handoffs[key] = False
-            self.feed(on.HandoffClaimed(self.now_us, key))
+            self.feed(events.HandoffClaimed(self.now_us, key))
 
     @precondition(lambda self: self.handoffs)
     @rule(data=st.data())
@@ -136,21 +135,21 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(queued=st.integers(0, 2000))
     def step_engine(self, queued: int) -> None:
-        self.feed(on.StepEnded(self.now_us, queued))
+        self.feed(events.StepEnded(self.now_us, queued))
 
     @rule()
     def drain(self) -> None:
         self.draining = True
-        self.feed(on.DrainStarted(self.now_us))
+        self.feed(events.DrainStarted(self.now_us))
 
     @rule()
     def turn_round(self) -> None:
         self.draining = False
-        self.feed(on.DrainEnded(self.now_us))
+        self.feed(events.DrainEnded(self.now_us))
 
     @rule()
     def cut(self) -> None:
-        self.feed(on.DrainCut(self.now_us))
+        self.feed(events.DrainCut(self.now_us))
         assert not (self.draining and self.prompts)
 
     @invariant()

@@ -6,10 +6,9 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from argosy.mesh.core import CancelTimer, Effect, SetTimer, TimerFired
-from argosy.router.core import effects as do
-from argosy.router.core import events as on
-from argosy.router.core.index import PrefixIndex
+from argosy.domain.core import CancelTimer, Effect, SetTimer, TimerFired
+from argosy.router.core import effects, events
+from argosy.router.core.prefix_index import PrefixIndex
 from argosy.router.core.router import RouterCore
 from argosy.router.core.state import Instance, Limits, Rank, new_state
 
@@ -32,12 +31,12 @@ class Told(list[Effect]):
         return found
 
     @property
-    def dispatches(self) -> list[do.Dispatch]:
-        return self.all(do.Dispatch)
+    def dispatches(self) -> list[effects.Dispatch]:
+        return self.all(effects.Dispatch)
 
     @property
-    def dispatch(self) -> do.Dispatch:
-        return self.one(do.Dispatch)
+    def dispatch(self) -> effects.Dispatch:
+        return self.one(effects.Dispatch)
 
     @property
     def sent(self) -> list[str]:
@@ -66,13 +65,13 @@ class Router:
         self.timers: dict[str, int] = {}
 
     def feed(self, kind: Any, *fields: Any, **named: Any) -> Told:
-        effects = Told(self.core.step(kind(self.now_us, *fields, **named)))
-        for effect in effects:
+        decided = Told(self.core.step(kind(self.now_us, *fields, **named)))
+        for effect in decided:
             if isinstance(effect, SetTimer):
                 self.timers[effect.key] = effect.at_us
             elif isinstance(effect, CancelTimer):
                 self.timers.pop(effect.key, None)
-        return effects
+        return decided
 
     def pass_time(self, us: int) -> Told:
         until_us, found = self.now_us + us, Told()
@@ -91,12 +90,12 @@ class Router:
         """ago_us: how old the announcement is; None: it says nothing of that."""
         announced_us = 0 if ago_us is None else self.now_us - ago_us
         return self.feed(
-            on.InstanceJoined, name, epoch, role, address or f"{name}:{epoch}", node, model,
+            events.InstanceJoined, name, epoch, role, address or f"{name}:{epoch}", node, model,
             kv_blocks, block_tokens, context, max_running, announced_us, **fields,
         )  # fmt: skip
 
     def leave(self, name: str, epoch: str = "e1", reason: str = "stopped") -> Told:
-        return self.feed(on.InstanceLeft, name, epoch, reason)
+        return self.feed(events.InstanceLeft, name, epoch, reason)
 
     def load(
         self, name: str, running: int = 0, *, waiting: int = 0, tokens: int = 0, kv: int = 0,
@@ -104,15 +103,15 @@ class Router:
     ) -> Told:  # fmt: skip
         """The same on every rank."""
         ranks = len(self.state.instances[name].ranks) if name in self.state.instances else 1
-        loads = [on.RankLoad(running, waiting, tokens, kv)] * ranks
+        loads = [events.RankLoad(running, waiting, tokens, kv)] * ranks
         return self.load_ranks(name, loads, lag_us=lag_us, epoch=epoch, pass_us=pass_us)
 
     def load_ranks(
-        self, name: str, loads: list[on.RankLoad], *, lag_us: int = 0, epoch: str = "e1",
+        self, name: str, loads: list[events.RankLoad], *, lag_us: int = 0, epoch: str = "e1",
         pass_us: int = 0,
     ) -> Told:  # fmt: skip
         at_us = self.now_us - lag_us
-        return self.feed(on.LoadReported, name, epoch, loads, at_us, pass_us=pass_us)
+        return self.feed(events.LoadReported, name, epoch, loads, at_us, pass_us=pass_us)
 
     def arrive(
         self, request_id: str, tokens: int = 100, *, model: str = "m", max_tokens: int = 16,
@@ -120,23 +119,25 @@ class Router:
     ) -> Told:  # fmt: skip
         deadline_us = self.now_us + within_us
         return self.feed(
-            on.RequestArrived, request_id, model, tokens, max_tokens, deadline_us, **fields
+            events.RequestArrived, request_id, model, tokens, max_tokens, deadline_us, **fields
         )
 
     def end(self, request_id: str, **fields: Any) -> Told:
-        return self.feed(on.RequestEnded, request_id, **fields)
+        return self.feed(events.RequestEnded, request_id, **fields)
 
     def fail(
         self, request_id: str, at: str, reason: str = "INSTANCE_LOST", attempt: int = 0,
         tokens: int = 100,
     ) -> Told:  # fmt: skip
-        return self.feed(on.AttemptFailed, request_id, attempt, reason, "it broke", at, tokens)
+        return self.feed(events.AttemptFailed, request_id, attempt, reason, "it broke", at, tokens)
 
     def store(
         self, name: str, blocks: Iterable[int], sequence: int = 1, *, removed: Iterable[int] = (),
         epoch: str = "e1", **fields: Any,
     ) -> Told:  # fmt: skip
-        return self.feed(on.KvChanged, name, epoch, sequence, list(blocks), list(removed), **fields)
+        return self.feed(
+            events.KvChanged, name, epoch, sequence, list(blocks), list(removed), **fields
+        )
 
     def instance(self, name: str) -> Instance:
         return self.state.instances[name]

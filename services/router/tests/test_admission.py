@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argosy.mesh.timing import Timing
-from argosy.router.core.admission import AGED_TURN, AGED_US, SERVED_HALF_US
+from argosy.domain.timing import Timing
+from argosy.router.core.placement.admission import AGED_TURN, AGED_US, SERVED_HALF_US
 
 MS, S = 1_000, 1_000_000
 TENTH_MS_PER_TOKEN = Timing(prefill_ms=(0, 0.1, 0), decode_ms=(0, 0, 0))

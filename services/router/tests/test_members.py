@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from argosy.router.core import effects as do
-from argosy.router.core import events as on
-from argosy.router.core.members import FORGET_US
+from argosy.router.core import effects, events
+from argosy.router.core.fleet.members import FORGET_US
 
 MS, S = 1_000, 1_000_000
 
@@ -21,7 +20,7 @@ def test_a_report_of_another_epoch_changes_nothing(new_router: Any) -> None:
 
 def test_a_silent_instance_is_not_used_while_the_bus_is_there(new_router: Any) -> None:
     router = new_router()
-    router.feed(on.BusChanged, connected=True)
+    router.feed(events.BusChanged, connected=True)
     router.join("decode-0")
     router.pass_time(4 * S)
     assert router.arrive("a").sent == []
@@ -30,19 +29,19 @@ def test_a_silent_instance_is_not_used_while_the_bus_is_there(new_router: Any) -
 
 def test_a_silent_instance_is_used_while_the_bus_is_away(new_router: Any) -> None:
     router = new_router()
-    router.feed(on.BusChanged, connected=True)
+    router.feed(events.BusChanged, connected=True)
     router.join("decode-0")
-    router.feed(on.BusChanged, connected=False)
+    router.feed(events.BusChanged, connected=False)
     router.pass_time(100 * S)
     assert router.arrive("a").decoded_at == ["decode-0"]
 
 
 def test_a_bus_that_comes_back_gives_instances_time_to_speak(new_router: Any) -> None:
     router = new_router()
-    router.feed(on.BusChanged, connected=False)
+    router.feed(events.BusChanged, connected=False)
     router.join("decode-0")
     router.pass_time(100 * S)
-    router.feed(on.BusChanged, connected=True)
+    router.feed(events.BusChanged, connected=True)
     router.pass_time(2 * S)
     assert router.arrive("a").decoded_at == ["decode-0"]
 
@@ -51,7 +50,7 @@ def test_instances_silent_all_at_once_are_used_for_it_is_the_bus_that_is_gone(
     new_router: Any,
 ) -> None:
     router = new_router()
-    router.feed(on.BusChanged, connected=True)
+    router.feed(events.BusChanged, connected=True)
     router.join("decode-0")
     router.join("decode-1")
     router.pass_time(100 * S)
@@ -67,7 +66,7 @@ def test_an_instance_announced_long_ago_is_used_once_it_is_heard_of(new_router: 
 
 def test_an_instance_gone_for_long_is_forgotten_and_its_model_is_not(new_router: Any) -> None:
     router = new_router()
-    router.feed(on.BusChanged, connected=True)
+    router.feed(events.BusChanged, connected=True)
     router.join("decode-0")
     router.leave("decode-0", reason="scaled away")
     router.pass_time(FORGET_US + S)
@@ -125,9 +124,9 @@ def test_a_goodbye_of_an_older_epoch_leaves_the_newer_alone(new_router: Any) -> 
 def test_an_address_nobody_has_any_more_is_forgotten(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0", address="host:1")
-    assert router.join("decode-0", epoch="e2", address="host:1").all(do.ForgetAddress) == []
+    assert router.join("decode-0", epoch="e2", address="host:1").all(effects.ForgetAddress) == []
     moved = router.join("decode-0", epoch="e3", address="host:2")
-    assert moved.one(do.ForgetAddress).address == "host:1"
+    assert moved.one(effects.ForgetAddress).address == "host:1"
 
 
 def test_an_address_that_another_instance_took_over_is_kept(new_router: Any) -> None:
@@ -135,7 +134,7 @@ def test_an_address_that_another_instance_took_over_is_kept(new_router: Any) -> 
     router.join("decode-0", address="host:1")
     router.join("decode-1", address="host:1")
     moved = router.join("decode-0", epoch="e2", address="host:2")
-    assert moved.all(do.ForgetAddress) == []
+    assert moved.all(effects.ForgetAddress) == []
 
 
 def test_model_gone_from_the_list_at_zero_replicas(new_router: Any) -> None:
@@ -143,7 +142,7 @@ def test_model_gone_from_the_list_at_zero_replicas(new_router: Any) -> None:
     router.join("decode-0", model="m", context=4096)
     router.leave("decode-0", reason="asleep")
     assert router.state.models == {"m": 4096}
-    assert router.arrive("a").all(do.Reject) == []
+    assert router.arrive("a").all(effects.Reject) == []
     assert router.join("decode-0", epoch="e2").decoded_at == ["decode-0"]
 
 
@@ -161,7 +160,7 @@ def test_a_request_held_for_an_instance_that_left_goes_elsewhere(new_router: Any
 
 def test_no_request_id_can_stop_the_sweep(new_router: Any) -> None:
     router = new_router()
-    router.feed(on.BusChanged, connected=True)
+    router.feed(events.BusChanged, connected=True)
     router.join("decode-0")
     router.arrive("sweep")
     router.pass_time(4 * S)

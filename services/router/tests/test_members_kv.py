@@ -5,15 +5,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argosy.router.core import caches
-from argosy.router.core import effects as do
-from argosy.router.core import events as on
+from argosy.router.core import effects, events
+from argosy.router.core.fleet import kv_holders
 
 MS, S = 1_000, 1_000_000
 
 
 def taken(router: Any, sequence: int, *blocks: list[int], epoch: str = "e1") -> Any:
-    return router.feed(on.KvSnapshotTaken, "decode-0", epoch, sequence, list(blocks))
+    return router.feed(events.KvSnapshotTaken, "decode-0", epoch, sequence, list(blocks))
 
 
 def held(router: Any, block: int) -> bool:
@@ -63,7 +62,7 @@ def test_changes_of_another_epoch_change_nothing(new_router: Any) -> None:
     assert router.store("decode-0", [5], 2, removed=[1], epoch="e1") == []
     assert router.store("decode-0", [5], 9, epoch="e1") == []
     assert taken(router, 9, [5], epoch="e1") == []
-    assert router.feed(on.KvSnapshotFailed, "decode-0", "e1") == []
+    assert router.feed(events.KvSnapshotFailed, "decode-0", "e1") == []
     assert router.snapshot() == before
 
 
@@ -93,15 +92,15 @@ def test_a_failed_instance_still_has_what_it_cached_when_it_is_back(new_router: 
 
 def test_one_announced_before_now_is_asked_what_it_holds(new_router: Any) -> None:
     router = new_router()
-    asked = router.join("decode-0", ago_us=S).one(do.AskKvSnapshot)
+    asked = router.join("decode-0", ago_us=S).one(effects.AskKvSnapshot)
     assert (asked.instance, asked.epoch, asked.address) == ("decode-0", "e1", "decode-0:e1")
-    assert router.join("decode-1").all(do.AskKvSnapshot) == []
+    assert router.join("decode-1").all(effects.AskKvSnapshot) == []
 
 
 def test_a_gap_asks_for_one_snapshot_however_many_changes_follow(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0")
-    assert len(router.store("decode-0", [2], 2).all(do.AskKvSnapshot)) == 1
+    assert len(router.store("decode-0", [2], 2).all(effects.AskKvSnapshot)) == 1
     for sequence in (3, 5, 9):
         assert router.store("decode-0", [sequence], sequence) == []
 
@@ -143,7 +142,7 @@ def test_a_gap_after_the_snapshot_asks_for_another(new_router: Any) -> None:
     router.join("decode-0")
     router.store("decode-0", [2], 4)
     router.store("decode-0", [3], 6)
-    assert len(taken(router, 4, [2]).all(do.AskKvSnapshot)) == 1
+    assert len(taken(router, 4, [2]).all(effects.AskKvSnapshot)) == 1
     assert taken(router, 6, [2, 3]) == []
     assert router.store("decode-0", [4], 7) == []
 
@@ -151,23 +150,23 @@ def test_a_gap_after_the_snapshot_asks_for_another(new_router: Any) -> None:
 def test_more_changes_than_are_kept_end_in_another_snapshot(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0")
-    last = caches.LATER_MAX + 4
+    last = kv_holders.LATER_MAX + 4
     for sequence in range(2, last + 1):
         router.store("decode-0", [sequence], sequence)
-    assert len(router.instance("decode-0").kv_later) <= caches.LATER_MAX
-    assert len(taken(router, 2, [2]).all(do.AskKvSnapshot)) == 1
+    assert len(router.instance("decode-0").kv_later) <= kv_holders.LATER_MAX
+    assert len(taken(router, 2, [2]).all(effects.AskKvSnapshot)) == 1
 
 
 def test_a_snapshot_that_failed_is_asked_for_again_and_not_at_once(new_router: Any) -> None:
     router = new_router()
-    router.feed(on.BusChanged, connected=True)
+    router.feed(events.BusChanged, connected=True)
     router.join("decode-0")
     router.store("decode-0", [3], 3)
-    assert router.feed(on.KvSnapshotFailed, "decode-0", "e1") == []
-    assert router.store("decode-0", [4], 4).all(do.AskKvSnapshot) == []
-    assert router.pass_time(caches.SNAPSHOT_RETRY_US - 1).all(do.AskKvSnapshot) == []
-    assert len(router.pass_time(S).all(do.AskKvSnapshot)) == 1
-    assert router.pass_time(2 * S).all(do.AskKvSnapshot) == []
+    assert router.feed(events.KvSnapshotFailed, "decode-0", "e1") == []
+    assert router.store("decode-0", [4], 4).all(effects.AskKvSnapshot) == []
+    assert router.pass_time(kv_holders.SNAPSHOT_RETRY_US - 1).all(effects.AskKvSnapshot) == []
+    assert len(router.pass_time(S).all(effects.AskKvSnapshot)) == 1
+    assert router.pass_time(2 * S).all(effects.AskKvSnapshot) == []
     taken(router, 4, [3, 4])
     assert held(router, 4)
 
@@ -196,12 +195,12 @@ def test_whatever_is_lost_the_router_ends_up_knowing_what_is_there(
         lost = sequence < len(changes) and data.draw(st.booleans(), "lost")
         if not lost:
             told = router.store("decode-0", stored, sequence, removed=removed)
-            if told.all(do.AskKvSnapshot):
+            if told.all(effects.AskKvSnapshot):
                 assert asked_at is None
                 asked_at = sequence
         if asked_at is not None and data.draw(st.booleans(), "answered"):
             asked_at = None
-            if taken(router, sequence, sorted(pictures[sequence])).all(do.AskKvSnapshot):
+            if taken(router, sequence, sorted(pictures[sequence])).all(effects.AskKvSnapshot):
                 asked_at = sequence
     if asked_at is not None:
         taken(router, len(changes), sorted(there))

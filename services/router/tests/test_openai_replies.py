@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.router.shell.openai.replies import Choice, error_body, usage_of
 from argosy.router.shell.openai.tools import ToolSplitter
 from argosy.wire.inference.v1 import inference_pb2

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.router.shell.openai.schema import (
     CHOICES_MAX,
     UNSUPPORTED,

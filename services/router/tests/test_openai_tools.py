@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.router.shell.openai.tools import ToolSplitter, forced_schema, parse_call
 
 SAIL = {"function": {"name": "sail", "parameters": {"type": "object", "required": ["to"]}}}

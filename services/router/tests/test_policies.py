@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.router.core.policies import POLICIES
+from argosy.router.core.placement.policies import POLICIES
 
 MS, S = 1_000, 1_000_000
 PROMPT = [*range(1, 11)]

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from argosy.router.core import effects as do
-from argosy.router.core import events as on
-from argosy.router.core.schedule import ROUND_MAX
+from argosy.router.core import effects, events
+from argosy.router.core.placement.schedule import ROUND_MAX
 
 MS, S = 1_000, 1_000_000
 
@@ -130,7 +129,7 @@ def test_after_too_many_attempts_the_caller_hears_of_the_last_failure(new_router
     router.join("decode-0")
     router.arrive("a")
     router.fail("a", at="decode-0", reason="KV_LOST")
-    refused = router.fail("a", at="decode-0", reason="KV_LOST", attempt=1).one(do.Reject)
+    refused = router.fail("a", at="decode-0", reason="KV_LOST", attempt=1).one(effects.Reject)
     assert (refused.reason, "decode-0: it broke" in refused.message) == ("NO_INSTANCE", True)
     assert router.state.requests == {}
 
@@ -151,7 +150,7 @@ def test_an_answer_cut_off_after_a_long_time_still_waits_for_a_restart(new_route
     router.arrive("a", within_us=600 * S)
     router.pass_time(200 * S)
     router.fail("a", at="decode-0")
-    assert router.pass_time(50 * S).all(do.Reject) == []
+    assert router.pass_time(50 * S).all(effects.Reject) == []
     assert router.join("decode-0", epoch="e2").decoded_at == ["decode-0"]
 
 
@@ -179,7 +178,7 @@ def test_the_end_of_a_request_nobody_knows_changes_nothing(new_router: Any) -> N
     router.join("decode-0")
     before = router.snapshot()
     assert router.end("never-came", output_tokens=5) == []
-    assert router.feed(on.FirstTokenSeen, "never-came") == []
+    assert router.feed(events.FirstTokenSeen, "never-came") == []
     assert router.snapshot() == before
 
 
@@ -190,7 +189,7 @@ def test_news_of_a_rank_that_a_restart_took_away_changes_nothing(new_router: Any
     assert max(ranks.values()) == 3
     router.join("decode-0", epoch="e2", dp_ranks=1, max_running=9)
     for name in "abcd":
-        router.feed(on.FirstTokenSeen, name)
+        router.feed(events.FirstTokenSeen, name)
     router.fail("a", at="decode-0", reason="KV_LOST")
     for name in "abcd":
         router.end(name)

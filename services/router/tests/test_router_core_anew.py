@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from argosy.router.core import events as on
-from argosy.router.core.index import PrefixIndex
+from argosy.router.core import events
+from argosy.router.core.prefix_index import PrefixIndex
 from argosy.router.core.state import RouterState
 
 MS, S = 1_000, 1_000_000
@@ -29,7 +29,7 @@ def test_whatever_it_remembers_beside_its_state_changes_nothing(
         router.join(f"decode-{number:02}", max_running=50, kv_blocks=1000)
     for number in range(300):
         router.pass_time((0, MS, 7 * MS)[number * number % 3])
-        arrival = on.RequestArrived(
+        arrival = events.RequestArrived(
             router.now_us, f"r{number}", "m", (100, 1000, 4000)[number % 7 % 3], 16,
             router.now_us + 600 * S, blocks=[100 * (number % 5) + block for block in range(3)],
         )  # fmt: skip

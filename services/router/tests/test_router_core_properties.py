@@ -8,12 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from argosy.mesh.core import CancelTimer, Effect, Event, SetTimer, TimerFired
-from argosy.router.core import effects as do
-from argosy.router.core import events as on
-from argosy.router.core.index import PrefixIndex
-from argosy.router.core.placing import WAIT, WINDOW
-from argosy.router.core.policies import POLICIES
+from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
+from argosy.router.core import effects, events
+from argosy.router.core.placement.placing import WAIT, WINDOW
+from argosy.router.core.placement.policies import POLICIES
+from argosy.router.core.prefix_index import PrefixIndex
 from argosy.router.core.router import SPEC, SWEEP_US
 from argosy.router.core.state import Limits, RouterState, new_state
 
@@ -57,7 +56,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.waiting: dict[str, int] = {}
         """Requests owed a Dispatch or Reject, with the attempt it shall be of."""
         self.direct: set[str] = set()
-        self.placed: dict[str, do.Dispatch] = {}
+        self.placed: dict[str, effects.Dispatch] = {}
         self.goodbyes: set[tuple[str, str]] = set()
         self.faulted_us: dict[str, int] = {}
         self.lag_us: dict[tuple[str, str], int] = {}
@@ -70,10 +69,10 @@ class AnyOrder(RuleBasedStateMachine):
     # -- the shell's part
 
     def feed(self, event: Event) -> None:
-        effects = self.core.step(event)
+        decided = self.core.step(event)
         self.twin = SPEC.build(made_anew(self.twin.state))
-        assert list(self.twin.step(round_trip(event, SPEC.events))) == effects
-        for effect in effects:
+        assert list(self.twin.step(round_trip(event, SPEC.events))) == decided
+        for effect in decided:
             self.perform(effect)
         self.check_requests()
         self.check_ledger()
@@ -85,15 +84,15 @@ class AnyOrder(RuleBasedStateMachine):
                 self.timers[effect.key] = effect.at_us
             case CancelTimer():
                 self.timers.pop(effect.key, None)
-            case do.Reject():
+            case effects.Reject():
                 del self.waiting[effect.request_id]
                 self.direct.discard(effect.request_id)
-            case do.Dispatch():
+            case effects.Dispatch():
                 self.dispatched(effect)
-            case do.ForgetAddress():
+            case effects.ForgetAddress():
                 assert effect.address not in {i.address for i in self.state.instances.values()}
 
-    def dispatched(self, dispatch: do.Dispatch) -> None:
+    def dispatched(self, dispatch: effects.Dispatch) -> None:
         assert self.waiting.pop(dispatch.request_id) == dispatch.attempt
         for name, address, rank in (
             (dispatch.prefill, dispatch.prefill_address, dispatch.prefill_rank),
@@ -186,7 +185,7 @@ class AnyOrder(RuleBasedStateMachine):
     def change_bus(self, connected: bool) -> None:
         self.connected = connected
         self.heard_us = dict.fromkeys(self.heard_us, self.now_us)
-        self.feed(on.BusChanged(self.now_us, connected))
+        self.feed(events.BusChanged(self.now_us, connected))
 
     @rule(
         name=names, epoch=epochs, address=addresses, model=models, running=st.integers(1, 2),
@@ -205,7 +204,7 @@ class AnyOrder(RuleBasedStateMachine):
         if (known is None or known.epoch != epoch) and ago_us > LIMITS["stale_us"]:
             self.faulted_us[name] = 0
         self.feed(
-            on.InstanceJoined(
+            events.InstanceJoined(
                 self.now_us, name, epoch, name.partition("-")[0], address, "n1", model, 100, 32,
                 4096, running, self.now_us - ago_us, ranks,
             )
@@ -214,7 +213,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(name=names, epoch=epochs)
     def leave(self, name: str, epoch: str) -> None:
         self.goodbyes.add((name, epoch))
-        self.feed(on.InstanceLeft(self.now_us, name, epoch, "stopped"))
+        self.feed(events.InstanceLeft(self.now_us, name, epoch, "stopped"))
 
     @rule(
         name=names, epoch=epochs, running=st.integers(0, 5), tokens=st.integers(0, 5000),
@@ -231,12 +230,12 @@ class AnyOrder(RuleBasedStateMachine):
             self.lag_us[name, epoch] = quickest_us
             if at_us + quickest_us > self.faulted_us.get(name, 0):
                 self.faulted_us.pop(name, None)
-        loads = [on.RankLoad(running, 0, tokens, 10 * running)] * ranks
-        self.feed(on.LoadReported(self.now_us, name, epoch, loads, at_us, pass_us=tokens * 10))
+        loads = [events.RankLoad(running, 0, tokens, 10 * running)] * ranks
+        self.feed(events.LoadReported(self.now_us, name, epoch, loads, at_us, pass_us=tokens * 10))
 
     @rule(name=names, epoch=epochs, in_us=st.sampled_from([-S, 0, S]))
     def predict(self, name: str, epoch: str, in_us: int) -> None:
-        self.feed(on.IdlePredicted(self.now_us, name, epoch, self.now_us + in_us))
+        self.feed(events.IdlePredicted(self.now_us, name, epoch, self.now_us + in_us))
 
     @rule(
         name=names, epoch=epochs, sequence=st.integers(1, 5), stored=blocks, removed=blocks,
@@ -246,27 +245,29 @@ class AnyOrder(RuleBasedStateMachine):
         self, name: str, epoch: str, sequence: int, stored: list[int], removed: list[int],
         cleared: bool, rank: int,
     ) -> None:  # fmt: skip
-        self.feed(on.KvChanged(self.now_us, name, epoch, sequence, stored, removed, cleared, rank))
+        self.feed(
+            events.KvChanged(self.now_us, name, epoch, sequence, stored, removed, cleared, rank)
+        )
 
     @rule(name=names, epoch=epochs, sequence=st.integers(0, 5), held=st.lists(blocks, max_size=3))
     def answer_snapshot(self, name: str, epoch: str, sequence: int, held: list[list[int]]) -> None:
         if held:
-            self.feed(on.KvSnapshotTaken(self.now_us, name, epoch, sequence, held))
+            self.feed(events.KvSnapshotTaken(self.now_us, name, epoch, sequence, held))
         else:
-            self.feed(on.KvSnapshotFailed(self.now_us, name, epoch))
+            self.feed(events.KvSnapshotFailed(self.now_us, name, epoch))
 
     @rule(prefill=names, decode=names, rank=st.integers(0, 1), number=st.integers(0, 2))
     def hear_of_sibling(self, prefill: str, decode: str, rank: int, number: int) -> None:
-        self.feed(on.SiblingSeen(self.now_us, "other"))
+        self.feed(events.SiblingSeen(self.now_us, "other"))
         self.feed(
-            on.SiblingDispatched(
+            events.SiblingDispatched(
                 self.now_us, "other", f"s{number}", prefill, rank, decode, 0, 100, 50, [1, 2]
             )
         )
 
     @rule(number=st.integers(0, 2))
     def hear_of_siblings_end(self, number: int) -> None:
-        self.feed(on.SiblingEnded(self.now_us, "other", [f"s{number}"]))
+        self.feed(events.SiblingEnded(self.now_us, "other", [f"s{number}"]))
 
     @rule(
         tokens=prompt_tokens, model=models, direct=st.booleans(), attempt=st.integers(0, 3),
@@ -283,7 +284,7 @@ class AnyOrder(RuleBasedStateMachine):
         if direct:
             self.direct.add(name)
         self.feed(
-            on.RequestArrived(
+            events.RequestArrived(
                 self.now_us, name, model, tokens, 16, self.now_us + within_us, attempt, direct,
                 blocks=prompt, tenant=tenant, priority=priority,
             )
@@ -294,13 +295,13 @@ class AnyOrder(RuleBasedStateMachine):
     def end(self, data: st.DataObject, cached: int | None) -> None:
         name = data.draw(st.sampled_from(sorted(self.placed)))
         del self.placed[name]
-        self.feed(on.RequestEnded(self.now_us, name, 7, cached))
+        self.feed(events.RequestEnded(self.now_us, name, 7, cached))
 
     @precondition(lambda self: self.placed)
     @rule(data=st.data())
     def see_first_token(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.placed)))
-        self.feed(on.FirstTokenSeen(self.now_us, name))
+        self.feed(events.FirstTokenSeen(self.now_us, name))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -308,7 +309,7 @@ class AnyOrder(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.waiting)))
         del self.waiting[name]
         self.direct.discard(name)
-        self.feed(on.RequestEnded(self.now_us, name))
+        self.feed(events.RequestEnded(self.now_us, name))
 
     @precondition(lambda self: self.placed)
     @rule(data=st.data(), reason=st.sampled_from(REASONS), at_prefill=st.booleans())
@@ -321,7 +322,7 @@ class AnyOrder(RuleBasedStateMachine):
         if reason != "KV_LOST" and known is not None and known.live:
             self.faulted_us[culprit] = self.now_us
         self.feed(
-            on.AttemptFailed(
+            events.AttemptFailed(
                 self.now_us, name, dispatch.attempt, reason, "it broke", culprit, 100
             )
         )  # fmt: skip
@@ -333,7 +334,7 @@ class AnyOrder(RuleBasedStateMachine):
         dispatch = self.placed[name]
         stale = dispatch.attempt - 1
         self.feed(
-            on.AttemptFailed(
+            events.AttemptFailed(
                 self.now_us, name, stale, "INSTANCE_LOST", "it broke", dispatch.decode, 100
             )
         )
@@ -342,7 +343,7 @@ class AnyOrder(RuleBasedStateMachine):
         """With time to wait, nobody is left without an answer."""
         for name in sorted(self.placed):
             del self.placed[name]
-            self.feed(on.RequestEnded(self.now_us, name))
+            self.feed(events.RequestEnded(self.now_us, name))
         self.pass_time(WAIT_US)
         assert not self.waiting
 

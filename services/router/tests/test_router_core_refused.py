@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from argosy.router.core import effects as do
-from argosy.router.core import events as on
+from argosy.router.core import effects, events
 
 S = 1_000_000
 
@@ -25,7 +24,7 @@ def test_a_request_that_cannot_be_served_is_refused_by_name(
     router = new_router()
     router.join("decode-0")
     router.arrive("held")
-    refused = router.arrive(**({"request_id": "a"} | request_fields)).one(do.Reject)
+    refused = router.arrive(**({"request_id": "a"} | request_fields)).one(effects.Reject)
     assert refused.reason == reason
     assert says in refused.message
 
@@ -54,15 +53,15 @@ def test_prompts_of_nothing_wait_and_leave_like_others(new_router: Any) -> None:
 
 
 def test_before_any_instance_joined_the_router_is_not_ready(new_router: Any) -> None:
-    assert new_router().arrive("a").one(do.Reject).reason == "NOT_READY"
+    assert new_router().arrive("a").one(effects.Reject).reason == "NOT_READY"
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_retry(new_router: Any) -> None:
     router = new_router(queue_limit=2)
     router.join("prefill-0", "prefill")
     for name in "ab":
-        assert router.arrive(name).all(do.Reject) == []
-    refused = router.arrive("c").one(do.Reject)
+        assert router.arrive(name).all(effects.Reject) == []
+    refused = router.arrive("c").one(effects.Reject)
     assert (refused.reason, refused.retry_after_ms > 0) == ("OVERLOADED", True)
     assert router.queued == ["a", "b"]
 
@@ -72,12 +71,12 @@ def test_a_tenant_with_its_most_waiting_is_refused_and_others_are_not(new_router
     router.join("prefill-0", "prefill")
     router.arrive("a", tenant="noisy")
     router.arrive("b", tenant="noisy", priority=1)
-    refused = router.arrive("c", tenant="noisy").one(do.Reject)
+    refused = router.arrive("c", tenant="noisy").one(effects.Reject)
     assert (refused.reason, refused.retry_after_ms > 0) == ("OVERLOADED", True)
     assert "noisy" in refused.message
-    assert router.arrive("d", tenant="quiet").all(do.Reject) == []
+    assert router.arrive("d", tenant="quiet").all(effects.Reject) == []
     router.end("a")
-    assert router.arrive("e", tenant="noisy").all(do.Reject) == []
+    assert router.arrive("e", tenant="noisy").all(effects.Reject) == []
 
 
 def test_a_duplicate_leaves_the_first_of_its_name_as_it_was(new_router: Any) -> None:
@@ -109,8 +108,8 @@ def test_a_request_that_waited_too_long_is_told_why(
     router.arrive("a")
     if not decode_is_live:
         router.leave("decode-0")
-    assert router.pass_time(60 * S - 1).all(do.Reject) == []
-    assert router.pass_time(1).one(do.Reject).reason == reason
+    assert router.pass_time(60 * S - 1).all(effects.Reject) == []
+    assert router.pass_time(1).one(effects.Reject).reason == reason
     assert router.state.requests == {}
 
 
@@ -118,7 +117,7 @@ def test_a_callers_deadline_ends_the_wait_early(new_router: Any) -> None:
     router = new_router()
     router.join("prefill-0", "prefill")
     router.arrive("a", within_us=5 * S)
-    assert router.pass_time(5 * S).one(do.Reject).reason == "NO_INSTANCE"
+    assert router.pass_time(5 * S).one(effects.Reject).reason == "NO_INSTANCE"
 
 
 def test_one_that_failed_before_is_told_of_that_too(new_router: Any) -> None:
@@ -126,13 +125,13 @@ def test_one_that_failed_before_is_told_of_that_too(new_router: Any) -> None:
     router.join("decode-0")
     router.arrive("a")
     router.fail("a", at="decode-0")
-    assert "decode-0: it broke" in router.pass_time(60 * S).one(do.Reject).message
+    assert "decode-0: it broke" in router.pass_time(60 * S).one(effects.Reject).message
 
 
 def test_what_goes_when_it_arrives_is_refused_by_no_timer_later(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0")
     router.arrive("a", within_us=5 * S)
-    router.feed(on.TimerFired, "wait:a")
+    router.feed(events.TimerFired, "wait:a")
     assert router.pass_time(60 * S) == []
     assert not router.queued

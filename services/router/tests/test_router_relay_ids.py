@@ -3,13 +3,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
-from argosy.router.core import events as on
+from argosy.router.core import events
 from argosy.router.core.router import SPEC
 from argosy.router.core.state import Limits, new_state
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.passage import Passage
+from argosy.router.shell.live_request import Passage
 from argosy.router.shell.relay import Relay
 from argosy.router.shell.tokenizing import TokenizerPool
 from argosy.wire.inference.v1 import inference_pb2
@@ -26,7 +26,7 @@ async def relay() -> AsyncIterator[Relay]:
     relay.driver = mesh.drive(SPEC, state, relay.perform)
     now_us = relay.driver.now_us()
     relay.driver.feed(
-        on.InstanceJoined(now_us, "p", "e", "prefill", "host:1", "n", "sim", 8, 32, 99, 1)
+        events.InstanceJoined(now_us, "p", "e", "prefill", "host:1", "n", "sim", 8, 32, 99, 1)
     )
     yield relay
     relay.pool.stop()

@@ -7,8 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import rpc
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.router.shell import prompt_stream
 from argosy.router.shell.submissions import Submissions
 from argosy.wire.inference.v1.inference_pb2 import (

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.mesh.timing import Timing
-from argosy.router.core.admission import AGED_TURN
-from argosy.router.core.schedule import HELD_US_MAX
-from argosy.router.core.seats import WINDOW_US_MAX
+from argosy.domain.timing import Timing
+from argosy.router.core.fleet.candidates import WINDOW_US_MAX
+from argosy.router.core.placement.admission import AGED_TURN
+from argosy.router.core.placement.schedule import HELD_US_MAX
 
 MS, S = 1_000, 1_000_000
 TENTH_MS_PER_TOKEN = Timing(prefill_ms=(0, 0.1, 0), decode_ms=(0, 0, 0), transfer_ms=0)

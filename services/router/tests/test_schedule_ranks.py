@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from argosy.mesh.timing import Timing
+from argosy.domain.timing import Timing
 from argosy.router.core.events import RankLoad
 
 MS, S = 1_000, 1_000_000

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.mesh import buckets
+from argosy.domain import histogram
 from argosy.mesh.service import Mesh
 from argosy.router.core.events import FirstTokenSeen, SiblingDispatched
 from argosy.router.core.state import Traffic
@@ -57,7 +57,7 @@ def test_sums_are_those_of_the_requests_however_often_each_was_tried(
     ttft: list[int] = []
     for waited_ms in waits:
         if waited_ms >= 0:
-            buckets.count(ttft, waited_ms)
+            histogram.count(ttft, waited_ms)
     assert router.state.traffic == Traffic(
         len(asked), sum(tokens for tokens, _ in asked), sum(tokens**2 for tokens, _ in asked), 0,
         sum(ttft), ttft,
@@ -71,7 +71,7 @@ def test_a_one_token_answer_has_a_first_token_too(new_router: Any) -> None:
     router.pass_time(7 * MS)
     router.end("a", output_tokens=1)
     assert router.state.traffic.started_requests == 1
-    assert router.state.traffic.ttft_buckets[buckets.bucket_of(7)] == 1
+    assert router.state.traffic.ttft_buckets[histogram.bucket_of(7)] == 1
 
 
 def test_what_is_refused_for_want_of_room_was_asked_for_once(new_router: Any) -> None:

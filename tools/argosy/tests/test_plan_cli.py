@@ -13,17 +13,17 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from argosy.autoscaler.shell.plans import Plans
 from argosy.cli import console
 from argosy.cli.app import app
-from argosy.cli.fleet.home import FleetHome, Running
-from argosy.cli.fleet.up import UpError
 from argosy.cli.plan.scaler import iso, lasting
 from argosy.cli.plan.show import next_time
 from argosy.cli.plan.source import moments
 from argosy.cli.plan.why import alternatives, weighed
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.fleet.plans import Plans
+from argosy.launcher.home import FleetHome, Running
+from argosy.launcher.launch import UpError
 from argosy.mesh import rpc
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.wire.autoscaler.v1 import autoscaler_pb2, autoscaler_pb2_grpc, events_pb2
 
 S, MINUTE = 1_000_000, 60_000_000

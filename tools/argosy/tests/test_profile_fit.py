@@ -13,9 +13,10 @@ from argosy.cli.profile.measure import Measurement, context_lengths
 from argosy.cli.profile.model import kv_bytes_per_token
 from argosy.cli.profile.report import Report
 from argosy.cli.profile.written import write_yaml
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.api import EngineInfo
-from argosy.engine.profile import Profile, load_profile
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.engine.profile import Profile
+from argosy.engine.profile_files import load_profile
 
 LENGTHS = (16, 32, 64, 128, 192, 256, 384, 512)
 STEPS = [(batch, batch * share) for batch in (1, 2, 4, 8) for share in (0.003, 0.05, 0.11)]

@@ -16,8 +16,8 @@ from argosy.cli import console
 from argosy.cli.app import app
 from argosy.cli.sim import show
 from argosy.cli.sim.app import check_policy, check_shape
-from argosy.cli.sim.outcome import Outcome
-from argosy.cli.sim.trace import TraceRequest
+from argosy.sim.reports.outcome import Outcome
+from argosy.sim.traces.trace import TraceRequest
 
 LINE = '{"timestamp": 0, "input_length": 100, "output_length": 11, "hash_ids": [0]}\n'
 

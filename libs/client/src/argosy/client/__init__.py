@@ -6,6 +6,6 @@ async with Client("127.0.0.1:50051") as client:
 """
 
 from argosy.client.client import Answer, Client
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 
 __all__ = ["Answer", "ArgosyError", "Client", "Reason"]

@@ -10,8 +10,8 @@ from typing import Any, Self
 from opentelemetry import trace
 from opentelemetry.context import Context
 
+from argosy.domain.errors import RETRIABLE, ArgosyError, Reason
 from argosy.mesh import rpc, telemetry
-from argosy.mesh.errors import RETRIABLE, ArgosyError, Reason
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from argosy.mesh.timing import Timing
+from argosy.domain.timing import Timing
 
 SleepLevel = Literal["dram", "disk"]
 """Where weights are while an engine sleeps: in host memory, or only in the model's files."""

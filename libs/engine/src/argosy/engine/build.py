@@ -1,10 +1,10 @@
 """Choose the engine the settings name. The only place that knows there are several."""
 
 from argosy.engine.api import Engine
-from argosy.engine.settings import InstanceSettings
+from argosy.engine.settings import EngineSettings
 
 
-def build_engine(settings: InstanceSettings, role: str) -> Engine:
+def build_engine(settings: EngineSettings, role: str) -> Engine:
     """The engine for a prefill or decode service, not started yet.
 
     vLLM is imported only when it is asked for.

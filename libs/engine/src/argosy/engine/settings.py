@@ -1,14 +1,14 @@
-"""What an instance (prefill or decode) can be told, on top of what every service can."""
+"""What an engine can be told."""
 
 from typing import Literal
 
-from pydantic import Field
-
-from argosy.mesh.settings import ServiceSettings
+from pydantic import BaseModel, ConfigDict, Field
 
 
-class InstanceSettings(ServiceSettings):
-    """Settings of a service that runs one engine."""
+class EngineSettings(BaseModel):
+    """Settings of one engine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     engine: Literal["vllm", "sim"] = Field("sim", description="Which engine.")
     model: str = Field("sim", description="Name clients ask for.")
@@ -23,6 +23,13 @@ class InstanceSettings(ServiceSettings):
         0, ge=0, description="Most tokens in one engine pass; 0: the engine's own choice. Short "
         "passes let cancellations and other prompts in sooner."
     )  # fmt: skip
+    advertise_host: str = Field("127.0.0.1", description="Host others reach this process at.")
+    nixl_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of NIXL's metadata exchange (vLLM's side channel); 0: a free one.",
+    )
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "auto", description="Weights' and KV's type; float32 makes CPU answers repeatable."
     )
@@ -42,9 +49,6 @@ class InstanceSettings(ServiceSettings):
     kv_claim_s: float = Field(
         3, gt=0, description="How long computed KV, or a prompt, waits to be claimed at all."
     )
-    queue_limit: int = Field(
-        1024, ge=1, description="Most prompts held; beyond it Submit is refused."
-    )
     sim_speed: float = Field(1, gt=0, description="Sim engine: how many times faster it runs.")
     timing_profile: str = Field(
         "", description="How long passes take, by name or a YAML file. Sim engine: what it runs "
@@ -54,7 +58,6 @@ class InstanceSettings(ServiceSettings):
     dp_ranks: int = Field(
         1, ge=1, description="Sim engine: data-parallel ranks, each with `kv_bytes` of its own."
     )
-    rack: str = Field("", description="Where the node stands; near instances are preferred.")
     kv_store: bool = Field(
         False, description="Save computed KV to the fleet's KV stores, and load it from there."
     )
@@ -62,4 +65,3 @@ class InstanceSettings(ServiceSettings):
         512 << 20, ge=1 << 20, description="Memory through which KV goes to and from stores: half "
         "bounds what one prompt can load, half what waits to be saved."
     )  # fmt: skip
-    heartbeat_s: float = Field(0.5, gt=0, description="Longest silence between load facts.")

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from argosy.mesh.core import CancelTimer, Core, Effect, Event, SetTimer, TimerFired
+from argosy.domain.core import CancelTimer, Core, Effect, Event, SetTimer, TimerFired
 from argosy.mesh.journal import JournalWriter
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ import msgspec
 import xxhash
 import zstandard
 
-from argosy.mesh.core import CoreSpec, to_image
+from argosy.domain.core import CoreSpec, to_image
 
 log = logging.getLogger(__name__)
 

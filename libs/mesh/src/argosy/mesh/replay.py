@@ -13,7 +13,7 @@ import crc32c
 import msgspec
 import zstandard
 
-from argosy.mesh.core import CoreSpec, from_image
+from argosy.domain.core import CoreSpec, from_image
 from argosy.mesh.journal import FORMAT, FRAME, SUFFIX, Header, Record, chain
 
 

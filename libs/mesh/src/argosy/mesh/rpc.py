@@ -16,8 +16,9 @@ from grpc_reflection.v1alpha import reflection
 from opentelemetry import trace
 from opentelemetry.context import Context as TraceContext
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import telemetry
-from argosy.mesh.errors import ArgosyError, Reason, from_rpc
+from argosy.mesh.rpc_errors import from_rpc, status_code, trailers
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def handler(name: str, *, traced: bool = True) -> Callable[[Handler], Handler]:
 async def abort(context: Context, error: ArgosyError) -> None:
     """End a call with `error`'s status and reason."""
     message = error.message.encode(errors="replace")[:STATUS_BYTES].decode(errors="ignore")
-    await context.abort(error.reason.value.grpc, message, error.trailers())
+    await context.abort(status_code(error), message, trailers(error))
 
 
 class Server:

@@ -27,10 +27,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import uvloop
 
+from argosy.domain.core import CoreSpec
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh.bus import Bus
-from argosy.mesh.core import CoreSpec
 from argosy.mesh.driver import Clock, Driver
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.journal import JournalWriter
 from argosy.mesh.metrics import Metrics
 from argosy.mesh.rpc import Channels, Server

@@ -37,7 +37,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from argosy.mesh.errors import ArgosyError
+from argosy.domain.errors import ArgosyError
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import hmac
 
 from google.protobuf.message import DecodeError
 
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.wire.inference.v1 import inference_pb2
 
 

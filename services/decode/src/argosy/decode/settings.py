@@ -1,6 +1,6 @@
 """Settings of the decode service: those of any instance."""
 
-from argosy.engine.settings import InstanceSettings
+from argosy.instance.settings import InstanceSettings
 
 
 class DecodeSettings(InstanceSettings):

@@ -1,6 +1,6 @@
 """Settings of the prefill service: those of any instance."""
 
-from argosy.engine.settings import InstanceSettings
+from argosy.instance.settings import InstanceSettings
 
 
 class PrefillSettings(InstanceSettings):

@@ -3,7 +3,7 @@
 from pydantic import Field, field_validator
 
 from argosy.mesh.settings import ServiceSettings
-from argosy.router.core.policies import POLICIES
+from argosy.router.core.placement.policies import POLICIES
 
 
 class RouterSettings(ServiceSettings):

@@ -7,14 +7,13 @@ from typing import Annotated
 import typer
 
 from argosy.cli import console
-from argosy.cli.bench.app import bench
-from argosy.cli.fleet.home import HOME, NoFleet, find_running
 from argosy.cli.kv.app import kv
 from argosy.cli.plan.app import plan as plan_app
 from argosy.cli.plan.app import why
 from argosy.cli.profile.app import profile
 from argosy.cli.sim.app import sim
-from argosy.mesh.errors import ArgosyError
+from argosy.domain.errors import ArgosyError
+from argosy.launcher.home import HOME, NoFleet, find_running
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -22,7 +21,6 @@ app = typer.Typer(
 )  # fmt: skip
 model_app = typer.Typer(no_args_is_help=True, help="Prepare models.")
 app.add_typer(model_app, name="model")
-app.add_typer(bench, name="bench")
 app.command()(sim)
 app.add_typer(profile, name="profile")
 app.add_typer(kv, name="kv")
@@ -45,7 +43,7 @@ def up(
     """Bring a fleet up. Example: argosy up deploy/local/demo-sim.yaml"""
     # Each command imports what it needs: `argosy --help` shall not wait for gRPC.
     from argosy.cli.fleet.show import say_how_to_use, show_up
-    from argosy.cli.fleet.up import plan
+    from argosy.launcher.launch import plan
 
     planned = plan(file, home, grpc_port, http_port)
     say_how_to_use(asyncio.run(show_up(planned, timeout)))
@@ -54,7 +52,7 @@ def up(
 @app.command()
 def down(home: HomeOption = HOME, fleet: FleetOption = None) -> None:
     """Take a fleet down; nothing of it is left running. Example: argosy down"""
-    from argosy.cli.fleet.up import down as take_down
+    from argosy.launcher.launch import down as take_down
 
     folder, running = find_running(home, fleet, also_dead=True)
     with console.out.status(f"stopping {running.fleet}"):
@@ -93,7 +91,7 @@ def sleep(
     json: JsonOption = False,
 ) -> None:
     """Put instances to sleep; a request wakes them again. Example: argosy sleep --level disk"""
-    from argosy.cli.fleet.rest import put_to_sleep
+    from argosy.cli.fleet.sleep import put_to_sleep
 
     _, running = find_running(home, fleet)
     asyncio.run(put_to_sleep(running, names or [], level, drain, within, as_json=json))
@@ -108,7 +106,7 @@ def wake(
     json: JsonOption = False,
 ) -> None:
     """Wake instances before anybody asks for them. Example: argosy wake decode-0"""
-    from argosy.cli.fleet.rest import wake_up
+    from argosy.cli.fleet.sleep import wake_up
 
     asyncio.run(wake_up(find_running(home, fleet)[1], names or [], within, as_json=json))
 
@@ -139,7 +137,7 @@ def generate(
     json: JsonOption = False,
 ) -> None:
     """Continue a text. Example: argosy generate "Once upon a time" --max-tokens 32"""
-    from argosy.cli.talk import continue_text
+    from argosy.cli.chat import continue_text
 
     folder, running = find_running(home, fleet)
     sampling = {"max_tokens": max_tokens, "temperature": temperature}
@@ -155,7 +153,7 @@ def chat(
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
 ) -> None:
     """Talk with the model; an empty line ends it. Example: argosy chat"""
-    from argosy.cli.talk import converse
+    from argosy.cli.chat import converse
 
     folder, running = find_running(home, fleet)
     sampling = {"max_tokens": max_tokens, "temperature": temperature}
@@ -218,8 +216,8 @@ def fetch(
 
 def main() -> None:
     """The entry point: failures with a known cause end in one message and exit code 1."""
-    from argosy.cli.fleet.up import UpError
     from argosy.cli.models.errors import ModelError
+    from argosy.launcher.launch import UpError
     from argosy.mesh.replay import JournalError
 
     try:

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from argosy.engine.api import BlocksChanged
-from argosy.engine.changes import NetChanges
+from argosy.engine.kv.net_changes import NetChanges
 
 
 class BlockPool:

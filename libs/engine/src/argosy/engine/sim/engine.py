@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from argosy.domain.kv_blocks import chained_block_hashes, root_hash
+from argosy.engine import text
 from argosy.engine.api import (
     EngineFailed,
     EngineInfo,
@@ -22,16 +24,14 @@ from argosy.engine.api import (
     Listener,
     SleepLevel,
 )
-from argosy.engine.profile import load_profile
-from argosy.engine.settings import InstanceSettings
+from argosy.engine.kv.chain import Chain
+from argosy.engine.profile_files import load_profile
+from argosy.engine.settings import EngineSettings
 from argosy.engine.sim.outputs import joined, with_logprobs, word_ids
 from argosy.engine.sim.scheduler import Progress, Scheduler
 from argosy.engine.sim.sequence import Sequence
 from argosy.engine.sim.staging import SimStaging
 from argosy.engine.sim.tokens import TokenSource
-from argosy.engine.store.chain import Chain
-from argosy.mesh import text
-from argosy.mesh.blocks import chained_block_hashes, root_hash
 
 DEFAULT_CONTEXT_TOKENS = 8192
 
@@ -52,7 +52,7 @@ class Running:
 class SimEngine:
     """Engine protocol over the sim scheduler. One pass at a time, so that tokens stream."""
 
-    def __init__(self, settings: InstanceSettings) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         profile = load_profile(settings.timing_profile)
         if settings.pass_tokens:

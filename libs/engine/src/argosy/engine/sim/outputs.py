@@ -2,8 +2,8 @@
 
 import msgspec
 
+from argosy.engine import text
 from argosy.engine.api import EngineFailed, EngineOutput, Logprobs
-from argosy.mesh import text
 
 
 def word_ids(tokenizer: text.Tokenizer) -> list[int]:

@@ -7,12 +7,12 @@ import os
 from collections import deque
 from pathlib import Path
 
+from argosy.domain.kv_blocks import KEY_BYTES
 from argosy.engine.api import EngineFailed, Preload, Staged, Staging
-from argosy.engine.settings import InstanceSettings
-from argosy.engine.store.chain import Chain
-from argosy.engine.store.revision import revision, with_layout
-from argosy.mesh.blocks import KEY_BYTES
-from argosy.mesh.memory import Memory
+from argosy.engine.kv.chain import Chain
+from argosy.engine.kv.revision import revision, with_layout
+from argosy.engine.settings import EngineSettings
+from argosy.transfer.memory import Memory
 
 SLOT_BYTES = 4096
 SLOTS_MAX = 1 << 16
@@ -21,7 +21,7 @@ SLOTS_MAX = 1 << 16
 class SimStaging:
     """See the module. Half of the slots are for loads."""
 
-    def __init__(self, settings: InstanceSettings) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._revision = with_layout(revision(settings), "")
         slots = max(2, min(SLOTS_MAX, settings.kv_staging_bytes // SLOT_BYTES))

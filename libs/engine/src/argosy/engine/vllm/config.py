@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from argosy.engine.settings import InstanceSettings
-from argosy.engine.vllm import connector_names
-from argosy.mesh.cores import parse_cores
+from argosy.domain.cpu_list import parse_cores
+from argosy.engine.settings import EngineSettings
+from argosy.engine.vllm import names
 
 if TYPE_CHECKING:
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -20,14 +20,14 @@ NIXL_POLL_US = 1000
 LOGPROBS_MAX = 20
 
 
-def environment(settings: InstanceSettings, side_channel_port: int) -> dict[str, str]:
+def environment(settings: EngineSettings) -> dict[str, str]:
     """What must be in the environment before vLLM is imported."""
     common = {
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
         "VLLM_NIXL_SIDE_CHANNEL_HOST": settings.advertise_host,
-        "VLLM_NIXL_SIDE_CHANNEL_PORT": str(side_channel_port),
+        "VLLM_NIXL_SIDE_CHANNEL_PORT": str(settings.nixl_port),
     }
     if settings.device == "cuda":
         return common
@@ -41,12 +41,12 @@ def environment(settings: InstanceSettings, side_channel_port: int) -> dict[str,
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "TORCH_COMPILE_DISABLE": "1",
-        connector_names.POLL_US_VARIABLE: str(NIXL_POLL_US),
+        names.POLL_US_VARIABLE: str(NIXL_POLL_US),
     }  # fmt: skip
 
 
 def engine_args(
-    settings: InstanceSettings, role: str, events_endpoint: str,
+    settings: EngineSettings, role: str, events_endpoint: str,
     store: dict[str, Any] | None = None,
 ) -> "AsyncEngineArgs":  # fmt: skip
     """role: kv_producer, kv_consumer, or empty for an engine that hands no KV over.
@@ -67,7 +67,7 @@ def engine_args(
         "enable_logging_iteration_details": True,
         "use_tqdm_on_load": False,
         "max_logprobs": LOGPROBS_MAX,
-        "worker_extension_cls": f"{connector_names.MODULE}.WorkerExtension",
+        "worker_extension_cls": f"{names.MODULE}.WorkerExtension",
         "kv_events_config": KVEventsConfig(
             enable_kv_cache_events=True, publisher="zmq", endpoint=events_endpoint
         ),
@@ -95,12 +95,12 @@ def engine_args(
     return AsyncEngineArgs(**arguments)
 
 
-def handover(settings: InstanceSettings, role: str) -> list[dict[str, Any]]:
+def handover(settings: EngineSettings, role: str) -> list[dict[str, Any]]:
     """The connector between prefill and decode."""
     lease_s = round(settings.kv_claim_s + settings.kv_hold_s + LEASE_MARGIN_S)
     connector = {
         "kv_connector": "ArgosyNixlConnector",
-        "kv_connector_module_path": connector_names.MODULE,
+        "kv_connector_module_path": names.MODULE,
         "kv_role": role,
         "kv_buffer_device": settings.device,
         "kv_connector_extra_config": {"kv_lease_duration": lease_s},
@@ -112,9 +112,9 @@ def store_connector(store: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The connector to the staging memory."""
     connector = {
         "kv_connector": "ArgosyStoreConnector",
-        "kv_connector_module_path": connector_names.STORE_MODULE,
+        "kv_connector_module_path": names.STORE_MODULE,
         "kv_role": "kv_both",
-        "kv_connector_extra_config": {connector_names.STORE_SETTINGS: store},
+        "kv_connector_extra_config": {names.STORE_SETTINGS: store},
     }
     return [connector] if store is not None else []
 

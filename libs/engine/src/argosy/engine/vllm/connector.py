@@ -27,10 +27,10 @@ from vllm.distributed.kv_transfer.kv_connector.v1.multi_connector import MultiCo
 from vllm.distributed.kv_transfer.kv_connector.v1.nixl.connector import NixlPullConnector
 from vllm.distributed.kv_transfer.kv_connector.v1.nixl.worker import NixlPullConnectorWorker
 
-from argosy.engine.vllm.connector_names import POLL_US_VARIABLE
-from argosy.engine.vllm.resting import Resting
-from argosy.engine.vllm.store_connector import ArgosyStoreConnector
-from argosy.mesh.nixl_polling import slow_down_polling
+from argosy.engine.vllm.names import POLL_US_VARIABLE
+from argosy.engine.vllm.sleep.cpu_worker import Resting
+from argosy.engine.vllm.store.connector import ArgosyStoreConnector
+from argosy.transfer.progress_polling import slow_down_polling
 
 if TYPE_CHECKING:
     from vllm.v1.outputs import KVConnectorOutput

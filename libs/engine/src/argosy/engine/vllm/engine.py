@@ -19,6 +19,8 @@ from typing import Any
 
 import msgspec
 
+from argosy.domain.cpu_list import parse_cores
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.api import (
     EngineFailed,
     EngineInfo,
@@ -32,17 +34,14 @@ from argosy.engine.api import (
     SamplingSpec,
     SleepLevel,
 )
-from argosy.engine.profile import load_profile
-from argosy.engine.settings import InstanceSettings
+from argosy.engine.profile_files import load_profile
+from argosy.engine.settings import EngineSettings
 from argosy.engine.vllm import config, kv_events
-from argosy.engine.vllm.connector_names import PRELOAD
+from argosy.engine.vllm.names import PRELOAD
 from argosy.engine.vllm.passes import Passes, Step
 from argosy.engine.vllm.sampling import logprobs_of, sampling_params
-from argosy.engine.vllm.sleeping import Sleeper
-from argosy.engine.vllm.store_side import StoreSide
-from argosy.mesh.cores import parse_cores
-from argosy.mesh.errors import ArgosyError, Reason
-from argosy.mesh.net import free_port
+from argosy.engine.vllm.sleep.sleeper import Sleeper
+from argosy.engine.vllm.store.service_side import StoreSide
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
 class VllmEngine:
     """Engine protocol over AsyncLLM."""
 
-    def __init__(self, settings: InstanceSettings, role: str) -> None:
+    def __init__(self, settings: EngineSettings, role: str) -> None:
         self._settings = settings
         self._role = ROLES.get(role, "")
         self._llm: Any = None
@@ -85,7 +84,7 @@ class VllmEngine:
                 "Prepare the model with `argosy model fetch NAME`",
             )
         self._listener = listener
-        os.environ.update(config.environment(self._settings, free_port()))
+        os.environ.update(config.environment(self._settings))
         endpoint = f"ipc://{Path(self._sockets.name) / 'events'}"
         try:
             self._llm = await asyncio.to_thread(self._load, endpoint)

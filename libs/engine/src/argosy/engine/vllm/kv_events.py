@@ -8,9 +8,9 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from argosy.domain.kv_blocks import chained_block_hashes, root_hash
 from argosy.engine.api import BlocksChanged
-from argosy.engine.changes import NetChanges
-from argosy.mesh.blocks import chained_block_hashes, root_hash
+from argosy.engine.kv.net_changes import NetChanges
 
 
 class HashTranslator:

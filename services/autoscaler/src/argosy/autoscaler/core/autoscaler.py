@@ -6,24 +6,22 @@ to be done now (targets), and by whom (acting). Each decision is whole: it says 
 to be, so that a later one replaces it, and it carries a generation that only grows.
 """
 
-from argosy.autoscaler.core import (
-    acting,
-    ahead,
-    baseline,
+from argosy.autoscaler.core import effects, events
+from argosy.autoscaler.core.capacity import baseline
+from argosy.autoscaler.core.forecast.forecaster import Forecaster
+from argosy.autoscaler.core.observe import measure, members
+from argosy.autoscaler.core.planning import (
+    actions,
     bounds,
+    expected_demand,
     explain,
     feedback,
     guard,
-    measure,
-    members,
 )
-from argosy.autoscaler.core import effects as do
-from argosy.autoscaler.core import events as on
-from argosy.autoscaler.core.costs import Context, RoleCosts
-from argosy.autoscaler.core.forecast.forecaster import Forecaster
+from argosy.autoscaler.core.planning.costs import Context, RoleCosts
+from argosy.autoscaler.core.planning.targets import Target, plan, targets, within_budget
 from argosy.autoscaler.core.state import Baseline, Pace, ScalerState
-from argosy.autoscaler.core.targets import Target, plan, targets, within_budget
-from argosy.mesh.core import CoreSpec, Effect, SetTimer, TimerFired
+from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
 
 TICK = "tick"
 SEASONS = 3
@@ -39,59 +37,61 @@ class AutoscalerCore:
         self.state = state
         self._costs: dict[str, RoleCosts] = {}
 
-    def step(self, event: on.ScalerEvent) -> list[Effect]:
+    def step(self, event: events.ScalerEvent) -> list[Effect]:
         """Decide on one event."""
         state = self.state
         match event:
             case TimerFired():
                 return self._tick(event.now_us)
-            case on.ScalingApplied():
+            case events.ScalingApplied():
                 return self._applied(event)
-            case on.PlansChanged():
+            case events.PlansChanged():
                 state.windows = event.windows
-            case on.TrafficSeen():
+            case events.TrafficSeen():
                 measure.traffic_seen(state, event)
                 self._late(event.router, event.epoch, event)
                 return self._burst(event.now_us)
-            case on.LoadSeen():
+            case events.LoadSeen():
                 self._load(event)
-            case on.MemberJoined():
+            case events.MemberJoined():
                 members.joined(state, event)
                 baseline.joined(state, event)
-            case on.SlotRecalled() | on.SeasonFitted() | on.DecisionRecalled():
+            case events.SlotRecalled() | events.SeasonFitted() | events.DecisionRecalled():
                 self._remember(event)
             case _:
                 members.step(state, event)
         return []
 
-    def _load(self, event: on.LoadSeen) -> None:
+    def _load(self, event: events.LoadSeen) -> None:
         measure.load_seen(self.state, event)
         self._late(event.instance, event.epoch, event)
         if event.passes and (member := self.state.members.get(event.instance)):
             baseline.passes_seen(self.state, member, event)
 
-    def _remember(self, event: on.SlotRecalled | on.SeasonFitted | on.DecisionRecalled) -> None:
+    def _remember(
+        self, event: events.SlotRecalled | events.SeasonFitted | events.DecisionRecalled
+    ) -> None:
         """What was known before, or was worked out elsewhere."""
         state = self.state
-        if isinstance(event, on.DecisionRecalled):
+        if isinstance(event, events.DecisionRecalled):
             self._recalled(event)
             return
         slot = event.start_us // state.limits.slot_us
-        if isinstance(event, on.SeasonFitted):
+        if isinstance(event, events.SeasonFitted):
             Forecaster(state.forecast).take_season(slot, event.rates)
         elif measure.recalled(state, event):
             Forecaster(state.forecast).observe(slot, event.requests / event.seconds)
 
-    def _late(self, source: str, epoch: str, event: on.LoadSeen | on.TrafficSeen) -> None:
+    def _late(self, source: str, epoch: str, event: events.LoadSeen | events.TrafficSeen) -> None:
         state = self.state
-        relays = isinstance(event, on.TrafficSeen)
+        relays = isinstance(event, events.TrafficSeen)
         state.relayed = state.relayed or (relays and bool(event.ttft_buckets))
         if relays or not state.relayed:
             feedback.late_seen(state, f"{source} {epoch}", "ttft", event.ttft_buckets)
-        if isinstance(event, on.LoadSeen):
+        if isinstance(event, events.LoadSeen):
             feedback.late_seen(state, f"{source} {epoch}", "tpot", event.tpot_buckets)
 
-    def _applied(self, event: on.ScalingApplied) -> list[Effect]:
+    def _applied(self, event: events.ScalingApplied) -> list[Effect]:
         before = self.state.scaling
         if before is not None and event.generation <= before.generation:
             return []
@@ -102,7 +102,7 @@ class AutoscalerCore:
             self.state.asked_us = max(self.state.asked_us, event.now_us)
         return [SetTimer(TICK, event.now_us)]
 
-    def _recalled(self, event: on.DecisionRecalled) -> None:
+    def _recalled(self, event: events.DecisionRecalled) -> None:
         decided = self.state.decided
         if event.generation > decided.generation:
             for role, awake in event.awake.items():
@@ -119,7 +119,7 @@ class AutoscalerCore:
         expected = Forecaster(state.forecast).path(1)
         rate = measure.recent_rate(state, now_us)
         upper = expected[0].upper if expected else 0.0
-        return self._decide(now_us) if ahead.beyond_chance(rate, upper) else []
+        return self._decide(now_us) if expected_demand.beyond_chance(rate, upper) else []
 
     def _tick(self, now_us: int) -> list[Effect]:
         state = self.state
@@ -133,7 +133,9 @@ class AutoscalerCore:
         if now_us - state.fitted_us >= state.limits.season_us:
             state.fitted_us = now_us
             limits = state.limits
-            found.append(do.FitSeason(limits.slot_us, SEASONS * limits.season_us // limits.slot_us))
+            found.append(
+                effects.FitSeason(limits.slot_us, SEASONS * limits.season_us // limits.slot_us)
+            )
         return found + self._decide(now_us)
 
     def _decide(self, now_us: int) -> list[Effect]:
@@ -144,19 +146,19 @@ class AutoscalerCore:
         if scaling is None or not scaling.mode or not state.members:
             return []
         kept = bounds.fleet_bounds(state, now_us)
-        seen = ahead.look(state, now_us)
+        seen = expected_demand.look(state, now_us)
         if guard.signals(state, now_us) != guard.FRESH:
             wanted = guard.without_news(state, kept, now_us)
             if wanted is None:
                 return []
             return self._publish(within_budget(wanted, kept), None, kept, seen, now_us)
-        if any(_known(state, role) is None for role in on.ROLES):
+        if any(_known(state, role) is None for role in events.ROLES):
             return []  # Nobody has told yet what an instance can do.
-        costs = {role: self._costs_of(role, seen) for role in on.ROLES}
+        costs = {role: self._costs_of(role, seen) for role in events.ROLES}
         path = plan(kept, costs)
         return self._publish(targets(state, path, kept, now_us), path, kept, seen, now_us)
 
-    def _costs_of(self, role: str, seen: ahead.Ahead) -> list[list[float]]:
+    def _costs_of(self, role: str, seen: expected_demand.Ahead) -> list[list[float]]:
         """By slot and count; worked out anew only when what they follow from has changed."""
         state = self.state
         scaling = state.scaling
@@ -175,34 +177,36 @@ class AutoscalerCore:
         if role not in self._costs or self._costs[role].context != context:
             self._costs[role] = RoleCosts(context)
         factor = state.pace.get(role, Pace()).factor
-        rates = ahead.in_first(seen.rates, seen.extra[role], state.limits.slot_us)
+        rates = expected_demand.in_first(seen.rates, seen.extra[role], state.limits.slot_us)
         return self._costs[role].of_slots([factor * rate for rate in rates], seen.sigmas)
 
     def _publish(
         self, wanted: dict[str, Target], path: explain.MaybePath, kept: bounds.FleetBounds,
-        seen: ahead.Ahead, now_us: int,
+        seen: expected_demand.Ahead, now_us: int,
     ) -> list[Effect]:  # fmt: skip
         """The decision, and what each instance is to do for it; nothing if all is so already."""
         state = self.state
-        room = acting.room_left(state, kept.together_high[0])
-        chosen = acting.pools(state, wanted, now_us, room)
-        done = not any(acting.changes(pool) for pool in chosen)
+        room = actions.room_left(state, kept.together_high[0])
+        chosen = actions.pools(state, wanted, now_us, room)
+        done = not any(actions.changes(pool) for pool in chosen)
         # What was decided and is not done yet is decided again once a slot, not at every tick.
         waits = now_us - state.decided.at_us < state.limits.slot_us
-        if all(acting.told(state, pool) for pool in chosen) and (done or waits):
+        if all(actions.told(state, pool) for pool in chosen) and (done or waits):
             return []
         assert state.scaling is not None
         acts = state.scaling.mode == "act"
-        if not acts and (done or acting.advised(state, chosen)):
+        if not acts and (done or actions.advised(state, chosen)):
             return []
         state.decided.generation += 1
         state.decided.at_us = now_us
         decision = explain.decision(state, chosen, path, kept, seen, now_us)
-        acting.note(state, chosen, now_us, acts)
+        actions.note(state, chosen, now_us, acts)
         found: list[Effect] = [decision]
         return found + (self._rests(chosen, decision, now_us) if acts else [])
 
-    def _rests(self, chosen: list[do.Pool], decision: do.DecideScale, now_us: int) -> list[Effect]:
+    def _rests(
+        self, chosen: list[effects.Pool], decision: effects.DecideScale, now_us: int
+    ) -> list[Effect]:
         """Tell each instance that is to wake or to sleep."""
         state, found = self.state, list[Effect]()
         assert state.scaling is not None
@@ -213,13 +217,13 @@ class AutoscalerCore:
                 why, id_, generation = decision.reason, decision.id, decision.generation
                 if wake:
                     found.append(
-                        do.DecideWake(name, member.node, member.turn, why, id_, generation)
+                        effects.DecideWake(name, member.node, member.turn, why, id_, generation)
                     )
                 else:
                     found.append(
-                        do.DecideSleep(
+                        effects.DecideSleep(
                             name, member.node, member.turn, state.scaling.sleep_level,
-                            acting.DRAIN_US, why, id_, generation,
+                            actions.DRAIN_US, why, id_, generation,
                         )
                     )  # fmt: skip
         return found
@@ -227,11 +231,11 @@ class AutoscalerCore:
 
 def _known(state: ScalerState, role: str) -> Baseline | None:
     """What an instance of the role can do; of one that never was, what one of the other can."""
-    for name in (role, *on.ROLES):
+    for name in (role, *events.ROLES):
         base = state.baselines.get(name)
         if base is not None and base.timing is not None:
             return base
     return None
 
 
-SPEC = CoreSpec("autoscaler", on.ScalerEvent, ScalerState, AutoscalerCore)
+SPEC = CoreSpec("autoscaler", events.ScalerEvent, ScalerState, AutoscalerCore)

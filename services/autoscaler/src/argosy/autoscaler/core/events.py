@@ -2,9 +2,10 @@
 
 import msgspec
 
-from argosy.autoscaler.core.demand import Machine, Slo
-from argosy.mesh.core import Event, TimerFired
-from argosy.mesh.timing import Timing
+from argosy.domain.core import Event, TimerFired
+from argosy.domain.demand import Machine, Slo
+from argosy.domain.plan_window import PlanWindow
+from argosy.domain.timing import Timing
 
 ROLES = ("prefill", "decode")
 
@@ -38,24 +39,10 @@ class ScalingApplied(Event, frozen=True, tag=True):
     """After an instance was added, none of its role is taken away for as long."""
 
 
-class Window(msgspec.Struct, frozen=True):
-    """One span of time of an operational plan: from_us included, until_us not."""
-
-    plan: str
-    from_us: int
-    until_us: int
-    kind: str
-    """at_least, at_most, hold (nothing is taken away) or drain (nobody at work in a rack)."""
-    role: str = ""
-    """Empty: both together."""
-    count: int = 0
-    rack: str = ""
-
-
 class PlansChanged(Event, frozen=True, tag=True):
     """These windows hold from now on, instead of all before."""
 
-    windows: list[Window]
+    windows: list[PlanWindow]
 
 
 class MemberDecided(Event, frozen=True, tag=True):

@@ -2,10 +2,11 @@
 
 import msgspec
 
-from argosy.autoscaler.core import events as on
-from argosy.autoscaler.core.demand import Machine
+from argosy.autoscaler.core import events
 from argosy.autoscaler.core.forecast.forecaster import ForecastState
-from argosy.mesh.timing import Timing
+from argosy.domain.demand import Machine
+from argosy.domain.plan_window import PlanWindow
+from argosy.domain.timing import Timing
 
 FAR_PAST_US = -(1 << 60)
 
@@ -141,8 +142,8 @@ class ScalerState(msgspec.Struct):
     """All that the autoscaler's core knows."""
 
     limits: Limits = msgspec.field(default_factory=Limits)
-    scaling: on.ScalingApplied | None = None
-    windows: list[on.Window] = []
+    scaling: events.ScalingApplied | None = None
+    windows: list[PlanWindow] = []
     members: dict[str, Member] = {}
     routers: dict[str, RouterSeen] = {}
     baselines: dict[str, Baseline] = {}

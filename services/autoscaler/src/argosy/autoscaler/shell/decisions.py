@@ -6,8 +6,8 @@ Bounds: the last DECISIONS_KEPT, and OUTCOMES_KEPT lines of each; older ones are
 from datetime import UTC, datetime
 from typing import Any
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh.bus import Bus, Envelope
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.wire.autoscaler.v1 import autoscaler_pb2, events_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 from argosy.wire.node_agent.v1 import events_pb2 as node_pb2

@@ -6,23 +6,23 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
-from argosy.autoscaler.core import effects as do
-from argosy.autoscaler.core import events as on
-from argosy.autoscaler.core import guard
+from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
+from argosy.autoscaler.core.planning import guard
 from argosy.autoscaler.core.state import ScalerState
+from argosy.autoscaler.season import season_job
 from argosy.autoscaler.settings import AutoscalerSettings
-from argosy.autoscaler.shell import seasons, voice
+from argosy.autoscaler.shell import publisher
 from argosy.autoscaler.shell.decisions import Decisions
-from argosy.autoscaler.shell.ears import Ears
 from argosy.autoscaler.shell.history import History
-from argosy.autoscaler.shell.plans import Plans
+from argosy.autoscaler.shell.subscriptions import Ears
 from argosy.autoscaler.shell.tracing import Traced
+from argosy.domain.core import TimerFired
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.fleet.plans import Plan, Plans
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
-from argosy.mesh.core import TimerFired
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.wire.autoscaler.v1 import autoscaler_pb2, autoscaler_pb2_grpc, events_pb2
 
@@ -122,7 +122,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         self._ears.tell_plans()
         plan = self._plans.get(name)
         assert plan is not None
-        return self._plans.shown(plan, now_us)
+        return self._shown(plan, now_us)
 
     @rpc.handler("autoscaler.remove_plan")
     async def RemovePlan(
@@ -135,7 +135,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
             known = ", ".join(p.name for p in self._plans.all()) or "none"
             message = f"no plan '{request.name}' that was added; there are: {known}"
             raise ArgosyError(Reason.NO_DECISION, message)
-        shown = self._plans.shown(plan, self._driver.now_us())
+        shown = self._shown(plan, self._driver.now_us())
         self.mesh.bus.publish(events_pb2.PlanChanged(name=plan.name, removed=True))
         self._plans.changed(plan.name, "", 0)
         self._ears.tell_plans()
@@ -145,8 +145,15 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
     async def ListPlans(self, request: Any, context: Any) -> autoscaler_pb2.ListPlansReply:
         """All plans, the fleet file's first."""
         now_us = self._driver.now_us()
-        plans = [self._plans.shown(plan, now_us) for plan in self._plans.all()]
+        plans = [self._shown(plan, now_us) for plan in self._plans.all()]
         return autoscaler_pb2.ListPlansReply(plans=plans)
+
+    def _shown(self, plan: Plan, now_us: int) -> autoscaler_pb2.Plan:
+        found = autoscaler_pb2.Plan(name=plan.name, text=plan.text, source=plan.source)
+        if windows := self._plans.windows_of(plan, now_us):
+            first = min(windows, key=lambda window: window.from_us)
+            found.from_us, found.until_us = first.from_us, first.until_us
+        return found
 
     async def History(self, request: autoscaler_pb2.HistoryRequest, context: Any) -> Any:
         """Slots of history, oldest first."""
@@ -155,37 +162,37 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
 
     def _perform(self, effect: Any) -> None:
         match effect:
-            case do.TellSlot():
-                slot = voice.slot_fact(effect)
+            case effects.TellSlot():
+                slot = publisher.slot_fact(effect)
                 self._history.add(slot)
                 self.mesh.bus.publish(slot)
-            case do.FitSeason():
+            case effects.FitSeason():
                 self._begin(self._fit(effect))
-            case do.DecideScale():
+            case effects.DecideScale():
                 with self._traced.decision(effect, self._state, self._driver.now_us()) as parent:
-                    fact = voice.scale_fact(effect, self._driver.now_us(), parent)
+                    fact = publisher.scale_fact(effect, self._driver.now_us(), parent)
                     self._decisions.add(fact)
                     self.mesh.bus.publish(fact)
-            case do.DecideSleep():
+            case effects.DecideSleep():
                 with self._traced.part(effect.decision):
-                    self.mesh.bus.publish(voice.sleep_fact(effect))
-            case do.DecideWake():
+                    self.mesh.bus.publish(publisher.sleep_fact(effect))
+            case effects.DecideWake():
                 with self._traced.part(effect.decision):
-                    self.mesh.bus.publish(voice.wake_fact(effect))
+                    self.mesh.bus.publish(publisher.wake_fact(effect))
 
-    async def _fit(self, effect: do.FitSeason) -> None:
+    async def _fit(self, effect: effects.FitSeason) -> None:
         """Let Prophet look at the history, in a process of its own."""
         slots = [(s.start_us, s.requests / max(1, s.seconds)) for s in self._history.slots()]
         loop = asyncio.get_running_loop()
         first_us = slots[0][0] if slots else 0
         windows = self._plans.windows(self._driver.now_us(), first_us)
         found = await loop.run_in_executor(
-            self._fits, seasons.look_ahead, slots, effect.slot_us, effect.slots,
+            self._fits, season_job.look_ahead, slots, effect.slot_us, effect.slots,
             self.mesh.settings.country, windows,
         )  # fmt: skip
         if found is not None:
             now_us = self._driver.now_us()
-            self._driver.feed(on.SeasonFitted(now_us, found.start_us, found.rates))
+            self._driver.feed(events.SeasonFitted(now_us, found.start_us, found.rates))
 
     async def _report(self) -> None:
         """Say that an autoscaler is there, and tell the core of loads, as long as it lives."""
@@ -237,7 +244,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         self._decisions.add(fact)
         if fact.generation > self._state.decided.generation:
             self._driver.feed(
-                on.DecisionRecalled(
+                events.DecisionRecalled(
                     self._driver.now_us(), fact.generation,
                     {pool.role: pool.awake for pool in fact.pools},
                     {pool.role: pool.exist for pool in fact.pools}, fact.at_us,
@@ -245,9 +252,9 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
             )  # fmt: skip
 
 
-def recalled(slot: events_pb2.DemandMeasured, now_us: int) -> on.SlotRecalled:
+def recalled(slot: events_pb2.DemandMeasured, now_us: int) -> events.SlotRecalled:
     """A slot of history, for the core."""
-    return on.SlotRecalled(
+    return events.SlotRecalled(
         now_us, slot.start_us, float(max(1, slot.seconds)), slot.requests, slot.prompt_tokens,
         slot.prompt_tokens_squared, slot.cached_tokens, slot.finished, slot.output_tokens,
         slot.output_tokens_squared,

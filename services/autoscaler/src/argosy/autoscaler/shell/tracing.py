@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from argosy.autoscaler.core import effects as do
+from argosy.autoscaler.core import effects
 from argosy.autoscaler.core.state import ScalerState
 from argosy.mesh import telemetry
 
@@ -27,7 +27,9 @@ class Traced:
         self._contexts: dict[str, Context] = {}
 
     @contextmanager
-    def decision(self, effect: do.DecideScale, state: ScalerState, now_us: int) -> Iterator[str]:
+    def decision(
+        self, effect: effects.DecideScale, state: ScalerState, now_us: int
+    ) -> Iterator[str]:
         """Within it facts belong to the decision; gives the trace context of the load behind it."""
         heard_us = min(state.heard_us, now_us) if state.heard_us > 0 else now_us
         load = self._tracer.start_span("autoscaler.load", Context(), start_time=heard_us * 1000)

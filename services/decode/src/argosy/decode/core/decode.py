@@ -7,9 +7,8 @@ tickets times their life. A prompt this instance shall prefill itself comes with
 
 import msgspec
 
-from argosy.decode.core import effects as do
-from argosy.decode.core import events as on
-from argosy.mesh.core import CoreSpec, Effect, SetTimer, TimerFired
+from argosy.decode.core import effects, events
+from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
 
 
 class DecodeState(msgspec.Struct):
@@ -30,56 +29,58 @@ class DecodeCore:
     def __init__(self, state: DecodeState) -> None:
         self.state = state
 
-    def step(self, event: on.DecodeEvent) -> list[Effect]:
+    def step(self, event: events.DecodeEvent) -> list[Effect]:
         """Decide on one event."""
         match event:
-            case on.TicketPresented():
+            case events.TicketPresented():
                 return self._presented(event)
-            case on.AnswerEnded():
+            case events.AnswerEnded():
                 self.state.answering.pop(event.key, None)
                 return self._idle()
-            case on.DrainStarted():
+            case events.DrainStarted():
                 self.state.draining = True
                 return self._idle()
-            case on.DrainCut():
-                return [do.EndAnswer(key) for key in self.state.answering if self.state.draining]
-            case on.DrainEnded():
+            case events.DrainCut():
+                return [
+                    effects.EndAnswer(key) for key in self.state.answering if self.state.draining
+                ]
+            case events.DrainEnded():
                 self.state.draining = False
                 return []
             case TimerFired():
                 self.state.seen.pop(event.key, None)
                 return []
 
-    def _presented(self, event: on.TicketPresented) -> list[Effect]:
+    def _presented(self, event: events.TicketPresented) -> list[Effect]:
         state, key, ticket = self.state, event.key, event.ticket or event.key
         if event.decode_instance != state.instance:
             message = f"the ticket is for {event.decode_instance}, this is {state.instance}"
-            return [do.RefuseTicket(key, "TICKET_MISDIRECTED", message)]
+            return [effects.RefuseTicket(key, "TICKET_MISDIRECTED", message)]
         if event.expires_us <= event.now_us:
             late_ms = (event.now_us - event.expires_us) // 1000
             message = f"the ticket for {key} expired {late_ms} ms ago; ask the router for a new one"
-            return [do.RefuseTicket(key, "TICKET_EXPIRED", message)]
+            return [effects.RefuseTicket(key, "TICKET_EXPIRED", message)]
         if ticket in state.seen or key in state.answering:
             message = f"the ticket for {key} has been used; ask the router for a new one"
-            return [do.RefuseTicket(key, "TICKET_USED", message)]
+            return [effects.RefuseTicket(key, "TICKET_USED", message)]
         if state.draining:
             message = "this decode instance takes none: it is to sleep or to stop"
-            return [do.RefuseTicket(key, "DRAINING", message)]
+            return [effects.RefuseTicket(key, "DRAINING", message)]
         if len(state.answering) >= state.queue_limit:
             message = f"{len(state.answering)} answers under way of {state.queue_limit}"
-            return [do.RefuseTicket(key, "OVERLOADED", message)]
+            return [effects.RefuseTicket(key, "OVERLOADED", message)]
         local = event.prefill_instance == state.instance
         if local and not event.brought:
             message = f"the prompt of {key} has to come with its ticket: send what Route gave"
-            return [do.RefuseTicket(key, "BAD_REQUEST", message)]
+            return [effects.RefuseTicket(key, "BAD_REQUEST", message)]
         state.seen[ticket] = event.expires_us
         state.answering[key] = event.now_us
         remember = SetTimer(ticket, event.expires_us)
-        return [remember, do.ComputeAndAnswer(key) if local else do.PullAndAnswer(key)]
+        return [remember, effects.ComputeAndAnswer(key) if local else effects.PullAndAnswer(key)]
 
     def _idle(self) -> list[Effect]:
         idle = self.state.draining and not self.state.answering
-        return [do.ReportIdle()] if idle else []
+        return [effects.ReportIdle()] if idle else []
 
 
-SPEC = CoreSpec("decode", on.DecodeEvent, DecodeState, DecodeCore)
+SPEC = CoreSpec("decode", events.DecodeEvent, DecodeState, DecodeCore)

@@ -1,6 +1,6 @@
 """What decode's core wants done."""
 
-from argosy.mesh.core import Effect
+from argosy.domain.core import Effect
 
 
 class RefuseTicket(Effect, frozen=True, tag=True):

@@ -1,6 +1,6 @@
 """What happens to decode. A `key` names one attempt at a request."""
 
-from argosy.mesh.core import Event, TimerFired
+from argosy.domain.core import Event, TimerFired
 
 
 class TicketPresented(Event, frozen=True, tag=True):

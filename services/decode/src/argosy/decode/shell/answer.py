@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.api import EngineOutput
-from argosy.engine.convert import FINISH, position_logprobs
-from argosy.mesh.errors import ArgosyError, Reason
-from argosy.mesh.text import TextStream, Tokenizer
+from argosy.engine.text import TextStream, Tokenizer
+from argosy.instance.convert import FINISH, position_logprobs
 from argosy.wire.inference.v1 import inference_pb2
 
 

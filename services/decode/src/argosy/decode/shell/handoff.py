@@ -7,8 +7,9 @@ from typing import Any, Self
 
 import grpc
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import telemetry
-from argosy.mesh.errors import ArgosyError, Reason, from_rpc
+from argosy.mesh.rpc_errors import from_rpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.prefill.v1 import prefill_pb2, prefill_pb2_grpc
 

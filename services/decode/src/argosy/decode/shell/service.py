@@ -11,19 +11,19 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
-from argosy.decode.core import effects as do
-from argosy.decode.core import events as on
+from argosy.decode.core import effects, events
 from argosy.decode.core.decode import SPEC, DecodeState
 from argosy.decode.settings import DecodeSettings
 from argosy.decode.shell.answer import Answer
 from argosy.decode.shell.handoff import Handoff
-from argosy.decode.shell.pace import Pace
+from argosy.decode.shell.latency import Pace
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.domain.kv_blocks import chained_block_hashes, digest_of, root_hash
+from argosy.engine import text
 from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineRequest, KvLost
-from argosy.engine.convert import engine_request, prompt_key
-from argosy.engine.instance import Instance
-from argosy.mesh import rpc, telemetry, text, tickets
-from argosy.mesh.blocks import chained_block_hashes, digest_of, root_hash
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.instance.convert import engine_request, prompt_key
+from argosy.instance.instance import Instance
+from argosy.mesh import rpc, telemetry, tickets
 from argosy.mesh.service import Mesh
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc, events_pb2
 from argosy.wire.inference.v1 import inference_pb2
@@ -64,15 +64,15 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
 
     def hold(self) -> None:
         """Take no new tickets."""
-        self._driver.feed(on.DrainStarted(self._driver.now_us()))
+        self._driver.feed(events.DrainStarted(self._driver.now_us()))
 
     def cut(self) -> None:
         """End every answer; routers and clients go on elsewhere."""
-        self._driver.feed(on.DrainCut(self._driver.now_us()))
+        self._driver.feed(events.DrainCut(self._driver.now_us()))
 
     def take(self) -> None:
         """Take tickets again."""
-        self._driver.feed(on.DrainEnded(self._driver.now_us()))
+        self._driver.feed(events.DrainEnded(self._driver.now_us()))
 
     async def stop(self) -> None:
         """Free the engine."""
@@ -89,7 +89,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
             message = f"the ticket is for {key}, the prompt is {prompt_key(request.prompt)}"
             raise ArgosyError(Reason.TICKET_MISDIRECTED, message, instance=self.mesh.name)
         decision = self._decide(ticket, request.ticket.signature, brought=brought)
-        if isinstance(decision, do.RefuseTicket):
+        if isinstance(decision, effects.RefuseTicket):
             raise ArgosyError(Reason[decision.reason], decision.message, instance=self.mesh.name)
         answering = asyncio.current_task()
         assert answering is not None
@@ -97,7 +97,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         try:
             async with AsyncExitStack() as stack:
                 handoff = None
-                if isinstance(decision, do.PullAndAnswer):
+                if isinstance(decision, effects.PullAndAnswer):
                     stub = self.mesh.channels.stub(PrefillStub, ticket.prefill_address)
                     handoff = await stack.enter_async_context(Handoff(stub, ticket))
                 await self._answer(ticket, request.prompt, handoff, context)
@@ -110,7 +110,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         finally:
             del self._answers[key]
             self._cut.discard(key)
-            self._driver.feed(on.AnswerEnded(self._driver.now_us(), key))
+            self._driver.feed(events.AnswerEnded(self._driver.now_us(), key))
 
     @rpc.handler("decode.kv_snapshot", traced=False)
     async def KvSnapshot(
@@ -123,7 +123,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
     def _decide(self, ticket: inference_pb2.Ticket, signature: bytes, *, brought: bool) -> Any:
         key = prompt_key(ticket)
         self._driver.feed(
-            on.TicketPresented(
+            events.TicketPresented(
                 self._driver.now_us(), key, ticket.prefill_instance,
                 ticket.decode_instance, ticket.expires_ms * 1000, signature[:8].hex(), brought,
             )
@@ -147,12 +147,12 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
 
     def _perform(self, effect: Any) -> None:
         match effect:
-            case do.RefuseTicket() | do.PullAndAnswer() | do.ComputeAndAnswer():
+            case effects.RefuseTicket() | effects.PullAndAnswer() | effects.ComputeAndAnswer():
                 self._decisions[effect.key] = effect
-            case do.EndAnswer():
+            case effects.EndAnswer():
                 self._cut.add(effect.key)
                 self._answers[effect.key].cancel()
-            case do.ReportIdle():
+            case effects.ReportIdle():
                 self.instance.life.work_ended()
 
     async def _answer(

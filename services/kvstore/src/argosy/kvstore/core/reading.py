@@ -2,14 +2,12 @@
 
 import msgspec
 
-from argosy.kvstore.core import effects as do
-from argosy.kvstore.core import events as on
-from argosy.kvstore.core import tiers
+from argosy.domain.core import Effect
+from argosy.kvstore.core import effects, events, tiers
 from argosy.kvstore.core.state import DRAM, SSD, Block, Lease, StoreState
-from argosy.mesh.core import Effect
 
 
-def asked(state: StoreState, event: on.BlocksAsked) -> list[Effect]:
+def asked(state: StoreState, event: events.BlocksAsked) -> list[Effect]:
     """Lease what is held of the chain, from its first block on."""
     chain = [*event.before, *event.keys]
     _note(state, chain, event)
@@ -20,14 +18,14 @@ def asked(state: StoreState, event: on.BlocksAsked) -> list[Effect]:
     for block in found:
         block.leases += 1
         tiers.pin(state, block.key)
-    effects: list[Effect] = []
-    moves: list[do.Move] = []
+    decided: list[Effect] = []
+    moves: list[effects.Move] = []
     lease = Lease(event.now_us + state.limits.lease_us)
     for number, block in enumerate(found):
         if block.dram < 0:
             lease.ssd[block.key] = None
             move, more = tiers.read(state, block, event.now_us)
-            effects += more
+            decided += more
             if move is None:
                 _give_back(state, found[number:])
                 break
@@ -39,15 +37,15 @@ def asked(state: StoreState, event: on.BlocksAsked) -> list[Effect]:
             state.awaited.setdefault(block.key, []).append(event.lease)
         lease.keys.append(block.key)
     if not lease.keys:
-        return [*effects, do.GrantBlocks(event.lease, [], 0, True, before)]
+        return [*decided, effects.GrantBlocks(event.lease, [], 0, True, before)]
     state.leases[event.lease] = lease
     first = grant(state, event.lease, lease)
-    effects.append(msgspec.structs.replace(first, before_held=before))
+    decided.append(msgspec.structs.replace(first, before_held=before))
     for block in found[: len(lease.keys)]:
         if block.asked > 1 and block.ssd < 0 and not block.reading:
             # Asked for again: evidence enough to keep it through a restart.
-            effects += tiers.write(state, block, event.now_us)
-    return [*effects, do.ReadSsd(moves)] if moves else effects
+            decided += tiers.write(state, block, event.now_us)
+    return [*decided, effects.ReadSsd(moves)] if moves else decided
 
 
 def leading(state: StoreState, keys: list[bytes]) -> int:
@@ -58,7 +56,7 @@ def leading(state: StoreState, keys: list[bytes]) -> int:
     return len(keys)
 
 
-def _note(state: StoreState, chain: list[bytes], event: on.BlocksAsked) -> None:
+def _note(state: StoreState, chain: list[bytes], event: events.BlocksAsked) -> None:
     state.counts.asked_blocks += len(event.keys)
     for tier in state.tiers:
         tier.eviction.asked(chain, event.now_us)
@@ -68,7 +66,7 @@ def _note(state: StoreState, chain: list[bytes], event: on.BlocksAsked) -> None:
             block.asked_us = event.now_us
 
 
-def _prefix(state: StoreState, event: on.BlocksAsked) -> list[Block]:
+def _prefix(state: StoreState, event: events.BlocksAsked) -> list[Block]:
     found: list[Block] = []
     for key in event.keys:
         block = state.blocks.get(key)
@@ -80,7 +78,7 @@ def _prefix(state: StoreState, event: on.BlocksAsked) -> list[Block]:
     return found
 
 
-def grant(state: StoreState, number: int, lease: Lease) -> do.GrantBlocks:
+def grant(state: StoreState, number: int, lease: Lease) -> effects.GrantBlocks:
     """Those of the lease's next blocks that are in memory now."""
     placed = []
     for key in lease.keys[lease.granted :]:
@@ -88,21 +86,21 @@ def grant(state: StoreState, number: int, lease: Lease) -> do.GrantBlocks:
         if block.reading or block.dram < 0:
             break
         tier = SSD if key in lease.ssd else DRAM
-        placed.append(do.Placed(key, block.dram, block.checksum, tier))
+        placed.append(effects.Placed(key, block.dram, block.checksum, tier))
     lease.granted += len(placed)
     last = lease.granted == len(lease.keys)
-    return do.GrantBlocks(number, placed, len(lease.keys), last)
+    return effects.GrantBlocks(number, placed, len(lease.keys), last)
 
 
-def was_read(state: StoreState, event: on.SsdRead) -> list[Effect]:
+def was_read(state: StoreState, event: events.SsdRead) -> list[Effect]:
     """Blocks came from SSD: go on with the leases that waited for them."""
-    effects: list[Effect] = []
+    decided: list[Effect] = []
     waiting: dict[int, None] = {}
     if event.trouble:
         tiers.rest(state, event.trouble, event.now_us)
     for key in event.good:
         state.blocks[key].reading = False
-        effects += tiers.enter(state, DRAM, state.blocks[key], event.now_us)
+        decided += tiers.enter(state, DRAM, state.blocks[key], event.now_us)
         waiting.update(dict.fromkeys(state.awaited.pop(key, ())))
     for key in event.bad:
         block = state.blocks[key]
@@ -110,16 +108,16 @@ def was_read(state: StoreState, event: on.SsdRead) -> list[Effect]:
         state.tiers[DRAM].slots.give(block.dram)
         block.dram = -1
         for number in state.awaited.pop(key, ()):
-            effects += _cut(state, number, key)
+            decided += _cut(state, number, key)
         state.counts.corrupt_blocks += 1
-        effects += tiers.leave(state, SSD, block)
+        decided += tiers.leave(state, SSD, block)
     for number in waiting:
         lease = state.leases.get(number)
         if lease is not None and lease.granted < len(lease.keys):
             more = grant(state, number, lease)
             if more.blocks:
-                effects.append(more)
-    return effects + settle_all(state, [*event.good, *event.bad])
+                decided.append(more)
+    return decided + settle_all(state, [*event.good, *event.bad])
 
 
 def _cut(state: StoreState, number: int, key: bytes) -> list[Effect]:
@@ -133,7 +131,7 @@ def _cut(state: StoreState, number: int, key: bytes) -> list[Effect]:
         if number in (waiting := state.awaited.get(later, [])):
             waiting.remove(number)
     del lease.keys[at:]
-    return [do.GrantBlocks(number, [], at, True)] if lease.granted >= at else []
+    return [effects.GrantBlocks(number, [], at, True)] if lease.granted >= at else []
 
 
 def ended(state: StoreState, lease: Lease) -> list[Effect]:
@@ -144,11 +142,11 @@ def ended(state: StoreState, lease: Lease) -> list[Effect]:
 
 def settle_all(state: StoreState, keys: list[bytes]) -> list[Effect]:
     """Let go of those that should have gone while somebody was at them."""
-    effects: list[Effect] = []
+    decided: list[Effect] = []
     for key in keys:
         if (block := state.blocks.get(key)) is not None:
-            effects += tiers.settle(state, block)
-    return effects
+            decided += tiers.settle(state, block)
+    return decided
 
 
 def _give_back(state: StoreState, blocks: list[Block]) -> None:

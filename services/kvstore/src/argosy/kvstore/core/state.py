@@ -2,7 +2,7 @@
 
 import msgspec
 
-from argosy.kvstore.core.eviction.argosy import Argosy
+from argosy.kvstore.core.eviction.learned import Argosy
 from argosy.kvstore.core.slots import Slots, new_slots
 
 DRAM, SSD = 0, 1

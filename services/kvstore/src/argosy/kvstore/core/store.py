@@ -5,11 +5,9 @@ go: written to SSD -> let go from memory -> asked for: read back into memory. Ea
 an event; what a block is at is in its own fields.
 """
 
-from argosy.kvstore.core import effects as do
-from argosy.kvstore.core import events as on
-from argosy.kvstore.core import reading, tiers, writing
+from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
+from argosy.kvstore.core import effects, events, reading, tiers, writing
 from argosy.kvstore.core.state import SSD, Block, Flush, StoreState
-from argosy.mesh.core import CoreSpec, Effect, SetTimer, TimerFired
 
 SWEEP = "sweep"
 SWEEP_US = 500_000
@@ -21,41 +19,41 @@ class StoreCore:
     def __init__(self, state: StoreState) -> None:
         self.state = state
 
-    def step(self, event: on.StoreEvent) -> list[Effect]:
+    def step(self, event: events.StoreEvent) -> list[Effect]:
         """Decide on one event."""
         state = self.state
         idle = not state.leases and not state.resting
-        effects = self._decide(event)
-        effects += tiers.keep_spare(state, event.now_us)
-        if isinstance(event, on.SsdWritten):
-            effects += self._go_on_flushing(event.now_us)
+        decided = self._decide(event)
+        decided += tiers.keep_spare(state, event.now_us)
+        if isinstance(event, events.SsdWritten):
+            decided += self._go_on_flushing(event.now_us)
         if (state.leases or state.resting) and (idle or isinstance(event, TimerFired)):
-            effects.append(SetTimer(SWEEP, event.now_us + SWEEP_US))
-        return effects
+            decided.append(SetTimer(SWEEP, event.now_us + SWEEP_US))
+        return decided
 
-    def _decide(self, event: on.StoreEvent) -> list[Effect]:
+    def _decide(self, event: events.StoreEvent) -> list[Effect]:
         state = self.state
         match event:
-            case on.BlocksAsked():
+            case events.BlocksAsked():
                 return reading.asked(state, event)
-            case on.RoomAsked():
+            case events.RoomAsked():
                 return writing.room_asked(state, event)
-            case on.BlocksWritten():
+            case events.BlocksWritten():
                 return writing.written(state, event)
-            case on.LeaseEnded():
+            case events.LeaseEnded():
                 return self._end(event.lease, event.now_us)
-            case on.SsdRead():
+            case events.SsdRead():
                 return reading.was_read(state, event)
-            case on.SsdWritten():
+            case events.SsdWritten():
                 return tiers.written(state, event.keys, event.trouble, event.now_us)
-            case on.BlockCorrupt():
+            case events.BlockCorrupt():
                 return self._corrupt(event)
-            case on.FlushAsked():
+            case events.FlushAsked():
                 return self._drop_all(event) if event.drop else self._flush(event)
-            case on.FetchMeasured():
+            case events.FetchMeasured():
                 tiers.measured(state.tiers[event.tier], event.fetched_bytes, event.took_us)
                 return []
-            case on.SsdRecovered():
+            case events.SsdRecovered():
                 return self._recovered(event)
             case TimerFired():
                 return self._sweep(event.now_us)
@@ -70,15 +68,15 @@ class StoreCore:
 
     def _sweep(self, now_us: int) -> list[Effect]:
         """End leases whose time is over."""
-        effects: list[Effect] = []
+        decided: list[Effect] = []
         over = [n for n, lease in self.state.leases.items() if lease.expires_us <= now_us]
         for number in over:
             self.state.counts.expired_leases += 1
-            effects += [do.EndLease(number), *self._end(number, now_us)]
+            decided += [effects.EndLease(number), *self._end(number, now_us)]
         writing.rested(self.state, now_us)
-        return effects
+        return decided
 
-    def _corrupt(self, event: on.BlockCorrupt) -> list[Effect]:
+    def _corrupt(self, event: events.BlockCorrupt) -> list[Effect]:
         """The copy goes: at once, or when nobody is at it."""
         block = self.state.blocks.get(event.key)
         if block is None or (block.dram, block.ssd)[event.tier] < 0 or block.doomed:
@@ -87,7 +85,7 @@ class StoreCore:
         block.corrupt = event.tier
         return tiers.settle(self.state, block)
 
-    def _flush(self, event: on.FlushAsked) -> list[Effect]:
+    def _flush(self, event: events.FlushAsked) -> list[Effect]:
         ssd = self.state.tiers[SSD].slots.segments
         dirty = [b.key for b in self.state.blocks.values() if b.ssd < 0 and b.dram >= 0 and ssd]
         self.state.flushes[event.flush] = Flush(dict.fromkeys(dirty))
@@ -95,7 +93,7 @@ class StoreCore:
 
     def _go_on_flushing(self, now_us: int) -> list[Effect]:
         """Write more of what flushes wait for; those that can do no more are over."""
-        effects: list[Effect] = []
+        decided: list[Effect] = []
         for number, flush in list(self.state.flushes.items()):
             for key in list(flush.waiting):
                 block = self.state.blocks.get(key)
@@ -104,35 +102,35 @@ class StoreCore:
                     del flush.waiting[key]
                 elif block.writing < 0:
                     more = tiers.write(self.state, block, now_us)
-                    effects += more
+                    decided += more
                     if block.writing < 0:
                         break
             stuck = not any(b.writing >= 0 for b in self.state.blocks.values())
             if not flush.waiting or stuck:
                 del self.state.flushes[number]
-                effects.append(do.TellFlushed(number, flush.written, 0))
-        return effects
+                decided.append(effects.TellFlushed(number, flush.written, 0))
+        return decided
 
-    def _drop_all(self, event: on.FlushAsked) -> list[Effect]:
-        effects: list[Effect] = []
+    def _drop_all(self, event: events.FlushAsked) -> list[Effect]:
+        decided: list[Effect] = []
         dropped = 0
         for block in list(self.state.blocks.values()):
             if block.key in self.state.blocks and not block.in_use:
                 before = len(self.state.blocks)
-                effects += tiers.forget(self.state, block)
+                decided += tiers.forget(self.state, block)
                 dropped += before - len(self.state.blocks)
-        return [*effects, do.TellFlushed(event.flush, 0, dropped)]
+        return [*decided, effects.TellFlushed(event.flush, 0, dropped)]
 
-    def _recovered(self, event: on.SsdRecovered) -> list[Effect]:
+    def _recovered(self, event: events.SsdRecovered) -> list[Effect]:
         """Take in what was found on SSD, but for what has lost its prefix."""
         state = self.state
         tier = state.tiers[SSD]
         by_key = {found.key: found for found in event.blocks}
-        kept: dict[bytes, on.Recovered] = {}
-        lost: dict[bytes, on.Recovered] = {}
+        kept: dict[bytes, events.Recovered] = {}
+        lost: dict[bytes, events.Recovered] = {}
         for found in by_key.values():
-            chain: dict[bytes, on.Recovered] = {}
-            at: on.Recovered | None = found
+            chain: dict[bytes, events.Recovered] = {}
+            at: events.Recovered | None = found
             while at is not None and at.key not in kept and at.key not in lost:
                 if at.key in chain:
                     break  # It goes round in a circle: no chain has a beginning there.
@@ -148,7 +146,7 @@ class StoreCore:
         for segment in event.segments:
             held = offsets.get(segment.number, [])
             tier.slots.adopt(segment.number, segment.slot_bytes, held)
-        effects: list[Effect] = []
+        decided: list[Effect] = []
         for found in kept.values():
             block = Block(
                 found.key, found.parent, found.hash, found.tokens, found.block_bytes,
@@ -157,12 +155,12 @@ class StoreCore:
             state.blocks[block.key] = block
             if block.parent:
                 state.blocks[block.parent].children[block.key] = None
-            effects += tiers.enter(state, SSD, block, event.now_us)
+            decided += tiers.enter(state, SSD, block, event.now_us)
         state.counts.recovered_blocks = len(kept)
         # Second copies go, too: or they would be found again once the first is let go.
         if gone := [found.offset for found in event.blocks if found.offset not in kept_at]:
-            effects.append(do.ClearSsd(gone))
-        return effects
+            decided.append(effects.ClearSsd(gone))
+        return decided
 
 
-SPEC = CoreSpec("kvstore", on.StoreEvent, StoreState, StoreCore)
+SPEC = CoreSpec("kvstore", events.StoreEvent, StoreState, StoreCore)

@@ -4,10 +4,10 @@ No block is kept whose prefix is gone: policies let leaves go first, and whateve
 nonetheless loses its prefix in both tiers goes with it.
 """
 
-from argosy.kvstore.core import effects as do
+from argosy.domain.core import Effect
+from argosy.kvstore.core import effects
 from argosy.kvstore.core.slots import ssd_slot_bytes
 from argosy.kvstore.core.state import DRAM, SSD, Block, StoreState, TierState
-from argosy.mesh.core import Effect
 
 TRIES_MAX = 64
 REST_US_MIN, REST_US_MAX = 1_000_000, 60_000_000
@@ -38,7 +38,7 @@ def enter(state: StoreState, number: int, block: Block, now_us: int) -> list[Eff
     tier.blocks += 1
     tier.tokens += block.tokens
     tier.eviction.stored(block.key, block.parent or None, now_us)
-    return [do.TellStored(number, [block.hash])]
+    return [effects.TellStored(number, [block.hash])]
 
 
 def leave(state: StoreState, number: int, block: Block) -> list[Effect]:
@@ -90,11 +90,11 @@ def _vacate(state: StoreState, number: int, block: Block) -> list[Effect]:
     tier.tokens -= block.tokens
     tier.eviction.removed(block.key)
     tier.slots.give((block.dram, block.ssd)[number])
-    found: list[Effect] = [do.TellEvicted(number, [block.hash])]
+    found: list[Effect] = [effects.TellEvicted(number, [block.hash])]
     if number == DRAM:
         block.dram = -1
     else:
-        found.append(do.ClearSsd([block.ssd]))
+        found.append(effects.ClearSsd([block.ssd]))
         block.ssd = -1
     return found
 
@@ -235,7 +235,7 @@ def _write_one(state: StoreState, block: Block, now_us: int) -> list[Effect]:
         return found
     block.writing = offset
     state.writing_bytes += block.block_bytes
-    return [*found, do.WriteSsd([move(block, offset)], slot_bytes)]
+    return [*found, effects.WriteSsd([move(block, offset)], slot_bytes)]
 
 
 def written(state: StoreState, keys: list[bytes], trouble: str, now_us: int) -> list[Effect]:
@@ -253,7 +253,7 @@ def written(state: StoreState, keys: list[bytes], trouble: str, now_us: int) -> 
         elif above is not None and above.ssd < 0:
             # Its prefix was not written, or has gone meanwhile: a start would not find it.
             state.tiers[SSD].slots.give(offset)
-            found.append(do.ClearSsd([offset]))
+            found.append(effects.ClearSsd([offset]))
         else:
             block.ssd = offset
             found += enter(state, SSD, block, now_us)
@@ -281,7 +281,7 @@ def settle(state: StoreState, block: Block) -> list[Effect]:
     return leave(state, number, block) if number >= 0 else []
 
 
-def read(state: StoreState, block: Block, now_us: int) -> tuple[do.Move | None, list[Effect]]:
+def read(state: StoreState, block: Block, now_us: int) -> tuple[effects.Move | None, list[Effect]]:
     """Begin to read a block from SSD into a slot of memory, if one can be had."""
     offset, found = take_slot(state, DRAM, block.block_bytes, now_us)
     if offset < 0:
@@ -290,9 +290,9 @@ def read(state: StoreState, block: Block, now_us: int) -> tuple[do.Move | None, 
     return move(block, block.ssd), found
 
 
-def move(block: Block, ssd_offset: int) -> do.Move:
+def move(block: Block, ssd_offset: int) -> effects.Move:
     """A block between its slot in memory and one on SSD."""
-    return do.Move(
+    return effects.Move(
         block.key, block.parent, block.hash, block.tokens, block.block_bytes, block.checksum,
         block.dram, ssd_offset,
     )  # fmt: skip

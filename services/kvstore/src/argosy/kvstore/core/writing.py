@@ -1,16 +1,14 @@
 """Leases to write: room for what is new, and the blocks once they are in memory."""
 
-from argosy.kvstore.core import effects as do
-from argosy.kvstore.core import events as on
-from argosy.kvstore.core import tiers
+from argosy.domain.core import Effect
+from argosy.kvstore.core import effects, events, tiers
 from argosy.kvstore.core.state import DRAM, Block, Lease, StoreState
-from argosy.mesh.core import Effect
 
 
-def room_asked(state: StoreState, event: on.RoomAsked) -> list[Effect]:
+def room_asked(state: StoreState, event: events.RoomAsked) -> list[Effect]:
     """Give a slot to each block that is new and whose prefix is here, or comes with it."""
-    effects: list[Effect] = []
-    rooms: list[do.Room] = []
+    decided: list[Effect] = []
+    rooms: list[effects.Room] = []
     lease = Lease(event.now_us + state.limits.lease_us)
     full = False
     taken = len(state.leases) >= state.limits.leases_max
@@ -26,7 +24,7 @@ def room_asked(state: StoreState, event: on.RoomAsked) -> list[Effect]:
             tiers.pin(state, offered.parent)
             offset, more = tiers.take_slot(state, DRAM, event.block_bytes, event.now_us)
             tiers.unpin(state, offered.parent)
-            effects += more
+            decided += more
         if offset < 0:
             state.counts.refused_blocks += len(event.blocks) - index
             full = True
@@ -39,18 +37,18 @@ def room_asked(state: StoreState, event: on.RoomAsked) -> list[Effect]:
             offered.key, offered.parent, offered.hash, offered.tokens, event.block_bytes, 0, offset
         )
         lease.blocks.append(block)
-        rooms.append(do.Room(index, offset))
+        rooms.append(effects.Room(index, offset))
     if rooms:
         state.leases[event.lease] = lease
-    return [*effects, do.GrantRoom(event.lease, rooms, full)]
+    return [*decided, effects.GrantRoom(event.lease, rooms, full)]
 
 
-def written(state: StoreState, event: on.BlocksWritten) -> list[Effect]:
+def written(state: StoreState, event: events.BlocksWritten) -> list[Effect]:
     """Take in what a writer has written; a block without its prefix is of no use."""
     lease = state.leases.pop(event.lease, None)
     if lease is None:
-        return [do.ConfirmStored(event.lease, 0)]
-    effects: list[Effect] = []
+        return [effects.ConfirmStored(event.lease, 0)]
+    decided: list[Effect] = []
     stored = 0
     _unpromise(state, lease)
     for number, block in enumerate(lease.blocks):
@@ -63,10 +61,10 @@ def written(state: StoreState, event: on.BlocksWritten) -> list[Effect]:
         state.blocks[block.key] = block
         if above is not None:
             above.children[block.key] = None
-        effects += tiers.enter(state, DRAM, block, event.now_us)
+        decided += tiers.enter(state, DRAM, block, event.now_us)
         stored += 1
     state.counts.stored_blocks += stored
-    return [*effects, do.ConfirmStored(event.lease, stored)]
+    return [*decided, effects.ConfirmStored(event.lease, stored)]
 
 
 def ended(state: StoreState, lease: Lease, rest_until_us: int) -> list[Effect]:

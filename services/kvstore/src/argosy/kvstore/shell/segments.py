@@ -22,12 +22,12 @@ from pathlib import Path
 
 import xxhash
 
+from argosy.domain.kv_blocks import block_checksum
 from argosy.kvstore.core.effects import Move
 from argosy.kvstore.core.events import Recovered, SegmentFound
 from argosy.kvstore.core.slots import PAGE_BYTES
-from argosy.mesh.blocks import block_checksum
-from argosy.mesh.bytes_plane import BytesPlane, TransferFailed
-from argosy.mesh.memory import Memory
+from argosy.transfer.bytes_plane import BytesPlane, TransferFailed
+from argosy.transfer.memory import Memory
 
 MAGIC = b"ARGOSYKV"
 VERSION = 1

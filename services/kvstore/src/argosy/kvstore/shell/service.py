@@ -12,23 +12,22 @@ from typing import Any
 
 import msgspec
 
-from argosy.kvstore.core import effects as do
-from argosy.kvstore.core import events as on
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.domain.kv_blocks import KEY_BYTES
+from argosy.kvstore.core import effects, events
+from argosy.kvstore.core.hot_prefixes import hottest
 from argosy.kvstore.core.state import DRAM, SSD, Limits, new_state
 from argosy.kvstore.core.store import SPEC
-from argosy.kvstore.core.top import hottest
 from argosy.kvstore.settings import KvstoreSettings
 from argosy.kvstore.shell import metrics
-from argosy.kvstore.shell.facts import TIERS, Voice
+from argosy.kvstore.shell.publisher import TIERS, Voice
 from argosy.kvstore.shell.segments import Segments
 from argosy.kvstore.shell.ssd import Ssd
 from argosy.kvstore.shell.verify import check, verify
 from argosy.mesh import rpc
-from argosy.mesh.blocks import KEY_BYTES
-from argosy.mesh.bytes_plane import BytesPlane
-from argosy.mesh.errors import ArgosyError, Reason
-from argosy.mesh.memory import Memory
 from argosy.mesh.service import Mesh
+from argosy.transfer.bytes_plane import BytesPlane
+from argosy.transfer.memory import Memory
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.kvstore.v1 import kvstore_pb2, kvstore_pb2_grpc
 
@@ -53,9 +52,9 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         self._driver = mesh.drive(SPEC, self.state, self._perform)
         self._voice = Voice(mesh, self.state)
         self._leases = itertools.count(1)
-        self._reads: dict[int, asyncio.Queue[do.GrantBlocks | None]] = {}
+        self._reads: dict[int, asyncio.Queue[effects.GrantBlocks | None]] = {}
         self._answers: dict[int, Any] = {}
-        self._flushes: dict[int, asyncio.Future[do.TellFlushed]] = {}
+        self._flushes: dict[int, asyncio.Future[effects.TellFlushed]] = {}
         self._memory: Memory
         self._plane: BytesPlane
         self._ssd: Ssd | None = None
@@ -96,7 +95,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             ) from error
         self._ssd = Ssd(segments)
         self._ssd.driver = self._driver
-        self._driver.feed(on.SsdRecovered(self._driver.now_us(), *found))
+        self._driver.feed(events.SsdRecovered(self._driver.now_us(), *found))
 
     async def drain(self) -> None:
         """Nothing: whoever holds a lease goes on without."""
@@ -128,7 +127,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         lease = next(self._leases)
         grants = self._reads[lease] = asyncio.Queue()
         now_us = self._driver.now_us()
-        asked = on.BlocksAsked(
+        asked = events.BlocksAsked(
             now_us, lease, list(request.keys), request.block_bytes, list(request.before)
         )
         found = Found(request.block_bytes, now_us)
@@ -147,9 +146,9 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             raise
         finally:
             del self._reads[lease]
-            self._driver.feed(on.LeaseEnded(self._driver.now_us(), lease))
+            self._driver.feed(events.LeaseEnded(self._driver.now_us(), lease))
 
-    def _reply(self, grant: do.GrantBlocks, *, first: bool) -> kvstore_pb2.GetReply:
+    def _reply(self, grant: effects.GrantBlocks, *, first: bool) -> kvstore_pb2.GetReply:
         base = self._memory.address
         return kvstore_pb2.GetReply(
             blocks_total=grant.total if first else 0,
@@ -178,7 +177,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
                     await context.write(self._commit(request.commit, leases))
         finally:
             for lease in leases.values():
-                self._driver.feed(on.LeaseEnded(self._driver.now_us(), lease))
+                self._driver.feed(events.LeaseEnded(self._driver.now_us(), lease))
 
     def _reserve(
         self, reserve: kvstore_pb2.Reserve, leases: dict[int, int]
@@ -191,8 +190,10 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             message = f"block_bytes is {reserve.block_bytes}; at least {BLOCK_BYTES_MIN}"
             raise ArgosyError(Reason.BAD_REQUEST, message)
         lease = leases[reserve.lease] = next(self._leases)
-        blocks = [on.Offered(b.key, b.parent, b.hash, b.tokens) for b in reserve.blocks]
-        self._driver.feed(on.RoomAsked(self._driver.now_us(), lease, reserve.block_bytes, blocks))
+        blocks = [events.Offered(b.key, b.parent, b.hash, b.tokens) for b in reserve.blocks]
+        self._driver.feed(
+            events.RoomAsked(self._driver.now_us(), lease, reserve.block_bytes, blocks)
+        )
         granted = self._answers.pop(lease)
         base = self._memory.address
         if not granted.rooms:
@@ -211,7 +212,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         if commit.lease not in leases:
             raise ArgosyError(Reason.BAD_REQUEST, f"lease {commit.lease} was never granted here")
         lease, now_us = leases.pop(commit.lease), self._driver.now_us()
-        self._driver.feed(on.BlocksWritten(now_us, lease, list(commit.checksums)))
+        self._driver.feed(events.BlocksWritten(now_us, lease, list(commit.checksums)))
         stored = self._answers.pop(lease).stored
         return kvstore_pb2.PutReply(
             committed=kvstore_pb2.Committed(lease=commit.lease, stored=stored)
@@ -276,7 +277,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         flush = next(self._leases)
         done = self._flushes[flush] = asyncio.get_running_loop().create_future()
         try:
-            self._driver.feed(on.FlushAsked(self._driver.now_us(), flush, request.drop))
+            self._driver.feed(events.FlushAsked(self._driver.now_us(), flush, request.drop))
             told = await asyncio.wait_for(done, FLUSH_S)
         finally:
             del self._flushes[flush]
@@ -294,26 +295,26 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
 
     def _perform(self, effect: Any) -> None:
         match effect:
-            case do.GrantBlocks():
+            case effects.GrantBlocks():
                 if (grants := self._reads.get(effect.lease)) is not None:
                     grants.put_nowait(effect)
-            case do.EndLease():
+            case effects.EndLease():
                 if (grants := self._reads.get(effect.lease)) is not None:
                     grants.put_nowait(None)
-            case do.GrantRoom() | do.ConfirmStored():
+            case effects.GrantRoom() | effects.ConfirmStored():
                 self._answers[effect.lease] = effect
-            case do.TellStored():
+            case effects.TellStored():
                 self._voice.changed(effect.tier, effect.hashes, stored=True)
-            case do.TellEvicted():
+            case effects.TellEvicted():
                 self._voice.changed(effect.tier, effect.hashes, stored=False)
-            case do.TellFlushed():
+            case effects.TellFlushed():
                 done = self._flushes.get(effect.flush)
                 if done is not None and not done.done():
                     done.set_result(effect)
-            case do.ReadSsd():
+            case effects.ReadSsd():
                 assert self._ssd is not None
                 self._ssd.read(effect)
-            case do.WriteSsd() | do.ClearSsd():
+            case effects.WriteSsd() | effects.ClearSsd():
                 assert self._ssd is not None
                 self._ssd.queue(effect)
 
@@ -328,18 +329,18 @@ class Found(msgspec.Struct):
     tiers: dict[int, None] = {}
     complete: bool = False
 
-    def add(self, grant: do.GrantBlocks) -> None:
+    def add(self, grant: effects.GrantBlocks) -> None:
         """Some more."""
         self.total, self.complete = grant.total, grant.last
         self.blocks += len(grant.blocks)
         self.tiers.update(dict.fromkeys(placed.tier for placed in grant.blocks))
 
-    def measured(self, now_us: int) -> on.FetchMeasured | None:
+    def measured(self, now_us: int) -> events.FetchMeasured | None:
         """How long all of it took; None if that says nothing of one tier."""
         if len(self.tiers) != 1 or not self.blocks:
             return None
         took_us = max(1, now_us - self.began_us)
-        return on.FetchMeasured(
+        return events.FetchMeasured(
             now_us, next(iter(self.tiers)), self.blocks * self.block_bytes, took_us
         )
 

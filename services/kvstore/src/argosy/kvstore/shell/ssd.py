@@ -9,11 +9,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from argosy.kvstore.core import effects as do
-from argosy.kvstore.core import events as on
+from argosy.kvstore.core import effects, events
 from argosy.kvstore.shell.segments import Segments
-from argosy.mesh.bytes_plane import TransferFailed
 from argosy.mesh.driver import Driver
+from argosy.transfer.bytes_plane import TransferFailed
 
 log = logging.getLogger(__name__)
 
@@ -27,15 +26,15 @@ class Ssd:
     def __init__(self, segments: Segments) -> None:
         self.segments = segments
         self.driver: Driver
-        self._queue: asyncio.Queue[do.WriteSsd | do.ClearSsd] = asyncio.Queue()
+        self._queue: asyncio.Queue[effects.WriteSsd | effects.ClearSsd] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._write)
 
-    def queue(self, effect: do.WriteSsd | do.ClearSsd) -> None:
+    def queue(self, effect: effects.WriteSsd | effects.ClearSsd) -> None:
         """Write, or clear, after all that was asked before."""
         self._queue.put_nowait(effect)
 
-    def read(self, effect: do.ReadSsd) -> None:
+    def read(self, effect: effects.ReadSsd) -> None:
         """Read, at once, a few at a time: the first are on their way while others are read."""
 
         async def run() -> None:
@@ -51,12 +50,14 @@ class Ssd:
 
         self._spawn(run)
 
-    async def _check(self, batch: list[do.Move], read: list[do.Move], trouble: str) -> None:
+    async def _check(
+        self, batch: list[effects.Move], read: list[effects.Move], trouble: str
+    ) -> None:
         good = await asyncio.to_thread(self.segments.check_read, read)
         fine = set(good)
         bad = [move.key for move in batch if move.key not in fine]
         trouble = trouble and f"cannot read from the SSD tier: {trouble}"
-        self.driver.feed(on.SsdRead(self.driver.now_us(), good, bad, trouble))
+        self.driver.feed(events.SsdRead(self.driver.now_us(), good, bad, trouble))
 
     async def stop(self) -> None:
         """Stop; what was not written is not there."""
@@ -74,25 +75,25 @@ class Ssd:
     async def _write(self) -> None:
         while True:
             effect = await self._queue.get()
-            if isinstance(effect, do.ClearSsd):
+            if isinstance(effect, effects.ClearSsd):
                 await asyncio.to_thread(self._clear, effect)
                 continue
             moves = list(effect.moves)
-            following: do.WriteSsd | do.ClearSsd | None = None
+            following: effects.WriteSsd | effects.ClearSsd | None = None
             while len(moves) < BATCH_BLOCKS and not self._queue.empty():
                 following = self._queue.get_nowait()
-                alike = isinstance(following, do.WriteSsd)
+                alike = isinstance(following, effects.WriteSsd)
                 if not alike or following.slot_bytes != effect.slot_bytes:  # type: ignore[union-attr]
                     break
                 moves += following.moves  # type: ignore[union-attr]
                 following = None
             await self._write_batch(moves, effect.slot_bytes)
-            if isinstance(following, do.ClearSsd):
+            if isinstance(following, effects.ClearSsd):
                 await asyncio.to_thread(self._clear, following)
             elif following is not None:
                 await self._write_batch(list(following.moves), following.slot_bytes)
 
-    async def _write_batch(self, moves: list[do.Move], slot_bytes: int) -> None:
+    async def _write_batch(self, moves: list[effects.Move], slot_bytes: int) -> None:
         trouble = ""
         try:
             await self.segments.write(moves, slot_bytes)
@@ -100,9 +101,9 @@ class Ssd:
             trouble = f"cannot write to the SSD tier: {error}"
             log.warning("%s; it is left alone for a while", trouble)
         keys = [move.key for move in moves]
-        self.driver.feed(on.SsdWritten(self.driver.now_us(), keys, trouble))
+        self.driver.feed(events.SsdWritten(self.driver.now_us(), keys, trouble))
 
-    def _clear(self, effect: do.ClearSsd) -> None:
+    def _clear(self, effect: effects.ClearSsd) -> None:
         try:
             self.segments.clear(effect.offsets)
         except OSError as error:

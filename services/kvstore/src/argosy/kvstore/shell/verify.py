@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from argosy.kvstore.core import events as on
+from argosy.domain.kv_blocks import block_checksum
+from argosy.kvstore.core import events
 from argosy.kvstore.core.effects import Move
 from argosy.kvstore.core.state import DRAM, SSD, Block, StoreState
 from argosy.kvstore.core.tiers import move
 from argosy.kvstore.shell.segments import Segments
-from argosy.mesh.blocks import block_checksum
 from argosy.mesh.driver import Driver
-from argosy.mesh.memory import Memory
+from argosy.transfer.memory import Memory
 from argosy.wire.kvstore.v1 import kvstore_pb2
 
 BATCH_BLOCKS = 64
@@ -40,7 +40,7 @@ async def check(
         block = state.blocks.get(before.key)
         if block is not None and same_place(block, before, tier):
             corrupt += 1
-            driver.feed(on.BlockCorrupt(driver.now_us(), before.key, tier))
+            driver.feed(events.BlockCorrupt(driver.now_us(), before.key, tier))
     return corrupt
 
 

@@ -1,6 +1,6 @@
 """What the node agent's core wants done."""
 
-from argosy.mesh.core import Effect
+from argosy.domain.core import Effect
 
 
 class StartProcess(Effect, frozen=True, tag=True):

@@ -1,6 +1,6 @@
 """What happens on a node."""
 
-from argosy.mesh.core import Event, TimerFired
+from argosy.domain.core import Event, TimerFired
 
 
 class ProcessWanted(Event, frozen=True, tag=True):

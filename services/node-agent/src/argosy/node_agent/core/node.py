@@ -8,10 +8,8 @@ delay that doubles up to BACKOFF_MAX_US and is forgotten after STABLE_US of runn
 An older generation never undoes a newer one.
 """
 
-from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
-from argosy.node_agent.core import effects as do
-from argosy.node_agent.core import events as on
-from argosy.node_agent.core import rest
+from argosy.domain.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
+from argosy.node_agent.core import effects, events, sleep
 from argosy.node_agent.core.state import ALIVE, GIB, NodeState, Phase, Process
 
 BACKOFF_US = 500_000
@@ -25,39 +23,39 @@ class NodeCore:
     def __init__(self, state: NodeState) -> None:
         self.state = state
 
-    def step(self, event: on.NodeEvent) -> list[Effect]:
+    def step(self, event: events.NodeEvent) -> list[Effect]:
         """Decide on one event; whatever came free, what waited or was refused may fit now."""
         free_bytes, idle = self.state.free_bytes, len(self._idle_devices())
         found = self._decide(event)
         # Those that wake before those that start: they are quicker, and were here before.
-        found += rest.retry_wakes(self.state)
+        found += sleep.retry_wakes(self.state)
         if self.state.free_bytes > free_bytes or len(self._idle_devices()) > idle:
             found += self._retry_refused(event.now_us)
         return found
 
-    def _decide(self, event: on.NodeEvent) -> list[Effect]:
+    def _decide(self, event: events.NodeEvent) -> list[Effect]:
         match event:
-            case on.ProcessWanted():
+            case events.ProcessWanted():
                 return self._wanted(event)
-            case on.ProcessUnwanted():
+            case events.ProcessUnwanted():
                 return self._unwanted(event)
-            case on.SleepDecided():
-                return rest.sleep_decided(self.state, event)
-            case on.WakeDecided():
-                return rest.wake_decided(self.state, event)
-            case on.LifeChanged():
-                rest.life_changed(self.state, event)
+            case events.SleepDecided():
+                return sleep.sleep_decided(self.state, event)
+            case events.WakeDecided():
+                return sleep.wake_decided(self.state, event)
+            case events.LifeChanged():
+                sleep.life_changed(self.state, event)
                 return []
-            case on.ProcessStarted():
+            case events.ProcessStarted():
                 return self._started(event)
-            case on.ProcessExited():
+            case events.ProcessExited():
                 return self._exited(event)
-            case on.ShutdownStarted():
+            case events.ShutdownStarted():
                 return self._shutdown(event.now_us)
             case TimerFired():
                 return self._due(event.key, event.now_us)
 
-    def _wanted(self, event: on.ProcessWanted) -> list[Effect]:
+    def _wanted(self, event: events.ProcessWanted) -> list[Effect]:
         state, name = self.state, event.name
         before = state.processes.get(name)
         if state.stopping or (before is not None and event.generation <= before.generation):
@@ -72,7 +70,7 @@ class NodeCore:
         state.processes[name] = process
         return [CancelTimer(name), *self._start(name, process, event.now_us)]
 
-    def _unwanted(self, event: on.ProcessUnwanted) -> list[Effect]:
+    def _unwanted(self, event: events.ProcessUnwanted) -> list[Effect]:
         process = self.state.processes.get(event.name)
         if process is None:
             self.state.processes[event.name] = Process(
@@ -91,7 +89,7 @@ class NodeCore:
         idle = self._idle_devices()
         if process.memory_bytes > state.free_bytes or process.devices > len(idle):
             process.phase, process.reason = Phase.REFUSED, self._sum(name, process, idle)
-            return [do.AnnounceRefused(name, process.reason, process.generation)]
+            return [effects.AnnounceRefused(name, process.reason, process.generation)]
         process.devices_assigned = idle[: process.devices]
         process.held_bytes = process.memory_bytes
         taken = {core for p in state.processes.values() if p is not process for core in p.assigned}
@@ -99,13 +97,13 @@ class NodeCore:
         enough = 0 < process.cores <= len(spare)
         process.assigned = spare[: process.cores] if enough else []
         process.phase, process.reason = Phase.STARTING, ""
-        return [do.StartProcess(name, process.assigned, process.devices_assigned)]
+        return [effects.StartProcess(name, process.assigned, process.devices_assigned)]
 
     def _idle_devices(self) -> list[int]:
         """Devices nobody awake holds, those with the fewest sleepers first."""
         state = self.state
         sleepers = [d for p in state.processes.values() for d in p.devices_assigned]
-        taken = rest.holders(state, state.devices)
+        taken = sleep.holders(state, state.devices)
         return sorted((d for d in state.devices if d not in taken), key=sleepers.count)
 
     def _sum(self, name: str, process: Process, idle: list[int]) -> str:
@@ -118,15 +116,15 @@ class NodeCore:
         return (
             f"{name} needs {process.memory_bytes / GIB:.1f} GiB; of this node's "
             f"{self.state.memory_bytes / GIB:.1f} GiB {free / GIB:.1f} are free "
-            f"(promised: {rest.promised(self.state)}). Lower resources.memory or stop something"
+            f"(promised: {sleep.promised(self.state)}). Lower resources.memory or stop something"
         )
 
-    def _started(self, event: on.ProcessStarted) -> list[Effect]:
+    def _started(self, event: events.ProcessStarted) -> list[Effect]:
         process = self.state.processes[event.name]
         process.pid, process.epoch, process.since_us = event.pid, event.epoch, event.now_us
         process.resting, process.change, process.waits = "", 0, ""
         process.pooled, process.woken_turn = False, 0
-        announce = do.AnnounceStarted(
+        announce = effects.AnnounceStarted(
             event.name, event.pid, event.epoch, process.restarts, process.generation
         )
         if process.phase is Phase.STOPPING:
@@ -134,10 +132,10 @@ class NodeCore:
         process.phase = Phase.RUNNING
         return [announce]
 
-    def _exited(self, event: on.ProcessExited) -> list[Effect]:
+    def _exited(self, event: events.ProcessExited) -> list[Effect]:
         name, process = event.name, self.state.processes[event.name]
         meant = process.phase is Phase.STOPPING
-        announce = do.AnnounceExited(
+        announce = effects.AnnounceExited(
             name, event.pid, process.epoch, event.exit_code,
             process.wanted and not meant, process.generation,
         )  # fmt: skip
@@ -176,7 +174,7 @@ class NodeCore:
     def _end(self, name: str, process: Process, now_us: int) -> list[Effect]:
         process.since_us = now_us
         return [
-            do.StopProcess(name, process.pid),
+            effects.StopProcess(name, process.pid),
             SetTimer(name, now_us + self.state.grace_us),
         ]
 
@@ -185,7 +183,7 @@ class NodeCore:
         if process is None:
             return []
         if process.phase is Phase.STOPPING:
-            return [do.KillProcess(name, process.pid)]
+            return [effects.KillProcess(name, process.pid)]
         if process.phase is Phase.BACKING_OFF:
             return self._start(name, process, now_us)
         return []
@@ -208,7 +206,7 @@ class NodeCore:
 
     def _all_stopped(self) -> list[Effect]:
         alive = any(process.phase in ALIVE for process in self.state.processes.values())
-        return [do.ReportAllStopped()] if self.state.stopping and not alive else []
+        return [effects.ReportAllStopped()] if self.state.stopping and not alive else []
 
 
-SPEC = CoreSpec("node-agent", on.NodeEvent, NodeState, NodeCore)
+SPEC = CoreSpec("node-agent", events.NodeEvent, NodeState, NodeCore)

@@ -12,17 +12,16 @@ from typing import Any
 import psutil
 import yaml
 
+from argosy.domain.cpu_list import parse_cores
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
-from argosy.mesh.cores import parse_cores
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
-from argosy.node_agent.core import effects as do
-from argosy.node_agent.core import events as on
+from argosy.node_agent.core import effects, events
 from argosy.node_agent.core.node import SPEC
 from argosy.node_agent.core.state import NodeState
 from argosy.node_agent.settings import NodeAgentSettings
-from argosy.node_agent.shell.lives import Lives
+from argosy.node_agent.shell.instances import Lives
 from argosy.node_agent.shell.processes import Launch, Processes, service_launch, signal_group
 from argosy.wire.node_agent.v1 import events_pb2, node_agent_pb2, node_agent_pb2_grpc
 from argosy.wire.operator.v1 import events_pb2 as operator_pb2
@@ -65,7 +64,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         """Start what the boot file names, then follow decisions."""
         for name, launch in read_boot(self.mesh.settings).items():
             self._launches[name] = launch
-            self._driver.feed(on.ProcessWanted(self._driver.now_us(), name, 1, 0, 0))
+            self._driver.feed(events.ProcessWanted(self._driver.now_us(), name, 1, 0, 0))
         await self.mesh.wait_for_bus()
         self._spawn(self._report())
         durable = f"{self.mesh.name}-{self.mesh.epoch}-decided"
@@ -85,7 +84,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
 
     async def stop(self) -> None:
         """End whatever is left, at once if it must be."""
-        self._driver.feed(on.ShutdownStarted(self._driver.now_us()))
+        self._driver.feed(events.ShutdownStarted(self._driver.now_us()))
         try:
             await asyncio.wait_for(self._all_stopped.wait(), 5)
         except TimeoutError:
@@ -121,38 +120,38 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
             return
         self._instances.add(name)
         if not fact.run:
-            self._driver.feed(on.ProcessUnwanted(now_us, name, fact.generation))
+            self._driver.feed(events.ProcessUnwanted(now_us, name, fact.generation))
             return
         self._launches[name] = service_launch(fact.role, dict(fact.settings))
         self._driver.feed(
-            on.ProcessWanted(
+            events.ProcessWanted(
                 now_us, name, fact.generation, fact.memory_bytes, int(fact.cpu), fact.devices
             )
         )  # fmt: skip
 
     def _unwant(self, name: str) -> None:
         process = self._state.processes[name]
-        event = on.ProcessUnwanted(self._driver.now_us(), name, process.generation + 1)
+        event = events.ProcessUnwanted(self._driver.now_us(), name, process.generation + 1)
         self._driver.feed(event)
 
     def _perform(self, effect: Any) -> None:
         match effect:
-            case do.StartProcess():
+            case effects.StartProcess():
                 self._spawn(self._start(effect))
-            case do.StopProcess():
+            case effects.StopProcess():
                 signal_process(effect.pid, signal.SIGTERM)
-            case do.KillProcess():
+            case effects.KillProcess():
                 signal_group(effect.pid, signal.SIGKILL)
-            case do.PutToSleep() | do.WakeUp():
+            case effects.PutToSleep() | effects.WakeUp():
                 self._spawn(self._lives.ask(effect))
-            case do.ReportAllStopped():
+            case effects.ReportAllStopped():
                 self._all_stopped.set()
-            case do.AnnounceStarted() | do.AnnounceExited() | do.AnnounceRefused():
+            case effects.AnnounceStarted() | effects.AnnounceExited() | effects.AnnounceRefused():
                 self._announce(effect)
-            case do.AnnounceRestRefused():
+            case effects.AnnounceRestRefused():
                 self._lives.announce_refused(effect)
 
-    async def _start(self, effect: do.StartProcess) -> None:
+    async def _start(self, effect: effects.StartProcess) -> None:
         name, launch = effect.name, self._launches[effect.name]
         epoch = f"{self.mesh.epoch}-{next(self._starts)}"
         extra = self._common_settings(name, epoch, effect.cores)
@@ -162,9 +161,9 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
             pid = await self._processes.start(name, launch, extra)
         except OSError as error:
             message = f"cannot start {launch.command[0]}: {error.strerror}"
-            self._driver.feed(on.ProcessExited(self._driver.now_us(), name, 0, 127, message))
+            self._driver.feed(events.ProcessExited(self._driver.now_us(), name, 0, 127, message))
             return
-        self._driver.feed(on.ProcessStarted(self._driver.now_us(), name, pid, epoch))
+        self._driver.feed(events.ProcessStarted(self._driver.now_us(), name, pid, epoch))
 
     def _common_settings(self, name: str, epoch: str, cores: list[int]) -> dict[str, str]:
         """What every child shares with this agent."""
@@ -183,7 +182,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         return common
 
     def _on_exit(self, name: str, pid: int, code: int) -> None:
-        self._driver.feed(on.ProcessExited(self._driver.now_us(), name, pid, code))
+        self._driver.feed(events.ProcessExited(self._driver.now_us(), name, pid, code))
 
     def _announce(self, effect: Any) -> None:
         if effect.name not in self._instances:
@@ -191,12 +190,12 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         node = self.mesh.settings.node
         fact: Any
         match effect:
-            case do.AnnounceStarted():
+            case effects.AnnounceStarted():
                 fact = events_pb2.InstanceStarted(
                     instance_id=effect.name, node=node, pid=effect.pid, epoch=effect.epoch,
                     restarts=effect.restarts, generation=effect.generation,
                 )  # fmt: skip
-            case do.AnnounceExited():
+            case effects.AnnounceExited():
                 fact = events_pb2.InstanceExited(
                     instance_id=effect.name, node=node, pid=effect.pid, epoch=effect.epoch,
                     exit_code=effect.exit_code, wanted=effect.wanted, generation=effect.generation,

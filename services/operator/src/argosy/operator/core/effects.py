@@ -1,6 +1,6 @@
 """What the operator's core wants done."""
 
-from argosy.mesh.core import Effect
+from argosy.domain.core import Effect
 
 
 class DecideInstance(Effect, frozen=True, tag=True):

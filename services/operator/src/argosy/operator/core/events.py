@@ -2,25 +2,8 @@
 
 import msgspec
 
-from argosy.mesh.core import Event
-
-
-class Template(msgspec.Struct, frozen=True):
-    """What every instance of a pool is."""
-
-    role: str
-    memory_bytes: int
-    cores: int
-    settings: dict[str, str]
-    devices: int = 0
-    """Accelerators, while it is awake."""
-
-
-class Pool(msgspec.Struct, frozen=True):
-    """Equal instances of one role, as the fleet file asks for them."""
-
-    template: Template
-    replicas: int
+from argosy.domain.core import Event
+from argosy.domain.pools import Pool, Template
 
 
 class FleetApplied(Event, frozen=True, tag=True):

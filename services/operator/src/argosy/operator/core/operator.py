@@ -6,10 +6,9 @@ as it is keeps running: through a new generation, more or fewer beside it, and a
 restart of the operator, which recalls its decisions from the control log.
 """
 
-from argosy.mesh.core import CoreSpec, Effect
-from argosy.operator.core import effects as do
-from argosy.operator.core import events as on
-from argosy.operator.core import scale, silence
+from argosy.domain.core import CoreSpec, Effect
+from argosy.domain.pools import Template
+from argosy.operator.core import effects, events, scale, silence
 from argosy.operator.core.state import Instance, OperatorState
 
 
@@ -19,28 +18,28 @@ class OperatorCore:
     def __init__(self, state: OperatorState) -> None:
         self.state = state
 
-    def step(self, event: on.OperatorEvent) -> list[Effect]:
+    def step(self, event: events.OperatorEvent) -> list[Effect]:
         """Decide on one event."""
         match event:
-            case on.FleetApplied():
+            case events.FleetApplied():
                 return self._applied(event)
-            case on.DecisionRecalled():
+            case events.DecisionRecalled():
                 return self._recalled(event)
-            case on.NodeSeen():
+            case events.NodeSeen():
                 return self._node_seen(event)
-            case on.InstanceChanged():
+            case events.InstanceChanged():
                 return self._changed(event)
-            case on.ScaleSeen():
+            case events.ScaleSeen():
                 if not scale.seen(self.state, event):
                     return []
                 return self._want(scale.wanted(self.state), event.now_us)
-            case on.ScalerSeen():
+            case events.ScalerSeen():
                 scale.scaler_seen(self.state, event)
                 return []
             case _:
                 return silence.step(self.state, event)
 
-    def _applied(self, event: on.FleetApplied) -> list[Effect]:
+    def _applied(self, event: events.FleetApplied) -> list[Effect]:
         state = self.state
         if event.generation <= state.generation:
             return []
@@ -51,7 +50,7 @@ class OperatorCore:
         wanted = {name: pool.template for pool in event.pools for name in scale.names(state, pool)}
         return self._want(wanted, event.now_us)
 
-    def _want(self, wanted: dict[str, on.Template], now_us: int) -> list[Effect]:
+    def _want(self, wanted: dict[str, Template], now_us: int) -> list[Effect]:
         """Let exactly these be, as they are to be."""
         state, found = self.state, list[Effect]()
         for name, instance in state.instances.items():
@@ -70,7 +69,7 @@ class OperatorCore:
                 found.append(self._put(name, instance, before.node, why, now_us))
         return found + self._place(now_us)
 
-    def _recalled(self, event: on.DecisionRecalled) -> list[Effect]:
+    def _recalled(self, event: events.DecisionRecalled) -> list[Effect]:
         if event.instance not in self.state.instances:
             self.state.instances[event.instance] = Instance(
                 event.template, event.run, event.node, "loading", "", event.now_us,
@@ -78,14 +77,14 @@ class OperatorCore:
             )  # fmt: skip
         return []
 
-    def _node_seen(self, event: on.NodeSeen) -> list[Effect]:
+    def _node_seen(self, event: events.NodeSeen) -> list[Effect]:
         self.state.free[event.node] = event.memory_bytes - event.promised_bytes
         if self.state.nodes.get(event.node) == event.memory_bytes:
             return []
         self.state.nodes[event.node] = event.memory_bytes
         return self._place(event.now_us)
 
-    def _changed(self, event: on.InstanceChanged) -> list[Effect]:
+    def _changed(self, event: events.InstanceChanged) -> list[Effect]:
         instance = self.state.instances.get(event.instance)
         if instance is None:
             return []
@@ -112,7 +111,7 @@ class OperatorCore:
             instance.rests = False
         return []
 
-    def _is_news(self, instance: Instance, event: on.InstanceChanged) -> bool:
+    def _is_news(self, instance: Instance, event: events.InstanceChanged) -> bool:
         """Facts may overtake each other. A process numbers its own; its node agent tells when it
         started and that it ended, after which nothing it told counts.
         """
@@ -157,18 +156,18 @@ class OperatorCore:
 
     def _put(
         self, name: str, instance: Instance, node: str, why: str, now_us: int
-    ) -> do.DecideInstance:
+    ) -> effects.DecideInstance:
         instance.node, instance.since_us = node, now_us
         instance.state, instance.reason = "pending", "decided"
         return self._decide(name, instance, why)
 
-    def _decide(self, name: str, instance: Instance, why: str) -> do.DecideInstance:
+    def _decide(self, name: str, instance: Instance, why: str) -> effects.DecideInstance:
         template = instance.template
         instance.decided = max(self.state.generation, instance.decided + 1)
-        return do.DecideInstance(
+        return effects.DecideInstance(
             name, instance.decided, instance.wanted, instance.node, template.role,
             template.memory_bytes, template.cores, template.settings, why, template.devices,
         )  # fmt: skip
 
 
-SPEC = CoreSpec("operator", on.OperatorEvent, OperatorState, OperatorCore)
+SPEC = CoreSpec("operator", events.OperatorEvent, OperatorState, OperatorCore)

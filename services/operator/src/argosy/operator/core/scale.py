@@ -5,11 +5,12 @@ same one heard again, changes nothing. Those it names go first, then the highest
 take the lowest that are free.
 """
 
-from argosy.operator.core import events as on
+from argosy.domain.pools import Pool, Template
+from argosy.operator.core import events
 from argosy.operator.core.state import OperatorState
 
 
-def applied(state: OperatorState, event: on.FleetApplied) -> None:
+def applied(state: OperatorState, event: events.FleetApplied) -> None:
     """A new file. Where it asks for other replicas than before, that is what there is to be."""
     before = {pool.template.role: pool.replicas for pool in state.pools}
     for pool in event.pools:
@@ -19,7 +20,7 @@ def applied(state: OperatorState, event: on.FleetApplied) -> None:
     state.bounds = event.bounds
 
 
-def seen(state: OperatorState, event: on.ScaleSeen) -> bool:
+def seen(state: OperatorState, event: events.ScaleSeen) -> bool:
     """Take in a decision; whether anything is to be done for it now."""
     if event.generation <= state.scale_generation:
         return False
@@ -29,18 +30,18 @@ def seen(state: OperatorState, event: on.ScaleSeen) -> bool:
     return bool(state.pools)
 
 
-def scaler_seen(state: OperatorState, event: on.ScalerSeen) -> None:
+def scaler_seen(state: OperatorState, event: events.ScalerSeen) -> None:
     """An autoscaler is there."""
     if event.acts:
         state.rest.scaler_us = event.now_us
 
 
-def wanted(state: OperatorState) -> dict[str, on.Template]:
+def wanted(state: OperatorState) -> dict[str, Template]:
     """All that there are to be."""
     return {name: pool.template for pool in state.pools for name in names(state, pool)}
 
 
-def names(state: OperatorState, pool: on.Pool) -> list[str]:
+def names(state: OperatorState, pool: Pool) -> list[str]:
     """Those of a pool that there are to be."""
     role = pool.template.role
     if role not in state.scaled or role not in state.bounds:

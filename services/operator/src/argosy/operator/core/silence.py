@@ -14,9 +14,8 @@ A refusal by the node (no room) is remembered for REFUSED_US, and the next best 
 Without a router's word nothing is put to sleep.
 """
 
-from argosy.mesh.core import Effect
-from argosy.operator.core import effects as do
-from argosy.operator.core import events as on
+from argosy.domain.core import Effect
+from argosy.operator.core import effects, events
 from argosy.operator.core.state import Instance, OperatorState
 
 ROLES = ("prefill", "decode")
@@ -43,24 +42,28 @@ GOVERNED_US = 10_000_000
 
 def step(
     state: OperatorState,
-    event: on.WorkSeen | on.DemandSeen | on.RestAsked | on.RestRecalled | on.RestRefused,
+    event: events.WorkSeen
+    | events.DemandSeen
+    | events.RestAsked
+    | events.RestRecalled
+    | events.RestRefused,
 ) -> list[Effect]:
     """Decide on one event."""
     match event:
-        case on.WorkSeen():
+        case events.WorkSeen():
             return work_seen(state, event)
-        case on.DemandSeen():
+        case events.DemandSeen():
             return demanded(state, event)
-        case on.RestAsked():
+        case events.RestAsked():
             return asked(state, event)
-        case on.RestRecalled():
+        case events.RestRecalled():
             recalled(state, event)
             return []
-        case on.RestRefused():
+        case events.RestRefused():
             return refused(state, event)
 
 
-def work_seen(state: OperatorState, event: on.WorkSeen) -> list[Effect]:
+def work_seen(state: OperatorState, event: events.WorkSeen) -> list[Effect]:
     """A router tells what it and the instances have to do."""
     rest = state.rest
     if event.requests or event.arrived_requests != rest.arrived.get(event.router):
@@ -107,7 +110,7 @@ def break_even_us(state: OperatorState) -> int:
     return max((i.slept_took_us + i.woke_took_us for i in members), default=0)
 
 
-def demanded(state: OperatorState, event: on.DemandSeen) -> list[Effect]:
+def demanded(state: OperatorState, event: events.DemandSeen) -> list[Effect]:
     """Requests wait and nobody is awake."""
     state.rest.busy_us = event.now_us
     serving = [i for i in fleet(state, "decode").values() if not i.rests]
@@ -182,7 +185,7 @@ def learn(state: OperatorState, now_us: int) -> None:
     rest.slept_us = 0
 
 
-def asked(state: OperatorState, event: on.RestAsked) -> list[Effect]:
+def asked(state: OperatorState, event: events.RestAsked) -> list[Effect]:
     """Somebody wants these instances (none named: all) to sleep or to wake."""
     names = event.instances or sorted(fleet(state))
     names = [name for name in names if name in fleet(state)]
@@ -205,7 +208,7 @@ def sleep(
         instance.turn, instance.rest_refused = max(now_us, instance.turn + 1), ""
         instance.rests, instance.by_hand, instance.scaled = True, by_hand, False
         found.append(
-            do.DecideSleep(name, instance.node, instance.turn, level, drain_us, why, by_hand)
+            effects.DecideSleep(name, instance.node, instance.turn, level, drain_us, why, by_hand)
         )
     return found
 
@@ -219,11 +222,11 @@ def wake(
         instance = state.instances[name]
         instance.turn, instance.rest_refused = max(now_us, instance.turn + 1), ""
         instance.rests, instance.by_hand, instance.scaled = False, False, False
-        found.append(do.DecideWake(name, instance.node, instance.turn, why, asked))
+        found.append(effects.DecideWake(name, instance.node, instance.turn, why, asked))
     return found
 
 
-def recalled(state: OperatorState, event: on.RestRecalled) -> None:
+def recalled(state: OperatorState, event: events.RestRecalled) -> None:
     """The control log holds this decision."""
     instance = state.instances.get(event.instance)
     if instance is not None and event.turn > instance.turn:
@@ -232,7 +235,7 @@ def recalled(state: OperatorState, event: on.RestRecalled) -> None:
         instance.rests = not event.wake and event.turn >= instance.started_us
 
 
-def refused(state: OperatorState, event: on.RestRefused) -> list[Effect]:
+def refused(state: OperatorState, event: events.RestRefused) -> list[Effect]:
     """Its node said no. Those that were to sleep with it wake again."""
     instance = state.instances.get(event.instance)
     if instance is None or event.turn < instance.turn:

@@ -2,13 +2,13 @@
 
 import msgspec
 
-from argosy.operator.core import events as on
+from argosy.domain.pools import Pool, Template
 
 
 class Instance(msgspec.Struct):
     """An instance that shall exist, or did."""
 
-    template: on.Template
+    template: Template
     wanted: bool = True
     node: str = ""
     state: str = "pending"
@@ -74,7 +74,7 @@ class OperatorState(msgspec.Struct):
     """All that the operator's core knows."""
 
     generation: int = 0
-    pools: list[on.Pool] = []
+    pools: list[Pool] = []
     instances: dict[str, Instance] = {}
     nodes: dict[str, int] = {}
     """Nodes seen, with their memory in bytes."""

@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.domain.pools import Template
+from argosy.fleet.file import parse_fleet
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
-from argosy.operator.core import effects as do
-from argosy.operator.core import events as on
-from argosy.operator.core import silence
+from argosy.operator.core import effects, events, silence
 from argosy.operator.core.operator import SPEC
 from argosy.operator.core.state import OperatorState
 from argosy.operator.settings import OperatorSettings
-from argosy.operator.shell.ears import Ears
-from argosy.operator.shell.fleet_file import parse_fleet
+from argosy.operator.shell.scaling_fact import scaling_fact
+from argosy.operator.shell.subscriptions import Ears
 from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.operator.v1 import events_pb2, operator_pb2, operator_pb2_grpc
 
@@ -56,7 +56,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             generation=self._state.generation + 1,
             fleet_yaml=request.fleet_yaml,
             base_dir=request.base_dir,
-            scaling=parse_fleet(request.fleet_yaml).scaling(),
+            scaling=scaling_fact(parse_fleet(request.fleet_yaml)),
         )
         self.mesh.bus.publish(fact)
         self._apply(fact)
@@ -96,7 +96,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                 raise ArgosyError(Reason.BAD_REQUEST, message)
         drain_us = request.drain_ms * 1000 if request.HasField("drain_ms") else -1
         self._driver.feed(
-            on.RestAsked(
+            events.RestAsked(
                 self._driver.now_us(), names, False, "somebody asked", request.level, drain_us
             )
         )
@@ -107,7 +107,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         """Decide that instances wake."""
         names = self._named(list(request.instance_ids))
         now_us = self._driver.now_us()
-        self._driver.feed(on.RestAsked(now_us, names, True, "somebody asked"))
+        self._driver.feed(events.RestAsked(now_us, names, True, "somebody asked"))
         return operator_pb2.RestReply(instance_ids=names)
 
     def _named(self, names: list[str]) -> list[str]:
@@ -122,7 +122,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
 
     def _perform(self, effect: Any) -> None:
         match effect:
-            case do.DecideInstance():
+            case effects.DecideInstance():
                 self.mesh.bus.publish(
                     events_pb2.InstanceDecided(
                         instance_id=effect.instance, generation=effect.generation, run=effect.run,
@@ -131,7 +131,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                         devices=effect.devices,
                     )
                 )  # fmt: skip
-            case do.DecideSleep():
+            case effects.DecideSleep():
                 self.mesh.bus.publish(
                     events_pb2.SleepDecided(
                         instance_id=effect.instance, node=effect.node, turn=effect.turn,
@@ -139,7 +139,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                         by_hand=effect.by_hand,
                     )
                 )  # fmt: skip
-            case do.DecideWake():
+            case effects.DecideWake():
                 self.mesh.bus.publish(
                     events_pb2.WakeDecided(
                         instance_id=effect.instance, node=effect.node, turn=effect.turn,
@@ -153,7 +153,9 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         idle_us, level = fleet.idle_sleep_us(), fleet.sleep_level()
         now_us = self._driver.now_us()
         bounds = {pool.role: (pool.min, pool.max) for pool in fact.scaling.pools}
-        self._driver.feed(on.FleetApplied(now_us, fact.generation, pools, idle_us, level, bounds))
+        self._driver.feed(
+            events.FleetApplied(now_us, fact.generation, pools, idle_us, level, bounds)
+        )
 
     def _on_applied(self, fact: events_pb2.FleetApplied, envelope: Envelope) -> None:
         self._apply(fact)
@@ -163,14 +165,14 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             return
         stop = [name for pool in fact.pools for name in pool.stop]
         exist = {pool.role: pool.exist for pool in fact.pools}
-        self._driver.feed(on.ScaleSeen(self._driver.now_us(), fact.generation, exist, stop))
+        self._driver.feed(events.ScaleSeen(self._driver.now_us(), fact.generation, exist, stop))
 
     def _on_decided(self, fact: events_pb2.InstanceDecided, envelope: Envelope) -> None:
-        template = on.Template(
+        template = Template(
             fact.role, fact.memory_bytes, int(fact.cpu), dict(fact.settings), fact.devices
         )
         self._driver.feed(
-            on.DecisionRecalled(
+            events.DecisionRecalled(
                 self._driver.now_us(),
                 fact.instance_id,
                 fact.run,

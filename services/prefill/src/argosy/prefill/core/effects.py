@@ -1,6 +1,6 @@
 """What prefill's core wants done."""
 
-from argosy.mesh.core import Effect
+from argosy.domain.core import Effect
 
 
 class RefuseSubmission(Effect, frozen=True, tag=True):

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from argosy.mesh.core import Event, TimerFired
+from argosy.domain.core import Event, TimerFired
 
 
 class SubmittedPrompt(msgspec.Struct, frozen=True):

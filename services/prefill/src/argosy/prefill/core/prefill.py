@@ -12,9 +12,8 @@ from enum import StrEnum
 
 import msgspec
 
-from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
-from argosy.prefill.core import effects as do
-from argosy.prefill.core import events as on
+from argosy.domain.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
+from argosy.prefill.core import effects, events
 
 SMOOTHING = 0.3
 PREDICTION_CHANGE_US = 2_000
@@ -61,40 +60,40 @@ class PrefillCore:
     def __init__(self, state: PrefillState) -> None:
         self.state = state
 
-    def step(self, event: on.PrefillEvent) -> list[Effect]:
+    def step(self, event: events.PrefillEvent) -> list[Effect]:
         """Decide on one event."""
         match event:
-            case on.PromptsSubmitted():
+            case events.PromptsSubmitted():
                 return self._submitted(event)
-            case on.KvComputed():
+            case events.KvComputed():
                 return self._computed(event)
-            case on.ComputeFailed():
+            case events.ComputeFailed():
                 return self._failed(event)
-            case on.HandoffClaimed():
+            case events.HandoffClaimed():
                 return self._claimed(event.key, event.now_us)
-            case on.HandoffEnded():
+            case events.HandoffEnded():
                 return self._drop(event.key)
-            case on.StepEnded():
+            case events.StepEnded():
                 return self._stepped(event)
-            case on.DrainStarted():
+            case events.DrainStarted():
                 self.state.draining = True
-                return [do.ReportIdle()] if not self.state.prompts else []
-            case on.DrainCut():
+                return [effects.ReportIdle()] if not self.state.prompts else []
+            case events.DrainCut():
                 return self._cut()
-            case on.DrainEnded():
+            case events.DrainEnded():
                 self.state.draining = False
                 return []
             case TimerFired():
                 return self._expired(event.key)
 
-    def _submitted(self, event: on.PromptsSubmitted) -> list[Effect]:
+    def _submitted(self, event: events.PromptsSubmitted) -> list[Effect]:
         state = self.state
         if state.draining:
             message = "this prefill instance takes none: it is to sleep or to stop"
-            return [do.RefuseSubmission("DRAINING", message, 0)]
+            return [effects.RefuseSubmission("DRAINING", message, 0)]
         if len(state.prompts) + len(event.prompts) > state.queue_limit:
             message = f"{len(state.prompts)} prompts held of {state.queue_limit}"
-            return [do.RefuseSubmission("OVERLOADED", message, 1000)]
+            return [effects.RefuseSubmission("OVERLOADED", message, 1000)]
         found: list[Effect] = []
         for prompt in event.prompts:
             if prompt.key not in state.prompts:
@@ -102,18 +101,18 @@ class PrefillCore:
                 if state.backlog_tokens == 0:
                     state.pass_started_us = event.now_us
                 state.backlog_tokens += prompt.prompt_tokens
-                found.append(do.StartCompute(prompt.key))
+                found.append(effects.StartCompute(prompt.key))
                 found.append(SetTimer(prompt.key, event.now_us + state.claim_us))
         return found + self._predict(event.now_us)
 
-    def _computed(self, event: on.KvComputed) -> list[Effect]:
+    def _computed(self, event: events.KvComputed) -> list[Effect]:
         prompt = self.state.prompts.get(event.key)
         if prompt is None:
-            return [do.ReleaseKv(event.key)]
+            return [effects.ReleaseKv(event.key)]
         prompt.phase, prompt.kv_blocks = Phase.HELD, event.kv_blocks
         return self._offer(event.key, event.now_us) if prompt.claimed else []
 
-    def _failed(self, event: on.ComputeFailed) -> list[Effect]:
+    def _failed(self, event: events.ComputeFailed) -> list[Effect]:
         prompt = self.state.prompts.get(event.key)
         if prompt is None:
             return []
@@ -124,9 +123,9 @@ class PrefillCore:
         prompt = self.state.prompts.get(key)
         if prompt is None:
             message = f"request {key} is not here: never submitted, released or expired"
-            return [do.RefuseHandoff(key, "KV_LOST", message)]
+            return [effects.RefuseHandoff(key, "KV_LOST", message)]
         if prompt.claimed:
-            return [do.RefuseHandoff(key, "TICKET_USED", f"request {key} is claimed already")]
+            return [effects.RefuseHandoff(key, "TICKET_USED", f"request {key} is claimed already")]
         prompt.claimed = True
         if prompt.phase is Phase.HELD:
             return self._offer(key, now_us)
@@ -135,10 +134,10 @@ class PrefillCore:
         return [CancelTimer(key)]
 
     def _offer(self, key: str, now_us: int) -> list[Effect]:
-        return [do.OfferKv(key), SetTimer(key, now_us + self.state.hold_us)]
+        return [effects.OfferKv(key), SetTimer(key, now_us + self.state.hold_us)]
 
     def _refuse(self, key: str, prompt: Prompt) -> list[Effect]:
-        return [do.RefuseHandoff(key, prompt.reason, prompt.message), *self._drop(key)]
+        return [effects.RefuseHandoff(key, prompt.reason, prompt.message), *self._drop(key)]
 
     def _expired(self, key: str) -> list[Effect]:
         prompt = self.state.prompts.get(key)
@@ -146,7 +145,9 @@ class PrefillCore:
             return []
         refusal: list[Effect] = []
         if prompt.claimed:
-            refusal.append(do.RefuseHandoff(key, "KV_LOST", f"KV of {key} was not pulled in time"))
+            refusal.append(
+                effects.RefuseHandoff(key, "KV_LOST", f"KV of {key} was not pulled in time")
+            )
         return refusal + self._drop(key)
 
     def _cut(self) -> list[Effect]:
@@ -156,7 +157,7 @@ class PrefillCore:
             for key, prompt in list(self.state.prompts.items()):
                 if prompt.claimed:
                     message = "this prefill instance is to sleep or to stop: go on elsewhere"
-                    found.append(do.RefuseHandoff(key, "DRAINING", message))
+                    found.append(effects.RefuseHandoff(key, "DRAINING", message))
                 found += self._drop(key)
         return found
 
@@ -167,14 +168,14 @@ class PrefillCore:
         found: list[Effect] = [CancelTimer(key)]
         if prompt.phase is Phase.COMPUTING:
             self.state.backlog_tokens = max(0, self.state.backlog_tokens - prompt.prompt_tokens)
-            found.append(do.CancelCompute(key))
+            found.append(effects.CancelCompute(key))
         else:
-            found.append(do.ReleaseKv(key))
+            found.append(effects.ReleaseKv(key))
         if self.state.draining and not self.state.prompts:
-            found.append(do.ReportIdle())
+            found.append(effects.ReportIdle())
         return found
 
-    def _stepped(self, event: on.StepEnded) -> list[Effect]:
+    def _stepped(self, event: events.StepEnded) -> list[Effect]:
         """Learn from the pass that just ended."""
         state = self.state
         computed = state.backlog_tokens - event.queued_prefill_tokens
@@ -195,7 +196,7 @@ class PrefillCore:
         if not state.us_per_token or not news:
             return []
         state.predicted_us = idle_at_us
-        return [do.PredictIdle(idle_at_us, state.backlog_tokens)]
+        return [effects.PredictIdle(idle_at_us, state.backlog_tokens)]
 
 
-SPEC = CoreSpec("prefill", on.PrefillEvent, PrefillState, PrefillCore)
+SPEC = CoreSpec("prefill", events.PrefillEvent, PrefillState, PrefillCore)

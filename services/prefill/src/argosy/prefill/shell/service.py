@@ -13,15 +13,14 @@ from typing import Any
 
 from opentelemetry.context import Context, get_current
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineStats
-from argosy.engine.convert import engine_request, prompt_key, request_key
-from argosy.engine.instance import Instance
-from argosy.engine.submissions import Submissions
+from argosy.instance.convert import engine_request, prompt_key, request_key
+from argosy.instance.instance import Instance
+from argosy.instance.submissions import Submissions
 from argosy.mesh import rpc, telemetry
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
-from argosy.prefill.core import effects as do
-from argosy.prefill.core import events as on
+from argosy.prefill.core import effects, events
 from argosy.prefill.core.prefill import SPEC, PrefillState
 from argosy.prefill.settings import PrefillSettings
 from argosy.wire.inference.v1 import inference_pb2
@@ -66,7 +65,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         self._handoffs: dict[str, asyncio.Future[None]] = {}
         self._releases: set[asyncio.Task[None]] = set()
         self._submissions = Submissions(self._submitted, self.instance.load)
-        self._refused: do.RefuseSubmission | None = None
+        self._refused: effects.RefuseSubmission | None = None
         self._ended: asyncio.Task[None] | None = None
         descriptor = prefill_pb2.DESCRIPTOR.services_by_name["Prefill"]
         mesh.server.add(prefill_pb2_grpc.add_PrefillServicer_to_server, self, descriptor)
@@ -81,15 +80,15 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
 
     def hold(self) -> None:
         """Take no new prompts."""
-        self._driver.feed(on.DrainStarted(self._driver.now_us()))
+        self._driver.feed(events.DrainStarted(self._driver.now_us()))
 
     def cut(self) -> None:
         """Let go of every prompt; who waits for one goes elsewhere."""
-        self._driver.feed(on.DrainCut(self._driver.now_us()))
+        self._driver.feed(events.DrainCut(self._driver.now_us()))
 
     def take(self) -> None:
         """Take prompts again."""
-        self._driver.feed(on.DrainEnded(self._driver.now_us()))
+        self._driver.feed(events.DrainEnded(self._driver.now_us()))
 
     async def stop(self) -> None:
         """Free the engine."""
@@ -111,10 +110,10 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
             parent = telemetry.child_of(prompt.traceparent)
             with telemetry.span(self.tracer, "prefill.submit", parent):
                 fresh[key] = Work(prompt, get_current())
-            prompts.append(on.SubmittedPrompt(key, len(prompt.token_ids)))
+            prompts.append(events.SubmittedPrompt(key, len(prompt.token_ids)))
         self._refused = None
         self._work.update(fresh)
-        self._driver.feed(on.PromptsSubmitted(self._driver.now_us(), prompts))
+        self._driver.feed(events.PromptsSubmitted(self._driver.now_us(), prompts))
         if refused := self._refused:
             for key in fresh:
                 del self._work[key]
@@ -144,14 +143,14 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         offered = self._handoffs[key] = asyncio.get_running_loop().create_future()
         pulled = False
         try:
-            self._driver.feed(on.HandoffClaimed(self._driver.now_us(), key))
+            self._driver.feed(events.HandoffClaimed(self._driver.now_us(), key))
             await offered
             await context.write(self._offer(self._work[key]))
             over = self._handoffs[key] = asyncio.get_running_loop().create_future()
             pulled = await first_of(anext(steps, None), over)
         finally:
             self._handoffs.pop(key, None)
-            self._driver.feed(on.HandoffEnded(self._driver.now_us(), key, pulled))
+            self._driver.feed(events.HandoffEnded(self._driver.now_us(), key, pulled))
 
     def _offer(self, work: Work) -> prefill_pb2.HandoffOffer:
         assert work.output is not None
@@ -165,20 +164,20 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
 
     def _perform(self, effect: Any) -> None:
         match effect:
-            case do.RefuseSubmission():
+            case effects.RefuseSubmission():
                 self._refused = effect
-            case do.StartCompute():
+            case effects.StartCompute():
                 self._work[effect.key].task = asyncio.create_task(self._compute(effect.key))
-            case do.CancelCompute() | do.ReleaseKv():
+            case effects.CancelCompute() | effects.ReleaseKv():
                 self._let_go(effect.key)
-            case do.OfferKv():
+            case effects.OfferKv():
                 self._end_wait(effect.key, None)
-            case do.RefuseHandoff():
+            case effects.RefuseHandoff():
                 error = ArgosyError(Reason[effect.reason], effect.message, instance=self.mesh.name)
                 self._end_wait(effect.key, error)
-            case do.PredictIdle():
+            case effects.PredictIdle():
                 self._publish_idle(effect)
-            case do.ReportIdle():
+            case effects.ReportIdle():
                 self._ended = asyncio.create_task(self._work_ended())
 
     def _end_wait(self, key: str, error: ArgosyError | None) -> None:
@@ -215,12 +214,12 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
             work.kv_blocks = blocks
             self.instance.held_blocks += blocks
             self.instance.worked.finished()
-            self._driver.feed(on.KvComputed(self._driver.now_us(), key, blocks))
+            self._driver.feed(events.KvComputed(self._driver.now_us(), key, blocks))
             self.instance.report()
 
     def _compute_failed(self, key: str, reason: Reason, error: Exception) -> None:
         now_us = self._driver.now_us()
-        self._driver.feed(on.ComputeFailed(now_us, key, reason.name, str(error)))
+        self._driver.feed(events.ComputeFailed(now_us, key, reason.name, str(error)))
 
     def _let_go(self, key: str) -> None:
         work = self._work.pop(key, None)
@@ -249,9 +248,9 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
 
     def _on_step(self, stats: EngineStats) -> None:
         now_us = self._driver.now_us()
-        self._driver.feed(on.StepEnded(now_us, stats.queued_prefill_tokens))
+        self._driver.feed(events.StepEnded(now_us, stats.queued_prefill_tokens))
 
-    def _publish_idle(self, effect: do.PredictIdle) -> None:
+    def _publish_idle(self, effect: effects.PredictIdle) -> None:
         self.mesh.bus.publish(
             events_pb2.IdlePredicted(
                 instance_id=self.mesh.name,

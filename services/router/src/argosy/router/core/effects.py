@@ -2,7 +2,7 @@
 
 import msgspec
 
-from argosy.mesh.core import Effect
+from argosy.domain.core import Effect
 
 
 class Dispatch(Effect, frozen=True, tag=True):

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from argosy.mesh.core import Event, TimerFired
-from argosy.mesh.timing import Timing
+from argosy.domain.core import Event, TimerFired
+from argosy.domain.timing import Timing
 
 
 class RequestArrived(Event, frozen=True, tag=True):

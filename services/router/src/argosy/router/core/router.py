@@ -8,13 +8,21 @@ is predicted to get its first token too late (`admission`). `schedule` says when
 where waiting requests go, `placing` puts them there, `members` says which instances there are.
 """
 
-from argosy.mesh.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
-from argosy.router.core import admission, caches, demand, ledger, members, siblings, stores, traffic
-from argosy.router.core import effects as do
-from argosy.router.core import events as on
-from argosy.router.core.placing import WAIT, WINDOW, Placing
-from argosy.router.core.schedule import look_up
-from argosy.router.core.seats import blocks_of
+from argosy.domain.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
+from argosy.router.core import effects, events
+from argosy.router.core.fleet import (
+    kv_holders,
+    kv_stores,
+    load_ledger,
+    members,
+    peer_routers,
+    traffic,
+    wake_demand,
+)
+from argosy.router.core.fleet.candidates import blocks_of
+from argosy.router.core.placement import admission
+from argosy.router.core.placement.placing import WAIT, WINDOW, Placing
+from argosy.router.core.placement.schedule import look_up
 from argosy.router.core.state import Request, RouterState
 
 SWEEP = "sweep"
@@ -32,61 +40,61 @@ class RouterCore:
         self.state = state
         self._placing = Placing(state)
 
-    def step(self, event: on.RouterEvent) -> list[Effect]:
+    def step(self, event: events.RouterEvent) -> list[Effect]:
         """Decide on one event."""
         match event:
-            case on.LoadReported():
+            case events.LoadReported():
                 return self._load_reported(event)
-            case on.KvChanged():
-                return caches.kv_changed(self.state, event)
-            case on.RequestArrived():
+            case events.KvChanged():
+                return kv_holders.kv_changed(self.state, event)
+            case events.RequestArrived():
                 return self._arrived(event)
-            case on.RequestEnded():
+            case events.RequestEnded():
                 return self._request_ended(event)
-            case on.FirstTokenSeen():
+            case events.FirstTokenSeen():
                 self._first_token(event)
                 return []
-            case on.AttemptFailed():
+            case events.AttemptFailed():
                 return self._failed(event)
-            case on.IdlePredicted():
+            case events.IdlePredicted():
                 return self._idle_predicted(event)
-            case on.StoreSeen():
-                return stores.seen(self.state, event)
-            case on.SiblingSeen() | on.SiblingDispatched() | on.SiblingEnded():
-                siblings.heard(self.state, event)
+            case events.StoreSeen():
+                return kv_stores.seen(self.state, event)
+            case events.SiblingSeen() | events.SiblingDispatched() | events.SiblingEnded():
+                peer_routers.heard(self.state, event)
                 return []
             case TimerFired():
                 return self._timer(event)
             case _:
                 return self._members_changed(event)
 
-    def _members_changed(self, event: on.RouterEvent) -> list[Effect]:
+    def _members_changed(self, event: events.RouterEvent) -> list[Effect]:
         state = self.state
         self._placing.instances_changed()
         match event:
-            case on.InstanceJoined():
+            case events.InstanceJoined():
                 return [*members.joined(state, event), *self._placing.place_waiting(event.now_us)]
-            case on.InstanceLeft():
+            case events.InstanceLeft():
                 members.left(
                     state, event.instance, event.reason, event.now_us, epoch=event.epoch, final=True
                 )
                 return []
-            case on.InstanceRested():
+            case events.InstanceRested():
                 members.changed(state, event)
                 return self._placing.place_waiting(event.now_us)
-            case on.KvSnapshotTaken():
-                return caches.snapshot_taken(state, event)
-            case on.KvSnapshotFailed():
-                caches.snapshot_failed(state, event)
+            case events.KvSnapshotTaken():
+                return kv_holders.snapshot_taken(state, event)
+            case events.KvSnapshotFailed():
+                kv_holders.snapshot_failed(state, event)
                 return []
-            case on.BusChanged():
+            case events.BusChanged():
                 return self._bus_changed(event)
             case _:
                 return []
 
     # -- requests
 
-    def _arrived(self, event: on.RequestArrived) -> list[Effect]:
+    def _arrived(self, event: events.RequestArrived) -> list[Effect]:
         state, request_id = self.state, event.request_id
         state.arrived_requests += 1
         refusal = admission.refusal(state, event)
@@ -113,7 +121,7 @@ class RouterCore:
         state.requests[request_id] = request
         return self._placing.queue(request_id, event.now_us)
 
-    def _request_ended(self, event: on.RequestEnded) -> list[Effect]:
+    def _request_ended(self, event: events.RequestEnded) -> list[Effect]:
         request = self.state.requests.get(event.request_id)
         if request is not None:
             if event.output_tokens:
@@ -130,7 +138,7 @@ class RouterCore:
         instance = state.instances.get(request.decode)
         if instance is None:
             return
-        past = ledger.faded(state.freed_blocks_per_s, now_us - state.freed_us, FREED_HALF_US)
+        past = load_ledger.faded(state.freed_blocks_per_s, now_us - state.freed_us, FREED_HALF_US)
         state.freed_blocks_per_s = past + FREED_TO_RATE * blocks_of(instance, request.prompt_tokens)
         state.freed_us = now_us
 
@@ -147,16 +155,16 @@ class RouterCore:
         del self.state.requests[request_id]
         return [CancelTimer(WAIT + request_id), *told]
 
-    def _first_token(self, event: on.FirstTokenSeen) -> None:
+    def _first_token(self, event: events.FirstTokenSeen) -> None:
         request = self.state.requests.get(event.request_id)
         if request is None or request.queued or request.first_token:
             return
         request.first_token = True
         traffic.started(self.state, request, event.now_us)
         if rank := members.rank_of(self.state, request.decode, request.decode_rank):
-            ledger.arrived(rank, event.request_id)
+            load_ledger.arrived(rank, event.request_id)
 
-    def _failed(self, event: on.AttemptFailed) -> list[Effect]:
+    def _failed(self, event: events.AttemptFailed) -> list[Effect]:
         request = self.state.requests.get(event.request_id)
         if request is None or request.queued or request.attempt != event.attempt:
             return []
@@ -172,7 +180,7 @@ class RouterCore:
         if request.failures >= self.state.limits.attempts_max:
             message = f"{request.failures} attempts failed, the last at {request.last_failure}"
             del self.state.requests[event.request_id]
-            reject = do.Reject(event.request_id, "NO_INSTANCE", message, 1000)
+            reject = effects.Reject(event.request_id, "NO_INSTANCE", message, 1000)
             return [*told, reject, *self._placing.place_waiting(event.now_us)]
         request.prompt_tokens = max(1, event.prompt_tokens)
         request.first_token = False
@@ -190,11 +198,11 @@ class RouterCore:
         if request.last_failure:
             message += f" (before: {request.last_failure})"
         self.state.rejected_requests += 1
-        return [*self._ended(request_id, now_us), do.Reject(request_id, reason, message, 1000)]
+        return [*self._ended(request_id, now_us), effects.Reject(request_id, reason, message, 1000)]
 
     # -- instances
 
-    def _load_reported(self, event: on.LoadReported) -> list[Effect]:
+    def _load_reported(self, event: events.LoadReported) -> list[Effect]:
         instance = self.state.instances.get(event.instance)
         if instance is None:
             members.heard(self.state, event)
@@ -208,22 +216,22 @@ class RouterCore:
             return []
         return self._placing.place_waiting(event.now_us)
 
-    def _idle_predicted(self, event: on.IdlePredicted) -> list[Effect]:
+    def _idle_predicted(self, event: events.IdlePredicted) -> list[Effect]:
         instance = self.state.instances.get(event.instance)
         if instance is None or instance.epoch != event.epoch or not instance.live:
             return []
-        ledger.predicted_idle(instance, event.idle_at_us, event.now_us)
+        load_ledger.predicted_idle(instance, event.idle_at_us, event.now_us)
         return self._placing.place_waiting(event.now_us)
 
     def _left(self, name: str, reason: str, now_us: int) -> None:
         members.left(self.state, name, reason, now_us)
         self._placing.instances_changed()
 
-    def _bus_changed(self, event: on.BusChanged) -> list[Effect]:
+    def _bus_changed(self, event: events.BusChanged) -> list[Effect]:
         self.state.bus_connected = event.connected
         for instance in self.state.instances.values():
             instance.seen_us = max(instance.seen_us, event.now_us)
-        stores.bus_changed(self.state, event.now_us)
+        kv_stores.bus_changed(self.state, event.now_us)
         return [SetTimer(SWEEP, event.now_us + SWEEP_US)]
 
     def _timer(self, event: TimerFired) -> list[Effect]:
@@ -235,19 +243,19 @@ class RouterCore:
 
     def _sweep(self, now_us: int) -> list[Effect]:
         state = self.state
-        ledger.expire(state, now_us)
+        load_ledger.expire(state, now_us)
         for name in members.silent(state, now_us):
             self._left(name, "not heard of", now_us)
         members.forget(state, now_us)
         admission.forget_tenants(state)
-        siblings.forget(state, now_us)
+        peer_routers.forget(state, now_us)
         state.index.forget_guesses(now_us)
         state.index.sweep()
-        stores.forget(state, now_us)
+        kv_stores.forget(state, now_us)
         state.stored.sweep()
         self._placing.instances_changed()
         return [
-            SetTimer(SWEEP, now_us + SWEEP_US), *caches.retry_snapshots(state, now_us),
+            SetTimer(SWEEP, now_us + SWEEP_US), *kv_holders.retry_snapshots(state, now_us),
             *self._placing.place_waiting(now_us), *self._demands(now_us),
         ]  # fmt: skip
 
@@ -256,7 +264,7 @@ class RouterCore:
         if not self.state.queued_requests:
             return []
         asleep = [m for m in self.state.models if not self._placing.seats_of(m).decode]
-        return [told for model in asleep for told in demand.tell(self.state, model, now_us)]
+        return [told for model in asleep for told in wake_demand.tell(self.state, model, now_us)]
 
 
-SPEC = CoreSpec("router", on.RouterEvent, RouterState, RouterCore)
+SPEC = CoreSpec("router", events.RouterEvent, RouterState, RouterCore)

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from argosy.mesh.timing import Timing
+from argosy.domain.timing import Timing
 from argosy.router.core.events import InstanceRested
-from argosy.router.core.index import PrefixIndex
+from argosy.router.core.prefix_index import PrefixIndex
 
 
 class Limits(msgspec.Struct, frozen=True):

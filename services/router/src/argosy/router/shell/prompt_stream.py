@@ -19,7 +19,8 @@ from typing import Any
 
 import grpc
 
-from argosy.mesh.errors import RETRIABLE, ArgosyError, Reason, from_rpc
+from argosy.domain.errors import RETRIABLE, ArgosyError, Reason
+from argosy.mesh.rpc_errors import from_rpc
 from argosy.wire.inference.v1 import inference_pb2
 
 PROMPTS_MAX = 8192

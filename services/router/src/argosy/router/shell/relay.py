@@ -12,15 +12,14 @@ from typing import Any
 
 from opentelemetry import trace
 
+from argosy.domain.errors import RETRIABLE, ArgosyError, Reason
 from argosy.mesh import rpc, telemetry, tickets
 from argosy.mesh.driver import Driver
-from argosy.mesh.errors import RETRIABLE, ArgosyError, Reason
 from argosy.mesh.service import Mesh
-from argosy.router.core import effects as do
-from argosy.router.core import events as on
+from argosy.router.core import effects, events
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.passage import Passage, new_nonce
-from argosy.router.shell.siblings import Voice
+from argosy.router.shell.live_request import Passage, new_nonce
+from argosy.router.shell.publisher import Voice
 from argosy.router.shell.snapshots import Snapshots
 from argosy.router.shell.submissions import Submissions
 from argosy.router.shell.tokenizing import TokenizerPool
@@ -39,7 +38,7 @@ class Relay:
         self.pool = pool
         self.driver: Driver
         self._secret = mesh.settings.fleet_secret.get_secret_value().encode()
-        self._placed: dict[str, asyncio.Future[do.Dispatch]] = {}
+        self._placed: dict[str, asyncio.Future[effects.Dispatch]] = {}
         self._submissions = Submissions(self._connect, self.heard)
         self._snapshots = Snapshots(mesh)
         self._voice = Voice(mesh)
@@ -61,10 +60,10 @@ class Relay:
     def perform(self, effect: Any) -> None:
         """The core's effects."""
         match effect:
-            case do.Dispatch():
+            case effects.Dispatch():
                 if (waiting := self._placed.get(effect.request_id)) and not waiting.done():
                     waiting.set_result(effect)
-            case do.Reject():
+            case effects.Reject():
                 if (waiting := self._placed.get(effect.request_id)) and not waiting.done():
                     waiting.set_exception(
                         ArgosyError(
@@ -72,13 +71,13 @@ class Relay:
                             retry_after_ms=effect.retry_after_ms,
                         )
                     )  # fmt: skip
-            case do.TellDemand():
+            case effects.TellDemand():
                 self._voice.demand(effect)
-            case do.TellSiblings():
+            case effects.TellSiblings():
                 self._voice.tell(effect)
-            case do.AskKvSnapshot():
+            case effects.AskKvSnapshot():
                 self._snapshots.ask(effect)
-            case do.ForgetAddress():
+            case effects.ForgetAddress():
                 self._submissions.forget(effect.address)
                 self.mesh.channels.forget(effect.address)
 
@@ -100,7 +99,7 @@ class Relay:
                     dispatch = await self._place_again(passage, dispatch, error)
         finally:
             self.driver.feed(
-                on.RequestEnded(
+                events.RequestEnded(
                     self.driver.now_us(), passage.request_id, len(passage.produced),
                     passage.cached_tokens,
                 )
@@ -109,7 +108,7 @@ class Relay:
     def _note(self, passage: Passage, chunk: inference_pb2.TokenChunk) -> None:
         """What a chunk tells of its request."""
         if not passage.produced and chunk.token_ids and not chunk.finish_reason:
-            self.driver.feed(on.FirstTokenSeen(self.driver.now_us(), passage.request_id))
+            self.driver.feed(events.FirstTokenSeen(self.driver.now_us(), passage.request_id))
         passage.produced.extend(chunk.token_ids)
         if chunk.HasField("timing"):
             chunk.timing.attempts = passage.attempts
@@ -154,8 +153,8 @@ class Relay:
     def _arrival(
         self, passage: Passage, attempt: int | None = None,
         failed_instance: str = "", failed_address: str = "", failures: int = 0,
-    ) -> on.RequestArrived:  # fmt: skip
-        return on.RequestArrived(
+    ) -> events.RequestArrived:  # fmt: skip
+        return events.RequestArrived(
             self.driver.now_us(), passage.request_id, passage.model,
             len(passage.prompt_ids) + len(passage.produced), passage.sampling.max_tokens,
             passage.deadline_us, attempt or 0, attempt is not None,
@@ -163,7 +162,7 @@ class Relay:
             failures,
         )  # fmt: skip
 
-    async def _place(self, request_id: str, event: Any) -> do.Dispatch:
+    async def _place(self, request_id: str, event: Any) -> effects.Dispatch:
         """Feed an event that ends in a Dispatch or Reject of this request, and await it."""
         if request_id in self._placed:
             raise ArgosyError(Reason.BAD_REQUEST, f"request id {request_id} is in use")
@@ -171,32 +170,32 @@ class Relay:
         try:
             with telemetry.span(self.mesh.tracer, "router.place") as span:
                 self.driver.feed(event)
-                dispatch: do.Dispatch = await waiting
+                dispatch: effects.Dispatch = await waiting
                 span.set_attribute("decode", dispatch.decode)
                 span.set_attribute("prefill", dispatch.prefill)
                 span.set_attribute("why", dispatch.why)
                 return dispatch
         except asyncio.CancelledError:
-            self.driver.feed(on.RequestEnded(self.driver.now_us(), request_id))
+            self.driver.feed(events.RequestEnded(self.driver.now_us(), request_id))
             raise
         finally:
             del self._placed[request_id]
 
     async def _place_again(
-        self, passage: Passage, failed: do.Dispatch, error: ArgosyError
-    ) -> do.Dispatch:
+        self, passage: Passage, failed: effects.Dispatch, error: ArgosyError
+    ) -> effects.Dispatch:
         passage.attempts += 1
         span = trace.get_current_span()
         span.add_event("re-route", {"instance": error.instance, "reason": error.reason.name})
         produced = 0 if passage.regenerates else len(passage.produced)
-        failure = on.AttemptFailed(
+        failure = events.AttemptFailed(
             self.driver.now_us(), passage.request_id, failed.attempt, error.reason.name,
             error.message, error.instance, len(passage.prompt_ids) + produced,
         )  # fmt: skip
         return await self._place(passage.request_id, failure)
 
     async def _attempt(
-        self, passage: Passage, dispatch: do.Dispatch
+        self, passage: Passage, dispatch: effects.Dispatch
     ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         request = decode_pb2.GenerateRequest(ticket=self._ticket(passage, dispatch))
         if is_local(dispatch):
@@ -218,11 +217,11 @@ class Relay:
                     return
         raise ArgosyError(Reason.INSTANCE_LOST, "the answer broke off", instance=dispatch.decode)
 
-    async def _submit(self, passage: Passage, dispatch: do.Dispatch) -> None:
+    async def _submit(self, passage: Passage, dispatch: effects.Dispatch) -> None:
         prompt = passage.prompt(dispatch.attempt, dispatch.prefill_rank, telemetry.traceparent())
         await self._submissions.submit(prompt, dispatch.prefill, dispatch.prefill_address)
 
-    def _ticket(self, passage: Passage, dispatch: do.Dispatch) -> inference_pb2.SignedTicket:
+    def _ticket(self, passage: Passage, dispatch: effects.Dispatch) -> inference_pb2.SignedTicket:
         now_ms = self.driver.now_us() // 1000
         ticket = inference_pb2.Ticket(
             request_id=passage.instance_request_id, attempt=dispatch.attempt, model=passage.model,
@@ -237,10 +236,10 @@ class Relay:
     def heard(self, load: inference_pb2.Load) -> None:
         """A load report, off the bus or on the back of a reply."""
         self.driver.feed(
-            on.LoadReported(
+            events.LoadReported(
                 self.driver.now_us(), load.instance_id, load.epoch,
                 [
-                    on.RankLoad(
+                    events.RankLoad(
                         rank.running_requests, rank.waiting_requests,
                         rank.queued_prefill_tokens, rank.kv_used_blocks,
                     )
@@ -251,6 +250,6 @@ class Relay:
         )  # fmt: skip
 
 
-def is_local(dispatch: do.Dispatch) -> bool:
+def is_local(dispatch: effects.Dispatch) -> bool:
     """Whether decode prefills it itself."""
     return dispatch.prefill == dispatch.decode

@@ -3,17 +3,17 @@
 from contextlib import aclosing
 from typing import Any
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import rpc
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.router.core.router import SPEC
 from argosy.router.core.state import Limits, new_state
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.facts import Ears
-from argosy.router.shell.intake import Intake
 from argosy.router.shell.openai.server import HttpServer
 from argosy.router.shell.relay import Relay
+from argosy.router.shell.subscriptions import Ears
 from argosy.router.shell.tokenizing import TokenizerPool
+from argosy.router.shell.validation import Intake
 from argosy.router.shell.view import View
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
 

@@ -8,12 +8,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from argosy.domain.errors import ArgosyError
 from argosy.mesh import rpc
 from argosy.mesh.driver import Driver
-from argosy.mesh.errors import ArgosyError
 from argosy.mesh.service import Mesh
-from argosy.router.core import effects as do
-from argosy.router.core import events as on
+from argosy.router.core import effects, events
 from argosy.router.settings import RouterSettings
 from argosy.wire.decode.v1 import decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
@@ -36,7 +35,7 @@ class Snapshots:
         self.driver: Driver
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def ask(self, effect: do.AskKvSnapshot) -> None:
+    def ask(self, effect: effects.AskKvSnapshot) -> None:
         """Fetch one; the core hears how it ended."""
         task = asyncio.create_task(self._fetch(effect))
         self._tasks.add(task)
@@ -47,18 +46,18 @@ class Snapshots:
         for task in self._tasks:
             task.cancel()
 
-    async def _fetch(self, effect: do.AskKvSnapshot) -> None:
+    async def _fetch(self, effect: effects.AskKvSnapshot) -> None:
         try:
             event = await self._snapshot(effect)
         except ArgosyError as error:
             log.info("no KV snapshot of %s: %s", effect.instance, error)
             self.driver.feed(
-                on.KvSnapshotFailed(self.driver.now_us(), effect.instance, effect.epoch)
+                events.KvSnapshotFailed(self.driver.now_us(), effect.instance, effect.epoch)
             )
         else:
             self.driver.feed(event)
 
-    async def _snapshot(self, effect: do.AskKvSnapshot) -> on.KvSnapshotTaken:
+    async def _snapshot(self, effect: effects.AskKvSnapshot) -> events.KvSnapshotTaken:
         channel = self._mesh.channels.get(effect.address)
         stub = STUBS.get(effect.role, decode_pb2_grpc.DecodeStub)(channel)
         blocks: list[list[int]] = []
@@ -73,4 +72,4 @@ class Snapshots:
             blocks[part.dp_rank] += part.blocks
             epoch, sequence = part.epoch, part.change_sequence
         now_us = self.driver.now_us()
-        return on.KvSnapshotTaken(now_us, effect.instance, epoch, sequence, blocks)
+        return events.KvSnapshotTaken(now_us, effect.instance, epoch, sequence, blocks)

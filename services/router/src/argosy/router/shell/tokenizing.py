@@ -19,9 +19,9 @@ from typing import Any
 
 import msgspec
 
-from argosy.mesh import text
-from argosy.mesh.blocks import chained_block_hashes, root_hash
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.domain.kv_blocks import chained_block_hashes, root_hash
+from argosy.engine import text
 
 TASKS_PER_PROCESS = 256
 

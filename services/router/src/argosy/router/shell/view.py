@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from argosy.mesh.service import Mesh
-from argosy.router.core import members
+from argosy.router.core.fleet import members
 from argosy.router.core.state import RouterState
 from argosy.router.settings import RouterSettings
 from argosy.wire.inference.v1 import inference_pb2

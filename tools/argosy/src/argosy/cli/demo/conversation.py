@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from argosy.cli.fleet.remote import Remote
 from argosy.client import Answer, Client
+from argosy.client.control import Remote
 
 SYSTEM = (
     "You are the harbour master of a small port. You know every ship, the tides, the winds and "

@@ -9,16 +9,16 @@ from typing import Any
 from rich.table import Table
 
 from argosy.cli import console
+from argosy.cli.chat import traced_client
 from argosy.cli.demo.conversation import Turn, converse, lose_decode
-from argosy.cli.fleet.home import HOME, FleetHome, Running
-from argosy.cli.fleet.remote import Remote
 from argosy.cli.fleet.show import show_up
-from argosy.cli.fleet.up import UpError, down, plan
 from argosy.cli.models.show import show_fetch
 from argosy.cli.replay import replay_all
-from argosy.cli.talk import traced_client
 from argosy.cli.traces.spans import Trace, find
 from argosy.cli.traces.waterfall import waterfall
+from argosy.client.control import Remote
+from argosy.launcher.home import HOME, FleetHome, Running
+from argosy.launcher.launch import UpError, down, plan
 
 FLEETS = {"vllm": Path("deploy/local/demo.yaml"), "sim": Path("deploy/local/demo-sim.yaml")}
 UP_TIMEOUT_S = 300

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from argosy.cli import console
-from argosy.cli.fleet.home import NoFleet
+from argosy.launcher.home import NoFleet
 
 POLL_S = 0.2
 

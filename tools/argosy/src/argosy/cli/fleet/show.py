@@ -9,10 +9,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from argosy.cli import console
-from argosy.cli.fleet.home import Running
-from argosy.cli.fleet.remote import Remote
-from argosy.cli.fleet.up import Plan, up
 from argosy.client import Client
+from argosy.client.control import Remote
+from argosy.launcher.home import Running
+from argosy.launcher.launch import Plan, up
 from argosy.wire.operator.v1 import operator_pb2
 
 STATE_COLOURS = {

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from argosy.cli.fleet.home import HOME, find_running
+from argosy.launcher.home import HOME, find_running
 
 kv = typer.Typer(no_args_is_help=True, help="Look into the KV stores.")
 

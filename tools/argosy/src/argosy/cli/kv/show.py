@@ -8,8 +8,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from argosy.cli import console
-from argosy.cli.fleet.home import Running
 from argosy.cli.kv.stores import Found, stores_of
+from argosy.launcher.home import Running
 from argosy.mesh import rpc
 from argosy.wire.kvstore.v1 import kvstore_pb2
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from argosy.cli.fleet.home import Running
-from argosy.cli.fleet.up import UpError
+from argosy.launcher.home import Running
+from argosy.launcher.launch import UpError
 from argosy.mesh import rpc
 from argosy.mesh.bus import Bus, Envelope
 from argosy.wire.kvstore.v1 import events_pb2

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
-from argosy.cli.fleet.home import HOME, find_running
+from argosy.launcher.home import HOME, find_running
 
 REPLICAS = 32
 
@@ -114,10 +114,10 @@ def simulate(
         raise typer.BadParameter(f"the picture is SVG: write --plot {hint}", param_hint="--plot")
     check_zone(timezone)
     # Slow to import, and only whoever simulates needs them.
-    from argosy.autoscaler.core.demand import Slo
-    from argosy.cli.bench.scale import ScaleOptions
     from argosy.cli.plan.simulate import chosen, run_simulation
     from argosy.cli.plan.source import fleet_source, trace_source
+    from argosy.domain.demand import Slo
+    from argosy.sim.scaling.experiment import ScaleOptions
 
     slo, policies = Slo(slo_ttft, slo_tpot), chosen(policy)
     if trace is not None:

@@ -10,10 +10,10 @@ import numpy as np
 from argosy.cli.plan.scaler import iso
 from argosy.cli.plan.source import Source
 from argosy.cli.plan.watch import Moment
-from argosy.cli.sim.plot import STYLE
-from argosy.cli.sim.scaling.argosy import Foreseen
-from argosy.cli.sim.scaling.result import Result
-from argosy.cli.sim.scaling.workload import Numbers
+from argosy.sim.reports.plot import STYLE
+from argosy.sim.scaling.policies.argosy_autoscaler import Foreseen
+from argosy.sim.scaling.result import Result
+from argosy.sim.scaling.workload import Numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from argosy.cli.fleet.home import Running
-from argosy.cli.fleet.remote import Remote
-from argosy.cli.fleet.up import UpError
+from argosy.client.control import Remote
+from argosy.launcher.home import Running
+from argosy.launcher.launch import UpError
 
 EXAMPLE = "spec.scaling: {mode: act, prefill: {max: 4}, decode: {max: 4}}"
 UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from argosy.cli import console
-from argosy.cli.fleet.home import Running
 from argosy.cli.plan.scaler import iso, lasting, scaler_of
+from argosy.launcher.home import Running
 from argosy.wire.autoscaler.v1 import autoscaler_pb2
 
 COLUMNS = {"name": 8, "text": 16, "source": 8, "next": 17, "": 11}

@@ -8,19 +8,18 @@ from typing import Any
 import msgspec
 import typer
 
-from argosy.autoscaler.core.events import Window
-from argosy.autoscaler.shell.plans import Plans
-from argosy.cli.bench.scale import Bench, ScaleOptions, bench_of, policy_names
-from argosy.cli.bench.scale_report import Runs, show
 from argosy.cli.console import err, fail, out
+from argosy.cli.plan.comparison import Runs, show
 from argosy.cli.plan.scaler import iso
 from argosy.cli.plan.source import Source
 from argosy.cli.plan.watch import Moment, Watched
-from argosy.cli.sim.scaling.argosy import Argosy, Foreseen
-from argosy.cli.sim.scaling.flow import FlowWorld
-from argosy.cli.sim.scaling.result import Result
-from argosy.engine.profile import load_profile
-from argosy.wire.operator.v1 import events_pb2
+from argosy.domain.plan_window import PlanWindow
+from argosy.engine.profile_files import load_profile
+from argosy.fleet.plans import Plans
+from argosy.sim.scaling.experiment import Bench, ScaleOptions, bench_of, policy_names
+from argosy.sim.scaling.flow_level import FlowWorld
+from argosy.sim.scaling.policies.argosy_autoscaler import Argosy, Foreseen
+from argosy.sim.scaling.result import Result
 
 ARGOSY = "argosy"
 WEEK_US = 7 * 86_400_000_000
@@ -73,18 +72,18 @@ def run_watched(watched: Watched, bench: Bench) -> Result:
     setting = replace(bench.setting, warm_up_s=bench.given.wake_s)
     world = FlowWorld(bench.work.load, setting, watched)
     watched.world = world
-    with bench.runs.shown(f"{watched.name}, flow") as progress:
+    with bench.progress.shown(f"{watched.name}, flow") as progress:
         return world.run(progress)
 
 
-def windows_of(texts: list[str], timezone: str, source: Source, budget: int) -> list[Window]:
+def windows_of(texts: list[str], timezone: str, source: Source, budget: int) -> list[PlanWindow]:
     """When which of the plans hold while the workload lasts.
 
     Raises ArgosyError for one that cannot be read or contradicts another.
     """
     began_us = source.began_us
     plans = Plans()
-    plans.apply(events_pb2.Scaling(timezone=timezone), began_us)
+    plans.apply([], timezone, {}, 0, began_us)
     for text in texts:
         name = plans.check("", text, began_us)
         plans.changed(name, text, began_us)

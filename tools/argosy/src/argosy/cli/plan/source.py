@@ -8,17 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from argosy.autoscaler.core.demand import Demand, Machine, Slo
-from argosy.cli.bench.scale_work import LONG_S, LONG_TICK_S, TICK_S, Work, trace_work, work_of
 from argosy.cli.console import fail
-from argosy.cli.fleet.home import Running
-from argosy.cli.fleet.remote import Remote
 from argosy.cli.plan.scaler import scaler_of
-from argosy.cli.sim.scaling import workload
-from argosy.cli.sim.scaling.argosy import BEGAN_US
-from argosy.cli.sim.scaling.workload import Draw, Numbers
-from argosy.cli.sim.trace import TraceError
-from argosy.engine.profile import load_profile
+from argosy.client.control import Remote
+from argosy.domain.demand import Demand, Machine, Slo
+from argosy.engine.profile_files import load_profile
+from argosy.launcher.home import Running
+from argosy.sim.scaling import workload
+from argosy.sim.scaling.policies.argosy_autoscaler import BEGAN_US
+from argosy.sim.scaling.scenarios import (
+    LONG_S,
+    LONG_TICK_S,
+    TICK_S,
+    Work,
+    trace_work,
+    work_of,
+)
+from argosy.sim.scaling.workload import Draw, Numbers
+from argosy.sim.traces.trace import TraceError
 from argosy.wire.autoscaler.v1 import events_pb2
 
 Slots = Sequence[events_pb2.DemandMeasured]

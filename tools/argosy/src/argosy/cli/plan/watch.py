@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from argosy.cli.sim.scaling.flow import FlowWorld
-from argosy.cli.sim.scaling.seen import Policy, Seen
+from argosy.sim.scaling.flow_level import FlowWorld
+from argosy.sim.scaling.observation import Policy, Seen
 
 
 @dataclass(frozen=True)

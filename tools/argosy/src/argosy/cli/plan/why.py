@@ -8,11 +8,11 @@ from google.protobuf.json_format import MessageToDict
 from rich.table import Table
 from rich.text import Text
 
-from argosy.autoscaler.core.plan import NEVER
+from argosy.autoscaler.core.planning.dp import NEVER
 from argosy.cli import console
-from argosy.cli.fleet.home import Running
 from argosy.cli.plan.scaler import iso, lasting, scaler_of
 from argosy.cli.plan.show import now_us
+from argosy.launcher.home import Running
 from argosy.wire.autoscaler.v1 import autoscaler_pb2, events_pb2
 
 EXPERTS = 3

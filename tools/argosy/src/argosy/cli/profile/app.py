@@ -12,7 +12,7 @@ profile = typer.Typer(no_args_is_help=True, help="Timing profiles of engines.")
 def list_profiles() -> None:
     """Name the profiles that come with Argosy. Example: argosy profile list"""
     from argosy.cli import console
-    from argosy.engine.profile import profile_names
+    from argosy.engine.profile_files import profile_names
 
     for name in profile_names():
         console.out.print(name)

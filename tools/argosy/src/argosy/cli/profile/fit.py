@@ -18,8 +18,8 @@ from argosy.cli.profile.least_squares import (
     norms,
     solve,
 )
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.profile import Profile
-from argosy.mesh.errors import ArgosyError, Reason
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from argosy.cli.profile.fit import DecodePoint, PrefillPoint
 from argosy.cli.profile.mixed import measure_mixed, mixed_lengths
 from argosy.cli.profile.probe import STEPS, Probe, Progress
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.api import EngineFailed, EngineInfo, EngineRefused, Listener
 from argosy.engine.build import build_engine
-from argosy.engine.settings import InstanceSettings
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.engine.settings import EngineSettings
 
 PASS_SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
 BATCHES = (1, 2, 4, 8)
@@ -39,7 +39,7 @@ class Measurement:
 
 
 async def measure(
-    settings: InstanceSettings, vocabulary: int, repeats: int, seed: int, progress: Progress
+    settings: EngineSettings, vocabulary: int, repeats: int, seed: int, progress: Progress
 ) -> Measurement:
     """Load the engine the settings name, measure it, stop it. Takes minutes on a CPU.
 

@@ -16,7 +16,7 @@ from argosy.cli.profile.probe import Probe, Progress
 from argosy.engine.api import Listener
 from argosy.engine.build import build_engine
 from argosy.engine.profile import Profile
-from argosy.engine.settings import InstanceSettings
+from argosy.engine.settings import EngineSettings
 
 PASS_SHARES = (0.25, 1, 2.5)
 ANSWER_TOKENS = 16
@@ -47,7 +47,7 @@ async def measure_mixed(
     return statistics.median(found)
 
 
-async def predict_ms(settings: InstanceSettings, profile: Profile, lengths: list[int]) -> float:
+async def predict_ms(settings: EngineSettings, profile: Profile, lengths: list[int]) -> float:
     """The same on the sim engine, in as much real time as it says it takes."""
     with tempfile.TemporaryDirectory(prefix="argosy-profile-") as folder:
         path = Path(folder) / "fitted.yaml"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 

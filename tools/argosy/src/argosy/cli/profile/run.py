@@ -11,17 +11,17 @@ import msgspec
 from rich.progress import Progress
 
 from argosy.cli import console
-from argosy.cli.bench.handover import engines_off_stdout
-from argosy.cli.fleet.up import UpError, check_model, plan
 from argosy.cli.profile.fit import fit
 from argosy.cli.profile.measure import measure
 from argosy.cli.profile.mixed import predict_ms
 from argosy.cli.profile.model import kv_bytes_per_token, read_config
 from argosy.cli.profile.report import Report, show, to_json
 from argosy.cli.profile.written import write_yaml
+from argosy.domain.cpu_list import parse_cores
 from argosy.engine.profile import Profile
-from argosy.engine.settings import InstanceSettings
-from argosy.mesh.cores import parse_cores
+from argosy.engine.settings import EngineSettings
+from argosy.launcher.launch import UpError, check_model, plan
+from argosy.mesh.stdio import engines_off_stdout
 
 PASS_TOKENS = 2048
 """When the fleet leaves it to the engine: a prompt of a whole pass has to be known as such."""
@@ -33,7 +33,7 @@ NOT_MEASURED = {
 }
 
 
-def settings_of_fleet(fleet: Path) -> InstanceSettings:
+def settings_of_fleet(fleet: Path) -> EngineSettings:
     """What a prefill instance of the fleet is told, on as many cores. Raises UpError."""
     with tempfile.TemporaryDirectory(prefix="argosy-profile-") as home:
         planned = plan(fleet, Path(home), 0, 0)
@@ -42,19 +42,17 @@ def settings_of_fleet(fleet: Path) -> InstanceSettings:
         raise UpError(f"{fleet} runs the {spec.engine.kind} engine: name a vllm fleet to measure")
     cores = sorted(os.sched_getaffinity(0))[: spec.split.prefill.resources.cpu]
     fields = planned.fleet.instance_settings(planned.base_dir)
-    return InstanceSettings.model_validate({**fields, "cpu_cores": ",".join(map(str, cores))})
+    return EngineSettings.model_validate({**fields, "cpu_cores": ",".join(map(str, cores))})
 
 
-def settings_of_model(model_source: str) -> InstanceSettings:
+def settings_of_model(model_source: str) -> EngineSettings:
     """Defaults, on whatever cores there are. Raises UpError when files are missing."""
     name = Path(model_source).name
     check_model(model_source, name)
-    return InstanceSettings(engine="vllm", model=name, model_source=model_source)
+    return EngineSettings(engine="vllm", model=name, model_source=model_source)
 
 
-def run_fit(
-    settings: InstanceSettings, out: Path, repeats: int, seed: int, *, as_json: bool
-) -> None:
+def run_fit(settings: EngineSettings, out: Path, repeats: int, seed: int, *, as_json: bool) -> None:
     """Do it all; at the end the profile is in `out`. Raises ArgosyError."""
     check_writable(out)
     if not settings.pass_tokens:
@@ -94,7 +92,7 @@ def check_writable(out: Path) -> None:
         raise UpError(f"cannot write {out}: there is no folder {out.parent}")
 
 
-def base_profile(settings: InstanceSettings, kv_bytes: int) -> Profile:
+def base_profile(settings: EngineSettings, kv_bytes: int) -> Profile:
     """What is known before anything is measured."""
     base = Profile(kv_bytes_per_token=kv_bytes, tokens_per_pass=settings.pass_tokens)
     if settings.device != "cpu":
@@ -103,7 +101,7 @@ def base_profile(settings: InstanceSettings, kv_bytes: int) -> Profile:
     return msgspec.structs.replace(base, transfer_gb_per_s=speeds)
 
 
-def described(settings: InstanceSettings) -> str:
+def described(settings: EngineSettings) -> str:
     """What was measured. vLLM has been loaded by then."""
     from vllm import __version__
 

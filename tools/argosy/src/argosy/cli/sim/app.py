@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from argosy.cli.sim import TraceFormat
+from argosy.sim.traces.trace import TraceFormat
 
 
 def sim(
@@ -58,8 +58,8 @@ def sim(
         raise typer.BadParameter(f"the picture is SVG: write --plot {hint}", param_hint="--plot")
     # Slow to import, and only whoever simulates needs them.
     from argosy.cli.sim.show import SimOptions, show_sim
-    from argosy.cli.sim.world import Fleet
-    from argosy.engine.profile import load_profile
+    from argosy.engine.profile_files import load_profile
+    from argosy.sim.fleet.simulation import Fleet
 
     fleet = Fleet(
         aggregated=aggregated, prefill=prefill, decode=decode, free=free, dp_ranks=dp,
@@ -98,7 +98,7 @@ def check_shape(aggregated: int, prefill: int, decode: int, free: int) -> None:
 
 def check_policy(name: str) -> None:
     """Known to the router; else typer.BadParameter lists those that are."""
-    from argosy.router.core.policies import POLICIES
+    from argosy.router.core.placement.policies import POLICIES
 
     if name not in POLICIES:
         known = ", ".join(sorted(POLICIES))

@@ -9,12 +9,11 @@ from typing import Self
 from rich.progress import Progress
 
 from argosy.cli import console
-from argosy.cli.sim import TraceFormat
-from argosy.cli.sim.plot import plot
-from argosy.cli.sim.report import report_of, rest_of
 from argosy.cli.sim.table import table_of
-from argosy.cli.sim.trace import TraceError, read_trace
-from argosy.cli.sim.world import Fleet, simulate
+from argosy.sim.fleet.simulation import Fleet, simulate
+from argosy.sim.reports.plot import plot
+from argosy.sim.reports.report import report_of, rest_of
+from argosy.sim.traces.trace import TraceError, TraceFormat, read_trace
 
 SLO_TTFT_MS = 2000.0
 SLO_ITL_MS = 50.0

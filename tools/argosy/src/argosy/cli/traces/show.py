@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 
 from argosy.cli import console
-from argosy.cli.fleet.home import NoFleet
 from argosy.cli.traces.spans import find
 from argosy.cli.traces.waterfall import waterfall
+from argosy.launcher.home import NoFleet
 
 
 def show_trace(directory: Path, trace_id: str, *, as_json: bool) -> None:

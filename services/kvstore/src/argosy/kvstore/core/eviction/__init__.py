@@ -6,8 +6,8 @@ The store tells a policy what is asked for and what is held; the policy names vi
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from argosy.kvstore.core.eviction.argosy import Argosy
 from argosy.kvstore.core.eviction.chains import Key
+from argosy.kvstore.core.eviction.learned import Argosy
 from argosy.kvstore.core.eviction.lru import Lru
 from argosy.kvstore.core.eviction.lru2 import Lru2
 from argosy.kvstore.core.eviction.oracle import Oracle

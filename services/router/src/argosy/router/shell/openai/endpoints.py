@@ -8,13 +8,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from argosy.mesh.errors import ArgosyError
-from argosy.router.shell.intake import Intake
+from argosy.domain.errors import ArgosyError
+from argosy.router.shell.live_request import Passage
 from argosy.router.shell.openai import schema
 from argosy.router.shell.openai.replies import Choice, usage_of
 from argosy.router.shell.openai.tools import ToolSplitter
-from argosy.router.shell.passage import Passage
 from argosy.router.shell.relay import Relay
+from argosy.router.shell.validation import Intake
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from argosy.mesh.errors import ArgosyError
+from argosy.domain.errors import ArgosyError
 from argosy.router.shell.openai.tools import ToolSplitter
 from argosy.wire.inference.v1 import inference_pb2
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from argosy.mesh.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.router.shell.openai.tools import forced_schema, mapping
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2

@@ -19,14 +19,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import rpc, telemetry
-from argosy.mesh.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.intake import Intake
 from argosy.router.shell.openai.endpoints import Asked, Endpoints
 from argosy.router.shell.openai.replies import error_body
 from argosy.router.shell.relay import Relay
+from argosy.router.shell.validation import Intake
 from argosy.router.shell.view import View
 
 log = logging.getLogger(__name__)

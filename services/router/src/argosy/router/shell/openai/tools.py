@@ -8,8 +8,8 @@ import re
 import uuid
 from typing import Any
 
-from argosy.mesh.errors import ArgosyError, Reason
-from argosy.mesh.text import overlap
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.engine.text import overlap
 
 MARK = "<tool_call>"
 CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*(?:</tool_call>|$)", re.DOTALL)

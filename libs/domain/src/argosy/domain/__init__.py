@@ -1,0 +1,1 @@
+"""The words all services share: pure, and without I/O."""

@@ -1,0 +1,89 @@
+"""Every way a request can be refused or fail: one table, for gRPC and HTTP alike.
+
+An ArgosyError says what happened, to what, and what to do next. `argosy.mesh.rpc_errors` carries it
+over gRPC and back.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """How a reason looks on the wire, and what it means to the caller."""
+
+    grpc: str
+    """Name of the gRPC status code."""
+    http: int
+    openai_type: str
+    meaning: str
+
+
+# fmt: off
+class Reason(Enum):
+    """Why. The names are part of the API."""
+
+    BAD_REQUEST = Mapped("INVALID_ARGUMENT", 400, "invalid_request_error",
+        "A field is missing, malformed or out of range: the message says which.")
+    PROMPT_TOO_LONG = Mapped("INVALID_ARGUMENT", 400, "invalid_request_error",
+        "Prompt plus one token exceeds the model's context. Shorten it.")
+    BODY_TOO_LARGE = Mapped("RESOURCE_EXHAUSTED", 413, "invalid_request_error",
+        "The message exceeds the size limit, which the message names.")
+    MODEL_NOT_FOUND = Mapped("NOT_FOUND", 404, "invalid_request_error",
+        "No such model here; the message lists those there are.")
+    TICKET_FORGED = Mapped("UNAUTHENTICATED", 401, "authentication_error",
+        "The ticket's signature is not this fleet's. Ask the router for one.")
+    TICKET_EXPIRED = Mapped("FAILED_PRECONDITION", 409, "invalid_request_error",
+        "The ticket came too late. Ask the router for a new one.")
+    TICKET_USED = Mapped("ALREADY_EXISTS", 409, "invalid_request_error",
+        "The ticket has been used; each is good for one answer.")
+    TICKET_MISDIRECTED = Mapped("FAILED_PRECONDITION", 409, "invalid_request_error",
+        "The ticket names another decode instance.")
+    OVERLOADED = Mapped("RESOURCE_EXHAUSTED", 429, "rate_limit_error",
+        "A queue is full. Retry after the time given.")
+    NO_INSTANCE = Mapped("UNAVAILABLE", 503, "server_error",
+        "No instance could take the request in time. Retry after the time given.")
+    INSTANCE_LOST = Mapped("UNAVAILABLE", 503, "server_error",
+        "An instance died with the request in hand. The router re-routes it by itself.")
+    KV_LOST = Mapped("UNAVAILABLE", 503, "server_error",
+        "The prompt's KV is gone (expired, or its transfer failed). The router re-routes.")
+    DRAINING = Mapped("UNAVAILABLE", 503, "server_error",
+        "The instance goes to sleep or shuts down. Retry: another answers, or it wakes.")
+    NO_DECISION = Mapped("NOT_FOUND", 404, "invalid_request_error",
+        "The autoscaler knows no such decision or plan; the message lists those there are.")
+    PLAN_CONFLICT = Mapped("ALREADY_EXISTS", 409, "invalid_request_error",
+        "An operational plan contradicts another, or the fleet file; the message names both.")
+    NOT_READY = Mapped("UNAVAILABLE", 503, "server_error",
+        "The service is starting; the message says what it waits for.")
+    DEADLINE = Mapped("DEADLINE_EXCEEDED", 504, "timeout_error",
+        "The caller's deadline passed first.")
+    CANCELLED = Mapped("CANCELLED", 499, "cancelled",
+        "The caller hung up.")
+    DIVERGED = Mapped("ABORTED", 500, "server_error",
+        "A structured answer could not be continued identically after a failure. Ask again.")
+    FLEET_FILE = Mapped("INVALID_ARGUMENT", 400, "invalid_request_error",
+        "The fleet file is wrong: the message gives line and remedy.")
+    INTERNAL = Mapped("INTERNAL", 500, "server_error",
+        "A defect in Argosy; the service's log has the trace.")
+
+# fmt: on
+
+
+RETRIABLE = frozenset({Reason.INSTANCE_LOST, Reason.KV_LOST, Reason.DRAINING, Reason.NOT_READY})
+"""Reasons that fault an instance, not the request: another attempt may succeed."""
+
+
+class ArgosyError(Exception):
+    """A refusal or failure with its reason. `instance` names who is at fault, if known."""
+
+    def __init__(
+        self, reason: Reason, message: str, *, retry_after_ms: int = 0, instance: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retry_after_ms = retry_after_ms
+        self.instance = instance
+
+    def __repr__(self) -> str:
+        return f"ArgosyError({self.reason.name}: {self.message})"

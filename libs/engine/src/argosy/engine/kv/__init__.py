@@ -1,0 +1,1 @@
+"""Names of KV blocks, whichever engine computes them."""

@@ -1,0 +1,10 @@
+"""Names the connector module is known by, without importing it (it imports vLLM)."""
+
+MODULE = "argosy.engine.vllm.connector"
+POLL_US_VARIABLE = "ARGOSY_NIXL_POLL_US"
+"""Set by the engine for its own processes; 0 leaves NIXL's default."""
+STORE_MODULE = "argosy.engine.vllm.store.connector"
+STORE_SETTINGS = "argosy_store"
+"""Of the store connector, in its extra configuration."""
+PRELOAD = "argosy_preload"
+"""Of a request, in its kv_transfer_params."""

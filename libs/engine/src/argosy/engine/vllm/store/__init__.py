@@ -1,0 +1,1 @@
+"""vLLM's connector to the KV store."""

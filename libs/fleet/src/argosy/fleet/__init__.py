@@ -1,0 +1,1 @@
+"""The fleet file: its schema, its units, and what plans it may hold."""

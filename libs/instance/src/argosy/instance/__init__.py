@@ -1,0 +1,1 @@
+"""An engine made a member of the mesh."""

@@ -1,0 +1,98 @@
+"""Between the contract's words and the engine's."""
+
+from argosy.domain.timing import Timing
+from argosy.engine.api import EngineInfo, EngineRequest, EngineStats, Logprobs, SamplingSpec
+from argosy.engine.text import Tokenizer
+from argosy.wire.inference.v1 import inference_pb2 as wire
+from argosy.wire.instance.v1 import events_pb2
+
+FINISH = {"stop": wire.FINISH_REASON_STOP, "length": wire.FINISH_REASON_LENGTH}
+
+
+def request_key(request_id: str, attempt: int) -> str:
+    """Names one attempt at a request, everywhere."""
+    return f"{request_id}/{attempt}"
+
+
+def prompt_key(prompt: wire.Prompt | wire.Ticket) -> str:
+    """The key of a prompt or of its ticket."""
+    return request_key(prompt.request_id, prompt.attempt)
+
+
+def sampling_spec(sampling: wire.Sampling) -> SamplingSpec:
+    """Unset fields take the defaults of SamplingSpec."""
+    given = {
+        name: getattr(sampling, name)
+        for name in (
+            "temperature", "top_p", "seed", "top_logprobs", "json_schema",
+            "presence_penalty", "frequency_penalty",
+        )
+        if sampling.HasField(name)
+    }  # fmt: skip
+    return SamplingSpec(sampling.max_tokens, ignore_eos=sampling.ignore_eos, **given)
+
+
+def engine_request(
+    prompt: wire.Prompt,
+    *,
+    dp_rank: int = 0,
+    produce: bool = False,
+    kv_handle: bytes | None = None,
+) -> EngineRequest:
+    """A prompt as the engine takes it."""
+    return EngineRequest(
+        prompt_key(prompt), list(prompt.token_ids), sampling_spec(prompt.sampling),
+        prompt.cache_salt, produce, kv_handle, dp_rank,
+    )  # fmt: skip
+
+
+def load_message(
+    instance: str, epoch: str, stats: EngineStats, info: EngineInfo, held_blocks: int, now_us: int
+) -> wire.Load:
+    """An engine's stats as the mesh hears them."""
+    return wire.Load(
+        instance_id=instance,
+        epoch=epoch,
+        running_requests=stats.running_requests,
+        waiting_requests=stats.waiting_requests,
+        queued_prefill_tokens=stats.queued_prefill_tokens,
+        kv_used_blocks=stats.kv_used_blocks,
+        kv_total_blocks=info.kv_total_blocks * info.dp_ranks,
+        kv_held_blocks=held_blocks,
+        at_us=now_us,
+        pass_us=stats.pass_us,
+        ranks=[
+            wire.RankLoad(
+                running_requests=rank.running_requests, waiting_requests=rank.waiting_requests,
+                queued_prefill_tokens=rank.queued_prefill_tokens,
+                kv_used_blocks=rank.kv_used_blocks,
+            )
+            for rank in stats.ranks
+        ],
+    )  # fmt: skip
+
+
+def timing_message(timing: Timing | None) -> events_pb2.Timing | None:
+    """What an engine says of its passes, as the mesh hears it."""
+    if timing is None:
+        return None
+    return events_pb2.Timing(
+        prefill_ms=timing.prefill_ms, decode_ms=timing.decode_ms,
+        decode_ms_per_request=timing.decode_ms_per_request,
+        kv_bytes_per_token=timing.kv_bytes_per_token,
+        transfer_ms=timing.transfer_ms, transfer_gb_per_s=timing.transfer_gb_per_s,
+    )  # fmt: skip
+
+
+def position_logprobs(position: Logprobs, tokenizer: Tokenizer) -> wire.PositionLogprobs:
+    """One position's logprobs, with the tokens' text."""
+
+    def one(token_id: int, logprob: float) -> wire.TokenLogprob:
+        token = tokenizer.token_text(token_id)
+        return wire.TokenLogprob(token_id=token_id, token=token, logprob=logprob)
+
+    ranked = sorted(position.top.items(), key=lambda item: (-item[1], item[0]))
+    return wire.PositionLogprobs(
+        chosen=one(position.token_id, position.logprob),
+        top=[one(token_id, logprob) for token_id, logprob in ranked],
+    )

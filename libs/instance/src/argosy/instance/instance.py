@@ -1,0 +1,267 @@
+"""What prefill and decode share: an engine, and the mesh kept informed about it.
+
+Load facts go out after each engine step, at most one per REPORT_S (the last one is
+never lost), and at least one per heartbeat. KV-block facts go out per step.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import TypeVar
+
+import msgspec
+from google.protobuf.message import Message
+
+from argosy.domain.lifecycle import State
+from argosy.engine.api import (
+    BlocksChanged,
+    EngineInfo,
+    EngineOutput,
+    EngineRequest,
+    EngineStats,
+    Listener,
+    PassEnded,
+    Staged,
+)
+from argosy.engine.build import build_engine
+from argosy.engine.kv.revision import revision, with_layout
+from argosy.instance.convert import load_message, timing_message
+from argosy.instance.kv_store.link import StoreLink
+from argosy.instance.lifecycle.runner import Life, Work
+from argosy.instance.settings import InstanceSettings
+from argosy.instance.work_counters import Worked
+from argosy.mesh.ports import free_port
+from argosy.mesh.service import Mesh
+from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.instance.v1 import events_pb2
+
+log = logging.getLogger(__name__)
+
+REPORT_S = 0.02
+EXIT_ENGINE_DIED = 70
+AT_WORK = frozenset({State.ACTIVE, State.DRAINING})
+"""States whose passes are for callers: others have warm-ups only."""
+SNAPSHOT_PART_BLOCKS = 50_000
+
+S = TypeVar("S", bound=InstanceSettings)
+
+
+class Instance:
+    """An engine with a name on the mesh.
+
+    work: what it does with the engine, to be held when it sleeps or stops.
+    load_fact, kv_fact: wrap a Load or KvChange into the role's own fact.
+    stepped: called after each engine step.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh[S],
+        role: events_pb2.Role,
+        work: Work,
+        *,
+        load_fact: Callable[[inference_pb2.Load], Message],
+        kv_fact: Callable[[inference_pb2.KvChange], Message],
+        stepped: Callable[[EngineStats], None],
+    ) -> None:
+        self.mesh = mesh
+        port = mesh.settings.nixl_port or free_port()
+        settings = mesh.settings.model_copy(update={"nixl_port": port})
+        self.engine = build_engine(settings, mesh.service)
+        self.info = EngineInfo(0, 0, 0, 0)
+        self.worked = Worked()
+        self.held_blocks = 0
+        self.requests_before_engine = 0
+        """Accepted, but not the engine's yet: they wait for their KV."""
+        self._role = role
+        self._load_fact = load_fact
+        self._kv_fact = kv_fact
+        self._stepped = stepped
+        self.life = Life(mesh, self.engine, work, self._tell, self._on_death)
+        self._changes = 0
+        self._blocks: list[dict[int, None]] = []
+        """The KV blocks each data-parallel rank holds: for routers that missed changes."""
+        self._report_due: asyncio.TimerHandle | None = None
+        self._heartbeat: asyncio.Task[None] | None = None
+        self._link: StoreLink | None = None
+
+    async def start(self) -> None:
+        """Load the engine, wait for the bus, and tell the mesh we are ready."""
+        settings = self.mesh.settings
+        self.mesh.wait_for(f"the {settings.engine} engine to load {settings.model}")
+        self.info = await self.engine.start(
+            Listener(
+                self._on_step,
+                self._on_blocks,
+                self._on_death,
+                self._on_staged,
+                self._on_loaded,
+                self._on_pass,
+            )
+        )
+        await self.mesh.wait_for_bus()
+        if self.info.staging is not None:
+            made = await asyncio.to_thread(revision, settings)
+            made = with_layout(made, self.info.staging.layout)
+            self._link = StoreLink(self.mesh, self.info, made, self.engine.unstage)
+            await self._link.start()
+            self.life.link = self._link
+        self._heartbeat = asyncio.create_task(self._beat())
+        self.life.loaded()
+        self.mesh.bus.on_connection.append(self._on_connection)
+
+    async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
+        """As Engine.submit, with what the fleet's KV stores have of the prompt."""
+        if self._link is not None:
+            rank = request.dp_rank
+            held = self._blocks[rank] if rank < len(self._blocks) else {}
+            request = await self._link.preload(request, held)
+        try:
+            async with aclosing(self.engine.submit(request)) as outputs:
+                async for output in outputs:
+                    yield output
+        finally:
+            if self._link is not None:
+                self._link.ended(request)
+
+    async def drain(self) -> None:
+        """Return when what runs is done, and what was computed is stored."""
+        await self.life.stop("asked to stop")
+
+    async def stop(self) -> None:
+        """Tell the mesh, and free the engine."""
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            self.life.end()
+        if self._report_due is not None:
+            self._report_due.cancel()
+        link, self._link = self._link, None
+        if link is not None:
+            await link.stop()
+        await self.engine.stop()
+
+    def load(self) -> inference_pb2.Load:
+        """What there is to do right now."""
+        mesh, stats = self.mesh, self.engine.stats()
+        waiting = stats.waiting_requests + self.requests_before_engine
+        stats = msgspec.structs.replace(stats, waiting_requests=waiting)
+        load = load_message(
+            mesh.name, mesh.epoch, stats, self.info, self.held_blocks, mesh.clock.now_us()
+        )
+        load.resting, load.change = self.life.resting, self.life.state.change
+        return load
+
+    def report(self) -> None:
+        """Publish load and work, now or (within REPORT_S of the last) a little later."""
+        if self._report_due is None:
+            load = self.load()
+            self.worked.tell(load)
+            self.mesh.bus.publish(self._load_fact(load))
+            loop = asyncio.get_running_loop()
+            self._report_due = loop.call_later(REPORT_S, self._report_window_over, self.load())
+
+    def _report_window_over(self, reported: inference_pb2.Load) -> None:
+        self._report_due = None
+        now = self.load()
+        reported.at_us = now.at_us
+        if now != reported:
+            self.report()
+
+    def _on_connection(self, connected: bool) -> None:
+        if connected and self.life.state.state in (State.ACTIVE, State.SILENT, State.WAKING):
+            self._announce(self.life.change())
+
+    def _tell(self, fact: str, change: events_pb2.Change) -> None:
+        """Publish a change in the instance's life."""
+        if change.state == events_pb2.STATE_SILENT:
+            self._forget_blocks()
+        if fact == "InstanceReady":
+            self._announce(change)
+        else:
+            mesh = self.mesh
+            kind = getattr(events_pb2, fact)
+            mesh.bus.publish(kind(instance_id=mesh.name, epoch=mesh.epoch, change=change))
+        self.report()
+
+    def _forget_blocks(self) -> None:
+        """KV memory is gone: say so of every block that the engine has not spoken of."""
+        for dp_rank, held in enumerate(self._blocks):
+            if held:
+                self._on_blocks(BlocksChanged([], [], cleared=True, dp_rank=dp_rank))
+
+    def _announce(self, change: events_pb2.Change) -> None:
+        mesh, info = self.mesh, self.info
+        mesh.bus.publish(
+            events_pb2.InstanceReady(
+                instance_id=mesh.name, epoch=mesh.epoch, role=self._role, address=mesh.address,
+                node=mesh.settings.node, model=mesh.settings.model,
+                block_tokens=info.block_tokens, kv_total_blocks=info.kv_total_blocks,
+                max_model_tokens=info.max_model_tokens,
+                max_running_requests=info.max_running_requests, dp_ranks=info.dp_ranks,
+                tokens_per_pass=info.tokens_per_pass, rack=mesh.settings.rack,
+                timing=timing_message(info.timing), change=change,
+            )
+        )  # fmt: skip
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.mesh.settings.heartbeat_s)
+            self.report()
+
+    def _on_pass(self, ended: PassEnded) -> None:
+        if self.life.state.state in AT_WORK:
+            self.worked.passed(ended)
+
+    def _on_step(self, stats: EngineStats) -> None:
+        self.report()
+        self._stepped(stats)
+
+    def kv_snapshot(self) -> list[inference_pb2.KvSnapshotPart]:
+        """Every KV block held now, in parts; changes so far are in it."""
+        parts = []
+        for dp_rank in range(max(1, self.info.dp_ranks)):
+            held = list(self._blocks[dp_rank]) if dp_rank < len(self._blocks) else []
+            parts += [
+                inference_pb2.KvSnapshotPart(
+                    instance_id=self.mesh.name, epoch=self.mesh.epoch,
+                    change_sequence=self._changes, dp_rank=dp_rank,
+                    blocks=held[start : start + SNAPSHOT_PART_BLOCKS],
+                )
+                for start in range(0, max(1, len(held)), SNAPSHOT_PART_BLOCKS)
+            ]  # fmt: skip
+        return parts
+
+    def _on_blocks(self, changed: BlocksChanged) -> None:
+        self._changes += 1
+        while len(self._blocks) <= changed.dp_rank:
+            self._blocks.append({})
+        held = self._blocks[changed.dp_rank]
+        if changed.cleared:
+            held.clear()
+        for block in changed.removed:
+            held.pop(block, None)
+        held.update(dict.fromkeys(changed.stored))
+        change = inference_pb2.KvChange(
+            instance_id=self.mesh.name, epoch=self.mesh.epoch, stored=changed.stored,
+            removed=changed.removed, cleared=changed.cleared, change_sequence=self._changes,
+            dp_rank=changed.dp_rank,
+        )  # fmt: skip
+        self.mesh.bus.publish(self._kv_fact(change))
+
+    def _on_staged(self, blocks: list[Staged]) -> None:
+        if self._link is None:
+            self.engine.unstage([block.slot for block in blocks])
+        else:
+            self._link.staged(blocks)
+
+    def _on_loaded(self, name: str) -> None:
+        if self._link is not None:
+            self._link.loaded(name)
+
+    def _on_death(self, message: str) -> None:
+        # As after a kill: callers see INSTANCE_LOST and are re-routed, the node agent
+        # starts another. A graceful stop would wait for answers that cannot come.
+        log.critical("%s: ending, to be started anew", message)
+        os._exit(EXIT_ENGINE_DIED)

@@ -1,0 +1,52 @@
+"""What an instance's life wants done."""
+
+from argosy.domain.core import Effect
+
+
+class TakeStep(Effect, frozen=True, tag=True):
+    """Begin this step (a name of table.Step); ends in StepEnded."""
+
+    step: str
+    level: str = ""
+
+
+class AbandonStep(Effect, frozen=True, tag=True):
+    """Stop what the step waits for; no StepEnded is to follow."""
+
+    step: str
+
+
+class CutWork(Effect, frozen=True, tag=True):
+    """What still runs has had its time: it ends here, to go on elsewhere."""
+
+
+class TakeWork(Effect, frozen=True, tag=True):
+    """Requests may come again."""
+
+
+class Tell(Effect, frozen=True, tag=True):
+    """Publish the fact of this name (table.FACTS)."""
+
+    fact: str
+    state: str
+    change: int
+    """Numbers the changes of one process."""
+    cause: str
+    turn: int
+    took_us: int
+    """From the decision on."""
+    level: str
+    steps_us: list[tuple[str, int]]
+    """How long each step took, in order."""
+    resident_bytes: int
+    """As last read."""
+
+
+class GiveUp(Effect, frozen=True, tag=True):
+    """End the process: what it is in cannot be known any more."""
+
+    reason: str
+
+
+class ReportStopped(Effect, frozen=True, tag=True):
+    """The process may end."""

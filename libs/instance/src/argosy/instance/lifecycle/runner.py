@@ -1,0 +1,230 @@
+"""An instance's life, lived: the core's steps taken, its changes told, decisions taken in.
+
+Concurrency: one step at a time, in a task of its own; an abandoned step is cancelled. Steps
+that touch the engine's memory are cancelled only when the process ends.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.domain.lifecycle import RESTING, State, Step
+from argosy.engine.api import Engine, EngineRequest, SamplingSpec
+from argosy.engine.memory import resident_bytes, trim_heap
+from argosy.instance.kv_store.link import StoreLink
+from argosy.instance.lifecycle import effects, events
+from argosy.instance.lifecycle.core import SPEC, LifeState
+from argosy.instance.settings import InstanceSettings
+from argosy.mesh import rpc
+from argosy.mesh.service import Mesh
+from argosy.wire.instance.v1 import events_pb2, instance_pb2, instance_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 5
+QUIET_S = 10
+QUIET_POLL_S = 0.01
+WARM_UP_TOKENS = 8
+STATES = {state: getattr(events_pb2, f"STATE_{state.name}") for state in State}
+
+S = TypeVar("S", bound=InstanceSettings)
+
+
+class Work(Protocol):
+    """What an instance does for others, as its life sees it."""
+
+    def hold(self) -> None:
+        """Take nothing new. `Life.work_ended` is called once nothing is left."""
+        ...
+
+    def cut(self) -> None:
+        """End what is left: its callers go on elsewhere."""
+        ...
+
+    def take(self) -> None:
+        """Take new work again."""
+        ...
+
+
+class Life(instance_pb2_grpc.LifeServicer):
+    """See the module. tell: publishes the fact of this name with this change.
+    give_up: ends the process, with a reason.
+    """
+
+    def __init__(
+        self, mesh: Mesh[S], engine: Engine, work: Work,
+        tell: Callable[[str, events_pb2.Change], None], give_up: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.tracer = mesh.tracer
+        self.link: StoreLink | None = None
+        self.state = LifeState(since_us=mesh.clock.now_us())
+        self._mesh = mesh
+        self._engine = engine
+        self._work = work
+        self._tell = tell
+        self._give_up = give_up
+        self._driver = mesh.drive(SPEC, self.state, self._perform)
+        self._step: asyncio.Task[None] | None = None
+        self._work_ended = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._steps: dict[str, Callable[[str], Awaitable[None]]] = {
+            Step.DRAIN: self._drain, Step.FLUSH: self._flush, Step.WITHDRAW: self._withdraw,
+            Step.FREE: self._free, Step.LOAD: self._load, Step.REGISTER: self._register,
+            Step.WARM_UP: self._warm_up,
+        }  # fmt: skip
+        descriptor = instance_pb2.DESCRIPTOR.services_by_name["Life"]
+        mesh.server.add(instance_pb2_grpc.add_LifeServicer_to_server, self, descriptor)
+
+    @property
+    def resting(self) -> bool:
+        """Whether it takes no requests for now."""
+        return self.state.state in RESTING
+
+    def loaded(self) -> None:
+        """The engine takes requests."""
+        self._driver.feed(events.Loaded(self._driver.now_us()))
+
+    def work_ended(self) -> None:
+        """Nothing is left of what was taken before `Work.hold`."""
+        self._work_ended.set()
+
+    async def stop(self, cause: str) -> None:
+        """Return when what runs is done, and what was computed is stored."""
+        self._driver.feed(events.StopAsked(self._driver.now_us(), cause))
+        await self._stopped.wait()
+
+    def end(self) -> None:
+        """The process ends now."""
+        if self._step is not None:
+            self._step.cancel()
+        self._driver.feed(events.Ending(self._driver.now_us()))
+
+    def change(self) -> events_pb2.Change:
+        """The last change, as facts tell it."""
+        state = self.state
+        return events_pb2.Change(
+            state=STATES[state.state], number=state.change,
+            cause=state.led_why, turn=state.led_turn, resident_bytes=state.resident_bytes,
+            level=state.level,
+        )  # fmt: skip
+
+    @rpc.handler("life.sleep")
+    async def Sleep(  # noqa: N802 - gRPC names methods as the contract does
+        self, request: instance_pb2.SleepRequest, context: rpc.Context
+    ) -> instance_pb2.LifeReply:
+        """Take in a decision to sleep."""
+        if request.level not in ("dram", "disk"):
+            message = f"no sleep level '{request.level}': there are dram and disk"
+            raise ArgosyError(Reason.BAD_REQUEST, message)
+        event = events.SleepDecided(
+            self._driver.now_us(), request.turn, request.level, request.drain_ms * 1000,
+            request.cause,
+        )  # fmt: skip
+        self._driver.feed(event)
+        return instance_pb2.LifeReply(change=self.change(), epoch=self._mesh.epoch)
+
+    @rpc.handler("life.wake")
+    async def Wake(  # noqa: N802 - gRPC names methods as the contract does
+        self, request: instance_pb2.WakeRequest, context: rpc.Context
+    ) -> instance_pb2.LifeReply:
+        """Take in a decision to wake."""
+        self._driver.feed(events.WakeDecided(self._driver.now_us(), request.turn, request.cause))
+        return instance_pb2.LifeReply(change=self.change(), epoch=self._mesh.epoch)
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case effects.TakeStep():
+                self._step = asyncio.create_task(self._take(effect.step, effect.level))
+            case effects.AbandonStep():
+                assert self._step is not None
+                self._step.cancel()
+            case effects.CutWork():
+                self._work.cut()
+            case effects.TakeWork():
+                self._work.take()
+            case effects.Tell():
+                self._publish(effect)
+            case effects.ReportStopped():
+                self._stopped.set()
+            case effects.GiveUp():
+                self._give_up(effect.reason)
+
+    def _publish(self, effect: effects.Tell) -> None:
+        change = events_pb2.Change(
+            state=STATES[State(effect.state)], number=effect.change, cause=effect.cause,
+            turn=effect.turn, took_ms=effect.took_us // 1000,
+            resident_bytes=effect.resident_bytes, level=effect.level,
+        )  # fmt: skip
+        for name, took_us in effect.steps_us:
+            change.steps.add(name=name, ms=took_us // 1000)
+        log.info("%s: %s", effect.state, effect.cause)
+        self._tell(effect.fact, change)
+
+    async def _take(self, step: str, level: str) -> None:
+        trouble = ""
+        try:
+            await self._steps[step](level)
+        except Exception as error:
+            log.exception("%s failed", step)
+            trouble = repr(error)
+        self._driver.feed(events.StepEnded(self._driver.now_us(), step, trouble))
+
+    # -- steps
+
+    async def _drain(self, level: str) -> None:
+        self._work_ended.clear()
+        self._work.hold()
+        await self._work_ended.wait()
+        # Requests whose callers went away take the engine a moment to let go of.
+        deadline = asyncio.get_running_loop().time() + QUIET_S
+        while busy(self._engine):
+            if asyncio.get_running_loop().time() > deadline:
+                log.warning("the engine still speaks of work after %d s", QUIET_S)
+                return
+            await asyncio.sleep(QUIET_POLL_S)
+
+    async def _flush(self, level: str) -> None:
+        if self.link is not None:
+            await self.link.saved(FLUSH_S)
+
+    async def _withdraw(self, level: str) -> None:
+        if self.link is not None:
+            await self.link.withdraw()
+        await self._engine.withdraw()
+
+    async def _free(self, level: str) -> None:
+        await self._engine.sleep("disk" if level == "disk" else "dram")
+        await asyncio.to_thread(give_back_memory)
+        held = await asyncio.to_thread(resident_bytes, os.getpid())
+        self._driver.feed(events.MemoryRead(self._driver.now_us(), held))
+
+    async def _load(self, level: str) -> None:
+        await self._engine.wake()
+
+    async def _register(self, level: str) -> None:
+        await self._engine.register()
+        if self.link is not None:
+            await self.link.register()
+
+    async def _warm_up(self, level: str) -> None:
+        sampling = SamplingSpec(max_tokens=1, temperature=0, ignore_eos=True)
+        name = f"warm-up-{self.state.change}"
+        request = EngineRequest(name, [1] * WARM_UP_TOKENS, sampling, cache_salt="warm-up")
+        async for _ in self._engine.submit(request):
+            pass
+
+
+def busy(engine: Engine) -> bool:
+    """Whether the engine still has something of a request."""
+    stats = engine.stats()
+    return bool(stats.running_requests or stats.waiting_requests or stats.kv_used_blocks)
+
+
+def give_back_memory() -> None:
+    """What was freed here goes back to the system."""
+    gc.collect()
+    trim_heap()

@@ -1,0 +1,124 @@
+"""What the tests of instances share: a sim engine's instance on a real bus."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from argosy.engine.api import EngineRequest, SamplingSpec
+from argosy.instance.instance import Instance
+from argosy.instance.settings import InstanceSettings
+from argosy.launcher.nats_process import NatsProcess
+from argosy.mesh import bus as bus_module
+from argosy.mesh.bus import Bus
+from argosy.mesh.service import Mesh
+from argosy.wire.decode.v1.events_pb2 import KvChanged, LoadReported
+from argosy.wire.inference.v1.inference_pb2 import KvChange, Load
+from argosy.wire.instance.v1.events_pb2 import (
+    ROLE_DECODE,
+    InstanceDraining,
+    InstanceReady,
+    InstanceSlept,
+    InstanceStopped,
+    InstanceWaking,
+    InstanceWoke,
+)
+
+PATIENCE_S = 20
+
+FACTS = (
+    InstanceReady, InstanceDraining, InstanceSlept, InstanceWaking, InstanceWoke, InstanceStopped
+)  # fmt: skip
+
+
+class Hands:
+    """What an instance does for others: nothing, unless a test says that it is not idle."""
+
+    def __init__(self) -> None:
+        self.idle = True
+        self.calls: list[str] = []
+        self.done: Callable[[], None] = lambda: None
+        """Nothing is left of it now."""
+
+    def hold(self) -> None:
+        self.calls.append("hold")
+        if self.idle:
+            self.done()
+
+    def cut(self) -> None:
+        self.calls.append("cut")
+        self.done()
+
+    def take(self) -> None:
+        self.calls.append("take")
+
+
+class Crew:
+    """An instance, and a listener elsewhere on the bus."""
+
+    def __init__(self, nats: NatsProcess, **given: Any) -> None:
+        settings = InstanceSettings(
+            nats_url=nats.url, instance_id="decode-0", epoch="e1", node="n1",
+            **{"sim_speed": 1000, "block_tokens": 4, "heartbeat_s": 3600, **given},
+        )  # fmt: skip
+        self.mesh = Mesh(settings, "decode")
+        self.hands = Hands()
+        self.instance = Instance(
+            self.mesh, ROLE_DECODE, self.hands,
+            load_fact=lambda load: LoadReported(load=load),
+            kv_fact=lambda change: KvChanged(change=change),
+            stepped=lambda stats: None,
+        )  # fmt: skip
+        self.hands.done = self.instance.life.work_ended
+        self.elsewhere = Bus(nats.url, settings.fleet, "elsewhere")
+        self.loads: list[Load] = []
+        self.changes: list[KvChange] = []
+        self.told: list[Any] = []
+
+    async def start(self) -> None:
+        bus = self.elsewhere
+        bus.listen(LoadReported, lambda fact, _: self.loads.append(fact.load))
+        bus.listen(KvChanged, lambda fact, _: self.changes.append(fact.change))
+        bus.start()
+        for fact in FACTS:
+            heard = bus.follow(fact, lambda told, _: self.told.append(told), fact.__name__)
+            await asyncio.wait_for(heard.wait(), PATIENCE_S)
+        assert bus._client is not None
+        await bus._client.flush()
+        await self.mesh.open()
+        await asyncio.wait_for(self.instance.start(), PATIENCE_S)
+
+    async def answer(
+        self, name: str, tokens: list[int], max_tokens: int = 20, dp_rank: int = 0
+    ) -> None:
+        sampling = SamplingSpec(max_tokens, ignore_eos=True)
+        request = EngineRequest(name, tokens, sampling, dp_rank=dp_rank)
+        async for _ in self.instance.engine.submit(request):
+            pass
+
+    def names(self) -> list[str]:
+        return [type(fact).__name__ for fact in self.told]
+
+    async def close(self) -> None:
+        await self.instance.stop()
+        await self.mesh.close()
+        await self.elsewhere.close()
+
+
+@pytest.fixture
+async def crew(
+    nats: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[..., Any]]:
+    """Starts instances with some settings; all are stopped when the test ends."""
+    monkeypatch.setattr(bus_module, "FETCH_S", 0.3)  # How long an outage is noticed late.
+    crews: list[Crew] = []
+
+    async def begin(**given: Any) -> Crew:
+        crews.append(Crew(nats, **given))
+        await crews[-1].start()
+        return crews[-1]
+
+    yield begin
+    for made in crews:
+        await made.close()

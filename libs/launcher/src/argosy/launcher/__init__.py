@@ -1,0 +1,1 @@
+"""Starts a fleet's processes on one machine."""

@@ -1,0 +1,1 @@
+"""KV bytes over NIXL."""

@@ -1,0 +1,1 @@
+"""From expected demand to what is decided."""

@@ -1,0 +1,86 @@
+"""What requests were late, against what the model said would be: the plan's correction.
+
+A model of a fleet is wrong somewhere. At the end of each slot in which nothing changed, the share
+of requests that missed the SLO is held against what the model says for that slot's rate and
+instances. Where they disagree, there is a factor on the rate under which they would agree; the
+role's factor goes a step of it, quickly up and slowly down, and plans are made for so much more.
+Within what the model explains the factor rests.
+
+Lateness to the first token is prefill's, unless decode had no room: then it is decode's.
+"""
+
+from argosy.autoscaler.core import events
+from argosy.autoscaler.core.capacity import model
+from argosy.autoscaler.core.observe import members
+from argosy.autoscaler.core.planning.expected_demand import likely
+from argosy.autoscaler.core.state import Pace, ScalerState
+from argosy.domain.histogram import bucket_of, since
+
+UP, DOWN, REST = 1.1, 0.98, 0.9998
+"""Most that a factor changes in a slot; and how it fades where there is nothing to learn."""
+LEAST, MOST = 0.8, 2.5
+TOLERANCE = 0.02
+"""Of requests: what model and measurement may differ by."""
+FEWEST = 30
+SOURCES_MAX = 4096
+
+
+def late_seen(state: ScalerState, source: str, kind: str, buckets: list[int]) -> None:
+    """Count what came since, and what of it was beyond the SLO. kind: ttft or tpot."""
+    if state.scaling is None or not all(count >= 0 for count in buckets):
+        return
+    key = f"{kind} {source}"
+    before = state.told.get(key)
+    if before is None and len(state.told) >= SOURCES_MAX:
+        del state.told[next(iter(state.told))]
+    state.told[key] = list(buckets)
+    if before is None:
+        return
+    grown = since(buckets, before)
+    if min(grown, default=0) < 0:
+        return  # It counts from the start again.
+    slo = state.scaling.slo
+    first_late = bucket_of(slo.ttft_ms if kind == "ttft" else slo.tpot_ms) + 1
+    role = "decode" if kind == "tpot" or members.no_room(state) else "prefill"
+    pace = state.pace.setdefault(role, Pace())
+    pace.counted += sum(grown)
+    pace.late += sum(grown[first_late:])
+
+
+def trouble(state: ScalerState, role: str) -> bool:
+    """Whether more requests are late by this role, in this slot or the one before, than may be."""
+    pace = state.pace.get(role, Pace())
+    return max(late_share(pace), pace.late_before) > state.limits.allowed_miss + TOLERANCE
+
+
+def late_share(pace: Pace) -> float:
+    """Of the slot's requests so far; of few nothing is known."""
+    return pace.late / pace.counted if pace.counted >= FEWEST else 0.0
+
+
+def slot_ended(state: ScalerState, rate: float) -> None:
+    """Learn from the slot, if nothing changed in it nor in the one before, and begin the next."""
+    backlog = sum(router.queued for router in state.routers.values())
+    for role in events.ROLES:
+        pace = state.pace.setdefault(role, Pace())
+        ready = sum(map(members.ready, members.of_role(state, role).values()))
+        still = pace.still + 1 if ready == pace.ready and ready else 0
+        if still > 1 and backlog >= pace.backlog and pace.counted >= FEWEST:
+            learn(state, role, pace, rate)
+        state.pace[role] = Pace(pace.factor, 0, 0, ready, still, backlog, late_share(pace))
+
+
+def learn(state: ScalerState, role: str, pace: Pace, rate: float) -> None:
+    """One step towards the factor under which model and measurement agree."""
+    base, scaling = state.baselines.get(role), state.scaling
+    if base is None or base.timing is None or scaling is None or rate <= 0:
+        return
+    miss_of = model.prefill_miss if role == "prefill" else model.decode_miss
+    asked, share = likely(state.mix).at(rate * pace.factor), pace.late / pace.counted
+    (said,) = miss_of(asked, [pace.ready], base.timing, base.machine, scaling.slo)
+    if share > said + TOLERANCE:
+        pace.factor = min(MOST, pace.factor * UP)
+    elif share < said - TOLERANCE:
+        pace.factor = max(LEAST, pace.factor * DOWN)
+    else:
+        pace.factor = 1 + (pace.factor - 1) * REST

@@ -1,0 +1,1 @@
+"""What Prophet makes of the history: slow, and off the decision path, live and simulated."""

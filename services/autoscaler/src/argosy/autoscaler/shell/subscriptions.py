@@ -1,0 +1,205 @@
+"""What the autoscaler hears on the bus, told to its core: the fleet, its members, load, decisions.
+
+Counts are told as the floats that the core's events say: a journal reads them back as such, and
+has to find what was decided on.
+"""
+
+import asyncio
+from typing import Any
+
+from argosy.autoscaler.core import events
+from argosy.autoscaler.settings import AutoscalerSettings
+from argosy.domain.demand import Machine, Slo
+from argosy.fleet.plans import Plans
+from argosy.mesh.bus import Envelope
+from argosy.mesh.driver import Driver
+from argosy.mesh.instance_facts import state_name, timing_of
+from argosy.mesh.service import Mesh
+from argosy.wire.autoscaler.v1 import events_pb2
+from argosy.wire.decode.v1 import events_pb2 as decode_pb2
+from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.instance.v1 import events_pb2 as instance_pb2
+from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
+from argosy.wire.operator.v1 import events_pb2 as operator_pb2
+from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
+from argosy.wire.router.v1 import events_pb2 as router_pb2
+
+OLD_MS = 5_000
+PASSES_MAX = 64
+"""Of an instance, told at once; the oldest are left out."""
+CHANGES = (
+    "InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke", "InstanceStopped",
+)  # fmt: skip
+RESTS = (
+    operator_pb2.SleepDecided, operator_pb2.WakeDecided, events_pb2.SleepDecided,
+    events_pb2.WakeDecided,
+)  # fmt: skip
+ROLES = {instance_pb2.ROLE_PREFILL: "prefill", instance_pb2.ROLE_DECODE: "decode"}
+
+
+class Ears:
+    """See the module. What the control log holds is heard first, then what happens."""
+
+    def __init__(self, mesh: Mesh[AutoscalerSettings], driver: Driver, plans: Plans) -> None:
+        self._mesh = mesh
+        self._driver = driver
+        self._plans = plans
+        self._loads: dict[str, tuple[inference_pb2.Load, list[events.Pass]]] = {}
+
+    async def start(self) -> None:
+        """Return when what the control log holds has reached the core."""
+        bus, durable = self._mesh.bus, f"{self._mesh.name}-{self._mesh.epoch}"
+        # Who there is to be, then who came up, then where each is in its life.
+        await bus.follow(operator_pb2.InstanceDecided, self._on_member, f"{durable}-who").wait()
+        await bus.follow(instance_pb2.InstanceReady, self._on_ready, f"{durable}-ready").wait()
+        caught_up = [
+            bus.follow(getattr(instance_pb2, name), self._on_change, f"{durable}-{name}")
+            for name in CHANGES
+        ]
+        caught_up += [
+            bus.follow(kind, self._on_rest, f"{durable}-{number}")
+            for number, kind in enumerate(RESTS)
+        ]
+        caught_up += [
+            bus.follow(node_pb2.InstanceStarted, self._on_started, f"{durable}-started"),
+            bus.follow(node_pb2.InstanceExited, self._on_exited, f"{durable}-exited"),
+            bus.follow(node_pb2.RestRefused, self._on_refused, f"{durable}-refused"),
+            bus.follow(events_pb2.PlanChanged, self._on_plan, f"{durable}-plans"),
+        ]
+        await asyncio.gather(*(event.wait() for event in caught_up))
+        bus.listen(router_pb2.QueueReported, self._on_queue)
+        bus.listen(prefill_pb2.LoadReported, self._on_load)
+        bus.listen(decode_pb2.LoadReported, self._on_load)
+        await bus.follow(operator_pb2.FleetApplied, self._on_applied, f"{durable}-fleet").wait()
+
+    def tell_plans(self) -> None:
+        """Let the core know when which plans hold."""
+        now_us = self._driver.now_us()
+        self._driver.feed(events.PlansChanged(now_us, self._plans.windows(now_us)))
+
+    def _on_applied(self, fact: operator_pb2.FleetApplied, envelope: Envelope) -> None:
+        scaling = fact.scaling
+        highs = {pool.role: pool.max for pool in scaling.pools}
+        made_us = envelope.time_ms * 1000
+        self._plans.apply(list(scaling.plans), scaling.timezone, highs, scaling.budget, made_us)
+        pools = {p.role: events.Bounds(p.replicas, p.min, p.max) for p in scaling.pools}
+        self._driver.feed(
+            events.ScalingApplied(
+                self._driver.now_us(), fact.generation, scaling.mode, pools, scaling.budget,
+                scaling.silent, scaling.idle_sleep_ms * 1000, scaling.sleep_level,
+                Slo(scaling.ttft_ms, scaling.tpot_ms), scaling.ratio_min, scaling.ratio_max,
+                scaling.dwell_ms * 1000,
+            )
+        )  # fmt: skip
+        self.tell_plans()
+
+    def _on_plan(self, fact: events_pb2.PlanChanged, envelope: Envelope) -> None:
+        self._plans.changed(fact.name, "" if fact.removed else fact.text, envelope.time_ms * 1000)
+        self.tell_plans()
+
+    def _on_member(self, fact: operator_pb2.InstanceDecided, envelope: Envelope) -> None:
+        now_us = self._driver.now_us()
+        self._driver.feed(
+            events.MemberDecided(now_us, fact.instance_id, fact.role, fact.node, fact.run)
+        )
+
+    def _on_ready(self, fact: instance_pb2.InstanceReady, envelope: Envelope) -> None:
+        role = ROLES.get(fact.role)
+        if role is None:
+            return
+        machine = Machine(
+            fact.kv_total_blocks * fact.block_tokens, fact.max_running_requests or 1,
+            fact.tokens_per_pass or Machine().tokens_per_pass,
+        )  # fmt: skip
+        # Told again after the bus was away, and by one that sleeps by now: it joined earlier.
+        rests = state_name(fact.change) in ("silent", "waking")
+        self._driver.feed(
+            events.MemberJoined(
+                self._driver.now_us(), fact.instance_id, fact.epoch, role, fact.node, fact.rack,
+                fact.change.number - rests, timing_of(fact), machine,
+            )
+        )  # fmt: skip
+        if rests:
+            self._on_change(fact, envelope)
+
+    def _on_change(self, fact: Any, envelope: Envelope) -> None:
+        change = fact.change
+        took_us = sum(step.ms for step in change.steps if step.name != "drain") * 1000
+        self._driver.feed(
+            events.MemberChanged(
+                self._driver.now_us(), fact.instance_id, fact.epoch, change.number,
+                state_name(change), took_us,
+            )
+        )  # fmt: skip
+
+    def _on_started(self, fact: node_pb2.InstanceStarted, envelope: Envelope) -> None:
+        self._told_by_node(fact, "loading")
+
+    def _on_exited(self, fact: node_pb2.InstanceExited, envelope: Envelope) -> None:
+        self._told_by_node(fact, "failed" if fact.wanted else "stopped")
+
+    def _told_by_node(self, fact: Any, state: str) -> None:
+        now_us = self._driver.now_us()
+        self._driver.feed(events.MemberChanged(now_us, fact.instance_id, fact.epoch, 0, state))
+
+    def _on_rest(self, fact: Any, envelope: Envelope) -> None:
+        wake = isinstance(fact, operator_pb2.WakeDecided | events_pb2.WakeDecided)
+        by_hand = isinstance(fact, operator_pb2.SleepDecided | operator_pb2.WakeDecided)
+        self._driver.feed(
+            events.RestSeen(
+                self._driver.now_us(), fact.instance_id, fact.turn, wake,
+                by_hand and fact.by_hand,
+            )
+        )  # fmt: skip
+
+    def _on_refused(self, fact: node_pb2.RestRefused, envelope: Envelope) -> None:
+        now_us = self._driver.now_us()
+        self._driver.feed(events.RestRefused(now_us, fact.instance_id, fact.turn, fact.wake))
+
+    def _on_queue(self, fact: router_pb2.QueueReported, envelope: Envelope) -> None:
+        if self._is_old(envelope):
+            return
+        traffic = fact.traffic
+        self._driver.feed(
+            events.TrafficSeen(
+                self._driver.now_us(), fact.router, fact.epoch, fact.queued_requests,
+                float(fact.queued_tokens), float(traffic.requests), float(traffic.prompt_tokens),
+                traffic.prompt_tokens_squared, float(traffic.cached_tokens),
+                list(traffic.ttft_buckets),
+                envelope.id or f"{envelope.source}#{envelope.sequence}",
+            )
+        )  # fmt: skip
+
+    def _on_load(
+        self, fact: prefill_pb2.LoadReported | decode_pb2.LoadReported, envelope: Envelope
+    ) -> None:
+        if self._is_old(envelope):
+            return
+        load = fact.load
+        passes = self._loads[load.instance_id][1] if load.instance_id in self._loads else []
+        passes += [
+            events.Pass(p.us, p.prefill_tokens, p.decode_requests, p.kv_share) for p in load.passes
+        ]
+        if isinstance(fact, prefill_pb2.LoadReported):
+            load.ClearField("work")  # What prefill finishes is not an answer.
+        self._loads[load.instance_id] = (load, passes[-PASSES_MAX:])
+
+    def tell_loads(self) -> None:
+        """Each instance's last report: they come with every pass, and sums lose nothing."""
+        for load, passes in self._loads.values():
+            work = load.work
+            self._driver.feed(
+                events.LoadSeen(
+                    self._driver.now_us(), load.instance_id, load.epoch, load.running_requests,
+                    load.waiting_requests, load.queued_prefill_tokens,
+                    load.kv_used_blocks / max(1, load.kv_total_blocks),
+                    float(work.finished_requests), float(work.output_tokens),
+                    work.output_tokens_squared, list(work.ttft_buckets), list(work.tpot_buckets),
+                    passes,
+                )
+            )  # fmt: skip
+        self._loads.clear()
+
+    def _is_old(self, envelope: Envelope) -> bool:
+        """Whether it waited for the bus so long that it tells nothing of now."""
+        return self._mesh.clock.now_ms() - envelope.time_ms > OLD_MS

@@ -1,0 +1,270 @@
+"""Argosy's own: whoever is worth least by what was learned of his like.
+
+Ghost lists choose between recency and frequency, for each segment of the workload. Every
+block asked for of late is remembered, held or not, by its run (neighbours in a chain that
+were last asked for together, and as often). When a run is asked for again, or grows older
+without, that is counted for its segment at its age (`segments`, `worth`); so each segment
+finds out by itself how long after an ask waiting pays, and how much asks in the past
+say about those to come. The victim is the deepest block of the run of the least worth.
+
+Where age says all, the worth falls with age alike in all segments: LRU. Where asks say
+all, it hardly falls, and is higher the more asks there were: LFU. No setting chooses.
+What was learned fades, with a half-life in asks, so a new kind of load is learned anew.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from typing import Any, Self
+
+from argosy.kvstore.core.eviction.chains import Chains, Key
+from argosy.kvstore.core.eviction.learned_runs import Run
+from argosy.kvstore.core.eviction.learned_segments import kind_of, size_of
+from argosy.kvstore.core.eviction.learned_value import AGES_US, SPANS, Cell, Worth
+
+GHOSTS_PER_BLOCK = 2
+GHOSTS_MIN = 65_536
+"""A small store learns little from ghosts as few as its blocks: people think for minutes."""
+HALF_LIFE_ASKS = 4000
+LEARN_EVERY_ASKS = 256
+LEARN_FIRST_ASKS = 16
+"""Then after twice as many, and so on up to LEARN_EVERY_ASKS."""
+KEEP_CHANCE = 0.03
+
+
+class Argosy(Chains):
+    """Ghosts: the greater of GHOSTS_MIN and GHOSTS_PER_BLOCK times the capacity."""
+
+    def __init__(self, capacity_blocks: int) -> None:
+        super().__init__(capacity_blocks)
+        self.ghosts_max = max(GHOSTS_MIN, GHOSTS_PER_BLOCK * capacity_blocks)
+        self._runs: dict[Key, Run] = {}
+        """Of all blocks that are held, and of ghosts."""
+        self._ghosts: OrderedDict[Key, None] = OrderedDict()
+        self._ages: list[OrderedDict[Run, None]] = [OrderedDict() for _ in range(SPANS)]
+        """Runs by span of age, the longest unasked first."""
+        self._aged_us = 0
+        self._worth = Worth()
+        self._order = self._worth.learn(0, 1.0)
+        self._heap: list[int] = []
+        """Ranks of cells in which somebody may go, and of some in which nobody does any more."""
+        self._asks = 0
+        self._learn_at = LEARN_FIRST_ASKS
+        self._learned_at = 0
+
+    def asked(self, chain: Sequence[Key], now_us: int) -> None:
+        """Count what the asks say, and make new runs of the chain. No block is in it twice."""
+        self._age(now_us)
+        self._asks += 1
+        if self._asks >= self._learn_at:
+            self._learn(now_us)
+        runs, total = self._runs, len(chain)
+        known = 0
+        while known < total and chain[known] in runs:
+            known += 1
+        size = size_of(total - known)
+        begin, asks, run = 0, 0, None
+        while begin < total:
+            old = runs.get(chain[begin])
+            end = begin + 1
+            # The end of a prompt is a segment by itself when it is new.
+            limit = total if old is not None or end == total else total - 1
+            while end < limit and runs.get(chain[end]) is old:
+                end += 1
+            asks_above, asks = asks, (old.asks + 1 if old is not None else 1)
+            kind = kind_of(asks, asks_above, is_end=end == total)
+            cells = self._worth.segments[kind][size]
+            if run is None or run.cells is not cells or run.asks != asks:
+                if run is not None:
+                    self._begin(run, now_us)
+                run = Run(cells, asks, now_us)
+            self._move(chain[begin:end], old, run, now_us)
+            begin = end
+        if run is not None:
+            self._begin(run, now_us)
+        self._forget(now_us)
+
+    def stored(self, key: Key, parent: Key | None, now_us: int) -> None:
+        """Held from now on. What nobody asked for counts as asked for once, now."""
+        if self._ghosts.pop(key, self) is self and key not in self._runs:
+            self._age(now_us)
+            kind = kind_of(1, 1 if parent is not None else 0, is_end=True)
+            run = Run(self._worth.segments[kind][size_of(1)], 1, now_us)
+            run.blocks = 1
+            self._runs[key] = run
+            self._begin(run, now_us)
+        super().stored(key, parent, now_us)
+
+    def removed(self, key: Key) -> None:
+        """No longer held, but remembered."""
+        if self._held(key):
+            run = self._runs[key]
+            if key in run.free:
+                self._unfree(run, key)
+            self._ghosts[key] = None
+        super().removed(key)
+
+    def victim(self, now_us: int) -> Key | None:
+        """The deepest block of the longest unasked run of the cell of the least worth."""
+        self._age(now_us)
+        heap, order = self._heap, self._order
+        while heap:
+            cell = order[heap[0]]
+            while cell.queue:
+                run: Run = next(iter(cell.queue))
+                key = next(reversed(run.free))
+                if self._may_go(key):
+                    return key
+                self._unfree(run, key)
+            heappop(heap)
+            cell.listed = False
+        return None
+
+    def worth_keeping(self, key: Key, now_us: int) -> bool:
+        """Its like are asked for again at least once in thirty times, from its age on."""
+        self._age(now_us)
+        run = self._runs.get(key)
+        return run is not None and run.cells[run.span].chance >= KEEP_CHANCE
+
+    def image(self) -> dict[str, Any]:
+        """All of it as plain data, for the journal. Runs go by their place in `runs`."""
+        runs = [run for age in self._ages for run in age]
+        number = {run: n for n, run in enumerate(runs)}
+        segments = self._worth.in_order()
+        segment = {id(cells): n for n, cells in enumerate(segments)}
+        return {
+            **self.chains_image(),
+            "runs": [
+                (segment[id(r.cells)], r.asks, r.asked_us, r.span, r.blocks, list(r.free))
+                for r in runs
+            ],
+            "keys": [(key, number[run]) for key, run in self._runs.items()],
+            "ghosts": list(self._ghosts),
+            "cells": [
+                (
+                    cell.asks, cell.block_s, cell.blocks, cell.since_us, cell.worth, cell.chance,
+                    cell.rank, cell.listed, [number[run] for run in cell.queue],
+                )
+                for cells in segments
+                for cell in cells
+            ],
+            "heap": self._heap,
+            "clocks": (self._aged_us, self._asks, self._learn_at, self._learned_at),
+        }  # fmt: skip
+
+    @classmethod
+    def from_image(cls, image: dict[str, Any]) -> Self:
+        """One that decides as that of which the image was taken."""
+        made = cls(image["capacity"])
+        made.restore_chains(image)
+        segments = made._worth.in_order()
+        runs = []
+        for segment, asks, asked_us, span, blocks, free in image["runs"]:
+            run = Run(segments[segment], asks, asked_us)
+            run.span, run.blocks, run.free = span, blocks, dict.fromkeys(free)
+            runs.append(run)
+            made._ages[span][run] = None
+        made._runs = {key: runs[number] for key, number in image["keys"]}
+        made._ghosts = OrderedDict.fromkeys(image["ghosts"])
+        cells = [cell for segment_cells in segments for cell in segment_cells]
+        for cell, seen in zip(cells, image["cells"], strict=True):
+            cell.asks, cell.block_s, cell.blocks, cell.since_us, *rest, queue = seen
+            cell.worth, cell.chance, cell.rank, cell.listed = rest
+            cell.queue = OrderedDict.fromkeys(runs[number] for number in queue)
+        made._order = sorted(cells, key=rank_of)
+        made._heap = list(image["heap"])
+        made._aged_us, made._asks, made._learn_at, made._learned_at = image["clocks"]
+        return made
+
+    def _learn(self, now_us: int) -> None:
+        since = self._asks - self._learned_at
+        self._order = self._worth.learn(now_us, 0.5 ** (since / HALF_LIFE_ASKS))
+        self._heap = []
+        for rank, cell in enumerate(self._order):
+            cell.listed = bool(cell.queue)
+            if cell.listed:
+                self._heap.append(rank)
+        self._learned_at = self._asks
+        self._learn_at = self._asks + min(self._asks, LEARN_EVERY_ASKS)
+
+    def _move(self, keys: Sequence[Key], old: Run | None, new: Run, now_us: int) -> None:
+        """Blocks of the old run, or new ones, were asked for."""
+        new.blocks += len(keys)
+        runs, ghosts = self._runs, self._ghosts
+        if old is None:
+            for key in keys:
+                runs[key] = new
+                ghosts[key] = None
+            return
+        old.cells[old.span].asks += len(keys)
+        self._leave(old, len(keys), now_us)
+        free = old.free
+        for key in keys:
+            runs[key] = new
+            if key in free:
+                self._unfree(old, key)
+                new.free[key] = None
+            elif key in ghosts:
+                ghosts.move_to_end(key)
+
+    def _begin(self, run: Run, now_us: int) -> None:
+        """All of its blocks are in it."""
+        self._ages[0][run] = None
+        run.cells[0].change(run.blocks, now_us)
+        if run.free:
+            self._enqueue(run)
+
+    def _leave(self, run: Run, blocks: int, now_us: int) -> None:
+        run.cells[run.span].change(-blocks, now_us)
+        run.blocks -= blocks
+        if not run.blocks:
+            del self._ages[run.span][run]
+
+    def _age(self, now_us: int) -> None:
+        """Runs go on to the next span when it is time."""
+        if now_us <= self._aged_us:
+            return
+        self._aged_us = now_us
+        for span in range(SPANS - 1):
+            here = self._ages[span]
+            due_us = now_us - AGES_US[span + 1]
+            while here:
+                run = next(iter(here))
+                if run.asked_us > due_us:
+                    break
+                del here[run]
+                self._ages[span + 1][run] = None
+                run.span = span + 1
+                run.cells[span].change(-run.blocks, now_us)
+                run.cells[span + 1].change(run.blocks, now_us)
+                if run.free:
+                    del run.cells[span].queue[run]
+                    self._enqueue(run)
+
+    def _forget(self, now_us: int) -> None:
+        """The oldest ghosts."""
+        while len(self._ghosts) > self.ghosts_max:
+            key, _ = self._ghosts.popitem(last=False)
+            self._leave(self._runs.pop(key), 1, now_us)
+
+    def _freed(self, key: Key) -> None:
+        run = self._runs[key]
+        run.free[key] = None
+        self._enqueue(run)
+
+    def _enqueue(self, run: Run) -> None:
+        cell = run.cells[run.span]
+        cell.queue[run] = None
+        if not cell.listed:
+            cell.listed = True
+            heappush(self._heap, cell.rank)
+
+    def _unfree(self, run: Run, key: Key) -> None:
+        del run.free[key]
+        if not run.free:
+            del run.cells[run.span].queue[run]
+
+
+def rank_of(cell: Cell) -> int:
+    """For sorting."""
+    return cell.rank

@@ -1,0 +1,1 @@
+"""What the router knows of instances, their load and their caches."""

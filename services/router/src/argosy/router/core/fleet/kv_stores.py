@@ -1,0 +1,62 @@
+"""Which stores of KV there are, what of a prompt they have, and what fetching that costs.
+
+A store that is not heard of is forgotten at once: what it has is no reason to go anywhere.
+"""
+
+from argosy.domain.core import Effect
+from argosy.router.core import events
+from argosy.router.core.fleet import kv_holders
+from argosy.router.core.state import Request, RouterState, Store, Tier
+
+GB_PER_S = 10.0
+"""Believed of a tier until somebody has fetched from it."""
+
+
+def seen(state: RouterState, event: events.StoreSeen) -> list[Effect]:
+    """A store says that it is there; a new one is asked for all it has."""
+    store = state.stores.get(event.store)
+    found: list[Effect] = []
+    if store is None or store.epoch != event.epoch:
+        if store is not None:
+            kv_holders.wipe(state, store)
+        tiers = [Tier(f"{event.store}/{event.epoch}/{n}") for n in range(len(event.tiers))]
+        store = state.stores[event.store] = Store(event.store, event.epoch, event.address, tiers)
+        found = kv_holders.ask(store)
+    store.seen_us = event.now_us
+    for tier, (fetch_ms, gb_per_s) in zip(store.ranks, event.tiers, strict=False):
+        tier.fetch_ms, tier.gb_per_s = fetch_ms, gb_per_s
+    return found
+
+
+def forget(state: RouterState, now_us: int) -> None:
+    """Drop stores not heard of for `stale_us`; not while the bus is away."""
+    if not state.bus_connected:
+        return
+    for store in list(state.stores.values()):
+        if now_us - store.seen_us > state.limits.stale_us:
+            kv_holders.wipe(state, store)
+            del state.stores[store.name]
+
+
+def bus_changed(state: RouterState, now_us: int) -> None:
+    """Silence until now says nothing."""
+    for store in state.stores.values():
+        store.seen_us = max(store.seen_us, now_us)
+
+
+def look_up(state: RouterState, request: Request) -> None:
+    """Note how much of the prompt stores have, and what fetching it would take."""
+    near = [store.ranks[0] for store in state.stores.values() if store.ranks]
+    far = [tier for store in state.stores.values() for tier in store.ranks[1:]]
+    depth, farther = state.stored.match_any(request.blocks, [tier.holder for tier in near])
+    request.stored_blocks = depth
+    if not depth:
+        return
+    share = farther / depth
+    request.stored_ms = max((t.fetch_ms for t in (near + far if farther else near)), default=0.0)
+    request.stored_ms_per_gb = 1e3 * ((1 - share) / rate(near) + share / rate(far))
+
+
+def rate(tiers: list[Tier]) -> float:
+    """GB/s of the slowest of these, as far as is known."""
+    return min((tier.gb_per_s or GB_PER_S for tier in tiers), default=GB_PER_S)

@@ -1,0 +1,233 @@
+"""What the router believes of instances' load: reports, corrected by what was sent since."""
+
+from argosy.domain.timing import Timing
+from argosy.router.core import events
+from argosy.router.core.state import Instance, Rank, RouterState, Sent
+
+TRANSIT_US = 20_000
+"""A dispatch this much older than a report has reached the instance by then."""
+SMOOTHING = 0.2
+PASS_US_MAX = 2_000_000
+"""A pass is not believed to last longer: what stretches the window is bounded."""
+WRITTEN_HALF_US = 60_000_000
+BUSY_HALF_US = 5_000_000
+BUSY_TO_SHARE = 0.693147 / BUSY_HALF_US
+INBOUND_GRACE_US = 5_000_000
+UNTOLD_GRACE_US = 100_000
+
+
+def new_instance(event: events.InstanceJoined) -> Instance:
+    """An instance as it announces itself."""
+    ranks = [Rank(n, f"{event.instance}/{n}") for n in range(max(1, event.dp_ranks))]
+    return Instance(
+        event.instance, event.epoch, event.role, event.address, event.node, event.rack,
+        event.model, max(1, event.kv_total_blocks), max(1, event.block_tokens),
+        event.max_model_tokens, event.max_running_requests, max(1, event.tokens_per_pass),
+        event.timing or Timing(), ranks,
+        seen_us=event.now_us, change=event.change,
+    )  # fmt: skip
+
+
+def reported(instance: Instance, event: events.LoadReported, made_us: int) -> None:
+    """Correct the ledger by a report made then, unless a newer one was taken in before."""
+    if event.at_us < instance.reported_us:
+        return
+    advance(instance, event.now_us)
+    instance.reported_us = event.at_us
+    instance.kv_held_blocks = event.kv_held_blocks
+    if event.pass_us:
+        pass_us = min(event.pass_us, PASS_US_MAX)
+        share = SMOOTHING if instance.pass_us else 1.0
+        instance.pass_us += share * (pass_us - instance.pass_us)
+    # With all there was still there, it was made in the middle of the pass.
+    ended = any(
+        load.queued_prefill_tokens < rank.queued_prefill_tokens
+        for rank, load in zip(instance.ranks, event.ranks, strict=False)
+    )
+    idle = not any(load.queued_prefill_tokens for load in event.ranks)
+    under_way = instance.pass_ends_us > event.now_us and not ended and not idle
+    for rank, load in zip(instance.ranks, event.ranks, strict=False):
+        rank.running_requests = load.running_requests
+        rank.waiting_requests = load.waiting_requests
+        rank.kv_used_blocks = load.kv_used_blocks
+        rank.queued_prefill_tokens = rank.backlog_tokens = load.queued_prefill_tokens
+        if under_way:
+            rank.backlog_tokens = max(0, rank.backlog_tokens - rank.pass_tokens)
+        else:
+            rank.pass_tokens = 0
+    if not under_way:
+        instance.busy, instance.pass_ends_us = False, made_us
+        begin_pass(instance, made_us)
+    for rank in instance.ranks:
+        if rank.sent:
+            uncover(instance, rank, made_us - TRANSIT_US)
+
+
+def uncover(instance: Instance, rank: Rank, covered_us: int) -> None:
+    """Drop from a rank's `sent` what a report covers, and add the rest to its work."""
+    rank.sent = {key: sent for key, sent in rank.sent.items() if sent.at_us > covered_us}
+    rank.sent_blocks = 0
+    for sent in rank.sent.values():
+        rank.sent_blocks += sent.kv_blocks
+        add_work(instance, rank, sent.prefill_tokens, sent.at_us)
+
+
+def begin_pass(instance: Instance, at_us: int) -> None:
+    """The next prefill pass starts: each rank takes what fits of its backlog."""
+    pass_ms = 0.0
+    for rank in instance.ranks:
+        rank.pass_tokens = min(rank.backlog_tokens, instance.tokens_per_pass)
+        rank.backlog_tokens -= rank.pass_tokens
+        if rank.pass_tokens:
+            pass_ms = max(pass_ms, pass_time_ms(instance, rank, rank.pass_tokens))
+    instance.busy = pass_ms > 0
+    if instance.busy:
+        instance.pass_started_us = at_us
+        instance.pass_ends_us = at_us + max(1, round(1e3 * pass_ms))
+
+
+def advance(instance: Instance, now_us: int) -> None:
+    """Let the passes that must be over by now be over, reports or not."""
+    while instance.busy and instance.pass_ends_us <= now_us:
+        begin_pass(instance, instance.pass_ends_us)
+
+
+def add_work(instance: Instance, rank: Rank, tokens: int, at_us: int) -> None:
+    """Prompt tokens reach a rank: they join a pass that starts only now, or the backlog."""
+    rank.backlog_tokens += tokens
+    if not instance.busy:
+        begin_pass(instance, max(at_us, instance.pass_ends_us))
+    elif instance.pass_started_us >= at_us and rank.pass_tokens < instance.tokens_per_pass:
+        joins = min(rank.backlog_tokens, instance.tokens_per_pass - rank.pass_tokens)
+        rank.pass_tokens += joins
+        rank.backlog_tokens -= joins
+        took_us = round(1e3 * pass_time_ms(instance, rank, rank.pass_tokens))
+        instance.pass_ends_us = max(instance.pass_ends_us, instance.pass_started_us + took_us)
+
+
+def pass_time_ms(instance: Instance, rank: Rank, tokens: int) -> float:
+    """One pass over so many prompt tokens, the rank's decodes with it."""
+    took = instance.timing.prefill_pass_ms(tokens)
+    if rank.running_requests and instance.role != "prefill":
+        took += decode_ms(instance, rank)
+    return took
+
+
+def prefill_ms(instance: Instance, rank: Rank, tokens: int) -> float:
+    """How long a rank takes over this many prompt tokens, its decodes in every pass."""
+    took = instance.timing.prompt_ms(tokens, instance.tokens_per_pass)
+    if rank.running_requests and instance.role != "prefill":
+        took += -(-tokens // instance.tokens_per_pass) * decode_ms(instance, rank)
+    return took
+
+
+def decode_ms(instance: Instance, rank: Rank) -> float:
+    """One decode pass of a rank, with what it has and what is on its way."""
+    return decode_pass_ms(instance, rank.kv_blocks, rank.requests)
+
+
+def decode_pass_ms(instance: Instance, kv_blocks: int, requests: int) -> float:
+    """One decode pass of a rank with so many KV blocks in use and requests."""
+    share = kv_blocks / instance.kv_total_blocks
+    return instance.timing.decode_pass_ms(share if share < 1 else 1.0, requests)
+
+
+def send(
+    instance: Instance, rank: Rank, request_id: str, tokens: int, kv_blocks: int, now_us: int
+) -> None:
+    """A request goes to a rank to be prefilled."""
+    advance(instance, now_us)
+    add_work(instance, rank, tokens, now_us)
+    unsend(rank, request_id)
+    rank.sent[request_id] = Sent(now_us, tokens, kv_blocks)
+    rank.sent_blocks += kv_blocks
+    took_us = 1e3 * prefill_ms(instance, rank, tokens)
+    rank.written_tokens = written(rank, now_us) + tokens
+    rank.busy_us = faded(rank.busy_us, now_us - rank.written_us, BUSY_HALF_US) + took_us
+    rank.written_us = now_us
+
+
+def unsend(rank: Rank, request_id: str) -> None:
+    """A request does not go there after all, or is over."""
+    sent = rank.sent.pop(request_id, None)
+    if sent is not None:
+        rank.sent_blocks -= sent.kv_blocks
+    arrived(rank, request_id)
+
+
+def expect(
+    rank: Rank, request_id: str, kv_blocks: int, first_token_us: int, *, told: bool = True
+) -> None:
+    """A request will be decoded here once its KV is there.
+
+    told: whether we hear of its first token; if not, the rank's own reports soon show it.
+    """
+    arrived(rank, request_id)
+    grace_us = INBOUND_GRACE_US if told else UNTOLD_GRACE_US
+    rank.inbound[request_id] = (kv_blocks, first_token_us + grace_us)
+    rank.inbound_blocks += kv_blocks
+
+
+def arrived(rank: Rank, request_id: str) -> None:
+    """A request is no longer on its way here: the rank's own reports show it."""
+    inbound = rank.inbound.pop(request_id, None)
+    if inbound is not None:
+        rank.inbound_blocks -= inbound[0]
+
+
+def faded(value: float, past_us: int, half_us: int) -> float:
+    """What is left of a sum that halves every `half_us`."""
+    share: float = 0.5 ** (past_us / half_us)
+    return value * share
+
+
+def written(rank: Rank, now_us: int) -> float:
+    """Tokens of new KV sent to a rank of late."""
+    return faded(rank.written_tokens, now_us - rank.written_us, WRITTEN_HALF_US)
+
+
+def busy_share(rank: Rank, now_us: int) -> float:
+    """Share of its time a rank has spent prefilling of late, as far as we sent it."""
+    return faded(rank.busy_us, now_us - rank.written_us, BUSY_HALF_US) * BUSY_TO_SHARE
+
+
+def predicted_idle(instance: Instance, idle_at_us: int, now_us: int) -> None:
+    """The instance itself says when it will be out of work: believe it, but for what it
+    cannot know of yet.
+    """
+    advance(instance, now_us)
+    if any(rank.sent for rank in instance.ranks):
+        return
+    if idle_at_us <= now_us:
+        instance.busy, instance.pass_ends_us = False, now_us
+        for rank in instance.ranks:
+            rank.pass_tokens = rank.backlog_tokens = 0
+    elif instance.busy and not any(rank.backlog_tokens for rank in instance.ranks):
+        instance.pass_ends_us = min(idle_at_us, now_us + PASS_US_MAX)
+
+
+def by_our_clock(instance: Instance, event: events.LoadReported) -> int:
+    """When a report was made, whatever the skew between the instance's clock and ours.
+
+    The quickest report so far tells the skew, up to its own time in transit.
+    """
+    behind_us = event.now_us - event.at_us
+    if instance.clock_behind_us is None or behind_us < instance.clock_behind_us:
+        instance.clock_behind_us = behind_us
+    return event.at_us + instance.clock_behind_us
+
+
+def expire(state: RouterState, now_us: int) -> None:
+    """What was sent or last reported `ledger_us` ago says nothing of now."""
+    old_us = now_us - state.limits.ledger_us
+    for instance in state.instances.values():
+        silent = instance.seen_us <= old_us
+        for rank in instance.ranks:
+            if silent:
+                rank.running_requests = rank.waiting_requests = 0
+                rank.queued_prefill_tokens = rank.kv_used_blocks = 0
+                rank.pass_tokens = rank.backlog_tokens = 0
+            for key in [key for key, sent in rank.sent.items() if sent.at_us <= old_us]:
+                rank.sent_blocks -= rank.sent.pop(key).kv_blocks
+            for key in [key for key, (_, until) in rank.inbound.items() if until <= now_us]:
+                arrived(rank, key)

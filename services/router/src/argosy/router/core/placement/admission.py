@@ -1,0 +1,255 @@
+"""Who is let in, and who is next: bands, tenants' fair shares, ageing, early refusal.
+
+Order: higher bands first, strictly. Within a band the tenant goes first for which least
+was computed of late: prompt tokens without KV and answer tokens (VTC, OSDI '24, charges
+the whole prompt), halved every SERVED_HALF_US (least attained service, as in llm-d's flow
+control). So who asks for less than its share waits for nobody's backlog, and a pause earns
+no more credit than that time. A tenant's own requests go in order of arrival, where a
+short one overtakes a long one a little. So that nothing starves, every AGED_TURN-th
+dispatch goes to the longest waiting request over AGED_US, whatever its band.
+
+Bounds: `queue_limit` requests wait, of one tenant `tenant_queue_limit`, and no more than
+`queue_bytes_max` of prompts; beyond it a request is refused at once. TENANTS_MAX tenants
+are remembered.
+"""
+
+from bisect import insort
+from collections.abc import Iterator
+
+from argosy.router.core import effects, events
+from argosy.router.core.fleet.candidates import (
+    Seats,
+    best_hit_tokens,
+    blocks_of,
+    prefill_us,
+    soonest_us,
+)
+from argosy.router.core.fleet.load_ledger import faded
+from argosy.router.core.state import Request, RouterState, Tenant
+
+SERVED_HALF_US = 30_000_000
+AGED_US = 5_000_000
+STARVED_US = 20_000_000
+"""By then a request goes next whatever the turn: turns may not come."""
+AGED_TURN = 32
+TENANTS_MAX = 10_000
+SMOOTHING = 0.02
+RETRY_MS_MAX = 30_000
+TOKEN_BYTES = 40
+"""What a token of a waiting prompt takes in memory: an int, and a place in a list."""
+
+
+def refusal(state: RouterState, event: events.RequestArrived) -> effects.Reject | None:
+    """Why a request cannot be taken at all, if so."""
+    request_id, limits = event.request_id, state.limits
+    context = state.models.get(event.model)
+    if not state.models:
+        return effects.Reject(request_id, "NOT_READY", "no instance has joined yet", 1000)
+    if context is None:
+        known = ", ".join(sorted(state.models))
+        message = f"no model '{event.model}' here; there are: {known}"
+        return effects.Reject(request_id, "MODEL_NOT_FOUND", message, 0)
+    if event.prompt_tokens + 1 > context:
+        message = (
+            f"the prompt has {event.prompt_tokens} tokens, and {event.model} takes "
+            f"{context} with the answer; shorten the prompt"
+        )
+        return effects.Reject(request_id, "PROMPT_TOO_LONG", message, 0)
+    if request_id in state.requests:
+        message = f"request id {request_id} is in use; choose another, or leave it out"
+        return effects.Reject(request_id, "BAD_REQUEST", message, 0)
+    if event.failures >= limits.attempts_max:
+        message = f"{event.failures} instances in a row failed this request"
+        return effects.Reject(request_id, "NO_INSTANCE", message, 1000)
+    if state.queued_requests >= limits.queue_limit:
+        message = f"{state.queued_requests} requests are waiting, the most allowed"
+        return effects.Reject(request_id, "OVERLOADED", message, 1000)
+    waiting_bytes = sum(state.queued_by_band.values()) * TOKEN_BYTES
+    if waiting_bytes + event.prompt_tokens * TOKEN_BYTES > limits.queue_bytes_max:
+        message = f"{waiting_bytes >> 20} MiB of prompts are waiting, the most allowed"
+        return effects.Reject(request_id, "OVERLOADED", message, 1000)
+    tenant = state.tenants.get(event.tenant)
+    waiting = sum(map(len, tenant.waiting.values())) if tenant else 0
+    if 0 < limits.tenant_queue_limit <= waiting:
+        message = f"{waiting} requests of tenant '{event.tenant}' are waiting, the most allowed"
+        return effects.Reject(request_id, "OVERLOADED", message, 1000)
+    return None
+
+
+def too_late(
+    state: RouterState, request: Request, request_id: str, seats: Seats, now_us: int
+) -> effects.Reject | None:
+    """Refuse early what would miss its deadline, or the limit on TTFT, before any work.
+
+    A prompt that takes longer than the limit by itself is judged by its wait alone: no other
+    time would make it shorter.
+
+    Predicted: the least loaded rank's wait, the work queued ahead of it here shared among
+    all ranks, its own prefill, and the wait for KV room where it would be decoded.
+    """
+    left_us = request.deadline_us - now_us
+    limit_us = state.limits.ttft_limit_us or left_us
+    if request.priority > 0:
+        limit_us = left_us
+    if not seats.decode:
+        return None
+    own_us, wait = predicted_ttft_us(state, request, seats, now_us)
+    predicted_us = own_us + wait
+    judged_us = wait if own_us > limit_us else predicted_us
+    if judged_us <= limit_us and predicted_us <= left_us:
+        return None
+    retry_ms = min(RETRY_MS_MAX, max(100, (predicted_us - limit_us) // 1000))
+    message = (
+        f"the first token is predicted in {predicted_us / 1e6:.1f} s, "
+        f"over the limit of {min(left_us, limit_us) / 1e6:.1f} s; try again later"
+    )
+    return effects.Reject(request_id, "OVERLOADED", message, retry_ms)
+
+
+def predicted_ttft_us(
+    state: RouterState, request: Request, seats: Seats, now_us: int
+) -> tuple[int, int]:
+    """See too_late: (its own prefill, all it waits for), microseconds."""
+    able = seats.prefilling
+    uncached = request.prompt_tokens - best_hit_tokens(request, seats)
+    own_us = prefill_us(able[0], max(1, uncached))
+    wait = soonest_us(able, now_us, {})
+    ahead_tokens = round(tokens_ahead(state, request) * (1 - state.cached_share))
+    ahead_us = prefill_us(able[0], ahead_tokens) // len(able) if ahead_tokens else 0
+    return own_us, wait + ahead_us + decode_wait_us(state, request, seats)
+
+
+def tokens_ahead(state: RouterState, request: Request) -> int:
+    """Prompt tokens that go before the request's: of higher bands all; of its own band its
+    tenant's, and of each other tenant no more than fair sharing lets pass meanwhile.
+    """
+    band = request.priority
+    above = sum(tokens for other, tokens in state.queued_by_band.items() if other > band)
+    if not state.queued_by_band.get(band):
+        return above
+    mine = state.tenants.get(request.tenant)
+    own = mine.waiting_tokens.get(band, 0) if mine is not None else 0
+    fair = own + request.prompt_tokens
+    others = sum(
+        min(fair, tenant.waiting_tokens.get(band, 0))
+        for tenant in state.tenants.values()
+        if tenant is not mine
+    )
+    return above + own + others
+
+
+def decode_wait_us(state: RouterState, request: Request, seats: Seats) -> int:
+    """How long until KV for the request comes free, at the rate at which answers end."""
+    if not state.freed_blocks_per_s:
+        return 0
+    need = blocks_of(seats.decode[0].instance, request.prompt_tokens)
+    lacking = need
+    for seat in seats.decode:
+        lacking = min(lacking, need + seat.rank.kv_blocks - seat.instance.kv_total_blocks)
+        if lacking <= 0:
+            return 0
+    return round(1e6 * lacking / state.freed_blocks_per_s)
+
+
+def enqueue(state: RouterState, request_id: str) -> None:
+    """Let a request wait: by arrival, so one that failed goes ahead of those that came later."""
+    request = state.requests[request_id]
+    request.queued = True
+    tenant = state.tenants.get(request.tenant)
+    if tenant is None:
+        tenant = state.tenants[request.tenant] = Tenant()
+    waiting = tenant.waiting.setdefault(request.priority, [])
+    insort(waiting, request_id, key=lambda other: state.requests[other].due_us)
+    tenant.used_us = request.arrived_us
+    state.queued_requests += 1
+    bands = state.queued_by_band
+    bands[request.priority] = bands.get(request.priority, 0) + request.prompt_tokens
+    tokens = tenant.waiting_tokens
+    tokens[request.priority] = tokens.get(request.priority, 0) + request.prompt_tokens
+
+
+def dequeue(state: RouterState, request_id: str) -> None:
+    """Take a request out of the queue."""
+    request = state.requests[request_id]
+    request.queued = False
+    tenant = state.tenants[request.tenant]
+    waiting = tenant.waiting[request.priority]
+    waiting.remove(request_id)
+    tenant.waiting_tokens[request.priority] -= request.prompt_tokens
+    if not waiting:
+        del tenant.waiting[request.priority], tenant.waiting_tokens[request.priority]
+    state.queued_requests -= 1
+    left = state.queued_by_band[request.priority] - request.prompt_tokens
+    if left > 0:
+        state.queued_by_band[request.priority] = left
+    else:
+        del state.queued_by_band[request.priority]
+
+
+def in_order(state: RouterState, aged: str | None, now_us: int) -> Iterator[str]:
+    """Waiting requests, next first; what is taken is charged in thought as it goes."""
+    if aged is not None:
+        yield aged
+    for band in sorted(state.queued_by_band, reverse=True):
+        # Copies: what is taken may be sent, and so taken out, before the next is asked for.
+        queues = {
+            name: state.tenants[name].waiting[band][::-1]
+            for name in sorted(n for n, tenant in state.tenants.items() if band in tenant.waiting)
+        }  # fmt: skip
+        served = {name: served_tokens(state.tenants[name], now_us) for name in queues}
+        while queues:
+            name = min(queues, key=served.__getitem__)
+            request_id = queues[name].pop()
+            if not queues[name]:
+                del queues[name]
+            served[name] += state.requests[request_id].prompt_tokens
+            if request_id != aged:
+                yield request_id
+
+
+def aged_request(state: RouterState, now_us: int) -> str | None:
+    """The longest waiting request, if it has waited over AGED_US and this is such a turn, or
+    over STARVED_US.
+    """
+    heads = [waiting[0] for tenant in state.tenants.values() for waiting in tenant.waiting.values()]
+    best = min(heads, key=lambda r: (state.requests[r].arrived_us, r), default=None)
+    if best is None:
+        return None
+    waited_us = now_us - state.requests[best].arrived_us
+    if state.turns % AGED_TURN and waited_us < STARVED_US:
+        return None
+    return best if waited_us >= AGED_US else None
+
+
+def served_tokens(tenant: Tenant, now_us: int) -> float:
+    """Tokens computed for a tenant of late: what it had SERVED_HALF_US ago counts half."""
+    return faded(tenant.served_tokens, now_us - tenant.served_us, SERVED_HALF_US)
+
+
+def charge(state: RouterState, tenant_name: str, tokens: float, now_us: int) -> None:
+    """Tokens computed for a tenant; negative where less was needed than thought."""
+    tenant = state.tenants.get(tenant_name)
+    if tenant is not None:
+        tenant.served_tokens = max(0.0, served_tokens(tenant, now_us) + tokens)
+        tenant.served_us = now_us
+
+
+def learn(state: RouterState, request: Request, event: events.RequestEnded) -> None:
+    """What an answer that ended tells of answers to come, and of what its tenant had."""
+    if event.output_tokens:
+        state.answer_tokens += SMOOTHING * (event.output_tokens - state.answer_tokens)
+    charged = float(event.output_tokens)
+    if event.cached_tokens is not None:
+        uncached = request.prompt_tokens - event.cached_tokens
+        charged += uncached - request.uncached_tokens
+    charge(state, request.tenant, charged, event.now_us)
+
+
+def forget_tenants(state: RouterState) -> None:
+    """Beyond TENANTS_MAX, forget those without requests that came longest ago."""
+    excess = len(state.tenants) - TENANTS_MAX
+    if excess <= 0:
+        return
+    idle = sorted((t.used_us, name) for name, t in state.tenants.items() if not t.waiting)
+    for _, name in idle[:excess]:
+        del state.tenants[name]

@@ -1,0 +1,136 @@
+"""Puts requests where they go: into the queue, from it to instances, and out of the ledger."""
+
+from argosy.domain.core import CancelTimer, Effect, SetTimer
+from argosy.router.core import effects
+from argosy.router.core.fleet import load_ledger, members, traffic, wake_demand
+from argosy.router.core.fleet.candidates import (
+    Choice,
+    Seats,
+    best_hit_tokens,
+    blocks_of,
+    first_token_us,
+    seats_of,
+)
+from argosy.router.core.placement import admission
+from argosy.router.core.placement.schedule import Round
+from argosy.router.core.state import Request, RouterState
+
+WINDOW = "window"
+WAIT = "wait:"
+GUESS_US = 5_000_000
+"""How long a dispatched prompt's blocks are believed to be on their way into a cache."""
+STRETCH = 3
+"""A waiting prompt yields to a shorter one that came later by up to this many times the
+difference of their prefill times: short ones wait less, and long ones never for ever."""
+
+
+class Placing:
+    """See the module. All is in `state`, but for the seats, which follow from it."""
+
+    def __init__(self, state: RouterState) -> None:
+        self.state = state
+        self._seats: dict[str, Seats] = {}
+
+    def seats_of(self, model: str) -> Seats:
+        """Live ranks of a model."""
+        if model not in self._seats:
+            self._seats[model] = seats_of(self.state, model)
+        return self._seats[model]
+
+    def instances_changed(self) -> None:
+        """An instance came or went: look at them anew."""
+        self._seats = {}
+        self.state.looks = {}
+
+    def queue(self, request_id: str, now_us: int) -> list[Effect]:
+        """Let it wait for its turn, which may be at once."""
+        state, request = self.state, self.state.requests[request_id]
+        seats = self.seats_of(request.model)
+        request.due_us = request.arrived_us
+        if seats.decode:
+            instance = seats.decode[0].instance
+            tokens = request.prompt_tokens - best_hit_tokens(request, seats)
+            own_ms = instance.timing.prompt_ms(max(1, tokens), instance.tokens_per_pass)
+            request.due_us += round(STRETCH * 1e3 * own_ms)
+        admission.enqueue(state, request_id)
+        placed = self.place_waiting(now_us)
+        if not request.queued:
+            return placed
+        timer = SetTimer(WAIT + request_id, min(request.deadline_us, now_us + state.limits.wait_us))
+        asked = [] if seats.decode else wake_demand.tell(state, request.model, now_us)
+        return [timer, *asked, *placed]
+
+    def place_waiting(self, now_us: int) -> list[Effect]:
+        """Send what goes now; look again when the next rank is expected to open."""
+        state = self.state
+        if not state.queued_requests:
+            return []
+        found: list[Effect] = []
+        look = Round(state, now_us, self._seats)
+        for request_id, choice in look.decide():
+            found += self._dispatch(request_id, choice, now_us)
+        if state.queued_requests:
+            found.append(SetTimer(WINDOW, look.again_us))
+        return found
+
+    def _dispatch(self, request_id: str, choice: Choice, now_us: int) -> list[Effect]:
+        state, request = self.state, self.state.requests[request_id]
+        admission.dequeue(state, request_id)
+        state.turns += 1
+        tokens = choice.uncached_tokens
+        admission.charge(state, request.tenant, tokens, now_us)
+        share = 1 - tokens / request.prompt_tokens
+        state.cached_share += admission.SMOOTHING * (share - state.cached_share)
+        request.uncached_tokens = tokens
+        traffic.dispatched(state, request, tokens)
+        request.prefill, request.prefill_rank = (
+            choice.prefill.instance.name,
+            choice.prefill.rank.number,
+        )
+        request.decode, request.decode_rank = choice.decode.instance.name, choice.decode.rank.number
+        self._enter(request_id, request, choice, now_us)
+        told: list[Effect] = []
+        if state.siblings:
+            told.append(
+                effects.TellSiblings(
+                    request_id, False, request.prefill, request.prefill_rank, request.decode,
+                    request.decode_rank, request.prompt_tokens, tokens, request.tenant,
+                    request.blocks,
+                )
+            )  # fmt: skip
+        dispatch = effects.Dispatch(
+            request_id, request.attempt, request.prefill, choice.prefill.instance.address,
+            request.decode, choice.decode.instance.address, choice.why,
+            request.prefill_rank, request.decode_rank, tokens,
+        )  # fmt: skip
+        if request.direct:
+            del state.requests[request_id]
+        return [CancelTimer(WAIT + request_id), dispatch, *told]
+
+    def _enter(self, request_id: str, request: Request, choice: Choice, now_us: int) -> None:
+        """Put a dispatch in the ledger and in the index."""
+        prefill, decode = choice.prefill, choice.decode
+        blocks = blocks_of(prefill.instance, request.prompt_tokens)
+        done_us = now_us + first_token_us(prefill, choice.uncached_tokens, now_us, {})
+        load_ledger.send(
+            prefill.instance, prefill.rank, request_id, choice.uncached_tokens, blocks, now_us
+        )
+        if not choice.local:
+            load_ledger.expect(
+                decode.rank, request_id, blocks_of(decode.instance, request.prompt_tokens), done_us,
+                told=not request.direct,
+            )  # fmt: skip
+            self.state.index.guess(decode.rank.holder, request.blocks, now_us + GUESS_US)
+        self.state.index.guess(prefill.rank.holder, request.blocks, now_us + GUESS_US)
+
+    def undispatch(self, request_id: str, request: Request) -> None:
+        """Take what was dispatched out of the ledger."""
+        for name, number in (
+            (request.prefill, request.prefill_rank), (request.decode, request.decode_rank)
+        ):  # fmt: skip
+            if rank := members.rank_of(self.state, name, number):
+                load_ledger.unsend(rank, request_id)
+
+    def tell_end(self, request_id: str) -> list[Effect]:
+        """Let siblings take it out of theirs."""
+        return [effects.TellSiblings(request_id, ended=True)] if self.state.siblings else []

@@ -1,0 +1,132 @@
+"""Argosy's own: the least cost in seconds, staggered.
+
+cost = wait for the rank + fetch of what only stores have + prefill of the rest
+     + transfer of the KV
+     + what the prefill takes from answers that run there
+     + what decoding there will cost
+     + SPREAD_S for each time the mean of new KV the rank was sent of late: between ranks
+       that are alike otherwise, the one whose cache is written least (against herding)
+
+Time taken from tokens is priced by how near the target a token's time already is
+(`rate`): next to nothing while answers run well inside it, a second for a second at
+it. So at low load only TTFT counts, and as decodes fill up prefills keep away from them:
+which instance prefills and which decodes follows, request by request.
+
+Local or apart: a decode instance prefills by itself when that is cheaper than prefill
+elsewhere plus the handover. Held against it is a share of its time, OWN_WORK, since
+answers will come to be held up by it.
+"""
+
+from typing import NamedTuple
+
+from argosy.router.core.fleet import load_ledger
+from argosy.router.core.fleet.balance import without_outliers
+from argosy.router.core.fleet.candidates import (
+    Choice,
+    Planned,
+    Seat,
+    Seats,
+    blocks_of,
+    fetch_us,
+    first_token_us,
+    joins_pass,
+    transfer_ms,
+    uncached_tokens,
+    with_room,
+)
+from argosy.router.core.state import Request, RouterState
+
+OWN_WORK = 0.35
+HANDOVER_S = 0.005
+"""What a handover costs beside the transfer: two calls, and decode's wait for its pass."""
+PRICE_POWER = 4
+SPREAD_S = 0.002
+BUSY_MAX = 0.9
+
+
+class Rated(NamedTuple):
+    """A rank that could decode, and what that would cost in seconds."""
+
+    cost: float
+    seat: Seat
+    pass_ms: float
+    """One decode pass of what runs there now."""
+    price: float
+    """Of a second taken from an answer there."""
+
+
+def choose(
+    state: RouterState, seats: Seats, request: Request, now_us: int, planned: Planned
+) -> Choice | None:
+    """The cheapest pair of ranks, or one rank for both."""
+    prefills, decodes = seats.worth_a_look(request, now_us)
+    answer_tokens = min(request.max_tokens, state.answer_tokens)
+    decodes = without_outliers(with_room(decodes, request, round(answer_tokens)))
+    if not decodes:
+        return None
+    rated = [rate(state, seat, request, answer_tokens, now_us) for seat in decodes]
+    best_cost, best = float("inf"), rated[0].seat
+    for r in rated:
+        cost = r.cost + prefill_cost(state, seats, r.seat, request, now_us, planned, r)
+        if cost < best_cost:
+            best_cost, best = cost, r.seat
+    choice = Choice(best, best, uncached_tokens(best, request), "cheapest, local")
+    apart = prefills or [seat for seat in decodes if seat.instance.role == "free"]
+    if not apart:
+        return choice
+    target = min(rated, key=lambda r: (r.cost, r.seat.rank.holder))
+    to_move = uncached_tokens(target.seat, request)
+    by_rank = {id(r.seat.rank): r for r in rated}
+    for seat in apart:
+        if seat.rank is target.seat.rank:
+            continue
+        running = by_rank.get(id(seat.rank))
+        cost = target.cost + prefill_cost(state, seats, seat, request, now_us, planned, running)
+        cost += HANDOVER_S
+        cost += transfer_ms(seat.instance, target.seat.instance, to_move) / 1e3
+        if cost < best_cost:
+            best_cost = cost
+            choice = Choice(seat, target.seat, uncached_tokens(seat, request), "cheapest, apart")
+    return choice
+
+
+def prefill_cost(
+    state: RouterState, seats: Seats, seat: Seat, request: Request, now_us: int,
+    planned: Planned, running: Rated | None,
+) -> float:  # fmt: skip
+    """Seconds until the prompt is prefilled there, and what that does to others."""
+    instance, rank = seat
+    tokens = uncached_tokens(seat, request)
+    joins = joins_pass(seat, request, now_us)
+    cost = first_token_us(seat, tokens, now_us, planned, joins=joins) / 1e6
+    if request.stored_blocks:
+        cost += fetch_us(seat, request) / 1e6
+    price = 0.0
+    if joins and instance.busy:
+        # Whoever is in the pass already waits for all of it.
+        price += len(rank.sent)
+    if running is not None:
+        price += rank.running_requests * running.price
+        if seats.prefill:
+            price += OWN_WORK
+    if price:
+        cost += price * instance.timing.prompt_ms(tokens, instance.tokens_per_pass) / 1e3
+    if seats.written:
+        cost += SPREAD_S * load_ledger.written(rank, now_us) / seats.written
+    return cost
+
+
+def rate(
+    state: RouterState, seat: Seat, request: Request, answer_tokens: float, now_us: int
+) -> Rated:
+    """Seconds the answer takes there, at their price. The least is the least a·batch + b·KV of
+    all ranks: what keeps the slowest of a lockstep quick.
+    """
+    instance, rank = seat
+    blocks = blocks_of(instance, request.prompt_tokens)
+    held, running = rank.kv_blocks, rank.requests
+    before_ms = load_ledger.decode_pass_ms(instance, held, running)
+    after_ms = load_ledger.decode_pass_ms(instance, held + blocks, running + 1)
+    itl_ms = after_ms / (1 - min(BUSY_MAX, load_ledger.busy_share(rank, now_us)))
+    price = min(1.0, (itl_ms / state.limits.itl_target_ms) ** PRICE_POWER)
+    return Rated(itl_ms * answer_tokens / 1e3 * price, seat, before_ms, price)

@@ -1,0 +1,33 @@
+"""Prefill where fewest prompt tokens wait, decode where fewest requests run."""
+
+from argosy.router.core.fleet.candidates import (
+    Choice,
+    Planned,
+    Seats,
+    uncached_tokens,
+    with_room,
+)
+from argosy.router.core.state import Request, RouterState
+
+
+def choose(
+    state: RouterState, seats: Seats, request: Request, now_us: int, planned: Planned
+) -> Choice | None:
+    """Least loaded; ties go to the emptier KV cache, then by turns."""
+    decodes = with_room(seats.decode, request)
+    if not decodes:
+        return None
+    turn = state.turns % len(decodes)
+    if not seats.prefill:
+        both = min(
+            decodes[turn:] + decodes[:turn],
+            key=lambda s: (s.rank.prefill_tokens, s.rank.requests, s.rank.kv_blocks),
+        )
+        return Choice(both, both, uncached_tokens(both, request), "least loaded")
+    decode = min(decodes[turn:] + decodes[:turn], key=lambda s: (s.rank.requests, s.rank.kv_blocks))
+    turn = state.turns % len(seats.prefill)
+    prefill = min(
+        seats.prefill[turn:] + seats.prefill[:turn],
+        key=lambda s: (s.rank.prefill_tokens, s.instance.node != decode.instance.node),
+    )
+    return Choice(prefill, decode, uncached_tokens(prefill, request), "least loaded")

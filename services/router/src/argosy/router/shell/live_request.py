@@ -1,0 +1,80 @@
+"""One request under way, and the prompt each attempt at it gets."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from argosy.domain.kv_blocks import digest_of
+from argosy.wire.inference.v1 import inference_pb2
+
+
+def new_nonce() -> str:
+    """Tells one handing over of a request from another under the same id.
+
+    Ids need to differ, not to be secret: the kernel's randomness costs 50 times as much.
+    """
+    return f"{random.getrandbits(32):08x}"
+
+
+def new_request_id() -> str:
+    """For callers that do not choose one."""
+    return f"{random.getrandbits(128):032x}"
+
+
+@dataclass
+class Passage:
+    """One request under way. blocks: chained hashes of the prompt's full KV blocks."""
+
+    request_id: str
+    model: str
+    sampling: inference_pb2.Sampling
+    prompt_ids: Sequence[int]
+    blocks: list[int]
+    salt: str
+    deadline_us: int
+    tenant: str = ""
+    priority: int = 0
+    cached_tokens: int | None = None
+    """As the answer's usage said."""
+    produced: list[int] = field(default_factory=list)
+    attempts: int = 1
+    nonce: str = field(default_factory=new_nonce)
+
+    @property
+    def blocks_digest(self) -> int:
+        """Names the prompt in its ticket."""
+        return digest_of(self.blocks)
+
+    @property
+    def instance_request_id(self) -> str:
+        """What instances call it: callers choose request ids, and may choose the same."""
+        return f"{self.request_id}.{self.nonce}"
+
+    @property
+    def regenerates(self) -> bool:
+        """Whether the engine has to see the whole answer, not a prompt that holds some of it.
+
+        A grammar and penalties count output tokens; a seed's chances are drawn in order.
+        """
+        sampling = self.sampling
+        greedy = sampling.HasField("temperature") and sampling.temperature == 0
+        seeded = sampling.HasField("seed") and not greedy
+        penalised = sampling.presence_penalty or sampling.frequency_penalty
+        return bool(sampling.HasField("json_schema") or seeded or penalised)
+
+    def prompt(self, attempt: int, dp_rank: int = 0, traceparent: str = "") -> inference_pb2.Prompt:
+        """The prompt for the next attempt."""
+        prompt = inference_pb2.Prompt(
+            request_id=self.instance_request_id, attempt=attempt, sampling=self.sampling,
+            cache_salt=self.salt, token_ids=self.prompt_ids, deadline_ms=self.deadline_us // 1000,
+            traceparent=traceparent, dp_rank=dp_rank,
+        )  # fmt: skip
+        if not self.produced:
+            return prompt
+        if self.regenerates:
+            prompt.sent_token_ids.extend(self.produced)
+        else:
+            prompt.token_ids.extend(self.produced)
+            prompt.resumed_tokens = len(self.produced)
+            prompt.sampling.max_tokens = self.sampling.max_tokens - len(self.produced)
+        return prompt

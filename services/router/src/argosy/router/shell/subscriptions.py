@@ -1,0 +1,161 @@
+"""What the router hears on the bus, told to its core."""
+
+import asyncio
+
+from argosy.mesh.bus import Envelope
+from argosy.mesh.driver import Driver
+from argosy.mesh.instance_facts import state_name, timing_of
+from argosy.mesh.service import Mesh
+from argosy.router.core import events
+from argosy.router.settings import RouterSettings
+from argosy.router.shell.relay import Relay
+from argosy.wire.decode.v1 import events_pb2 as decode_pb2
+from argosy.wire.instance.v1 import events_pb2 as instance_pb2
+from argosy.wire.kvstore.v1 import events_pb2 as kvstore_pb2
+from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
+from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
+from argosy.wire.router.v1 import events_pb2 as router_pb2
+
+Rest = (
+    instance_pb2.InstanceDraining | instance_pb2.InstanceSlept | instance_pb2.InstanceWaking
+    | instance_pb2.InstanceWoke | instance_pb2.InstanceReady
+)  # fmt: skip
+ROLES = {instance_pb2.ROLE_PREFILL: "prefill", instance_pb2.ROLE_DECODE: "decode"}
+
+
+class Ears:
+    """Subscribes to load, idle predictions and instances' lives."""
+
+    def __init__(self, mesh: Mesh[RouterSettings], driver: Driver, relay: Relay) -> None:
+        self._mesh = mesh
+        self._driver = driver
+        self._relay = relay
+
+    async def start(self) -> None:
+        """Return when what the control log holds has reached the core."""
+        bus = self._mesh.bus
+        self._bus_changed(bus.connected.is_set())
+        bus.on_connection.append(self._bus_changed)
+        bus.listen(prefill_pb2.LoadReported, self._on_load)
+        bus.listen(decode_pb2.LoadReported, self._on_load)
+        bus.listen(prefill_pb2.IdlePredicted, self._on_idle)
+        bus.listen(prefill_pb2.KvChanged, self._on_kv)
+        bus.listen(decode_pb2.KvChanged, self._on_kv)
+        bus.listen(kvstore_pb2.StoreReported, self._on_store)
+        bus.listen(kvstore_pb2.KvStored, self._on_stored)
+        bus.listen(kvstore_pb2.KvEvicted, self._on_evicted)
+        bus.listen(router_pb2.QueueReported, self._on_queue)
+        bus.listen(router_pb2.RequestsDispatched, self._on_sibling)
+        durable = f"{self._mesh.name}-{self._mesh.epoch}"
+        caught_up = [
+            bus.follow(instance_pb2.InstanceReady, self._on_ready, f"{durable}-ready"),
+            bus.follow(instance_pb2.InstanceDraining, self._on_rest, f"{durable}-draining"),
+            bus.follow(instance_pb2.InstanceSlept, self._on_rest, f"{durable}-slept"),
+            bus.follow(instance_pb2.InstanceWaking, self._on_rest, f"{durable}-waking"),
+            bus.follow(instance_pb2.InstanceWoke, self._on_rest, f"{durable}-woke"),
+            bus.follow(instance_pb2.InstanceStopped, self._on_stopped, f"{durable}-stopped"),
+            bus.follow(node_pb2.InstanceExited, self._on_exited, f"{durable}-exited"),
+        ]
+        await asyncio.gather(*(event.wait() for event in caught_up))
+
+    def _bus_changed(self, connected: bool) -> None:
+        self._driver.feed(events.BusChanged(self._driver.now_us(), connected))
+
+    def _on_load(
+        self, fact: prefill_pb2.LoadReported | decode_pb2.LoadReported, envelope: Envelope
+    ) -> None:
+        self._relay.heard(fact.load)
+
+    def _on_idle(self, fact: prefill_pb2.IdlePredicted, envelope: Envelope) -> None:
+        now_us = self._driver.now_us()
+        event = events.IdlePredicted(now_us, fact.instance_id, fact.epoch, fact.idle_at_us)
+        self._driver.feed(event)
+
+    def _on_kv(
+        self, fact: prefill_pb2.KvChanged | decode_pb2.KvChanged, envelope: Envelope
+    ) -> None:
+        change = fact.change
+        self._driver.feed(
+            events.KvChanged(
+                self._driver.now_us(), change.instance_id, change.epoch, change.change_sequence,
+                list(change.stored), list(change.removed), change.cleared, change.dp_rank,
+            )
+        )  # fmt: skip
+
+    def _on_store(self, fact: kvstore_pb2.StoreReported, envelope: Envelope) -> None:
+        tiers = [(tier.fetch_ms, tier.fetch_gb_per_s) for tier in fact.tiers]
+        now_us = self._driver.now_us()
+        self._driver.feed(events.StoreSeen(now_us, fact.store_id, fact.epoch, fact.address, tiers))
+
+    def _on_stored(self, fact: kvstore_pb2.KvStored, envelope: Envelope) -> None:
+        self._store_changed(fact, list(fact.blocks), [])
+
+    def _on_evicted(self, fact: kvstore_pb2.KvEvicted, envelope: Envelope) -> None:
+        self._store_changed(fact, [], list(fact.blocks))
+
+    def _store_changed(
+        self, fact: kvstore_pb2.KvStored | kvstore_pb2.KvEvicted, stored: list[int],
+        removed: list[int],
+    ) -> None:  # fmt: skip
+        self._driver.feed(
+            events.KvChanged(
+                self._driver.now_us(), fact.store_id, fact.epoch, fact.change_sequence, stored,
+                removed, dp_rank=fact.tier,
+            )
+        )  # fmt: skip
+
+    def _on_queue(self, fact: router_pb2.QueueReported, envelope: Envelope) -> None:
+        if fact.router != self._mesh.name:
+            self._driver.feed(events.SiblingSeen(self._driver.now_us(), fact.router))
+
+    def _on_sibling(self, fact: router_pb2.RequestsDispatched, envelope: Envelope) -> None:
+        if fact.router == self._mesh.name:
+            return
+        for sent in fact.dispatched:
+            self._driver.feed(
+                events.SiblingDispatched(
+                    self._driver.now_us(), fact.router, sent.request_id, sent.prefill,
+                    sent.prefill_dp_rank, sent.decode, sent.decode_dp_rank, sent.prompt_tokens,
+                    sent.uncached_tokens, list(sent.blocks),
+                )
+            )  # fmt: skip
+        if fact.ended:
+            self._driver.feed(
+                events.SiblingEnded(self._driver.now_us(), fact.router, list(fact.ended))
+            )
+
+    def _on_ready(self, fact: instance_pb2.InstanceReady, envelope: Envelope) -> None:
+        if fact.role not in ROLES:
+            return
+        # One that sleeps describes itself anew too, when the bus has been away.
+        rests = fact.change.state in (instance_pb2.STATE_SILENT, instance_pb2.STATE_WAKING)
+        self._driver.feed(
+            events.InstanceJoined(
+                self._driver.now_us(), fact.instance_id, fact.epoch, ROLES[fact.role],
+                fact.address, fact.node, fact.model, fact.kv_total_blocks, fact.block_tokens,
+                fact.max_model_tokens, fact.max_running_requests, envelope.time_ms * 1000,
+                max(1, fact.dp_ranks), fact.tokens_per_pass or 8192, fact.rack, timing_of(fact),
+                fact.change.number - rests,
+            )
+        )  # fmt: skip
+        if rests:
+            self._on_rest(fact, envelope)
+
+    def _on_rest(self, fact: Rest, envelope: Envelope) -> None:
+        change = fact.change
+        resting = state_name(change)
+        self._driver.feed(
+            events.InstanceRested(
+                self._driver.now_us(), fact.instance_id, fact.epoch, change.number,
+                "" if resting == "active" else resting, change.cause,
+            )
+        )  # fmt: skip
+
+    def _on_stopped(self, fact: instance_pb2.InstanceStopped, envelope: Envelope) -> None:
+        self._left(fact.instance_id, fact.epoch, "stopped")
+
+    def _on_exited(self, fact: node_pb2.InstanceExited, envelope: Envelope) -> None:
+        self._left(fact.instance_id, fact.epoch, f"its process exited with {fact.exit_code}")
+
+    def _left(self, instance: str, epoch: str, reason: str) -> None:
+        self._driver.feed(events.InstanceLeft(self._driver.now_us(), instance, epoch, reason))

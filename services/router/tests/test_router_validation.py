@@ -1,0 +1,185 @@
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from argosy.domain.errors import ArgosyError, Reason
+from argosy.domain.kv_blocks import chained_block_hashes, digest_of, root_hash
+from argosy.engine.text import sim_tokenizer
+from argosy.mesh.service import Mesh
+from argosy.router.settings import RouterSettings
+from argosy.router.shell.relay import Relay
+from argosy.router.shell.tokenizing import Job, TokenizerPool, encode
+from argosy.router.shell.validation import Intake, check_sampling, job_of
+from argosy.wire.inference.v1 import inference_pb2
+from argosy.wire.router.v1 import router_pb2
+
+CONTEXT = 100
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[TokenizerPool]:
+    pool = TokenizerPool("sim", "sim", 32, 1)
+    asyncio.run(pool.start())
+    yield pool
+    pool.stop()
+
+
+@pytest.fixture
+async def intake(pool: TokenizerPool) -> AsyncIterator[Intake]:
+    mesh = Mesh(RouterSettings(fleet_secret="s", request_timeout_s=50), "router")
+    yield Intake(mesh, Relay(mesh, pool), {"sim": CONTEXT})
+    await mesh.close()
+
+
+def asked(text: str = "ahoy", **fields: Any) -> router_pb2.GenerateRequest:
+    sampling = inference_pb2.Sampling(max_tokens=fields.pop("max_tokens", 4))
+    return router_pb2.GenerateRequest(model="sim", text=text, sampling=sampling, **fields)
+
+
+def asked_by_ids(ids: list[int]) -> router_pb2.GenerateRequest:
+    sampling = inference_pb2.Sampling(max_tokens=4)
+    tokens = router_pb2.TokenIds(ids=ids)
+    return router_pb2.GenerateRequest(model="sim", tokens=tokens, sampling=sampling)
+
+
+# -- one way in
+
+
+async def test_a_request_is_tokenized_and_hashed_on_its_way_in(intake: Intake) -> None:
+    passage = await intake.admit(asked("ahoy " * 20, request_id="a", tenant="t"), None)
+    ids = sim_tokenizer().encode("ahoy " * 20)
+    hashes = chained_block_hashes(ids, 32, root_hash("sim", "t"))
+    assert (passage.request_id, passage.prompt_ids, passage.salt) == ("a", ids, "t")
+    assert (passage.blocks, passage.blocks_digest) == (hashes, digest_of(hashes))
+
+
+async def test_token_ids_are_hashed_as_the_text_they_spell_is(intake: Intake) -> None:
+    ids = sim_tokenizer().encode("ahoy " * 20)
+    by_text = await intake.admit(asked("ahoy " * 20), None)
+    by_ids = await intake.admit(asked_by_ids(ids), None)
+    assert (list(by_ids.prompt_ids), by_ids.blocks) == (ids, by_text.blocks)
+
+
+async def test_a_token_id_outside_the_vocabulary_is_refused(intake: Intake) -> None:
+    with pytest.raises(ArgosyError, match="token id 1000000 is outside the vocabulary") as refused:
+        await intake.admit(asked_by_ids([1, 10**6]), None)
+    assert refused.value.reason is Reason.BAD_REQUEST
+
+
+async def test_a_request_without_an_id_gets_one_of_its_own(intake: Intake) -> None:
+    first, second = [await intake.admit(asked(), None) for _ in range(2)]
+    assert first.request_id != second.request_id
+
+
+@pytest.mark.parametrize(("deadline_s", "allowed_s"), [(None, 50), (20, 20), (90, 50)])
+async def test_the_earlier_of_the_callers_deadline_and_ours_holds(
+    intake: Intake, deadline_s: float | None, allowed_s: float
+) -> None:
+    before_us = intake.mesh.clock.now_us()
+    passage = await intake.admit(asked(), deadline_s)
+    allowed_us = round(allowed_s * 1e6)
+    assert before_us + allowed_us <= passage.deadline_us
+    assert passage.deadline_us <= intake.mesh.clock.now_us() + allowed_us
+
+
+async def test_an_answer_without_a_limit_may_fill_the_context(intake: Intake) -> None:
+    passage = await intake.admit(asked("ahoy", max_tokens=0), None, fill_max_tokens=True)
+    assert passage.sampling.max_tokens == CONTEXT - len(passage.prompt_ids)
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "reason", "says"),
+    [
+        ({"max_tokens": 0}, Reason.BAD_REQUEST, "max_tokens must be at least 1"),
+        ({"text": ""}, Reason.BAD_REQUEST, "the prompt is empty"),
+        ({"request_id": "x" * 129}, Reason.BAD_REQUEST, "request_id is over 128 characters"),
+    ],
+)
+async def test_a_request_that_cannot_be_answered_is_refused(
+    intake: Intake, request_fields: dict[str, Any], reason: Reason, says: str
+) -> None:
+    with pytest.raises(ArgosyError, match=says) as refused:
+        await intake.admit(asked(**request_fields), None)
+    assert refused.value.reason is reason
+
+
+async def test_a_model_that_is_not_served_is_refused_with_the_one_that_is(intake: Intake) -> None:
+    request = asked()
+    request.model = "other"
+    with pytest.raises(ArgosyError, match="no model 'other' here; there are: sim") as refused:
+        await intake.admit(request, None)
+    assert refused.value.reason is Reason.MODEL_NOT_FOUND
+
+
+# -- sampling
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("temperature", [0, 2], [-0.1, 2.1, math.nan, math.inf]),
+        ("top_p", [0.01, 1], [0, -0.1, 1.1, math.nan]),
+        ("presence_penalty", [-2, 2], [-2.1, 2.1, math.nan]),
+        ("frequency_penalty", [-2, 2], [-2.1, 2.1, -math.inf]),
+        ("top_logprobs", [0, 20], [21]),
+        ("max_tokens", [1, 2**32 - 1], [0]),
+        ("stop", [[], ["a"] * 16], [["a"] * 17, ["a", ""]]),
+    ],
+)
+def test_sampling_is_checked_at_both_ends_of_each_range(
+    field: str, good: list[Any], bad: list[Any]
+) -> None:
+    for value in good:
+        check_sampling(inference_pb2.Sampling(**({"max_tokens": 1} | {field: value})))
+    for value in bad:
+        with pytest.raises(ArgosyError, match=field) as refused:
+            check_sampling(inference_pb2.Sampling(**({"max_tokens": 1} | {field: value})))
+        assert refused.value.reason is Reason.BAD_REQUEST
+
+
+def test_sampling_that_says_nothing_is_good() -> None:
+    check_sampling(inference_pb2.Sampling(max_tokens=1))
+
+
+# -- input
+
+
+@pytest.mark.parametrize(
+    ("fields", "job"),
+    [
+        ({"text": "ahoy"}, Job(text="ahoy", salt="t")),
+        ({"tokens": router_pb2.TokenIds(ids=[1, 2])}, Job(token_ids=[1, 2], salt="t")),
+        ({"chat": router_pb2.Chat(messages_json="[1]", tools_json="[2]")},
+         Job(messages_json="[1]", tools_json="[2]", salt="t")),
+    ],
+)  # fmt: skip
+def test_each_kind_of_input_becomes_a_job(fields: dict[str, Any], job: Job) -> None:
+    assert job_of(router_pb2.GenerateRequest(tenant="t", **fields)) == job
+
+
+@pytest.mark.parametrize("fields", [{}, {"tokens": router_pb2.TokenIds()}])
+def test_a_request_without_input_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ArgosyError, match="no input") as refused:
+        job_of(router_pb2.GenerateRequest(**fields))
+    assert refused.value.reason is Reason.BAD_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("job", "says"),
+    [
+        (Job(messages_json="["), "messages is not a JSON array"),
+        (Job(messages_json="{}"), "messages is not a JSON array"),
+        (Job(messages_json="[]"), "messages is empty"),
+        (Job(messages_json='["ahoy"]'), "messages is not a JSON array of objects"),
+        (Job(messages_json='[{"content": "x"}]'), "every message needs a role"),
+        (Job(messages_json='[{"role": "user", "content": "x"}]', tools_json="7"), "tools is not"),
+        (Job(text="\ud800"), "not Unicode"),
+    ],
+)
+def test_input_that_cannot_be_made_tokens_of_is_refused(job: Job, says: str) -> None:
+    with pytest.raises(ArgosyError, match=says) as refused:
+        encode(job, sim_tokenizer())
+    assert refused.value.reason is Reason.BAD_REQUEST

@@ -1,0 +1,5 @@
+"""python -m argosy.bench"""
+
+from argosy.bench.app import bench
+
+bench()

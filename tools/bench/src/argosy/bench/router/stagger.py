@@ -1,0 +1,235 @@
+"""Staggered batches against immediate dispatch, in virtual time.
+
+Prefill: instances of several data-parallel ranks in lockstep, answers of one token,
+no shared prefixes, Poisson arrivals from a tenth of capacity to beyond it, the same
+requests for every policy. Capacity: every rank always prefilling full passes.
+Goodput (DistServe, OSDI '24): the highest load at which 90 % of requests meet the TTFT
+objective, interpolated between the loads that were run.
+
+Balance: over all passes, the most prompt tokens of a rank over the mean of ranks, each
+pass weighted by its tokens: what lockstep makes of the work. Prefill's is taken at
+capacity, where passes decide throughput. Decode's is the same of KV tokens held by
+answers. Both while requests arrive, the first fifth of them left out: neither filling
+up nor running dry is what a scheduler is chosen for.
+"""
+
+import json
+import random
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+from rich.table import Table
+
+from argosy.bench.router.lengths import lengths
+from argosy.cli import console
+from argosy.engine.profile import Profile
+from argosy.engine.sim.scheduler import Pass
+from argosy.router.core.placement.policies import POLICIES
+from argosy.sim.fleet.instance import Ship
+from argosy.sim.fleet.simulation import Fleet, World
+from argosy.sim.reports.outcome import Outcome
+from argosy.sim.traces.trace import TraceRequest
+
+BASELINE = "immediate_round_robin"
+OURS = "argosy"
+INSTANCES = 8
+DP_RANKS = 4
+LOADS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)
+COMPARED_LOAD = 0.8
+ATTAINED = 0.9
+DECODES = 2
+WARM_UP_SHARE = 0.2
+
+
+@dataclass
+class Balance:
+    """Sums over passes of the heaviest rank's tokens, and of the ranks' mean."""
+
+    heaviest: float = 0
+    mean: float = 0
+
+    def add(self, tokens: list[int]) -> None:
+        """One pass, by rank."""
+        self.heaviest += max(tokens)
+        self.mean += sum(tokens) / len(tokens)
+
+    @property
+    def max_over_mean(self) -> float:
+        """1 is even."""
+        return self.heaviest / self.mean if self.mean else 1.0
+
+
+@dataclass
+class Run:
+    """One policy at one load."""
+
+    policy: str
+    load: float
+    ttft_mean_ms: float
+    attained: float
+    balance: Balance = field(default_factory=Balance)
+
+
+def capacity_tokens_per_s(profile: Profile) -> float:
+    """Prompt tokens per second of all ranks, in full passes."""
+    tokens = profile.tokens_per_pass
+    return INSTANCES * DP_RANKS * tokens / profile.prefill_pass_ms(tokens) * 1e3
+
+
+def workload(
+    trace: Path | None, requests: int, tokens_per_s: float, seed: int, *, answers: bool
+) -> list[TraceRequest]:
+    """Poisson arrivals that bring so many prompt tokens per second."""
+    drawn = list(islice(lengths(trace, seed), requests))
+    mean = sum(prompt for prompt, _ in drawn) / len(drawn)
+    chance = random.Random(seed + 1)  # noqa: S311 - a workload, not a secret
+    at_s, found = 0.0, []
+    for prompt, answer in drawn:
+        at_s += chance.expovariate(tokens_per_s / mean)
+        found.append(TraceRequest(round(at_s * 1e6), prompt, answer if answers else 1, []))
+    return found
+
+
+def run_prefill(policy: str, load: float, requests: list[TraceRequest], slo_ms: float) -> Run:
+    """Every request's TTFT, and the balance of passes."""
+    fleet = Fleet(aggregated=INSTANCES, dp_ranks=DP_RANKS, policy=policy)
+    world = World(requests, fleet)
+    balance = Balance()
+
+    steady = steady_us(requests)
+
+    def on_pass(ship: Ship, done: Pass) -> None:
+        tokens = [share.prefill_tokens if share else 0 for share in done.shares]
+        if any(tokens) and done.started_us in steady:
+            balance.add(tokens)
+
+    world.on_pass = on_pass
+    world.run(lambda ended, total: None)
+    waits = [ttft_ms(passage.outcome) for passage in world.passages]
+    attained = sum(wait <= slo_ms for wait in waits) / len(waits)
+    return Run(policy, load, sum(waits) / len(waits), attained, balance)
+
+
+def steady_us(requests: list[TraceRequest]) -> range:
+    """From when the fleet has filled up until the last arrival."""
+    first = requests[int(len(requests) * WARM_UP_SHARE)].arrived_us
+    return range(first, requests[-1].arrived_us)
+
+
+def ttft_ms(outcome: Outcome) -> float:
+    """Of a request that was served, as all are here."""
+    assert outcome.first_us is not None
+    return (outcome.first_us - outcome.arrived_us) / 1e3
+
+
+def run_decode(requests: list[TraceRequest]) -> Balance:
+    """Balance of KV between the ranks of decode instances, prefill being plentiful."""
+    fleet = Fleet(prefill=INSTANCES, decode=DECODES, dp_ranks=DP_RANKS)
+    world = World(requests, fleet)
+    balance = Balance()
+
+    steady = steady_us(requests)
+
+    def on_pass(ship: Ship, done: Pass) -> None:
+        answers = [share.decoding if share else [] for share in done.shares]
+        if ship.role == "decode" and done.started_us in steady:
+            balance.add([sum(s.tokens for s in rank) * done.passes for rank in answers])
+
+    world.on_pass = on_pass
+    world.run(lambda ended, total: None)
+    return balance
+
+
+def goodput(runs: list[Run]) -> float:
+    """The highest load with ATTAINED of the requests within the objective; see the module."""
+    best = 0.0
+    for before, after in zip([None, *runs], runs, strict=False):
+        if after.attained >= ATTAINED:
+            best = after.load
+        elif before is not None and before.attained >= ATTAINED:
+            part = (before.attained - ATTAINED) / (before.attained - after.attained)
+            return before.load + part * (after.load - before.load)
+    return best
+
+
+def run_stagger(
+    trace: Path | None, requests: int, slo_ttft_ms: float, seed: int, *, as_json: bool
+) -> None:
+    """Run every policy at every load, and report."""
+    profile = Profile()
+    capacity = capacity_tokens_per_s(profile)
+    runs: list[Run] = []
+    with Progress(console=console.err, transient=True) as progress:
+        task = progress.add_task("simulating", total=len(LOADS) * len(POLICIES) + 1)
+        for load in LOADS:
+            work = workload(trace, requests, load * capacity, seed, answers=False)
+            for policy in POLICIES:
+                runs.append(run_prefill(policy, load, work, slo_ttft_ms))
+                progress.advance(task)
+        # Half of what the decode ranks could hold at once, if each answer took 10 s.
+        decode_work = workload(trace, requests, decode_tokens_per_s(), seed, answers=True)
+        decode = run_decode(decode_work)
+    report = report_of(runs, decode, slo_ttft_ms, requests)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        show(report)
+
+
+def decode_tokens_per_s() -> float:
+    """Prompt tokens per second that keep decode ranks about half full."""
+    fleet = Fleet()
+    return 0.5 * DECODES * DP_RANKS * fleet.kv_tokens / 10
+
+
+def report_of(
+    runs: list[Run], decode: Balance, slo_ttft_ms: float, requests: int
+) -> dict[str, Any]:
+    """The figures, and every run they come from."""
+    by = {(run.policy, run.load): run for run in runs}
+    ours, base = by[OURS, COMPARED_LOAD], by[BASELINE, COMPARED_LOAD]
+    versus = {
+        load: by[OURS, load].ttft_mean_ms
+        / min(by[p, load].ttft_mean_ms for p in POLICIES if p != OURS)
+        for load in LOADS
+    }
+    good = {p: goodput([run for run in runs if run.policy == p]) for p in POLICIES}
+    return {
+        "instances": INSTANCES, "dp_ranks": DP_RANKS, "requests": requests,
+        "slo_ttft_ms": slo_ttft_ms, "compared_load": COMPARED_LOAD,
+        "ttft_mean_ratio": ours.ttft_mean_ms / base.ttft_mean_ms,
+        "goodput_load": good,
+        "goodput_ratio": good[OURS] / good[BASELINE] if good[BASELINE] else None,
+        "worst_vs_best_baseline": max(versus.values()),
+        "versus_best_baseline": {str(load): ratio for load, ratio in versus.items()},
+        "dp_prefill_max_over_mean": by[OURS, 1.0].balance.max_over_mean,
+        "dp_decode_max_over_mean": decode.max_over_mean,
+        "runs": [
+            {"policy": run.policy, "load": run.load, "ttft_mean_ms": run.ttft_mean_ms,
+             "attained": run.attained, "dp_max_over_mean": run.balance.max_over_mean}
+            for run in runs
+        ],
+    }  # fmt: skip
+
+
+def show(report: dict[str, Any]) -> None:
+    """Mean TTFT by load and policy, and the figures."""
+    table = Table(box=None, title="mean TTFT, ms (share within the objective)")
+    table.add_column("load")
+    for policy in POLICIES:
+        table.add_column(policy, justify="right")
+    by = {(run["policy"], run["load"]): run for run in report["runs"]}
+    for load in LOADS:
+        cells = [by[policy, load] for policy in POLICIES]
+        table.add_row(
+            f"{load:.1f}", *(f"{c['ttft_mean_ms']:,.0f} ({c['attained']:.0%})" for c in cells)
+        )
+    console.out.print(table)
+    for name in (
+        "ttft_mean_ratio", "goodput_ratio", "worst_vs_best_baseline", "dp_prefill_max_over_mean",
+        "dp_decode_max_over_mean",
+    ):  # fmt: skip
+        console.out.print(f"{name}: {report[name]:.3f}")

@@ -1,0 +1,1 @@
+"""The services' cores in virtual time."""

@@ -1,0 +1,274 @@
+"""Virtual time: the real router core against sim engines, one heap of (time, sequence, event).
+
+Hundreds of instances, hours in seconds, no I/O. Facts and calls take NETWORK_US. The
+same trace, fleet and seed give the same outcome on any machine.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from argosy.domain.core import Effect, Event
+from argosy.engine.profile import Profile
+from argosy.engine.sim.scheduler import Pass
+from argosy.router.core import effects, events
+from argosy.router.core.router import RouterCore
+from argosy.router.core.state import Limits, new_state
+from argosy.sim.fleet.instance import Ship
+from argosy.sim.fleet.kv_store import SimStore
+from argosy.sim.fleet.operator import SimOperator
+from argosy.sim.fleet.request import DEADLINE_US, NETWORK_US, Passage
+from argosy.sim.fleet.timers import Timers
+from argosy.sim.reports.outcome import Outcome, Rested
+from argosy.sim.traces.trace import TraceRequest
+
+HEARTBEAT_US = 1_000_000
+MAX_RUNNING = 256
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What is simulated. Instances by role; `free` ones prefill or decode as the router likes."""
+
+    aggregated: int = 0
+    prefill: int = 0
+    decode: int = 0
+    free: int = 0
+    dp_ranks: int = 1
+    kv_tokens: int = 1_048_576
+    """Of each data-parallel rank."""
+    block_tokens: int = 64
+    policy: str = "argosy"
+    profile: Profile = field(default_factory=Profile)
+    slo_ttft_ms: float | None = None
+    slo_itl_ms: float | None = None
+    seed: int = 0
+    routers: int = 1
+    store_dram_tokens: int = 0
+    """Of a KV store that all instances save to and load from; 0: there is none."""
+    store_ssd_tokens: int = 0
+    idle_sleep_us: int = 0
+    """All sleep when nothing was asked for as long; 0: nobody ever sleeps."""
+    sleep_level: str = "dram"
+
+    def instances(self) -> list[tuple[str, str]]:
+        """(name, role) of each."""
+        roles = [
+            ("decode", "decode", self.aggregated), ("prefill", "prefill", self.prefill),
+            ("decode", "decode", self.decode), ("free", "free", self.free),
+        ]  # fmt: skip
+        return [
+            (f"{name}-{number:03d}", role) for name, role, count in roles for number in range(count)
+        ]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An instance is killed, and starts again, empty, after a while."""
+
+    at_us: int
+    instance: str
+    restart_us: int
+
+
+@dataclass
+class Simulated:
+    """What came of it. outcomes: in the trace's order."""
+
+    outcomes: list[Outcome]
+    virtual_us: int
+    instance_seconds: float
+    """Those asleep take none."""
+    rested: list[Rested] = field(default_factory=list)
+    """Every sleep and every wake."""
+
+
+def simulate(
+    trace: list[TraceRequest], fleet: Fleet, progress: Callable[[int, int], None],
+    faults: Sequence[Fault] = (),
+) -> Simulated:  # fmt: skip
+    """Run a trace to its end. `progress(ended, total)` is called now and then."""
+    world = World(trace, fleet)
+    for fault in faults:
+        world.at(fault.at_us, world.kill, fault.instance, fault.restart_us)
+    world.run(progress)
+    outcomes = [passage.outcome for passage in world.passages]
+    return Simulated(outcomes, world.now_us, awake_seconds(world), world.rested)
+
+
+def awake_seconds(world: "World") -> float:
+    """Of all instances together."""
+    found_us = len(world.ships) * world.now_us
+    slept_us: dict[str, int] = {}
+    for rested in world.rested:
+        if rested.fact == "InstanceSlept":
+            slept_us[rested.name] = rested.at_us
+        else:
+            # Awake again from the moment the wake began.
+            found_us -= rested.at_us - rested.took_us - slept_us.pop(rested.name)
+    return (found_us - sum(world.now_us - at_us for at_us in slept_us.values())) / 1e6
+
+
+class Router:
+    """A router's core in virtual time, with its timers."""
+
+    def __init__(self, world: "World", number: int, fleet: Fleet) -> None:
+        self.world = world
+        self.name = f"router-{number}"
+        limits = Limits(
+            queue_limit=1 << 30, attempts_max=100, stale_us=5_000_000, ledger_us=30_000_000,
+            wait_us=DEADLINE_US, policy=fleet.policy,
+            ttft_limit_us=round(1e3 * fleet.slo_ttft_ms) if fleet.slo_ttft_ms else 0,
+            itl_target_ms=fleet.slo_itl_ms or 50,
+        )  # fmt: skip
+        self.core = RouterCore(new_state(limits))
+        self._timers = Timers(world, self.feed)
+
+    def feed(self, event: Event) -> None:
+        """Let the core decide and do what it says."""
+        for effect in self.core.step(event):  # type: ignore[arg-type]
+            if not self._timers.take(effect):
+                self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        world = self.world
+        match effect:
+            case effects.Dispatch():
+                world.passages[int(effect.request_id)].dispatched(effect)
+            case effects.Reject():
+                world.passages[int(effect.request_id)].rejected()
+            case effects.TellDemand():
+                if world.operator is not None:
+                    world.operator.demanded(self, effect)
+            case effects.TellSiblings():
+                world.tell_siblings(self, effect)
+            case effects.AskKvSnapshot():
+                world.after(2 * NETWORK_US, self._snapshot, effect.instance)
+
+    def _snapshot(self, name: str) -> None:
+        world = self.world
+        ship = world.ships.get(name)
+        if ship is None:
+            assert world.store is not None
+            self.feed(world.store.snapshot(world.now_us))
+        elif ship.alive:
+            self.feed(ship.snapshot(world.now_us))
+
+
+class World:
+    """See the module."""
+
+    def __init__(self, trace: list[TraceRequest], fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.now_us = 0
+        self.heartbeat_us = HEARTBEAT_US
+        self.on_pass: Callable[[Ship, Pass], None] | None = None
+        self.ended = 0
+        self.on_lost_fact: Callable[[Event], bool] | None = None
+        """Asked of every fact on its way to a router: True loses it."""
+        self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._sequence = 0
+        self.routers = [Router(self, number, fleet) for number in range(fleet.routers)]
+        self.passages = [Passage(self, n, request) for n, request in enumerate(trace)]
+        self.store: SimStore | None = None
+        if fleet.store_dram_tokens:
+            self.store = SimStore(
+                self, fleet.store_dram_tokens, fleet.store_ssd_tokens, fleet.block_tokens,
+                fleet.profile.kv_bytes_per_token,
+            )  # fmt: skip
+        self.rested: list[Rested] = []
+        self.operator: SimOperator | None = None
+        if fleet.idle_sleep_us:
+            self.operator = SimOperator(self, fleet.idle_sleep_us, fleet.sleep_level)
+        blocks = fleet.kv_tokens // fleet.block_tokens
+        self.ships = {
+            name: Ship(
+                self, name, role, fleet.profile, blocks, fleet.block_tokens, MAX_RUNNING,
+                fleet.dp_ranks,
+            )
+            for name, role in fleet.instances()
+        }  # fmt: skip
+
+    def run(self, progress: Callable[[int, int], None]) -> None:
+        """Until every request has ended."""
+        for router in self.routers:
+            router.feed(events.BusChanged(0, connected=True))
+        for ship in self.ships.values():
+            ship.start()
+        if self.store is not None:
+            self.store.start()
+        if self.operator is not None:
+            self.operator.start()
+        if len(self.routers) > 1:
+            self._greet()
+        for passage in self.passages:
+            # After what the fleet has to say of itself at the start.
+            self.at(passage.outcome.arrived_us + 10 * NETWORK_US, passage.arrive)
+        total, steps = len(self.passages), 0
+        heap = self._heap
+        while self.ended < total and heap:
+            self.now_us, _, call, arguments = heapq.heappop(heap)
+            call(*arguments)
+            steps += 1
+            if not steps & 0x3FFF:
+                progress(self.ended, total)
+        progress(self.ended, total)
+
+    def _greet(self) -> None:
+        """Routers hear of each other, as by their queues' facts."""
+        for router in self.routers:
+            for sibling in self.routers:
+                if sibling is not router:
+                    router.feed(events.SiblingSeen(self.now_us, sibling.name))
+        self.after(self.heartbeat_us, self._greet)
+
+    def kill(self, name: str, restart_us: int) -> None:
+        """An instance dies, with all it has."""
+        if self.ships[name].alive:
+            self.ships[name].kill(restart_us)
+            for passage in self.passages:
+                passage.instance_lost(name)
+
+    def cut(self, name: str) -> None:
+        """An instance that is to sleep lets go of what it has not finished."""
+        for passage in self.passages:
+            passage.cut(name)
+
+    def at(self, at_us: int, call: Callable[..., None], *arguments: Any) -> None:
+        """Do something at a time."""
+        self._sequence += 1
+        heapq.heappush(self._heap, (at_us, self._sequence, call, arguments))
+
+    def after(self, delay_us: int, call: Callable[..., None], *arguments: Any) -> None:
+        """Do something later."""
+        self.at(self.now_us + delay_us, call, *arguments)
+
+    def tell(self, fact: Callable[[int], Event]) -> None:
+        """Let every router know, a moment later."""
+        self.after(NETWORK_US, self._deliver, fact, None)
+
+    def tell_siblings(self, router: Router, effect: effects.TellSiblings) -> None:
+        """Let the other routers know."""
+        if effect.ended:
+            self.after(
+                NETWORK_US, self._deliver,
+                lambda now_us: events.SiblingEnded(now_us, router.name, [effect.request_id]), router,
+            )  # fmt: skip
+            return
+        self.after(
+            NETWORK_US, self._deliver,
+            lambda now_us: events.SiblingDispatched(
+                now_us, router.name, effect.request_id, effect.prefill, effect.prefill_rank,
+                effect.decode, effect.decode_rank, effect.prompt_tokens, effect.uncached_tokens,
+                effect.blocks,
+            ), router,
+        )  # fmt: skip
+
+    def _deliver(self, fact: Callable[[int], Event], but: Router | None) -> None:
+        event = fact(self.now_us)
+        if self.on_lost_fact is not None and self.on_lost_fact(event):
+            return
+        for router in self.routers:
+            if router is not but:
+                router.feed(event)

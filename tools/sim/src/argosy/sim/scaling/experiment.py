@@ -1,0 +1,110 @@
+"""One workload put to several scaling policies: the same callers, profile, SLO and budget."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from argosy.domain.demand import Machine, Slo
+from argosy.engine.profile import Profile
+from argosy.sim.scaling import oracle
+from argosy.sim.scaling.closed_form import need
+from argosy.sim.scaling.flow_level import FlowWorld, Setting
+from argosy.sim.scaling.observation import Policy
+from argosy.sim.scaling.policies.argosy_autoscaler import Argosy
+from argosy.sim.scaling.policies.registry import POLICIES, Given, at_peak
+from argosy.sim.scaling.replicas import within
+from argosy.sim.scaling.request_level import EventWorld
+from argosy.sim.scaling.result import Result
+from argosy.sim.scaling.scenarios import Work
+
+EVENT_REQUESTS = 40_000
+"""Longer traces are run as flows only."""
+EVERY_S = 5.0
+"""Between two of Argosy's plans, as in its settings."""
+LONG_S, EVERY_LONG_S = 2 * 86_400.0, 60.0
+"""Traces of many days: every minute, or a run takes half an hour."""
+EVENT_STEP = 1.08
+"""How finely the oracle looks where a run takes half a minute."""
+
+
+class RunProgress(Protocol):
+    """Shows people how far a run is."""
+
+    def shown(self, title: str) -> AbstractContextManager[Callable[[float], None]]:
+        """While a run lasts; what it yields is called with the share that is done."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScaleOptions:
+    """What to run."""
+
+    trace: Path | None
+    lengths: Path | None
+    replicas: int
+    warm_up_s: float
+    wake_s: float
+    timing: str | None
+    slo: Slo
+    policies: list[str]
+    seed: int
+
+
+@dataclass
+class Bench:
+    """One workload, and the runs of all policies through it."""
+
+    work: Work
+    setting: Setting
+    given: Given
+    profile: Profile
+    progress: RunProgress
+    plans: oracle.Planner | None = None
+    factors: dict[str, float] = field(default_factory=dict)
+
+    def run(self, name: str, event: bool) -> Result:
+        """One policy in one world; the oracle takes several runs."""
+        world = "event" if event else "flow"
+        if name != oracle.Oracle.name:
+            return self._once(POLICIES[name](self.given), event, f"{name}, {world}")
+        if self.plans is None:
+            given = self.given
+            self.plans = oracle.Planner(
+                self.work.load, given.timing, given.machine, given.slo, at_peak(given)
+            )
+        start = self.factors.get("flow", 1.0)
+        step, fine = (EVENT_STEP, EVENT_STEP) if event else (1.15, oracle.FINE)
+        found, self.factors[world] = oracle.best(
+            self.plans, self.setting.warm_up_s, oracle.TARGET,
+            lambda policy: self._once(policy, event, f"{name}, {world}"), start, step, fine,
+        )  # fmt: skip
+        return found
+
+    def _once(self, policy: Policy, event: bool, title: str) -> Result:
+        setting = self.setting
+        if policy.name == "static":
+            setting = replace(setting, initial=at_peak(self.given))
+        if isinstance(policy, Argosy):
+            setting = replace(setting, warm_up_s=policy.start_s)
+        world = (EventWorld if event else FlowWorld)(self.work.load, setting, policy)
+        with self.progress.shown(title) as progress:
+            return world.run(progress)
+
+
+def policy_names() -> list[str]:
+    """All there are, in the order of the report."""
+    return [*POLICIES, oracle.Oracle.name]
+
+
+def bench_of(options: ScaleOptions, work: Work, profile: Profile, progress: RunProgress) -> Bench:
+    """A workload as it is put to all policies."""
+    machine = Machine(tokens_per_pass=profile.tokens_per_pass)
+    initial = within(need(work.first, profile, machine, options.slo), options.replicas)
+    given = Given(
+        profile, machine, options.slo, options.replicas, options.warm_up_s, options.wake_s,
+        EVERY_S if work.load.span_s <= LONG_S else EVERY_LONG_S, work.mean, work.peak, initial,
+    )  # fmt: skip
+    setting = Setting(profile, machine, options.slo, options.replicas, options.warm_up_s, initial)
+    return Bench(work, setting, given, profile, progress)

@@ -1,0 +1,1 @@
+"""Scaling policies: Argosy's and those of peers."""

@@ -1,0 +1,174 @@
+"""Argosy's own autoscaler: its real core, told what a policy may see.
+
+Every instance of the budget is there, at work or asleep, and takes `start_s` to be at work: as long
+as a wake, or (`argosy_cold`) the warm-up that all other policies pay. What the core decides about
+instances is told to the world as counts.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from argosy.autoscaler.core import effects, events
+from argosy.autoscaler.core.autoscaler import TICK, AutoscalerCore
+from argosy.autoscaler.core.forecast.forecaster import Forecaster
+from argosy.autoscaler.core.observe import members
+from argosy.autoscaler.core.planning import expected_demand
+from argosy.autoscaler.core.state import Baseline, Limits, ScalerState
+from argosy.autoscaler.season.season_job import look_ahead
+from argosy.domain.core import TimerFired
+from argosy.domain.demand import Machine, Slo
+from argosy.domain.histogram import bucket_of
+from argosy.domain.plan_window import PlanWindow
+from argosy.domain.timing import Timing
+from argosy.sim.scaling.observation import ROLES, Seen
+
+BEGAN_US = 1_767_571_200_000_000
+"""Traces do not say when they were recorded: they begin on a Monday, at midnight UTC."""
+EPOCH = "1"
+
+
+class Foreseen(msgspec.Struct, frozen=True):
+    """What was expected of a slot when it was as far ahead as decisions take effect."""
+
+    at_s: float
+    """The slot's middle."""
+    mean: float
+    upper: float
+
+
+class Argosy:
+    """See the module."""
+
+    def __init__(
+        self, timing: Timing, machine: Machine, slo: Slo, budget: int, start_s: float,
+        initial: dict[str, int], name: str = "argosy", every_s: float = 5.0,
+        dwell_s: float = 600.0, began_us: int = BEGAN_US, windows: Sequence[PlanWindow] = (),
+    ) -> None:  # fmt: skip
+        self.name, self.every_s, self.start_s = name, every_s, start_s
+        warm_up_us = round(1e6 * start_s)
+        limits = Limits(tick_us=round(1e6 * every_s))
+        baselines = {role: Baseline(wake_us=warm_up_us, start_us=warm_up_us) for role in ROLES}
+        self.core = AutoscalerCore(ScalerState(limits=limits, baselines=baselines))
+        self.decisions: list[effects.DecideScale] = []
+        self._change = 1
+        self._slo = slo
+        self._counts = ([0, 0], [0, 0])
+        self._sums = [0.0] * 7
+        self.foreseen: list[Foreseen] = []
+        self._began_us = self._now_us = began_us
+        self._slots: list[tuple[int, float]] = []
+        bounds = events.Bounds(budget - 1, 1, budget - 1)
+        self._feed(
+            events.ScalingApplied(
+                began_us, 1, "act", dict.fromkeys(ROLES, bounds), budget, 0, 0, "dram", slo, 0, 0,
+                round(1e6 * dwell_s),
+            )
+        )  # fmt: skip
+        self._feed(events.PlansChanged(began_us, list(windows)))
+        for role in ROLES:
+            for number in range(budget - 1):
+                self._join(role, f"{role}-{number:04d}", timing, machine, number < initial[role])
+
+    def decide(self, seen: Seen) -> dict[str, int]:
+        """Tell the core, and count who it wants at work."""
+        self._now_us = self._began_us + round(1e6 * seen.now_s)
+        for role in ROLES:
+            self._catch_up(role, seen.ready[role], seen.draining[role])
+        came = (
+            seen.arrived_requests, seen.prompt_tokens, seen.prompt_tokens_squared,
+            seen.cached_tokens, seen.finished_requests, seen.output_tokens,
+            seen.output_tokens_squared,
+        )  # fmt: skip
+        self._sums = [total + more for total, more in zip(self._sums, came, strict=True)]
+        requests, prompt, prompt_squared, cached, finished, output, output_squared = self._sums
+        at_work = self._of("decode", "active")
+        if at_work:
+            self._feed(
+                events.LoadSeen(
+                    self._now_us, at_work[0], EPOCH, seen.running_requests, seen.waiting_decode, 0,
+                    seen.kv_share, finished, output, output_squared, [],
+                    self._late(1, seen.finished_requests, seen.late_tpot),
+                )
+            )  # fmt: skip
+        self._feed(
+            events.TrafficSeen(
+                self._now_us, "router", EPOCH, seen.queued_requests, 0, requests, prompt,
+                prompt_squared, cached, self._late(0, seen.arrived_requests, seen.late_ttft),
+            )
+        )  # fmt: skip
+        self._feed(TimerFired(self._now_us, TICK))
+        state = self.core.state
+        return {
+            role: sum(
+                members.ready(m) or members.coming(m) for m in members.of_role(state, role).values()
+            )
+            for role in ROLES
+        }
+
+    def _late(self, kind: int, requests: int, share: float) -> list[int]:
+        """Counts by bucket, as engines and routers keep them, from the share beyond the SLO."""
+        counts = self._counts[kind]
+        late = round(share * requests)
+        counts[0] += requests - late
+        counts[1] += late
+        limit_ms = (self._slo.ttft_ms, self._slo.tpot_ms)[kind]
+        within = bucket_of(limit_ms)
+        return [0] * within + [counts[0], counts[1]]
+
+    def _feed(self, event: Any) -> None:
+        for effect in self.core.step(event):
+            match effect:
+                case effects.DecideScale():
+                    self.decisions.append(effect)
+                case effects.DecideSleep():
+                    self._becomes(effect.instance, "draining")
+                case effects.DecideWake():
+                    self._becomes(effect.instance, "waking")
+                case effects.TellSlot():
+                    self._slots.append((effect.start_us, effect.requests / effect.seconds))
+                    self._foresee()
+                case effects.FitSeason():
+                    self._fit(effect)
+
+    def _foresee(self) -> None:
+        state = self.core.state
+        slots = max(1, math.ceil(expected_demand.lead_slots(state)))
+        band = Forecaster(state.forecast).forecast(slots)
+        slot = state.forecast.experts.slot + slots
+        at_us = slot * state.limits.slot_us + state.limits.slot_us // 2
+        self.foreseen.append(Foreseen((at_us - self._began_us) / 1e6, band.mean, band.upper))
+
+    def _fit(self, effect: effects.FitSeason) -> None:
+        found = look_ahead(self._slots, effect.slot_us, effect.slots)
+        if found is not None:
+            self._feed(events.SeasonFitted(self._now_us, found.start_us, found.rates))
+
+    def _join(self, role: str, name: str, timing: Timing, machine: Machine, at_work: bool) -> None:
+        self._feed(events.MemberDecided(self._now_us, name, role, name, True))
+        joined = events.MemberJoined(self._now_us, name, EPOCH, role, name, "", 1, timing, machine)
+        self._feed(joined)
+        if not at_work:
+            self._becomes(name, "silent")
+
+    def _becomes(self, name: str, state: str, took_us: int = 0) -> None:
+        self._change += 1
+        changed = events.MemberChanged(self._now_us, name, EPOCH, self._change, state, took_us)
+        self._feed(changed)
+
+    def _of(self, role: str, state: str) -> list[str]:
+        there = members.of_role(self.core.state, role)
+        return [name for name, member in there.items() if member.state == state]
+
+    def _catch_up(self, role: str, ready: int, draining: int) -> None:
+        """Those that have become ready or have gone since."""
+        leaving = self._of(role, "draining")
+        for name in leaving[: max(0, len(leaving) - draining)]:
+            self._becomes(name, "silent")
+        lacking = ready - len(self._of(role, "active"))
+        there = members.of_role(self.core.state, role)
+        waking = sorted((m.turn, name) for name, m in there.items() if m.state == "waking")
+        for _, name in waking[: max(0, lacking)]:
+            self._becomes(name, "active")

@@ -1,0 +1,112 @@
+"""What the tests of virtual time share: small traces by seeded chance, worlds run to their end."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop
+
+import pytest
+
+from argosy.sim.fleet.simulation import Fault, Fleet, World
+from argosy.sim.traces.trace import TraceRequest
+from argosy.sim.traces.trace_blocks import unique_blocks
+
+BLOCK_TOKENS = 64
+S = 1_000_000
+
+
+class Traffic:
+    """Makes traces. Prompts share no KV block unless they are told to."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self._blocks = seed << 32
+
+    def blocks(self, count: int) -> list[int]:
+        """KV blocks never seen before."""
+        self._blocks += count
+        return unique_blocks(self._blocks - count, count)
+
+    def times_us(self, requests_per_s: float, seconds: float) -> Iterator[int]:
+        """Poisson arrivals."""
+        at_s = self.chance.expovariate(requests_per_s)
+        while at_s < seconds:
+            yield round(at_s * S)
+            at_s += self.chance.expovariate(requests_per_s)
+
+    def request(
+        self, at_us: int, prompt_tokens: tuple[int, int], output_tokens: tuple[int, int],
+        shared: Sequence[int] = (), tenant: str = "", priority: int = 0,
+    ) -> TraceRequest:  # fmt: skip
+        """One request; its prompt begins with the shared blocks, and is longer by what is drawn."""
+        own_tokens = self.chance.randint(*prompt_tokens)
+        return TraceRequest(
+            at_us, own_tokens + len(shared) * BLOCK_TOKENS, self.chance.randint(*output_tokens),
+            [*shared, *self.blocks(own_tokens // BLOCK_TOKENS)], tenant, priority,
+        )  # fmt: skip
+
+    def stream(
+        self, requests_per_s: float, seconds: float, *, shared: Sequence[int] = (),
+        prompt_tokens: tuple[int, int] = (500, 6000), output_tokens: tuple[int, int] = (10, 100),
+        tenant: str = "", priority: int = 0,
+    ) -> list[TraceRequest]:  # fmt: skip
+        """A tenant's requests."""
+        return [
+            self.request(at_us, prompt_tokens, output_tokens, shared, tenant, priority)
+            for at_us in self.times_us(requests_per_s, seconds)
+        ]
+
+    def chats(self, chats_per_s: float, seconds: float, turns: int) -> list[TraceRequest]:
+        """Conversations: every turn's prompt is that of the turn before and something more."""
+        found = []
+        for begun_us in self.times_us(chats_per_s, seconds):
+            at_us, past = begun_us, self.blocks(16)
+            for _ in range(turns):
+                found.append(self.request(at_us, (200, 1500), (10, 100), past))
+                past = found[-1].blocks
+                at_us += self.chance.randint(2 * S, 6 * S)
+        return found
+
+
+def trace_of(*streams: list[TraceRequest]) -> list[TraceRequest]:
+    return sorted((r for stream in streams for r in stream), key=lambda r: r.arrived_us)
+
+
+def play(
+    trace: list[TraceRequest], fleet: Fleet, faults: Sequence[Fault] = (),
+    prepare: Callable[[World], None] = lambda _: None,
+) -> World:  # fmt: skip
+    """Run a world to the end of its trace."""
+    world = World(trace, fleet)
+    prepare(world)
+    for fault in faults:
+        world.at(fault.at_us, world.kill, fault.instance, fault.restart_us)
+    world.run(lambda ended, total: None)
+    return world
+
+
+def settle(world: World, for_us: int = 2 * S) -> None:
+    """Let what is still under way arrive."""
+    until_us = world.now_us + for_us
+    while world._heap and world._heap[0][0] <= until_us:
+        world.now_us, _, call, arguments = heappop(world._heap)
+        call(*arguments)
+
+
+@pytest.fixture(name="traffic", scope="session")
+def traffic_fixture() -> type[Traffic]:
+    return Traffic
+
+
+@pytest.fixture(name="trace_of", scope="session")
+def trace_of_fixture() -> Callable[..., list[TraceRequest]]:
+    return trace_of
+
+
+@pytest.fixture(name="play", scope="session")
+def play_fixture() -> Callable[..., World]:
+    return play
+
+
+@pytest.fixture(name="settle", scope="session")
+def settle_fixture() -> Callable[..., None]:
+    return settle
