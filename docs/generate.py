@@ -21,9 +21,13 @@ from argosy.router.settings import RouterSettings
 
 REFERENCE = Path(__file__).parent / "reference"
 SERVICES: tuple[type[ServiceSettings], ...] = (
-    RouterSettings, PrefillSettings, DecodeSettings, NodeAgentSettings, OperatorSettings,
+    RouterSettings,
+    PrefillSettings,
+    DecodeSettings,
+    NodeAgentSettings,
+    OperatorSettings,
     AutoscalerSettings,
-)  # fmt: skip
+)
 
 
 def facts_table() -> str:
@@ -78,9 +82,11 @@ def settings_tables() -> str:
 
 
 TABLES = {
-    "facts.md": facts_table, "errors.md": errors_table, "life.md": life_table,
+    "facts.md": facts_table,
+    "errors.md": errors_table,
+    "life.md": life_table,
     "settings.md": settings_tables,
-}  # fmt: skip
+}
 
 
 def main() -> None:

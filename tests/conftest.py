@@ -24,8 +24,8 @@ from argosy.cli.traces import spans
 from argosy.client import Client
 from argosy.client.control import Remote
 from argosy.domain.errors import ArgosyError
-from argosy.launcher.home import Running
-from argosy.launcher.launch import Plan, boot_entries, down, plan, up
+from argosy.launcher.home import RunningFleet
+from argosy.launcher.launch import LaunchPlan, boot_entries, down, plan, up
 from argosy.mesh import rpc
 from argosy.mesh.bus import Bus, Envelope
 from argosy.mesh.telemetry import start_telemetry
@@ -76,20 +76,23 @@ async def poll_until(predicate: Callable[[], Any], within_s: float = 20) -> Any:
 async def run_argosy(*words: str) -> Any:
     """What `argosy ... --json` says, as people call it."""
     process = await asyncio.create_subprocess_exec(
-        str(Path(sys.executable).parent / "argosy"), *words, "--json",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        str(Path(sys.executable).parent / "argosy"),
+        *words,
+        "--json",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     said, complaint = await process.communicate()
     assert process.returncode == 0, complaint.decode()
     return json.loads(said)
 
 
 @dataclass
-class Fleet:
+class LiveFleet:
     """A fleet that is up. Everything that connects is made per call: tests have own loops."""
 
     path: Path
-    running: Running
+    running: RunningFleet
     prefills: bool = True
     """Whether it has an instance for that alone."""
 
@@ -269,10 +272,10 @@ class Fleet:
             await bus.close()
 
 
-def with_settings(name: str, more: dict[str, str]) -> Callable[[Plan], dict[str, Any]]:
+def with_settings(name: str, more: dict[str, str]) -> Callable[[LaunchPlan], dict[str, Any]]:
     """boot_entries, with more settings for one process."""
 
-    def entries(planned: Plan) -> dict[str, Any]:
+    def entries(planned: LaunchPlan) -> dict[str, Any]:
         found: dict[str, Any] = boot_entries(planned)
         if more:
             found[name]["settings"].update(more)
@@ -293,11 +296,11 @@ def idle(load: Any) -> bool:
 
 
 @dataclass
-class Shipyard:
+class FleetLauncher:
     """Brings fleets up, each in a folder of its own, and takes them all down."""
 
     root: Path
-    fleets: list[tuple[Any, Running]] = field(default_factory=list)
+    fleets: list[tuple[Any, RunningFleet]] = field(default_factory=list)
 
     async def launch(
         self,
@@ -312,7 +315,7 @@ class Shipyard:
         timing: dict[str, Any] | None = None,
         scaling: dict[str, Any] | None = None,
         scaler: dict[str, str] | None = None,
-    ) -> Fleet:
+    ) -> LiveFleet:
         """A fleet that is ready. speed: how fast its engines' time runs. timing: fields of their
         profile. idle_sleep_after, scaling: as the fleet file has them. scaler: settings of the
         autoscaler.
@@ -324,9 +327,13 @@ class Shipyard:
             profile = f"{name}-timing.yaml"
             (self.root / profile).write_text(yaml.safe_dump(timing))
         text = FLEET_YAML.format(
-            name=name, prefill=prefill, decode=decode, speed=speed, max_running=max_running,
+            name=name,
+            prefill=prefill,
+            decode=decode,
+            speed=speed,
+            max_running=max_running,
             timing=profile,
-        )  # fmt: skip
+        )
         text += KV_STORE_YAML if kv_store else ""
         text += f"  scaling: {{idleSleepAfter: {idle_sleep_after}}}\n" if idle_sleep_after else ""
         if scaling is not None:
@@ -338,7 +345,7 @@ class Shipyard:
         ):
             running = await up(planned, lambda status, waiting: None, UP_S)
         self.fleets.append((planned.home, running))
-        return Fleet(planned.home.path, running, prefills=prefill > 0)
+        return LiveFleet(planned.home.path, running, prefills=prefill > 0)
 
     def close(self) -> None:
         """Take everything down."""
@@ -372,64 +379,64 @@ def long_text() -> str:
 
 
 @pytest.fixture(scope="session")
-def new_shipyard() -> type[Shipyard]:
-    """For fixtures of wider scope than `shipyard`."""
-    return Shipyard
+def new_fleet_launcher() -> type[FleetLauncher]:
+    """For fixtures of wider scope than `fleet_launcher`."""
+    return FleetLauncher
 
 
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     """One prefill, one decode; for tests that leave it as it was."""
-    yard = Shipyard(tmp_path_factory.mktemp("fleet"))
-    yield asyncio.run(yard.launch())
-    yard.close()
+    launcher = FleetLauncher(tmp_path_factory.mktemp("fleet"))
+    yield asyncio.run(launcher.launch())
+    launcher.close()
 
 
 @pytest.fixture(scope="session")
-def slow_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def slow_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     """Ten times slower and with little room, so that there is time in every stage."""
-    yard = Shipyard(tmp_path_factory.mktemp("slow"))
-    yield asyncio.run(yard.launch(speed=0.1, max_running=2))
-    yard.close()
+    launcher = FleetLauncher(tmp_path_factory.mktemp("slow"))
+    yield asyncio.run(launcher.launch(speed=0.1, max_running=2))
+    launcher.close()
 
 
 @pytest.fixture(scope="session")
-def lone_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def lone_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     """As `fleet`, without prefill: decode does all by itself."""
-    yard = Shipyard(tmp_path_factory.mktemp("lone"))
-    yield asyncio.run(yard.launch(prefill=0))
-    yard.close()
+    launcher = FleetLauncher(tmp_path_factory.mktemp("lone"))
+    yield asyncio.run(launcher.launch(prefill=0))
+    launcher.close()
 
 
 @pytest.fixture(scope="session")
-def slow_lone_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def slow_lone_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     """As `slow_fleet`, without prefill."""
-    yard = Shipyard(tmp_path_factory.mktemp("slowlone"))
-    yield asyncio.run(yard.launch(speed=0.1, max_running=2, prefill=0))
-    yard.close()
+    launcher = FleetLauncher(tmp_path_factory.mktemp("slowlone"))
+    yield asyncio.run(launcher.launch(speed=0.1, max_running=2, prefill=0))
+    launcher.close()
 
 
 @pytest.fixture(params=["disaggregated", "local"])
-def either_fleet(request: pytest.FixtureRequest) -> Fleet:
+def either_fleet(request: pytest.FixtureRequest) -> LiveFleet:
     """One where `long_text` goes to prefill first, and one where it does not."""
-    found: Fleet = request.getfixturevalue(
+    found: LiveFleet = request.getfixturevalue(
         "fleet" if request.param == "disaggregated" else "lone_fleet"
     )
     return found
 
 
 @pytest.fixture(params=["disaggregated", "local"])
-def either_slow_fleet(request: pytest.FixtureRequest) -> Fleet:
+def either_slow_fleet(request: pytest.FixtureRequest) -> LiveFleet:
     """As either_fleet."""
-    found: Fleet = request.getfixturevalue(
+    found: LiveFleet = request.getfixturevalue(
         "slow_fleet" if request.param == "disaggregated" else "slow_lone_fleet"
     )
     return found
 
 
 @pytest.fixture
-def shipyard(tmp_path: Path) -> Iterator[Shipyard]:
+def fleet_launcher(tmp_path: Path) -> Iterator[FleetLauncher]:
     """Fleets for tests that break them."""
-    yard = Shipyard(tmp_path)
-    yield yard
-    yard.close()
+    launcher = FleetLauncher(tmp_path)
+    yield launcher
+    launcher.close()

@@ -8,11 +8,11 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def hurt_fleet(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def hurt_fleet(new_fleet_launcher: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Slow enough to be hit in the middle of an answer."""
-    yard = new_shipyard(tmp_path_factory.mktemp("chaos"))
-    yield asyncio.run(yard.launch(speed=0.4, max_running=8))
-    yard.close()
+    launcher = new_fleet_launcher(tmp_path_factory.mktemp("chaos"))
+    yield asyncio.run(launcher.launch(speed=0.4, max_running=8))
+    launcher.close()
 
 
 @pytest.fixture
@@ -23,11 +23,13 @@ async def whole_fleet(hurt_fleet: Any, eventually: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def hurt_lone_pair(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def hurt_lone_pair(
+    new_fleet_launcher: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """Two decodes that do all by themselves."""
-    yard = new_shipyard(tmp_path_factory.mktemp("lonepair"))
-    yield asyncio.run(yard.launch(speed=0.4, max_running=8, prefill=0, decode=2))
-    yard.close()
+    launcher = new_fleet_launcher(tmp_path_factory.mktemp("lonepair"))
+    yield asyncio.run(launcher.launch(speed=0.4, max_running=8, prefill=0, decode=2))
+    launcher.close()
 
 
 @pytest.fixture(params=["disaggregated", "local"])
@@ -39,8 +41,8 @@ def either_pair(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(scope="session")
-def hurt_pair(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def hurt_pair(new_fleet_launcher: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """As hurt_fleet, with a second decode to go on with."""
-    yard = new_shipyard(tmp_path_factory.mktemp("pair"))
-    yield asyncio.run(yard.launch(speed=0.4, max_running=8, decode=2))
-    yard.close()
+    launcher = new_fleet_launcher(tmp_path_factory.mktemp("pair"))
+    yield asyncio.run(launcher.launch(speed=0.4, max_running=8, decode=2))
+    launcher.close()

@@ -80,12 +80,16 @@ async def test_killing_decode_mid_stream_keeps_a_tenant_s_answer_of_any_priority
     asking = [
         asyncio.create_task(
             disturbed(
-                hurt_pair, long_text, reached[n], direct=direct, tenant=f"guild {n}",
+                hurt_pair,
+                long_text,
+                reached[n],
+                direct=direct,
+                tenant=f"guild {n}",
                 priority=priority,
             )
         )
         for n, priority in enumerate(bands)
-    ]  # fmt: skip
+    ]
     await asyncio.gather(*(event.wait() for event in reached))
     await kill_server(hurt_pair, eventually)
     answers = await asyncio.gather(*asking)
@@ -172,9 +176,13 @@ async def test_an_http_stream_goes_on_after_decode_was_killed(
     pieces: list[str] = []
     async with hurt_pair.openai() as client:
         stream = await client.completions.create(
-            model="sim", prompt=SHORT, stream=True, temperature=0, max_tokens=TOKENS,
+            model="sim",
+            prompt=SHORT,
+            stream=True,
+            temperature=0,
+            max_tokens=TOKENS,
             extra_body={"ignore_eos": True},
-        )  # fmt: skip
+        )
         async for chunk in stream:
             pieces.append(chunk.choices[0].text)
             if len(pieces) == 5:

@@ -29,28 +29,35 @@ GOVERNED_S = 10
 HEARD_S = 1.5
 """It says every second that it is there."""
 SCALING = {
-    "mode": "act", "prefill": {"min": 0, "max": 1}, "decode": {"min": 0, "max": 3},
-    "dwell": "1s", "idleSleepAfter": "2s",
-}  # fmt: skip
+    "mode": "act",
+    "prefill": {"min": 0, "max": 1},
+    "decode": {"min": 0, "max": 3},
+    "dwell": "1s",
+    "idleSleepAfter": "2s",
+}
 SCALER = {"tick_s": ".25", "slot_s": "1", "plan_slots": "20", "stale_s": str(STALE_S)}
 DECIDED = (scaler_pb2.ScaleDecided, scaler_pb2.SleepDecided, scaler_pb2.WakeDecided)
 WAKES = (life_pb2.InstanceWaking, life_pb2.InstanceWoke)
 
 
 @pytest.fixture(scope="module")
-def tidal(tmp_path_factory: pytest.TempPathFactory, new_shipyard: Any) -> Iterator[Any]:
+def tidal(tmp_path_factory: pytest.TempPathFactory, new_fleet_launcher: Any) -> Iterator[Any]:
     """One prefill, three decodes that take a while to wake; all of them may sleep."""
-    yard = new_shipyard(tmp_path_factory.mktemp("tides"))
+    launcher = new_fleet_launcher(tmp_path_factory.mktemp("scaling_fleet"))
     yield asyncio.run(
-        yard.launch(
-            name="tides", decode=3, timing={"wake_ms": WAKE_MS}, scaling=SCALING, scaler=SCALER
+        launcher.launch(
+            name="scaling_fleet",
+            decode=3,
+            timing={"wake_ms": WAKE_MS},
+            scaling=SCALING,
+            scaler=SCALER,
         )
     )
-    yard.close()
+    launcher.close()
 
 
 @pytest.fixture
-async def tides(tidal: Any, eventually: Any) -> Any:
+async def scaling_fleet(tidal: Any, eventually: Any) -> Any:
     """tidal, healed, without plans of other tests, all asleep."""
     await eventually(tidal.is_whole_or_asleep, LATE_S)
     await eventually(lambda: serves(tidal), LATE_S)
@@ -116,34 +123,34 @@ def check_once(facts: list[Any]) -> None:
 
 @pytest.mark.parametrize("moment", [scaler_pb2.ScaleDecided, life_pb2.InstanceWaking])
 async def test_an_autoscaler_killed_in_mid_plan_has_a_successor_that_goes_on_and_repeats_nothing(
-    tides: Any, eventually: Any, moment: type
+    scaling_fleet: Any, eventually: Any, moment: type
 ) -> None:
-    async with tides.follows(*DECIDED, *WAKES) as facts, asking(tides) as remote:
+    async with scaling_fleet.follows(*DECIDED, *WAKES) as facts, asking(scaling_fleet) as remote:
         await remote.add_plan("all", EVERY_DECODE)
         await eventually(lambda: of(facts, moment), LATE_S)
-        pid = await tides.kill("autoscaler")
+        pid = await scaling_fleet.kill("autoscaler")
         assert not of(facts, life_pb2.InstanceWoke)
-        await eventually(lambda: serves(tides, pid), LATE_S)
-        await eventually(lambda: are(tides, "active", *DECODES), LATE_S)
-        await slots(tides, eventually, 2)
+        await eventually(lambda: serves(scaling_fleet, pid), LATE_S)
+        await eventually(lambda: are(scaling_fleet, "active", *DECODES), LATE_S)
+        await slots(scaling_fleet, eventually, 2)
         check_once(facts)
         before = of(facts, scaler_pb2.ScaleDecided)
         assert [plan.name for plan in await remote.plans()] == ["all"]
         await remote.remove_plan("all")
-        await eventually(lambda: are(tides, "silent"), LATE_S)
+        await eventually(lambda: are(scaling_fleet, "silent"), LATE_S)
         check_once(facts)
         last = (await remote.explain("")).decision
     assert last.generation > max(fact.generation for fact in before)
 
 
 async def test_what_a_predecessor_decided_and_told_nobody_is_done_by_its_successor(
-    tides: Any, eventually: Any
+    scaling_fleet: Any, eventually: Any
 ) -> None:
-    async with tides.follows(*DECIDED, *WAKES) as facts, asking(tides) as remote:
+    async with scaling_fleet.follows(*DECIDED, *WAKES) as facts, asking(scaling_fleet) as remote:
         generation = (await remote.scaler_status()).generation + 1
-        bus = Bus(tides.running.nats, tides.running.fleet, "a predecessor")
+        bus = Bus(scaling_fleet.running.nats, scaling_fleet.running.fleet, "a predecessor")
         bus.start()
-        pid = await tides.kill("autoscaler")
+        pid = await scaling_fleet.kill("autoscaler")
         bus.publish(scaler_pb2.PlanChanged(name="all", text=EVERY_DECODE))
         pool = scaler_pb2.PoolDecided(role="decode", awake=3, exist=3, wake=DECODES)
         bus.publish(
@@ -151,8 +158,8 @@ async def test_what_a_predecessor_decided_and_told_nobody_is_done_by_its_success
                 id="the last", generation=generation, pools=[pool], at_us=time.time_ns() // 1000
             )
         )
-        await eventually(lambda: serves(tides, pid), LATE_S)
-        await eventually(lambda: are(tides, "active", *DECODES), LATE_S)
+        await eventually(lambda: serves(scaling_fleet, pid), LATE_S)
+        await eventually(lambda: are(scaling_fleet, "active", *DECODES), LATE_S)
         check_once(facts)
         await bus.close()
     assert of(facts, scaler_pb2.ScaleDecided)[0].id == "the last"
@@ -160,19 +167,19 @@ async def test_what_a_predecessor_decided_and_told_nobody_is_done_by_its_success
 
 
 async def test_an_autoscaler_that_lost_its_disk_has_its_history_and_decisions_from_the_log(
-    tides: Any, eventually: Any
+    scaling_fleet: Any, eventually: Any
 ) -> None:
-    await slots(tides, eventually, 3)
-    async with asking(tides) as remote, tides.follows(*DECIDED) as facts:
+    await slots(scaling_fleet, eventually, 3)
+    async with asking(scaling_fleet) as remote, scaling_fleet.follows(*DECIDED) as facts:
         before = await remote.scaler_status()
         told = await remote.history(0)
-        for file in (tides.path / "autoscaler").glob("history.sqlite*"):
+        for file in (scaling_fleet.path / "autoscaler").glob("history.sqlite*"):
             file.unlink()
-        pid = await tides.kill("autoscaler")
-        await eventually(lambda: serves(tides, pid), LATE_S)
+        pid = await scaling_fleet.kill("autoscaler")
+        await eventually(lambda: serves(scaling_fleet, pid), LATE_S)
         after, again = await remote.scaler_status(), await remote.history(0)
         explained = [(await remote.explain(known.id)).decision for known in before.recent]
-        await slots(tides, eventually, 2)
+        await slots(scaling_fleet, eventually, 2)
         # Nothing was asked: who comes back wakes nobody.
         assert facts == []
 
@@ -184,24 +191,24 @@ async def test_an_autoscaler_that_lost_its_disk_has_its_history_and_decisions_fr
 
 
 async def test_while_an_autoscaler_is_silent_the_operator_puts_idle_instances_to_sleep(
-    tides: Any, eventually: Any
+    scaling_fleet: Any, eventually: Any
 ) -> None:
     kinds = (operator_pb2.SleepDecided, scaler_pb2.WakeDecided)
-    async with asking(tides) as remote, tides.follows(*kinds) as facts:
+    async with asking(scaling_fleet) as remote, scaling_fleet.follows(*kinds) as facts:
         await remote.add_plan("all", EVERY_DECODE)
-        await eventually(lambda: are(tides, "active", *DECODES), LATE_S)
+        await eventually(lambda: are(scaling_fleet, "active", *DECODES), LATE_S)
         # Idle for longer than idleSleepAfter: none of the operator's business.
-        await slots(tides, eventually, 4)
+        await slots(scaling_fleet, eventually, 4)
         assert not of(facts, operator_pb2.SleepDecided)
         facts.clear()
         stopped_us = time.time_ns() // 1000
-        await tides.kill("autoscaler", signal.SIGSTOP)
+        await scaling_fleet.kill("autoscaler", signal.SIGSTOP)
         try:
-            await eventually(lambda: are(tides, "silent"), LATE_S)
+            await eventually(lambda: are(scaling_fleet, "silent"), LATE_S)
             slept = of(facts, operator_pb2.SleepDecided)
         finally:
-            await tides.kill("autoscaler", signal.SIGCONT)
-        await eventually(lambda: are(tides, "active", *DECODES), LATE_S)
+            await scaling_fleet.kill("autoscaler", signal.SIGCONT)
+        await eventually(lambda: are(scaling_fleet, "active", *DECODES), LATE_S)
     assert {fact.instance_id for fact in slept} == set(DECODES)
     assert all(fact.reason.startswith("idle for") for fact in slept)
     assert min(fact.turn for fact in slept) - stopped_us >= 1e6 * (GOVERNED_S - HEARD_S)
@@ -212,13 +219,13 @@ async def test_while_an_autoscaler_is_silent_the_operator_puts_idle_instances_to
 
 
 async def test_without_news_of_traffic_nothing_is_taken_away_until_there_is_a_router_again(
-    tides: Any, eventually: Any
+    scaling_fleet: Any, eventually: Any
 ) -> None:
-    async with asking(tides) as remote, tides.follows(*DECIDED) as facts:
+    async with asking(scaling_fleet) as remote, scaling_fleet.follows(*DECIDED) as facts:
         await remote.add_plan("all", EVERY_DECODE)
-        await eventually(lambda: are(tides, "active", *DECODES), LATE_S)
-        async with tides.hears(scaler_pb2.ScalerReported) as reports:
-            await tides.kill("router", signal.SIGSTOP)
+        await eventually(lambda: are(scaling_fleet, "active", *DECODES), LATE_S)
+        async with scaling_fleet.hears(scaler_pb2.ScalerReported) as reports:
+            await scaling_fleet.kill("router", signal.SIGSTOP)
             try:
                 await eventually(lambda: reports and reports[-1].signals == "held", LATE_S)
                 await remote.remove_plan("all")
@@ -228,53 +235,53 @@ async def test_without_news_of_traffic_nothing_is_taken_away_until_there_is_a_ro
                 assert {report.signals for report in reports} == {"held"}
                 assert not facts
             finally:
-                await tides.kill("router")
-        await eventually(lambda: are(tides, "silent"), LATE_S)
+                await scaling_fleet.kill("router")
+        await eventually(lambda: are(scaling_fleet, "silent"), LATE_S)
         assert (await remote.scaler_status()).signals == "fresh"
     assert {f.instance_id for f in of(facts, scaler_pb2.SleepDecided)} == set(DECODES)
 
 
-async def test_planning_goes_on_after_the_bus_was_away(tides: Any, eventually: Any) -> None:
-    async with asking(tides) as remote:
-        pid = await tides.kill("nats")
+async def test_planning_goes_on_after_the_bus_was_away(scaling_fleet: Any, eventually: Any) -> None:
+    async with asking(scaling_fleet) as remote:
+        pid = await scaling_fleet.kill("nats")
         await remote.add_plan("all", EVERY_DECODE)
 
         async def is_back() -> bool:
-            return (await tides.processes())["nats"].pid not in (0, pid)
+            return (await scaling_fleet.processes())["nats"].pid not in (0, pid)
 
         await eventually(is_back, LATE_S)
-        await eventually(lambda: are(tides, "active", *DECODES), LATE_S)
+        await eventually(lambda: are(scaling_fleet, "active", *DECODES), LATE_S)
         await remote.remove_plan("all")
-        await eventually(lambda: are(tides, "silent"), LATE_S)
+        await eventually(lambda: are(scaling_fleet, "silent"), LATE_S)
 
 
 async def test_after_the_bus_was_away_a_successor_knows_who_sleeps(
-    tides: Any, eventually: Any
+    scaling_fleet: Any, eventually: Any
 ) -> None:
-    async with tides.follows(life_pb2.InstanceReady) as told:
-        await tides.kill("nats")
+    async with scaling_fleet.follows(life_pb2.InstanceReady) as told:
+        await scaling_fleet.kill("nats")
         # Instances tell anew that they are there, whatever they do.
         await eventually(lambda: {fact.instance_id for fact in told} >= set(DECODES), LATE_S)
-    await eventually(lambda: serves(tides), LATE_S)
-    async with tides.follows(*DECIDED) as facts, asking(tides) as remote:
-        pid = await tides.kill("autoscaler")
-        await eventually(lambda: serves(tides, pid), LATE_S)
-        await slots(tides, eventually, 2)
+    await eventually(lambda: serves(scaling_fleet), LATE_S)
+    async with scaling_fleet.follows(*DECIDED) as facts, asking(scaling_fleet) as remote:
+        pid = await scaling_fleet.kill("autoscaler")
+        await eventually(lambda: serves(scaling_fleet, pid), LATE_S)
+        await slots(scaling_fleet, eventually, 2)
         assert facts == []
         await remote.add_plan("all", EVERY_DECODE)
-        await eventually(lambda: are(tides, "active", *DECODES), LATE_S)
+        await eventually(lambda: are(scaling_fleet, "active", *DECODES), LATE_S)
 
 
 async def test_who_decides_and_comes_back_does_not_tell_instances_what_they_know(
-    tides: Any, eventually: Any
+    scaling_fleet: Any, eventually: Any
 ) -> None:
-    async with asking(tides) as remote:
+    async with asking(scaling_fleet) as remote:
         await remote.add_plan("all", EVERY_DECODE)
-        await eventually(lambda: are(tides, "active", *DECODES), LATE_S)
-        async with tides.follows(*DECIDED, operator_pb2.InstanceDecided, *WAKES) as facts:
-            pids = [await tides.kill(name) for name in ("operator", "autoscaler")]
-            await eventually(lambda: serves(tides, pids[1]), LATE_S)
-            await eventually(lambda: are(tides, "active", *DECODES), LATE_S)
-            await slots(tides, eventually, 2)
+        await eventually(lambda: are(scaling_fleet, "active", *DECODES), LATE_S)
+        async with scaling_fleet.follows(*DECIDED, operator_pb2.InstanceDecided, *WAKES) as facts:
+            pids = [await scaling_fleet.kill(name) for name in ("operator", "autoscaler")]
+            await eventually(lambda: serves(scaling_fleet, pids[1]), LATE_S)
+            await eventually(lambda: are(scaling_fleet, "active", *DECODES), LATE_S)
+            await slots(scaling_fleet, eventually, 2)
             told = [fact for fact in facts if not isinstance(fact, scaler_pb2.ScaleDecided)]
             assert not [fact for fact in told if fact.instance_id in DECODES]

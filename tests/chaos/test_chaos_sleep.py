@@ -15,14 +15,19 @@ from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 
 STEP_MS = 400
 STEPS = {
-    "sleep_ms": STEP_MS, "wake_ms": STEP_MS, "withdraw_ms": STEP_MS, "register_ms": STEP_MS,
+    "sleep_ms": STEP_MS,
+    "wake_ms": STEP_MS,
+    "withdraw_ms": STEP_MS,
+    "register_ms": STEP_MS,
     "decode_ms": [15, 0, 0],
-}  # fmt: skip
+}
 """Every step of a sleep and of a wake takes a while."""
 LIFE = (
-    life_pb2.InstanceDraining, life_pb2.InstanceSlept, life_pb2.InstanceWaking,
+    life_pb2.InstanceDraining,
+    life_pb2.InstanceSlept,
+    life_pb2.InstanceWaking,
     life_pb2.InstanceWoke,
-)  # fmt: skip
+)
 NAMES = ("prefill-0", "decode-0")
 MOMENTS = {
     "withdraw begins": (life_pb2.InstanceDraining, 0),
@@ -40,11 +45,11 @@ OPTIONS: dict[str, Any] = {"max_tokens": 16, "temperature": 0, "ignore_eos": Tru
 
 
 @pytest.fixture(scope="module")
-def sleepy(tmp_path_factory: pytest.TempPathFactory, new_shipyard: Any) -> Iterator[Any]:
+def sleepy(tmp_path_factory: pytest.TempPathFactory, new_fleet_launcher: Any) -> Iterator[Any]:
     """One prefill, one decode; every step of a sleep or a wake takes a while."""
-    yard = new_shipyard(tmp_path_factory.mktemp("sleepy"))
-    yield asyncio.run(yard.launch(name="sleepy", timing=STEPS))
-    yard.close()
+    launcher = new_fleet_launcher(tmp_path_factory.mktemp("sleepy"))
+    yield asyncio.run(launcher.launch(name="sleepy", timing=STEPS))
+    launcher.close()
 
 
 @pytest.fixture(scope="module")

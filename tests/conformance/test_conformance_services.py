@@ -28,19 +28,16 @@ SERVICES = {
 }
 EVERY = pytest.mark.parametrize("service", SERVICES)
 ALONE = {
-    **SERVICES, "kvstore": "argosy.kvstore.v1.KvStore",
+    **SERVICES,
+    "kvstore": "argosy.kvstore.v1.KvStore",
     "autoscaler": "argosy.autoscaler.v1.Autoscaler",
-}  # fmt: skip
+}
 
 
 async def address_of(fleet: Any, service: str) -> str:
     """Where a service of the fleet listens."""
     running = fleet.running
-    known = {
-        "router": running.grpc,
-        "operator": running.operator,
-        "node-agent": running.node_agent,
-    }
+    known = {"router": running.grpc, "operator": running.operator, "node-agent": running.node_agent}
     return known.get(service) or str((await fleet.instance(f"{service}-0")).address)
 
 
@@ -103,9 +100,13 @@ async def started(service: str, folder: Path, **extra: str) -> AsyncIterator[Alo
         given.setdefault("http_listen", "127.0.0.1:0")
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", f"argosy.{module}", stderr=out, stdout=out,
+            sys.executable,
+            "-m",
+            f"argosy.{module}",
+            stderr=out,
+            stdout=out,
             env={**os.environ, **{prefix + name.upper(): value for name, value in given.items()}},
-        )  # fmt: skip
+        )
     try:
         yield Alone(process, address, log)
     finally:

@@ -20,7 +20,7 @@ from argosy.wire.router.v1 import events_pb2
 BEAT_S = 0.25
 
 
-class Watch:
+class FactWatch:
     """Knows of each request where routers sent it, and what they knew to be cached there.
 
     Routers tell their dispatches to other routers: to them it looks like one.
@@ -68,9 +68,9 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(fleet: Any, eventually: Any) -> AsyncIterator[Watch]:
+async def watching(fleet: Any, eventually: Any) -> AsyncIterator[FactWatch]:
     """A Watch of a fleet's routers."""
-    watch = Watch(fleet, eventually)
+    watch = FactWatch(fleet, eventually)
     bus = Bus(fleet.running.nats, fleet.running.fleet, "watch")
     bus.start()
     bus.listen(events_pb2.RequestsDispatched, watch.hear)
@@ -95,15 +95,24 @@ async def another_router(
     running = fleet.running
     grpc, http = (f"127.0.0.1:{free_port()}" for _ in range(2))
     given = {
-        "fleet": running.fleet, "instance_id": name, "listen": grpc, "http_listen": http,
-        "nats_url": running.nats, "fleet_secret": fleet.secret.decode(),
-        "data_dir": str(fleet.path), **settings,
-    }  # fmt: skip
+        "fleet": running.fleet,
+        "instance_id": name,
+        "listen": grpc,
+        "http_listen": http,
+        "nats_url": running.nats,
+        "fleet_secret": fleet.secret.decode(),
+        "data_dir": str(fleet.path),
+        **settings,
+    }
     with (fleet.path / f"logs/{name}.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "argosy.router", stdout=log, stderr=log,
+            sys.executable,
+            "-m",
+            "argosy.router",
+            stdout=log,
+            stderr=log,
             env={**os.environ, **{f"ARGOSY_ROUTER_{k.upper()}": v for k, v in given.items()}},
-        )  # fmt: skip
+        )
     there = msgspec.structs.replace(running, grpc=grpc, http=f"http://{http}")
     other = dataclasses.replace(fleet, running=there)
 
@@ -122,15 +131,17 @@ async def another_router(
 
 
 @pytest.fixture(scope="session")
-def three_decodes(new_shipyard: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def three_decodes(
+    new_fleet_launcher: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """Each with a cache of its own; every request is decode's alone."""
-    yard = new_shipyard(tmp_path_factory.mktemp("three"))
-    yield asyncio.run(yard.launch(prefill=0, decode=3))
-    yard.close()
+    launcher = new_fleet_launcher(tmp_path_factory.mktemp("three"))
+    yield asyncio.run(launcher.launch(prefill=0, decode=3))
+    launcher.close()
 
 
 @pytest.fixture
-async def watch(three_decodes: Any, eventually: Any) -> AsyncIterator[Watch]:
+async def watch(three_decodes: Any, eventually: Any) -> AsyncIterator[FactWatch]:
     """Of three_decodes, all of them in use."""
     await eventually(three_decodes.is_whole, 30)
     async with watching(three_decodes, eventually) as found:

@@ -49,9 +49,11 @@ async def test_an_unknown_band_is_refused(fleet: Any) -> None:
 async def test_openai_s_service_tiers_are_taken(fleet: Any, tier: str | None) -> None:
     async with fleet.openai() as client:
         chat = await client.chat.completions.create(
-            model="sim", messages=[{"role": "user", "content": "hello"}], max_tokens=4,
+            model="sim",
+            messages=[{"role": "user", "content": "hello"}],
+            max_tokens=4,
             service_tier=tier,
-        )  # fmt: skip
+        )
 
     assert chat.choices[0].finish_reason in ("length", "stop")
 

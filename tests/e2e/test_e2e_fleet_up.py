@@ -48,9 +48,17 @@ def refusal(file: Path, text: str, *, grpc_port: int = 0, http_port: int = 0) ->
         ("kind: sim}", "kind: sim", 7, "not YAML"),
         ("kind: sim}", "kind: vllm}", 5, "model.source is sim"),
     ],
-    ids=["unknown field", "unknown engine", "size", "no decode", "no version", "name", "yaml",
-         "contradiction"],
-)  # fmt: skip
+    ids=[
+        "unknown field",
+        "unknown engine",
+        "size",
+        "no decode",
+        "no version",
+        "name",
+        "yaml",
+        "contradiction",
+    ],
+)
 def test_a_wrong_fleet_file_is_refused_with_its_line_and_what_to_write(
     file: Path, old: str, new: str, line: int, says: str
 ) -> None:

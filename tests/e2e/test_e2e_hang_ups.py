@@ -164,9 +164,14 @@ async def test_a_caller_that_is_killed_while_decoding_leaves_nothing_held(
     slow_fleet: Any, eventually: Any, long_text: str, direct: bool
 ) -> None:
     caller = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CALLER, slow_fleet.running.grpc, str(int(direct)), long_text,
+        sys.executable,
+        "-c",
+        CALLER,
+        slow_fleet.running.grpc,
+        str(int(direct)),
+        long_text,
         stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    )
     assert caller.stdout is not None
     assert await caller.stdout.readline() == b"1\n"
     caller.kill()

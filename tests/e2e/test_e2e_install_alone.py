@@ -48,9 +48,12 @@ def test_a_service_starts_in_an_environment_that_has_only_it(tmp_path) -> None:
         "ARGOSY_ROUTER_HTTP_LISTEN": "127.0.0.1:0",
     }
     process = subprocess.Popen(
-        [python, "-m", "argosy.router"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        [python, "-m", "argosy.router"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
         env=settings,
-    )  # fmt: skip
+    )
     try:
         assert process.stderr is not None
         assert any("waiting for NATS at nats://127.0.0.1:1" in line for line in process.stderr)

@@ -20,11 +20,13 @@ ROUNDS, AT_ONCE = 6, 4
 
 
 @pytest.fixture(scope="module")
-def stored_fleet(tmp_path_factory: pytest.TempPathFactory, new_shipyard: Any) -> Iterator[Any]:
+def stored_fleet(
+    tmp_path_factory: pytest.TempPathFactory, new_fleet_launcher: Any
+) -> Iterator[Any]:
     """Two decodes that do all by themselves, and a store."""
-    yard = new_shipyard(tmp_path_factory.mktemp("stored"))
-    yield asyncio.run(yard.launch(name="stored", prefill=0, decode=2, kv_store=True))
-    yard.close()
+    launcher = new_fleet_launcher(tmp_path_factory.mktemp("stored"))
+    yield asyncio.run(launcher.launch(name="stored", prefill=0, decode=2, kv_store=True))
+    launcher.close()
 
 
 def prompt() -> str:
@@ -43,9 +45,15 @@ async def argosy_kv(fleet: Any, *words: str) -> Any:
     where = ["--home", str(fleet.path.parent), "--fleet", fleet.running.fleet]
     command = Path(sys.executable).parent / "argosy"
     process = await asyncio.create_subprocess_exec(
-        str(command), "kv", *words, *where, "--json",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=dict(os.environ),
-    )  # fmt: skip
+        str(command),
+        "kv",
+        *words,
+        *where,
+        "--json",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=dict(os.environ),
+    )
     said, complaint = await process.communicate()
     assert process.returncode == 0, complaint.decode()
     return json.loads(said)

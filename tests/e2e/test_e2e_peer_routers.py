@@ -74,8 +74,8 @@ async def test_a_journal_with_an_index_and_a_sibling_in_it_replays_equally(
     assert {
         events.KvChanged,
         events.KvSnapshotTaken,
-        events.SiblingSeen,
-        events.SiblingDispatched,
+        events.PeerRouterSeen,
+        events.PeerRouterDispatched,
     } <= met
 
 

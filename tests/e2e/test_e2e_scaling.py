@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from argosy.client import Answer
 from argosy.client.control import Remote
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.launcher.home import Running
+from argosy.launcher.home import RunningFleet
 from argosy.launcher.nats_process import nats_command
 from argosy.mesh.bus import Bus
 from argosy.mesh.ports import free_port
@@ -44,49 +44,61 @@ RATES = (1, 2, 3, 4, 5, 6, 7, 8, 8)
 STEP_S = 1.4
 FILE_PLAN = "2099-12-24 18:00-23:00 at least 2 decode"
 SCALING: dict[str, Any] = {
-    "mode": "act", "prefill": {"min": 0, "max": 1}, "decode": {"min": 0, "max": 4},
-    "dwell": "2s", "idleSleepAfter": "3s",
+    "mode": "act",
+    "prefill": {"min": 0, "max": 1},
+    "decode": {"min": 0, "max": 4},
+    "dwell": "2s",
+    "idleSleepAfter": "3s",
     "slo": {"ttftP99": f"{TTFT_S:.0f}s", "tpotP99": "100ms"},
     "plans": [FILE_PLAN],
-}  # fmt: skip
-SCALER = {
-    "tick_s": ".25", "slot_s": "1", "plan_slots": "20", "stale_s": "3", "hand_s": str(HAND_S),
-}  # fmt: skip
+}
+SCALER = {"tick_s": ".25", "slot_s": "1", "plan_slots": "20", "stale_s": "3", "hand_s": str(HAND_S)}
 ALL_DAY = "daily 00:00-24:00"
 DECIDED = (
-    scaler_pb2.ScaleDecided, scaler_pb2.SleepDecided, scaler_pb2.WakeDecided,
-    operator_pb2.SleepDecided, operator_pb2.WakeDecided,
-)  # fmt: skip
+    scaler_pb2.ScaleDecided,
+    scaler_pb2.SleepDecided,
+    scaler_pb2.WakeDecided,
+    operator_pb2.SleepDecided,
+    operator_pb2.WakeDecided,
+)
 CHANGED = (life_pb2.InstanceSlept, life_pb2.InstanceWoke)
 STEPS = (
-    ("autoscaler.load", "autoscaler"), ("autoscaler.forecast", "autoscaler"),
-    ("autoscaler.decide", "autoscaler"), ("autoscaler.tell", "autoscaler"),
-    ("node_agent.wake", "node-agent"), ("life.wake", "decode"),
-)  # fmt: skip
+    ("autoscaler.load", "autoscaler"),
+    ("autoscaler.forecast", "autoscaler"),
+    ("autoscaler.decide", "autoscaler"),
+    ("autoscaler.tell", "autoscaler"),
+    ("node_agent.wake", "node-agent"),
+    ("life.wake", "decode"),
+)
 """Of one trace, each below the one before."""
 
 
 @pytest.fixture(scope="module")
-def yard(tmp_path_factory: pytest.TempPathFactory, new_shipyard: Any) -> Iterator[Any]:
+def launcher(tmp_path_factory: pytest.TempPathFactory, new_fleet_launcher: Any) -> Iterator[Any]:
     """For fleets that all tests of this module share."""
-    found = new_shipyard(tmp_path_factory.mktemp("scaling"))
+    found = new_fleet_launcher(tmp_path_factory.mktemp("scaling"))
     yield found
     found.close()
 
 
 @pytest.fixture(scope="module")
-def tidal(yard: Any) -> Any:
+def tidal(launcher: Any) -> Any:
     """One prefill, four decodes; all of them may sleep."""
     return asyncio.run(
-        yard.launch(
-            name="tides", prefill=1, decode=4, max_running=MAX_RUNNING, timing=TIMING,
-            scaling=SCALING, scaler=SCALER,
+        launcher.launch(
+            name="scaling_fleet",
+            prefill=1,
+            decode=4,
+            max_running=MAX_RUNNING,
+            timing=TIMING,
+            scaling=SCALING,
+            scaler=SCALER,
         )
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
-async def tides(tidal: Any, eventually: Any) -> Any:
+async def scaling_fleet(tidal: Any, eventually: Any) -> Any:
     """tidal, without plans of other tests, all asleep."""
     async with asking(tidal) as remote:
         for plan in await remote.plans():
@@ -97,17 +109,18 @@ async def tides(tidal: Any, eventually: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def growing_fleet(yard: Any) -> Any:
+def growing_fleet(launcher: Any) -> Any:
     """One of each, and room for two more decodes. What is planned reaches beyond a start."""
-    scaling = {
-        "prefill": {"max": 1}, "decode": {"max": 3}, "dwell": "2s", "slo": SCALING["slo"],
-    }  # fmt: skip
+    scaling = {"prefill": {"max": 1}, "decode": {"max": 3}, "dwell": "2s", "slo": SCALING["slo"]}
     return asyncio.run(
-        yard.launch(
-            name="growing", max_running=MAX_RUNNING, timing=TIMING, scaling=scaling,
+        launcher.launch(
+            name="growing",
+            max_running=MAX_RUNNING,
+            timing=TIMING,
+            scaling=scaling,
             scaler={**SCALER, "slot_s": "2", "plan_slots": "80"},
         )
-    )  # fmt: skip
+    )
 
 
 @asynccontextmanager
@@ -138,7 +151,7 @@ async def slots(fleet: Any, eventually: Any, count: int) -> None:
 
 
 @dataclass
-class Asked:
+class Answered:
     """A request that was answered: when it was sent, and until its first token, seconds."""
 
     sent_s: float
@@ -146,17 +159,17 @@ class Asked:
     answer: Answer
 
 
-async def ask(client: Any, text: str, began_s: float, **options: Any) -> Asked:
+async def ask(client: Any, text: str, began_s: float, **options: Any) -> Answered:
     """One answer, with its times."""
     sent_s, first_s, answer = time.monotonic(), 0.0, Answer()
     async for chunk in client.generate("sim", text=text, **{**OPTIONS, **options}):
         answer.add(chunk)
         if not first_s and answer.token_ids:
             first_s = time.monotonic()
-    return Asked(sent_s - began_s, first_s - sent_s, answer)
+    return Answered(sent_s - began_s, first_s - sent_s, answer)
 
 
-async def traffic(fleet: Any, rates: tuple[int, ...] = RATES) -> list[Asked]:
+async def traffic(fleet: Any, rates: tuple[int, ...] = RATES) -> list[Answered]:
     """Requests at these rates, one after the other, whether or not others have been answered."""
     async with fleet.client() as client:
         began_s, asked = time.monotonic(), []
@@ -172,12 +185,12 @@ async def traffic(fleet: Any, rates: tuple[int, ...] = RATES) -> list[Asked]:
 
 
 async def test_instances_wake_before_the_slo_breaks_and_sleep_when_traffic_has_ended(
-    tides: Any, eventually: Any
+    scaling_fleet: Any, eventually: Any
 ) -> None:
-    async with tides.follows(*DECIDED, *CHANGED) as facts:
-        asked = await traffic(tides)
-        await eventually(lambda: tides.are("silent"), LATE_S)
-        async with asking(tides) as remote:
+    async with scaling_fleet.follows(*DECIDED, *CHANGED) as facts:
+        asked = await traffic(scaling_fleet)
+        await eventually(lambda: scaling_fleet.are("silent"), LATE_S)
+        async with asking(scaling_fleet) as remote:
             last = await remote.explain("")
             status = await remote.scaler_status()
     scaled = of(facts, scaler_pb2.ScaleDecided)
@@ -193,7 +206,7 @@ async def test_instances_wake_before_the_slo_breaks_and_sleep_when_traffic_has_e
     assert status.generation == last.decision.generation == scaled[-1].generation
     assert any(" slept in " in line for line in last.outcomes)
     check_causes(facts)
-    check_trace(tides, facts)
+    check_trace(scaling_fleet, facts)
 
 
 def check_causes(facts: list[Any]) -> None:
@@ -230,18 +243,20 @@ def check_trace(fleet: Any, facts: list[Any]) -> None:
         for name, service in STEPS:
             mine = {"node_agent.wake": wake.instance_id}.get(name)
             found = [
-                span for span in below
-                if span.name == name and span.service.startswith(service)
+                span
+                for span in below
+                if span.name == name
+                and span.service.startswith(service)
                 and (mine is None or span.attributes["instance"] == mine)
-            ]  # fmt: skip
+            ]
             assert found, f"{name} is not in {[(s.name, s.service) for s in trace.spans]}"
             below = [child for span in found for child in trace.children(span)]
     assert woken
 
 
-async def test_what_was_decided_and_why_can_be_read_by_people(tides: Any) -> None:
-    shown = await tides.command("why")
-    async with asking(tides) as remote:
+async def test_what_was_decided_and_why_can_be_read_by_people(scaling_fleet: Any) -> None:
+    shown = await scaling_fleet.command("why")
+    async with asking(scaling_fleet) as remote:
         last = (await remote.explain("")).decision
         with pytest.raises(ArgosyError) as refused:
             await remote.explain("no such decision")
@@ -252,26 +267,29 @@ async def test_what_was_decided_and_why_can_be_read_by_people(tides: Any) -> Non
     assert last.id in refused.value.message
 
 
-async def test_scaling_down_aborts_no_answer(tides: Any, eventually: Any) -> None:
+async def test_scaling_down_aborts_no_answer(scaling_fleet: Any, eventually: Any) -> None:
     """Long answers run on all; then fewer are wanted."""
     texts = [f"tell all about voyage {number}" for number in range(8)]
     tokens = 150
-    async with asking(tides) as remote, tides.follows(*CHANGED, *DECIDED) as facts:
+    async with asking(scaling_fleet) as remote, scaling_fleet.follows(*CHANGED, *DECIDED) as facts:
         await remote.add_plan("all", f"{ALL_DAY} at least 4 decode")
-        await eventually(lambda: tides.are("active", *(f"decode-{n}" for n in range(4))), LATE_S)
-        async with tides.client() as client:
+        await eventually(
+            lambda: scaling_fleet.are("active", *(f"decode-{n}" for n in range(4))), LATE_S
+        )
+        async with scaling_fleet.client() as client:
             running = [asyncio.create_task(ask(client, t, 0, max_tokens=tokens)) for t in texts]
             await remote.remove_plan("all")
             answers = [(await one).answer for one in running]
         slept = await eventually(
             lambda: [
-                fact for fact in of(facts, life_pb2.InstanceSlept)
+                fact
+                for fact in of(facts, life_pb2.InstanceSlept)
                 if any(step.name == "drain" and step.ms >= 1000 for step in fact.change.steps)
             ],
             LATE_S,
-        )  # fmt: skip
+        )
     by_scaler = {(p.instance_id, p.turn) for p in of(facts, scaler_pb2.SleepDecided)}
-    async with tides.client() as client:
+    async with scaling_fleet.client() as client:
         again = await asyncio.gather(*(ask(client, t, 0, max_tokens=tokens) for t in texts))
 
     assert {(fact.instance_id, fact.change.turn) for fact in slept} <= by_scaler
@@ -284,40 +302,45 @@ async def test_scaling_down_aborts_no_answer(tides: Any, eventually: Any) -> Non
 
 
 async def test_a_plan_that_holds_now_wakes_as_many_as_it_says_and_lets_go_when_removed(
-    tides: Any, eventually: Any
+    scaling_fleet: Any, eventually: Any
 ) -> None:
-    async with asking(tides) as remote, tides.follows(*DECIDED, *CHANGED) as facts:
+    async with asking(scaling_fleet) as remote, scaling_fleet.follows(*DECIDED, *CHANGED) as facts:
         plan = await remote.add_plan("", f"{ALL_DAY} at least 3")
         assert plan.from_us <= time.time_ns() // 1000 < plan.until_us
         assert {p.name: p.source for p in await remote.plans()} == {
-            "file-1": "fleet file", plan.name: "operator",
-        }  # fmt: skip
+            "file-1": "fleet file",
+            plan.name: "operator",
+        }
         assert [p.text for p in await remote.plans()] == [FILE_PLAN, plan.text]
 
         async def three_are_awake() -> bool:
-            return await awake(tides) + await awake(tides, "prefill") == 3
+            return await awake(scaling_fleet) + await awake(scaling_fleet, "prefill") == 3
 
         await eventually(three_are_awake, LATE_S)
         # Nobody asks anything for longer than idleSleepAfter: neither of the two who decide minds.
-        await slots(tides, eventually, 5)
+        await slots(scaling_fleet, eventually, 5)
         assert await three_are_awake()
         decided = of(facts, scaler_pb2.ScaleDecided)
         assert sum(pool.awake for pool in decided[-1].pools) == 3
         assert f"plan {plan.name}" in decided[-1].constraints
         assert (await remote.remove_plan(plan.name)).text == plan.text
-        await eventually(lambda: tides.are("silent"), LATE_S)
+        await eventually(lambda: scaling_fleet.are("silent"), LATE_S)
     assert not of(facts, operator_pb2.SleepDecided, operator_pb2.WakeDecided)
     check_causes(facts)
 
 
-async def test_a_plan_that_contradicts_another_is_refused_with_both_named(tides: Any) -> None:
-    async with asking(tides) as remote:
+async def test_a_plan_that_contradicts_another_is_refused_with_both_named(
+    scaling_fleet: Any,
+) -> None:
+    async with asking(scaling_fleet) as remote:
         await remote.add_plan("many", f"{ALL_DAY} at least 3 decode")
         refusals = {}
         for name, text in (
-            ("few", f"{ALL_DAY} at most 2 decode"), ("beyond", f"{ALL_DAY} at least 5 decode"),
-            ("file-1", f"{ALL_DAY} at least 1"), ("odd", "as many as it takes"),
-        ):  # fmt: skip
+            ("few", f"{ALL_DAY} at most 2 decode"),
+            ("beyond", f"{ALL_DAY} at least 5 decode"),
+            ("file-1", f"{ALL_DAY} at least 1"),
+            ("odd", "as many as it takes"),
+        ):
             with pytest.raises(ArgosyError) as refused:
                 await remote.add_plan(name, text)
             refusals[name] = refused.value
@@ -335,39 +358,42 @@ async def test_a_plan_that_contradicts_another_is_refused_with_both_named(tides:
 
 
 async def test_while_scaling_down_is_forbidden_nobody_is_put_to_sleep(
-    tides: Any, eventually: Any
+    scaling_fleet: Any, eventually: Any
 ) -> None:
     day_after_tomorrow = time.strftime("%A", time.gmtime(time.time() + 2 * 86_400))
-    async with asking(tides) as remote, tides.follows(scaler_pb2.SleepDecided) as slept:
+    async with (
+        asking(scaling_fleet) as remote,
+        scaling_fleet.follows(scaler_pb2.SleepDecided) as slept,
+    ):
         await remote.add_plan("some", f"{ALL_DAY} at least 2 decode")
 
         async def two_are_awake() -> bool:
-            return await awake(tides) == 2
+            return await awake(scaling_fleet) == 2
 
         await eventually(two_are_awake, LATE_S)
         await remote.add_plan("hold", f"no scale-down until {day_after_tomorrow}")
         await remote.remove_plan("some")
         slept.clear()
-        await slots(tides, eventually, 5)
+        await slots(scaling_fleet, eventually, 5)
         assert not slept
         await remote.remove_plan("hold")
-        await eventually(lambda: tides.are("silent"), LATE_S)
+        await eventually(lambda: scaling_fleet.are("silent"), LATE_S)
     assert slept
 
 
 async def test_who_was_put_to_sleep_by_hand_is_left_so_for_a_while(
-    tides: Any, eventually: Any
+    scaling_fleet: Any, eventually: Any
 ) -> None:
     names = [f"decode-{number}" for number in range(4)]
     kinds = (operator_pb2.SleepDecided, scaler_pb2.WakeDecided)
-    async with asking(tides) as remote, tides.follows(*kinds) as facts:
+    async with asking(scaling_fleet) as remote, scaling_fleet.follows(*kinds) as facts:
         await remote.add_plan("all", f"{ALL_DAY} at least 4 decode")
-        await eventually(lambda: tides.are("active", *names), LATE_S)
+        await eventually(lambda: scaling_fleet.are("active", *names), LATE_S)
         facts.clear()
-        await tides.sleep("decode-2")
-        await eventually(lambda: tides.are("silent", "decode-2"), LATE_S)
+        await scaling_fleet.sleep("decode-2")
+        await eventually(lambda: scaling_fleet.are("silent", "decode-2"), LATE_S)
         (woken,) = await eventually(lambda: of(facts, scaler_pb2.WakeDecided), LATE_S)
-        await eventually(lambda: tides.are("active", *names), LATE_S)
+        await eventually(lambda: scaling_fleet.are("active", *names), LATE_S)
     (slept,) = of(facts, operator_pb2.SleepDecided)
 
     assert (slept.by_hand, woken.instance_id) == (True, "decode-2")
@@ -452,9 +478,9 @@ async def test_whom_a_decision_names_is_stopped_and_a_later_one_starts_it_again(
 # -- advice alone
 
 
-async def test_what_is_only_advised_nobody_does(yard: Any, eventually: Any) -> None:
+async def test_what_is_only_advised_nobody_does(launcher: Any, eventually: Any) -> None:
     scaling = {"mode": "advise", "prefill": {"max": 2}, "decode": {"max": 2}, "dwell": "1s"}
-    fleet = await yard.launch(
+    fleet = await launcher.launch(
         name="advised", prefill=2, decode=2, timing=TIMING, scaling=scaling, scaler=SCALER
     )
     async with fleet.follows(*DECIDED, life_pb2.InstanceDraining) as facts, asking(fleet) as remote:
@@ -498,10 +524,12 @@ async def test_an_autoscaler_alone_waits_for_nats_says_so_and_then_serves(
 ) -> None:
     nats, address = free_port(), f"127.0.0.1:{free_port()}"
     settings = {
-        "listen": address, "nats_url": f"nats://127.0.0.1:{nats}", "fleet": "nobody",
+        "listen": address,
+        "nats_url": f"nats://127.0.0.1:{nats}",
+        "fleet": "nobody",
         "data_dir": str(tmp_path / "data"),
-    }  # fmt: skip
-    there = Running("nobody", "sim", 0, 0, "", "http://127.0.0.1:1", "", "", "", "", address)
+    }
+    there = RunningFleet("nobody", "sim", 0, 0, "", "http://127.0.0.1:1", "", "", "", "", address)
     channels, remote = Channels(), Remote(there)
 
     async def health() -> int:
@@ -539,9 +567,9 @@ async def test_an_autoscaler_alone_waits_for_nats_says_so_and_then_serves(
 
 
 async def test_what_an_autoscaler_decided_replays_without_a_difference(
-    tides: Any, argosy: Any
+    scaling_fleet: Any, argosy: Any
 ) -> None:
-    report = await argosy("replay", str(tides.path / "journal"))
+    report = await argosy("replay", str(scaling_fleet.path / "journal"))
 
     assert report["ok"]
     rows = [row for row in report["segments"] if row["core"] == "autoscaler"]

@@ -16,17 +16,17 @@ from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
 
 STEP_MS = 300
-STEPS = {
-    "sleep_ms": STEP_MS, "wake_ms": STEP_MS, "withdraw_ms": STEP_MS, "register_ms": STEP_MS,
-}  # fmt: skip
+STEPS = {"sleep_ms": STEP_MS, "wake_ms": STEP_MS, "withdraw_ms": STEP_MS, "register_ms": STEP_MS}
 """Every step of a sleep and of a wake takes a while."""
 SLOW_TRANSFER = {"prefill_ms": [20, 2, 0], "transfer_ms": 600}
 """Prefill beside answers would cost more than the way of the KV."""
 SLOW_TOKENS = {"decode_ms": [25, 0, 0]}
 LIFE = (
-    life_pb2.InstanceDraining, life_pb2.InstanceSlept, life_pb2.InstanceWaking,
+    life_pb2.InstanceDraining,
+    life_pb2.InstanceSlept,
+    life_pb2.InstanceWaking,
     life_pb2.InstanceWoke,
-)  # fmt: skip
+)
 NAMES = ("prefill-0", "decode-0")
 BLOCK_TOKENS = 32
 PROMPT_BLOCKS = 20
@@ -40,36 +40,38 @@ BOTH_WAYS = pytest.mark.parametrize("direct", [False, True], ids=["relayed", "di
 
 
 @pytest.fixture(scope="module")
-def module_yard(tmp_path_factory: pytest.TempPathFactory, new_shipyard: Any) -> Iterator[Any]:
+def module_launcher(
+    tmp_path_factory: pytest.TempPathFactory, new_fleet_launcher: Any
+) -> Iterator[Any]:
     """For fleets that all tests of this module share."""
-    yard = new_shipyard(tmp_path_factory.mktemp("silence"))
-    yield yard
-    yard.close()
+    launcher = new_fleet_launcher(tmp_path_factory.mktemp("silence"))
+    yield launcher
+    launcher.close()
 
 
 @pytest.fixture(scope="module")
-def pair(module_yard: Any) -> Any:
+def pair(module_launcher: Any) -> Any:
     """One prefill, one decode."""
-    return asyncio.run(module_yard.launch(name="pair"))
+    return asyncio.run(module_launcher.launch(name="pair"))
 
 
 @pytest.fixture(scope="module")
-def slow_pair(module_yard: Any) -> Any:
+def slow_pair(module_launcher: Any) -> Any:
     """As `pair`; every step of a sleep or a wake takes a while."""
-    return asyncio.run(module_yard.launch(name="steps", timing=STEPS))
+    return asyncio.run(module_launcher.launch(name="steps", timing=STEPS))
 
 
 @pytest.fixture(scope="module")
-def slow_transfers(module_yard: Any) -> Any:
+def slow_transfers(module_launcher: Any) -> Any:
     """As `pair`; prefill takes its time, and so does KV from there to decode."""
-    return asyncio.run(module_yard.launch(name="transfers", timing=SLOW_TRANSFER))
+    return asyncio.run(module_launcher.launch(name="transfers", timing=SLOW_TRANSFER))
 
 
 @pytest.fixture(scope="module")
-def stored_pair(module_yard: Any) -> Any:
+def stored_pair(module_launcher: Any) -> Any:
     """One prefill, two decodes, a KV store; a token takes a while."""
     return asyncio.run(
-        module_yard.launch(name="stored", decode=2, kv_store=True, timing=SLOW_TOKENS)
+        module_launcher.launch(name="stored", decode=2, kv_store=True, timing=SLOW_TOKENS)
     )
 
 
@@ -87,9 +89,12 @@ async def ask(fleet: Any, text: str, *, direct: bool = False, **options: Any) ->
 async def ask_openai(fleet: Any, text: str) -> str:
     async with fleet.openai() as client:
         reply = await client.completions.create(
-            model="sim", prompt=text, temperature=0, max_tokens=OPTIONS["max_tokens"],
+            model="sim",
+            prompt=text,
+            temperature=0,
+            max_tokens=OPTIONS["max_tokens"],
             extra_body={"ignore_eos": True},
-        )  # fmt: skip
+        )
     return str(reply.choices[0].text)
 
 
@@ -313,8 +318,11 @@ async def test_facts_of_a_life_come_with_their_cause_and_their_steps(
         assert draining.change.turn == slept.change.turn < waking.change.turn == woke.change.turn
         steps = [[step.name for step in fact.change.steps] for fact in told]
         assert steps == [
-            [], ["drain", "flush", "withdraw", "free"], [], ["load", "register", "warm_up"],
-        ]  # fmt: skip
+            [],
+            ["drain", "flush", "withdraw", "free"],
+            [],
+            ["load", "register", "warm_up"],
+        ]
         for fact in (slept, woke):
             assert fact.change.took_ms >= sum(step.ms for step in fact.change.steps) * 0.9
             assert fact.change.took_ms >= 2 * STEP_MS * 0.9
@@ -338,9 +346,13 @@ async def test_facts_of_a_life_come_with_their_cause_and_their_steps(
     ],
 )
 async def test_a_sleep_while_kv_is_handed_over_waits_for_it_or_ends_it_cleanly(
-    pair: Any, slow_transfers: Any, eventually: Any, names: tuple[str, ...], drain_s: float,
+    pair: Any,
+    slow_transfers: Any,
+    eventually: Any,
+    names: tuple[str, ...],
+    drain_s: float,
     direct: bool,
-) -> None:  # fmt: skip
+) -> None:
     await awake(slow_transfers, eventually)
     text = prompt()
     async with (
@@ -435,9 +447,9 @@ async def test_after_a_wake_a_conversation_s_next_turn_finds_its_context_in_the_
 
 
 async def test_an_idle_fleet_goes_silent_by_itself_and_is_back_for_a_request(
-    shipyard: Any, eventually: Any
+    fleet_launcher: Any, eventually: Any
 ) -> None:
-    fleet = await shipyard.launch(name="idle", idle_sleep_after="1s")
+    fleet = await fleet_launcher.launch(name="idle", idle_sleep_after="1s")
     text = prompt()
     answers = []
     for _ in range(2):
@@ -450,9 +462,9 @@ async def test_an_idle_fleet_goes_silent_by_itself_and_is_back_for_a_request(
 
 
 async def test_a_fleet_that_is_talked_to_does_not_go_silent_for_being_idle(
-    shipyard: Any, eventually: Any
+    fleet_launcher: Any, eventually: Any
 ) -> None:
-    fleet = await shipyard.launch(name="talk", idle_sleep_after="1s", timing=SLOW_TOKENS)
+    fleet = await fleet_launcher.launch(name="talk", idle_sleep_after="1s", timing=SLOW_TOKENS)
     async with fleet.follows(life_pb2.InstanceDraining) as draining:
         # One answer of several times as long, direct: the router sees nothing of it.
         await asyncio.gather(*(ask(fleet, prompt(), direct=d, max_tokens=200) for d in (0, 1)))
@@ -493,9 +505,10 @@ async def test_a_decision_at_once_after_its_opposite_undoes_it(
     slow_pair: Any, eventually: Any, first: str
 ) -> None:
     begin, then, end = (
-        (awake, slow_pair.sleep, slow_pair.wake) if first == "sleep"
+        (awake, slow_pair.sleep, slow_pair.wake)
+        if first == "sleep"
         else (asleep, slow_pair.wake, slow_pair.sleep)
-    )  # fmt: skip
+    )
     for _ in range(4):
         await begin(slow_pair, eventually)
         await then()
@@ -512,16 +525,16 @@ async def test_a_decision_at_once_after_its_opposite_undoes_it(
 
 
 async def test_a_run_of_sleeps_and_wakes_replays_without_a_difference(
-    shipyard: Any, argosy: Any, eventually: Any
+    fleet_launcher: Any, argosy: Any, eventually: Any
 ) -> None:
-    fleet = await shipyard.launch(name="replayed", kv_store=True)
+    fleet = await fleet_launcher.launch(name="replayed", kv_store=True)
     await cross(fleet, eventually, 7)
     await asleep(fleet, eventually)
     await asyncio.gather(*(ask(fleet, prompt(), direct=direct) for direct in (False, True)))
     await fleet.kill("decode-0")
     await ask(fleet, prompt())
     await eventually(fleet.is_whole, LATE_S)
-    await asyncio.to_thread(shipyard.close)
+    await asyncio.to_thread(fleet_launcher.close)
     report = await argosy("replay", str(fleet.path / "journal"))
 
     assert report["ok"]

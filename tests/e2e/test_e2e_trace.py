@@ -5,12 +5,17 @@ from typing import Any
 import pytest
 
 APART = {
-    "client.generate", "router.tokenize", "router.place", "prefill.submit", "prefill.compute",
-    "prefill.handoff", "decode.generate", "decode.await_kv", "decode.kv_transfer",
-}  # fmt: skip
-LOCAL = {
-    "client.generate", "router.tokenize", "router.place", "decode.generate", "decode.prefill",
-}  # fmt: skip
+    "client.generate",
+    "router.tokenize",
+    "router.place",
+    "prefill.submit",
+    "prefill.compute",
+    "prefill.handoff",
+    "decode.generate",
+    "decode.await_kv",
+    "decode.kv_transfer",
+}
+LOCAL = {"client.generate", "router.tokenize", "router.place", "decode.generate", "decode.prefill"}
 
 
 async def traced_answer(fleet: Any, text: str, *, direct: bool) -> str:

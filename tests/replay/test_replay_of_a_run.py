@@ -33,9 +33,9 @@ OFTEN = {"tick_s": ".5", "slot_s": "1", "plan_slots": "20"}
 LONG = "everything that happened, as it happened " * 5
 
 
-async def eventful(yard: Any, eventually: Any) -> Any:
+async def eventful(launcher: Any, eventually: Any) -> Any:
     """A fleet after answers, refusals, hang-ups and the death of one of each."""
-    fleet = await yard.launch(speed=2, scaling=ADVISED, scaler=OFTEN)
+    fleet = await launcher.launch(speed=2, scaling=ADVISED, scaler=OFTEN)
     options = {"max_tokens": 40, "ignore_eos": True}
     for direct, names in (
         (False, ("autoscaler", "decode-0", "router")),
@@ -59,13 +59,15 @@ async def eventful(yard: Any, eventually: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def journals(new_shipyard: Any, eventually: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def journals(
+    new_fleet_launcher: Any, eventually: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Of a fleet that has been taken down."""
-    yard = new_shipyard(tmp_path_factory.mktemp("replay"))
+    launcher = new_fleet_launcher(tmp_path_factory.mktemp("replay"))
     try:
-        fleet = asyncio.run(eventful(yard, eventually))
+        fleet = asyncio.run(eventful(launcher, eventually))
     finally:
-        yard.close()
+        launcher.close()
     return fleet.path / "journal"
 
 
@@ -80,9 +82,7 @@ def test_every_core_s_journal_replays_without_a_difference(replayed: list[Replay
     assert all(result.steps for result in replayed)
 
 
-def test_each_life_of_a_killed_process_has_a_journal_of_its_own(
-    replayed: list[Replayed],
-) -> None:
+def test_each_life_of_a_killed_process_has_a_journal_of_its_own(replayed: list[Replayed]) -> None:
     lives = [result.core for result in replayed]
 
     assert {core: lives.count(core) for core in ("router", "prefill", "decode", "autoscaler")} == {

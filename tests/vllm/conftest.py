@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from argosy.engine import text
-from argosy.launcher.home import Running
-from argosy.launcher.launch import Plan, down, plan, up
+from argosy.launcher.home import RunningFleet
+from argosy.launcher.launch import LaunchPlan, down, plan, up
 
 FLEET = Path("deploy/local/demo.yaml")
 LENGTHS = (1, 2, 5, 31, 32, 33, 63, 64, 65, 100, 127, 160, 200, 256, 333, 500, 700, 1000, 2000)
@@ -26,8 +26,8 @@ ANSWER_TOKENS = 12
 class Real:
     """A vLLM fleet, and what a plain engine answered to the same prompts."""
 
-    planned: Plan
-    running: Running
+    planned: LaunchPlan
+    running: RunningFleet
     prompts: list[list[int]]
     plain: list[list[int]]
 
@@ -57,7 +57,7 @@ def with_store(folder: Path) -> Path:
     return file
 
 
-def plain_answers(planned: Plan, prompts: list[list[int]], folder: Path) -> list[list[int]]:
+def plain_answers(planned: LaunchPlan, prompts: list[list[int]], folder: Path) -> list[list[int]]:
     settings = {**planned.fleet.instance_settings(planned.base_dir), "cpu_cores": "0-1"}
     job = {"settings": settings, "prompts": prompts, "max_tokens": ANSWER_TOKENS}
     (folder / "in.json").write_text(json.dumps(job))

@@ -28,7 +28,7 @@ ROLES = ("prefill", "decode")
 
 
 @dataclass
-class Ship:
+class EngineInChild:
     """An engine, and what its listener heard of KV blocks."""
 
     engine: VllmEngine
@@ -64,21 +64,28 @@ class Ship:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def fleet() -> AsyncIterator[dict[str, Ship]]:
+async def fleet() -> AsyncIterator[dict[str, EngineInChild]]:
     """A prefill and a decode engine."""
     environment = dict(os.environ)
-    async with ship("prefill", "0") as prefill, ship("decode", "1") as decode:
+    async with child("prefill", "0") as prefill, child("decode", "1") as decode:
         yield {"prefill": prefill, "decode": decode}
     os.environ.clear()
     os.environ.update(environment)
 
 
 @asynccontextmanager
-async def ship(role: str, cores: str) -> AsyncIterator[Ship]:
+async def child(role: str, cores: str) -> AsyncIterator[EngineInChild]:
     settings = InstanceSettings(
-        engine="vllm", model="smollm2-135m", model_source=str(MODEL.resolve()), kv_bytes=KV_BYTES,
-        max_model_tokens=2048, max_running=8, pass_tokens=512, dtype="float32", cpu_cores=cores,
-    )  # fmt: skip
+        engine="vllm",
+        model="smollm2-135m",
+        model_source=str(MODEL.resolve()),
+        kv_bytes=KV_BYTES,
+        max_model_tokens=2048,
+        max_running=8,
+        pass_tokens=512,
+        dtype="float32",
+        cpu_cores=cores,
+    )
     engine = VllmEngine(settings, role)
     changes: list[BlocksChanged] = []
     before = set(psutil.Process().children(recursive=True))
@@ -86,7 +93,7 @@ async def ship(role: str, cores: str) -> AsyncIterator[Ship]:
     started = set(psutil.Process().children(recursive=True)) - before
     core = max(started, key=lambda process: process.memory_info().rss)
     try:
-        yield Ship(engine, core, changes)
+        yield EngineInChild(engine, core, changes)
     finally:
         await engine.stop()
 
@@ -106,32 +113,32 @@ async def test_answers_are_the_same_after_sleep(fleet, role: str, level: SleepLe
 
 
 async def test_listeners_hear_that_all_blocks_are_gone_before_sleep_returns(fleet) -> None:
-    ship = fleet["prefill"]
-    await ship.ask(prompt(100, 1))
-    ship.changes.clear()
-    await ship.sleep("dram")
-    assert [change.cleared for change in ship.changes] == [True]
-    assert not ship.changes[-1].stored
-    await ship.wake()
-    ship.changes.clear()
-    await ship.ask(prompt(100, 1))
+    child = fleet["prefill"]
+    await child.ask(prompt(100, 1))
+    child.changes.clear()
+    await child.sleep("dram")
+    assert [change.cleared for change in child.changes] == [True]
+    assert not child.changes[-1].stored
+    await child.wake()
+    child.changes.clear()
+    await child.ask(prompt(100, 1))
     async with asyncio.timeout(10):
-        while not ship.changes:
+        while not child.changes:
             await asyncio.sleep(0.01)
-    assert len(ship.changes[0].stored) == 100 // 32
+    assert len(child.changes[0].stored) == 100 // 32
 
 
 async def test_kv_memory_is_given_back_at_either_level_and_weights_at_one(fleet) -> None:
-    ship = fleet["decode"]
+    child = fleet["decode"]
     for number in range(4):  # As many as there are KV blocks for.
-        await ship.ask(prompt(1500, number))
-    active = ship.memory()
-    await ship.sleep("dram")
-    dram = ship.memory()
-    await ship.wake()
-    await ship.sleep("disk")
-    disk = ship.memory()
-    await ship.wake()
+        await child.ask(prompt(1500, number))
+    active = child.memory()
+    await child.sleep("dram")
+    dram = child.memory()
+    await child.wake()
+    await child.sleep("disk")
+    disk = child.memory()
+    await child.wake()
     assert active - dram > 0.9 * KV_BYTES
     assert dram - disk > 0.9 * WEIGHT_BYTES
 
@@ -152,7 +159,7 @@ async def test_kv_is_handed_over_whoever_has_slept(
         assert await handed_over(fleet, asked, f"{salt} {time}") == local
 
 
-async def handed_over(fleet: dict[str, Ship], asked: list[int], salt: str) -> list[int]:
+async def handed_over(fleet: dict[str, EngineInChild], asked: list[int], salt: str) -> list[int]:
     """What decode answers with KV of prefill's; it must have come from there."""
     _, handle = await fleet["prefill"].ask(asked, 1, produce=True, cache_salt=salt)
     assert handle
@@ -172,14 +179,14 @@ async def test_kv_that_is_held_for_nobody_does_not_keep_an_engine_awake(fleet) -
 
 async def test_who_registers_again_is_known_by_another_name(fleet) -> None:
     # Over TCP and shared memory even what peers know of withdrawn memory would still work.
-    ship, asked, names = fleet["prefill"], prompt(64, 8), set()
+    child, asked, names = fleet["prefill"], prompt(64, 8), set()
     for _ in range(2):
-        _, handle = await ship.ask(asked, 1, produce=True)
+        _, handle = await child.ask(asked, 1, produce=True)
         assert handle
         names.add(msgspec.msgpack.decode(handle)["remote_engine_id"])
-        await ship.engine.release("", handle)
-        await ship.sleep("dram")
-        await ship.wake()
+        await child.engine.release("", handle)
+        await child.sleep("dram")
+        await child.wake()
     assert len(names) == 2
 
 
@@ -193,8 +200,8 @@ async def test_sleep_over_and_over_takes_no_more_memory(fleet, role: str) -> Non
     levels: list[SleepLevel] = ["dram", "disk"]
     for level in levels * 2:
         await cycle(level)
-    before = {name: ship.memory() for name, ship in fleet.items()}
+    before = {name: child.memory() for name, child in fleet.items()}
     for level in levels * 5:
         await cycle(level)
-    for name, ship in fleet.items():
-        assert ship.memory() < 1.02 * before[name]
+    for name, child in fleet.items():
+        assert child.memory() < 1.02 * before[name]

@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(2400)]
 
 SCHEMA = {
     "type": "object",
-    "properties": {"ship": {"enum": ["brig", "sloop"]}, "masts": {"enum": [1, 2]}},
-    "required": ["ship", "masts"],
+    "properties": {"child": {"enum": ["brig", "sloop"]}, "masts": {"enum": [1, 2]}},
+    "required": ["child", "masts"],
     "additionalProperties": False,
 }
 GREEDY = {"temperature": 0, "ignore_eos": True}
@@ -93,9 +93,8 @@ async def test_greedy_tokens_equal_those_of_one_plain_engine(real, policy, alway
     async with router(real, policy) as client:
         for prompt, plain in zip(real.prompts, real.plain, strict=True):
             answer = await client.answer(
-                real.running.model, token_ids=prompt, max_tokens=len(plain),
-                tenant=policy, **GREEDY,
-            )  # fmt: skip
+                real.running.model, token_ids=prompt, max_tokens=len(plain), tenant=policy, **GREEDY
+            )
             assert answer.token_ids == plain, f"prompt of {len(prompt)} tokens"
             assert answer.timing.disaggregated or not always_apart
             assert bool(answer.timing.transferred_bytes) is answer.timing.disaggregated
@@ -125,25 +124,25 @@ async def test_a_schema_is_followed_through_prefill_and_decode(real) -> None:
     async with openai.AsyncOpenAI(base_url=f"{real.running.http}/v1", api_key="none") as client:
         reply = await client.chat.completions.create(
             model=real.running.model,
-            messages=[{"role": "user", "content": "Describe a small ship as JSON. " * 12}],
+            messages=[{"role": "user", "content": "Describe a small child as JSON. " * 12}],
             response_format={
                 "type": "json_schema",
-                "json_schema": {"name": "ship", "schema": SCHEMA},
+                "json_schema": {"name": "child", "schema": SCHEMA},
             },
             max_tokens=48,
             temperature=0,
         )
-    ship = json.loads(reply.choices[0].message.content or "")
-    assert ship["ship"] in ("brig", "sloop")
-    assert ship["masts"] in (1, 2)
+    child = json.loads(reply.choices[0].message.content or "")
+    assert child["child"] in ("brig", "sloop")
+    assert child["masts"] in (1, 2)
 
 
 async def test_a_required_tool_is_called_with_arguments_that_fit(real) -> None:
-    tool = {"type": "function", "function": {"name": "describe_ship", "parameters": SCHEMA}}
+    tool = {"type": "function", "function": {"name": "describe_child", "parameters": SCHEMA}}
     async with openai.AsyncOpenAI(base_url=f"{real.running.http}/v1", api_key="none") as client:
         reply = await client.chat.completions.create(
             model=real.running.model,
-            messages=[{"role": "user", "content": "Describe a small ship."}],
+            messages=[{"role": "user", "content": "Describe a small child."}],
             tools=[tool],
             tool_choice="required",
             max_tokens=64,
@@ -151,8 +150,8 @@ async def test_a_required_tool_is_called_with_arguments_that_fit(real) -> None:
         )
     assert reply.choices[0].finish_reason == "tool_calls"
     call = reply.choices[0].message.tool_calls[0]
-    assert call.function.name == "describe_ship"
-    assert json.loads(call.function.arguments)["ship"] in ("brig", "sloop")
+    assert call.function.name == "describe_child"
+    assert json.loads(call.function.arguments)["child"] in ("brig", "sloop")
 
 
 async def test_a_schema_the_engine_cannot_follow_is_the_callers_fault(real) -> None:
@@ -187,9 +186,13 @@ async def test_the_same_seed_gives_the_same_answer_and_another_one_another(real)
 
         async def sampled(seed: int) -> list[int]:
             answer = await client.answer(
-                real.running.model, text="The sea is", max_tokens=12, temperature=1.0,
-                seed=seed, ignore_eos=True,
-            )  # fmt: skip
+                real.running.model,
+                text="The sea is",
+                max_tokens=12,
+                temperature=1.0,
+                seed=seed,
+                ignore_eos=True,
+            )
             return answer.token_ids
 
         assert await sampled(1) == await sampled(1)
@@ -223,9 +226,12 @@ async def test_a_ticket_that_is_never_used_leaves_no_block_held(real) -> None:
 async def test_a_caller_that_hangs_up_leaves_no_block_held(real, after_tokens) -> None:
     async with Client(real.running.grpc) as client:
         answer = client.generate(
-            real.running.model, token_ids=list(range(4000, 5200)), max_tokens=400,
-            tenant=f"hang-up-{after_tokens}", **GREEDY,
-        )  # fmt: skip
+            real.running.model,
+            token_ids=list(range(4000, 5200)),
+            max_tokens=400,
+            tenant=f"hang-up-{after_tokens}",
+            **GREEDY,
+        )
         if after_tokens:
             async with aclosing(answer) as chunks:
                 seen = 0
@@ -270,7 +276,7 @@ async def test_decode_killed_mid_stream_the_answer_is_the_one_it_would_have_been
 
 async def test_a_structured_answer_survives_the_death_of_its_decode(real) -> None:
     async with Client(real.running.grpc) as client:
-        asked = {"messages": [{"role": "user", "content": "Describe a small ship. " * 20}]}
+        asked = {"messages": [{"role": "user", "content": "Describe a small child. " * 20}]}
         sampling = {"max_tokens": 64, "temperature": 0, "json_schema": json.dumps(SCHEMA)}
         undisturbed = await client.answer(real.running.model, **asked, **sampling)
         tokens, attempts, killed = [], 0, False
@@ -290,12 +296,15 @@ async def test_prefill_killed_with_prompts_waiting_all_are_served(real) -> None:
         answers = [
             asyncio.ensure_future(
                 client.answer(
-                    real.running.model, token_ids=real.prompts[number], tenant="prefill-killed",
-                    max_tokens=4, **GREEDY,
+                    real.running.model,
+                    token_ids=real.prompts[number],
+                    tenant="prefill-killed",
+                    max_tokens=4,
+                    **GREEDY,
                 )
             )
             for number in chosen
-        ]  # fmt: skip
+        ]
 
         async def prefilling() -> bool:
             views = (await client.status()).instances
@@ -315,16 +324,17 @@ async def test_what_killed_instances_had_computed_comes_from_the_store(real) -> 
     bus.start()
     await asyncio.wait_for(bus.connected.wait(), 10)
     root = root_hash(real.running.model, "stored")
-    expected = {
-        block for n in chosen for block in chained_block_hashes(real.prompts[n], 32, root)
-    }  # fmt: skip
+    expected = {block for n in chosen for block in chained_block_hashes(real.prompts[n], 32, root)}
     async with Client(real.running.grpc) as client:
 
         async def ask(number: int) -> Answer:
             return await client.answer(
-                real.running.model, token_ids=real.prompts[number], tenant="stored",
-                max_tokens=len(real.plain[number]), **GREEDY,
-            )  # fmt: skip
+                real.running.model,
+                token_ids=real.prompts[number],
+                tenant="stored",
+                max_tokens=len(real.plain[number]),
+                **GREEDY,
+            )
 
         async def whole() -> bool:
             roles = [v.role for v in (await client.status()).instances if v.live]

@@ -71,12 +71,7 @@ def test_packed_and_listed_tokens_have_equal_hashes(tokens: list[int], width: in
 
 
 @PROPERTY
-@given(
-    parts=st.lists(
-        st.tuples(NAMES, NAMES, NAMES),
-        unique=True, min_size=2, max_size=8,
-    )
-)  # fmt: skip
+@given(parts=st.lists(st.tuples(NAMES, NAMES, NAMES), unique=True, min_size=2, max_size=8))
 def test_each_model_salt_and_adapter_has_a_chain_of_its_own(
     parts: list[tuple[str, str, str]],
 ) -> None:

@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from argosy.domain.timing import FAR, NODE, RACK, Timing, distance
 
 TIMING = Timing(
-    prefill_ms=(10, 0.5, 0.01), decode_ms=(5, 40, -20), decode_ms_per_request=0.25,
-    kv_bytes_per_token=1_000_000, transfer_ms=2, transfer_gb_per_s=(100, 50, 10),
-)  # fmt: skip
+    prefill_ms=(10, 0.5, 0.01),
+    decode_ms=(5, 40, -20),
+    decode_ms_per_request=0.25,
+    kv_bytes_per_token=1_000_000,
+    transfer_ms=2,
+    transfer_gb_per_s=(100, 50, 10),
+)
 
 
 @pytest.mark.parametrize(

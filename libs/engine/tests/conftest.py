@@ -9,7 +9,7 @@ import pytest
 from argosy.domain.kv_blocks import chained_block_hashes, root_hash
 from argosy.engine.api import BlocksChanged
 from argosy.engine.profile import Profile
-from argosy.engine.sim.scheduler import Pass, Scheduler
+from argosy.engine.sim.scheduler import EngineStep, Scheduler
 from argosy.engine.sim.sequence import Sequence
 from argosy.engine.sim.tokens import TokenSource
 
@@ -31,7 +31,7 @@ class Token:
 
 
 @dataclass
-class Bench:
+class SchedulerRunner:
     """A scheduler, run as instances run it: planned, disturbed, finished; checked after each."""
 
     blocks: int = 64
@@ -55,9 +55,16 @@ class Bench:
         )
 
     def add(
-        self, name: str, prompt: list[int], answer_tokens: int = 5, *,
-        hold: bool = False, pull: bool = False, far: int = 0, rank: int = 0,
-    ) -> Sequence:  # fmt: skip
+        self,
+        name: str,
+        prompt: list[int],
+        answer_tokens: int = 5,
+        *,
+        hold: bool = False,
+        pull: bool = False,
+        far: int = 0,
+        rank: int = 0,
+    ) -> Sequence:
         """Queue a prompt. Equal prompts have equal answers, as far as these go."""
         answer = TokenSource(prompt, WORDS, EOS).answer(answer_tokens, ignore_eos=True)[0]
         hashes = chained_block_hashes([*prompt, *answer], BLOCK_TOKENS, root_hash("m"))
@@ -67,11 +74,11 @@ class Bench:
         self.scheduler.add(sequence, rank)
         return sequence
 
-    def run(self, events: Iterable[tuple[int, Callable[[], Any]]] = ()) -> list[Pass]:
+    def run(self, events: Iterable[tuple[int, Callable[[], Any]]] = ()) -> list[EngineStep]:
         """Until all is done. events: (when, what happens then), in order."""
         return list(self.steps(events))
 
-    def steps(self, events: Iterable[tuple[int, Callable[[], Any]]] = ()) -> Iterator[Pass]:
+    def steps(self, events: Iterable[tuple[int, Callable[[], Any]]] = ()) -> Iterator[EngineStep]:
         """Each pass, planned but not finished. An event cuts short what was planned ahead."""
         events = iter(events)
         event = next(events, None)
@@ -118,14 +125,14 @@ class Bench:
             held[change.dp_rank] = before - set(change.removed) | set(change.stored)
         return held
 
-    def _plan(self) -> Pass | None:
+    def _plan(self) -> EngineStep | None:
         planned = self.scheduler.plan(self.now_us, self.passes_max)
         self.plans += planned is not None
         self.pulled += [(self.now_us, s.key) for s in self.scheduler.take_pulled()]
         self._listen()
         return planned
 
-    def _finish(self, done: Pass) -> None:
+    def _finish(self, done: EngineStep) -> None:
         self.now_us = done.ends_us
         self.passes += done.passes
         for progress in self.scheduler.finish(done):
@@ -146,9 +153,9 @@ class Bench:
 
 
 @pytest.fixture(scope="session")
-def bench() -> type[Bench]:
+def bench() -> type[SchedulerRunner]:
     """What runs a scheduler; one for each use."""
-    return Bench
+    return SchedulerRunner
 
 
 @pytest.fixture(scope="session")

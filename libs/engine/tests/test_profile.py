@@ -14,17 +14,31 @@ from argosy.engine.profile_files import BUILT_IN, load_profile, profile_names
 MS = st.floats(0, 1e4)
 RATES = st.floats(0.1, 1e3)
 WEIGHTS = st.builds(
-    Weights, gigabytes=st.floats(0, 1e4), nodes=st.integers(1, 9),
-    devices_per_node=st.integers(1, 9), device_gb_per_s=RATES, host_gb_per_s=RATES,
+    Weights,
+    gigabytes=st.floats(0, 1e4),
+    nodes=st.integers(1, 9),
+    devices_per_node=st.integers(1, 9),
+    device_gb_per_s=RATES,
+    host_gb_per_s=RATES,
     disk_gb_per_s=RATES,
-)  # fmt: skip
+)
 PROFILES = st.builds(
-    Profile, prefill_ms=st.tuples(MS, MS, MS), decode_ms=st.tuples(MS, MS, MS),
-    decode_ms_per_request=MS, kv_bytes_per_token=st.integers(1, 1 << 24), transfer_ms=MS,
-    transfer_gb_per_s=st.tuples(RATES, RATES, RATES), load_ms=MS, sleep_ms=MS, wake_ms=MS,
-    flush_ms=MS, withdraw_ms=MS, register_ms=MS, weights=st.none() | WEIGHTS,
+    Profile,
+    prefill_ms=st.tuples(MS, MS, MS),
+    decode_ms=st.tuples(MS, MS, MS),
+    decode_ms_per_request=MS,
+    kv_bytes_per_token=st.integers(1, 1 << 24),
+    transfer_ms=MS,
+    transfer_gb_per_s=st.tuples(RATES, RATES, RATES),
+    load_ms=MS,
+    sleep_ms=MS,
+    wake_ms=MS,
+    flush_ms=MS,
+    withdraw_ms=MS,
+    register_ms=MS,
+    weights=st.none() | WEIGHTS,
     tokens_per_pass=st.integers(1, 1 << 16),
-)  # fmt: skip
+)
 
 
 def times_ms(profile: Profile) -> list[float]:
@@ -34,10 +48,14 @@ def times_ms(profile: Profile) -> list[float]:
         profile.prompt_ms(3 * profile.tokens_per_pass + 1, profile.tokens_per_pass),
         *(profile.decode_pass_ms(share, requests) for share in (0, 0.5) for requests in (0, 9)),
         *(profile.kv_transfer_ms(tokens, far) for tokens in (0, 700) for far in range(3)),
-        profile.load_ms, profile.sleep_ms, profile.wake_ms, profile.flush_ms, profile.withdraw_ms,
+        profile.load_ms,
+        profile.sleep_ms,
+        profile.wake_ms,
+        profile.flush_ms,
+        profile.withdraw_ms,
         profile.register_ms,
         *(took(level) for took in (profile.free_ms, profile.take_ms) for level in ("dram", "disk")),
-    ]  # fmt: skip
+    ]
 
 
 def test_every_profile_that_comes_with_argosy_loads_by_its_name() -> None:
@@ -108,10 +126,21 @@ def test_a_faster_engine_is_faster_in_everything_and_does_the_same(
 def test_every_time_a_profile_names_is_checked_above() -> None:
     """A new field needs a place in `faster`, or none, and in these tests."""
     assert set(Profile.__struct_fields__) == {
-        "prefill_ms", "decode_ms", "decode_ms_per_request", "transfer_ms", "transfer_gb_per_s",
-        "load_ms", "sleep_ms", "wake_ms", "flush_ms", "withdraw_ms", "register_ms", "weights",
-        "tokens_per_pass", "kv_bytes_per_token",
-    }  # fmt: skip
+        "prefill_ms",
+        "decode_ms",
+        "decode_ms_per_request",
+        "transfer_ms",
+        "transfer_gb_per_s",
+        "load_ms",
+        "sleep_ms",
+        "wake_ms",
+        "flush_ms",
+        "withdraw_ms",
+        "register_ms",
+        "weights",
+        "tokens_per_pass",
+        "kv_bytes_per_token",
+    }
 
 
 def test_weights_are_copied_by_all_devices_at_once_within_what_the_hosts_memory_gives() -> None:

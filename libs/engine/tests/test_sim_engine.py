@@ -32,7 +32,7 @@ BLOCK = 4
 PROMPT = list(range(1, 21))
 
 
-class Ship:
+class RunningEngine:
     """A started engine and what its listener heard."""
 
     def __init__(self, **given: Any) -> None:
@@ -44,7 +44,7 @@ class Ship:
         self.resident: dict[int, set[int]] = {}
         self.steps: list[EngineStats] = []
 
-    async def start(self) -> "Ship":
+    async def start(self) -> "RunningEngine":
         self.info = await self.engine.start(
             Listener(self.steps.append, self._blocks, lambda why: None)
         )
@@ -78,15 +78,15 @@ class Ship:
 @pytest.fixture
 async def launch() -> AsyncIterator[Callable[..., Any]]:
     """Starts engines with some settings; all are stopped when the test ends."""
-    ships: list[Ship] = []
+    ships: list[RunningEngine] = []
 
-    async def begin(**given: Any) -> Ship:
-        ships.append(Ship(**given))
+    async def begin(**given: Any) -> RunningEngine:
+        ships.append(RunningEngine(**given))
         return await ships[-1].start()
 
     yield begin
-    for ship in ships:
-        await ship.engine.stop()
+    for runner in ships:
+        await runner.engine.stop()
 
 
 async def eventually(predicate: Callable[[], object]) -> None:
@@ -97,107 +97,107 @@ async def eventually(predicate: Callable[[], object]) -> None:
 
 
 async def test_an_answer_streams_to_its_end_and_frees_its_blocks(launch: Any) -> None:
-    ship = await launch()
-    outputs = await ship.outputs("a")
+    runner = await launch()
+    outputs = await runner.outputs("a")
     assert [len(output.token_ids) for output in outputs] == [1] * 8
     assert [output.finish for output in outputs] == [None] * 7 + ["length"]
-    assert ship.used == 0
+    assert runner.used == 0
 
 
 async def test_a_reader_that_falls_behind_gets_what_waits_in_one_piece(launch: Any) -> None:
-    ship = await launch()
-    outputs = ship.submit("a")
+    runner = await launch()
+    outputs = runner.submit("a")
     first = await anext(outputs)
-    await eventually(lambda: ship.engine.stats().running_requests == 0)
+    await eventually(lambda: runner.engine.stats().running_requests == 0)
     (rest,) = [output async for output in outputs]
-    assert first.token_ids + rest.token_ids == await ship.answer("b")
+    assert first.token_ids + rest.token_ids == await runner.answer("b")
     assert (len(rest.token_ids), rest.finish) == (7, "length")
 
 
 async def test_answers_are_words_of_the_sim_vocabulary(launch: Any) -> None:
-    ship = await launch()
-    answer = text.sim_tokenizer().encoder.decode(await ship.answer("a"))
+    runner = await launch()
+    answer = text.sim_tokenizer().encoder.decode(await runner.answer("a"))
     assert answer.startswith(" ")
     assert set(answer.split()) <= {word.strip() for word in text.SIM_WORDS}
 
 
 async def test_many_requests_at_once_all_finish(launch: Any) -> None:
-    ship = await launch(max_running=4, blocks=24)
+    runner = await launch(max_running=4, blocks=24)
     prompts = [PROMPT + [number] * (number % 9) for number in range(30)]
     answers = await asyncio.gather(
-        *(ship.answer(str(number), tokens) for number, tokens in enumerate(prompts))
+        *(runner.answer(str(number), tokens) for number, tokens in enumerate(prompts))
     )
     assert [len(answer) for answer in answers] == [8] * 30
-    assert ship.used == 0
+    assert runner.used == 0
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 async def test_closing_the_stream_cancels_the_request_and_frees_its_blocks(
     launch: Any, after: int
 ) -> None:
-    ship = await launch()
-    async with aclosing(ship.submit("a", max_tokens=300)) as outputs:
+    runner = await launch()
+    async with aclosing(runner.submit("a", max_tokens=300)) as outputs:
         waiting = asyncio.ensure_future(anext(outputs))
         for _ in range(after):
             await waiting
             waiting = asyncio.ensure_future(anext(outputs))
-        await eventually(lambda: ship.used)
+        await eventually(lambda: runner.used)
         waiting.cancel()
         await asyncio.wait([waiting])
-    stats = ship.engine.stats()
-    assert (stats.running_requests, stats.waiting_requests, ship.used) == (0, 0, 0)
+    stats = runner.engine.stats()
+    assert (stats.running_requests, stats.waiting_requests, runner.used) == (0, 0, 0)
 
 
 async def test_kv_is_held_for_a_puller_until_it_is_released(launch: Any) -> None:
-    ship = await launch()
-    (output,) = await ship.outputs("a", produce=True)
+    runner = await launch()
+    (output,) = await runner.outputs("a", produce=True)
     assert (output.finish, bool(output.kv_handle)) == ("length", True)
-    assert ship.used == len(PROMPT) // BLOCK
+    assert runner.used == len(PROMPT) // BLOCK
 
-    await ship.engine.release("a", output.kv_handle)
-    assert ship.used == 0
-    await ship.engine.release("a", output.kv_handle)
-    assert ship.used == 0
+    await runner.engine.release("a", output.kv_handle)
+    assert runner.used == 0
+    await runner.engine.release("a", output.kv_handle)
+    assert runner.used == 0
 
 
 async def test_a_request_that_waits_for_held_kv_goes_on_when_it_is_released(launch: Any) -> None:
-    ship = await launch(blocks=64)
-    room = ship.info.kv_total_blocks * BLOCK
+    runner = await launch(blocks=64)
+    room = runner.info.kv_total_blocks * BLOCK
     held = list(range(room - BLOCK))
-    (output,) = await ship.outputs("held", held, produce=True)
-    waiting = asyncio.ensure_future(ship.answer("waits", [5] * (room // 2), max_tokens=1))
-    await eventually(lambda: ship.engine.stats().waiting_requests)
+    (output,) = await runner.outputs("held", held, produce=True)
+    waiting = asyncio.ensure_future(runner.answer("waits", [5] * (room // 2), max_tokens=1))
+    await eventually(lambda: runner.engine.stats().waiting_requests)
 
-    await ship.engine.release("held", output.kv_handle)
+    await runner.engine.release("held", output.kv_handle)
     assert len(await waiting) == 1
 
 
 async def test_a_request_that_waits_for_another_goes_on_when_that_one_is_cancelled(
     launch: Any,
 ) -> None:
-    ship = await launch(max_running=1, max_model_tokens=4000)
-    async with aclosing(ship.submit("first", max_tokens=3000)) as outputs:
+    runner = await launch(max_running=1, max_model_tokens=4000)
+    async with aclosing(runner.submit("first", max_tokens=3000)) as outputs:
         await anext(outputs)
-        waiting = asyncio.ensure_future(ship.answer("second"))
-        await eventually(lambda: ship.engine.stats().waiting_requests)
+        waiting = asyncio.ensure_future(runner.answer("second"))
+        await eventually(lambda: runner.engine.stats().waiting_requests)
     assert len(await waiting) == 8
 
 
 async def test_the_listener_knows_which_blocks_are_resident(launch: Any) -> None:
-    ship = await launch()
-    answer = await ship.answer("a")
+    runner = await launch()
+    answer = await runner.answer("a")
     # The last token's KV is never computed.
     computed = [*PROMPT, *answer][:-1]
-    expected = chained_block_hashes(computed, BLOCK, root_hash(ship.settings.model))
-    assert ship.resident == {0: set(expected)}
+    expected = chained_block_hashes(computed, BLOCK, root_hash(runner.settings.model))
+    assert runner.resident == {0: set(expected)}
 
 
 async def test_the_listener_hears_of_every_pass_and_of_the_end(launch: Any) -> None:
-    ship = await launch()
-    await ship.answer("a")
-    assert len(ship.steps) >= 8
-    assert max(step.running_requests for step in ship.steps) == 1
-    last = ship.steps[-1]
+    runner = await launch()
+    await runner.answer("a")
+    assert len(runner.steps) >= 8
+    assert max(step.running_requests for step in runner.steps) == 1
+    last = runner.steps[-1]
     assert last == EngineStats(pass_us=last.pass_us)
     assert last.pass_us > 0
 
@@ -205,10 +205,10 @@ async def test_the_listener_hears_of_every_pass_and_of_the_end(launch: Any) -> N
 async def test_a_prompt_seen_before_comes_from_the_cache_but_not_another_tenants(
     launch: Any,
 ) -> None:
-    ship = await launch()
-    await ship.answer("first")
+    runner = await launch()
+    await runner.answer("first")
     cached = [
-        (await ship.outputs(name, cache_salt=salt, max_tokens=1))[0].cached_tokens
+        (await runner.outputs(name, cache_salt=salt, max_tokens=1))[0].cached_tokens
         for name, salt in (("again", ""), ("other", "tenant"), ("other again", "tenant"))
     ]
     # All but the block of the last token, which is always computed.
@@ -216,9 +216,9 @@ async def test_a_prompt_seen_before_comes_from_the_cache_but_not_another_tenants
 
 
 async def test_the_next_turn_finds_the_kv_of_the_prompt_and_of_the_answer(launch: Any) -> None:
-    ship = await launch()
-    answer = await ship.answer("turn", max_tokens=12)
-    (output,) = await ship.outputs("next", [*PROMPT, *answer, 5, 6], max_tokens=1)
+    runner = await launch()
+    answer = await runner.answer("turn", max_tokens=12)
+    (output,) = await runner.outputs("next", [*PROMPT, *answer, 5, 6], max_tokens=1)
     assert output.cached_tokens == (len(PROMPT) + 12 - 1) // BLOCK * BLOCK == 28
 
 
@@ -234,10 +234,10 @@ async def test_an_answer_does_not_depend_on_who_runs_beside_it(launch: Any) -> N
 
 
 async def test_a_pull_moves_what_is_missing_and_says_so_once(launch: Any) -> None:
-    ship = await launch()
+    runner = await launch()
     token_bytes = load_profile(None).kv_bytes_per_token
-    first = await ship.outputs("a", kv_handle=b"sim")
-    again = await ship.outputs("b", kv_handle=b"sim")
+    first = await runner.outputs("a", kv_handle=b"sim")
+    again = await runner.outputs("b", kv_handle=b"sim")
     moved = [[output.transferred_bytes for output in outputs] for outputs in (first, again)]
     assert moved == [[20 * token_bytes] + [0] * 7, [4 * token_bytes] + [0] * 7]
     assert [outputs[0].cached_tokens for outputs in (first, again)] == [0, 16]
@@ -246,44 +246,44 @@ async def test_a_pull_moves_what_is_missing_and_says_so_once(launch: Any) -> Non
 
 async def test_a_pull_is_told_of_even_when_its_request_was_preempted_since(launch: Any) -> None:
     """Room for two prompts of three blocks: the older one's answer takes the other's."""
-    ship = await launch(blocks=6)
-    answers = [ship.outputs("old", [1] * 12), ship.outputs("new", [2] * 12, kv_handle=b"sim")]
+    runner = await launch(blocks=6)
+    answers = [runner.outputs("old", [1] * 12), runner.outputs("new", [2] * 12, kv_handle=b"sim")]
     _, outputs = await asyncio.gather(*answers)
-    assert any(step.running_requests == step.waiting_requests == 1 for step in ship.steps)
+    assert any(step.running_requests == step.waiting_requests == 1 for step in runner.steps)
     token_bytes = load_profile(None).kv_bytes_per_token
     assert [output.transferred_bytes for output in outputs] == [12 * token_bytes] + [0] * 7
 
 
 async def test_a_pull_that_is_over_is_not_kept_in_mind(launch: Any) -> None:
-    ship = await launch()
+    runner = await launch()
     for number in range(3):
-        await ship.answer(str(number), [number] * 9, kv_handle=b"sim")
-    assert ship.engine._scheduler.take_pulled() == []
+        await runner.answer(str(number), [number] * 9, kv_handle=b"sim")
+    assert runner.engine._scheduler.take_pulled() == []
 
 
 async def test_ranks_report_apart_and_share_no_blocks(launch: Any) -> None:
-    ship = await launch(dp_ranks=2)
-    assert ship.info.dp_ranks == 2
-    held = await ship.outputs("held", produce=True, dp_rank=1)
-    stats = ship.engine.stats()
+    runner = await launch(dp_ranks=2)
+    assert runner.info.dp_ranks == 2
+    held = await runner.outputs("held", produce=True, dp_rank=1)
+    stats = runner.engine.stats()
     assert [part.kv_used_blocks for part in stats.ranks] == [0, 5]
     assert stats.kv_used_blocks == 5
-    cached = [(await ship.outputs(f"{n}", dp_rank=n))[0].cached_tokens for n in range(2)]
+    cached = [(await runner.outputs(f"{n}", dp_rank=n))[0].cached_tokens for n in range(2)]
     assert cached == [0, 16]
-    prompt_blocks = set(chained_block_hashes(PROMPT, BLOCK, root_hash(ship.settings.model)))
-    assert ship.resident[0] == ship.resident[1] > prompt_blocks
-    assert max(step.ranks[1].kv_used_blocks for step in ship.steps) >= 5
-    assert held[0].token_ids == (await ship.outputs("again"))[0].token_ids
+    prompt_blocks = set(chained_block_hashes(PROMPT, BLOCK, root_hash(runner.settings.model)))
+    assert runner.resident[0] == runner.resident[1] > prompt_blocks
+    assert max(step.ranks[1].kv_used_blocks for step in runner.steps) >= 5
+    assert held[0].token_ids == (await runner.outputs("again"))[0].token_ids
 
 
 @pytest.mark.parametrize(("dp_ranks", "dp_rank"), [(1, 1), (2, 2), (2, 7)])
 async def test_a_rank_that_is_not_there_is_refused(
     launch: Any, dp_ranks: int, dp_rank: int
 ) -> None:
-    ship = await launch(dp_ranks=dp_ranks)
+    runner = await launch(dp_ranks=dp_ranks)
     with pytest.raises(EngineRefused, match=f"no data-parallel rank {dp_rank}.* has {dp_ranks}"):
-        await ship.answer("a", dp_rank=dp_rank)
-    assert len(await ship.answer("b", dp_rank=dp_ranks - 1)) == 8
+        await runner.answer("a", dp_rank=dp_rank)
+    assert len(await runner.answer("b", dp_rank=dp_ranks - 1)) == 8
 
 
 async def test_an_answer_goes_on_the_same_on_another_engine(launch: Any) -> None:
@@ -295,61 +295,61 @@ async def test_an_answer_goes_on_the_same_on_another_engine(launch: Any) -> None
 
 
 async def test_sampled_answers_follow_their_seed_and_greedy_ones_do_not(launch: Any) -> None:
-    ship = await launch()
-    sampled = [await ship.answer(f"s{seed}", seed=seed) for seed in (1, 2, -1)]
-    greedy = [await ship.answer(f"g{seed}", seed=seed, temperature=0) for seed in (1, 2)]
+    runner = await launch()
+    sampled = [await runner.answer(f"s{seed}", seed=seed) for seed in (1, 2, -1)]
+    greedy = [await runner.answer(f"g{seed}", seed=seed, temperature=0) for seed in (1, 2)]
     assert len({tuple(answer) for answer in sampled}) == 3
     assert greedy[0] == greedy[1]
-    assert await ship.answer("again", seed=1) == sampled[0]
+    assert await runner.answer("again", seed=1) == sampled[0]
 
 
 async def test_a_schema_is_refused_with_the_engine_that_could_follow_it(launch: Any) -> None:
-    ship = await launch()
+    runner = await launch()
     with pytest.raises(EngineRefused, match="use the vllm engine"):
-        await ship.answer("a", json_schema="{}")
-    assert ship.engine.stats() == EngineStats()
+        await runner.answer("a", json_schema="{}")
+    assert runner.engine.stats() == EngineStats()
 
 
 @pytest.mark.parametrize("length", [0, 400, 5000])
 async def test_a_prompt_without_room_for_an_answer_is_refused(launch: Any, length: int) -> None:
-    ship = await launch()
+    runner = await launch()
     with pytest.raises(EngineRefused, match=f"has {length} tokens; this engine takes 1 to 399"):
-        await ship.answer("a", [1] * length)
-    assert len(await ship.answer("b", [1] * 399)) == 1
+        await runner.answer("a", [1] * length)
+    assert len(await runner.answer("b", [1] * 399)) == 1
 
 
 async def test_the_context_is_no_longer_than_what_memory_holds(launch: Any) -> None:
-    ship = await launch(blocks=16, max_model_tokens=0)
-    assert ship.info.kv_total_blocks == 16
-    assert ship.info.max_model_tokens == 16 * BLOCK
-    longest = [1] * (ship.info.max_model_tokens - 1)
-    assert len(await ship.answer("a", longest)) == 1
+    runner = await launch(blocks=16, max_model_tokens=0)
+    assert runner.info.kv_total_blocks == 16
+    assert runner.info.max_model_tokens == 16 * BLOCK
+    longest = [1] * (runner.info.max_model_tokens - 1)
+    assert len(await runner.answer("a", longest)) == 1
 
 
 async def test_logprobs_come_one_for_each_token(launch: Any) -> None:
-    ship = await launch()
+    runner = await launch()
     for top, ranked in ((0, 0), (2, 1)):
-        async for output in ship.submit(f"a{top}", top_logprobs=top):
+        async for output in runner.submit(f"a{top}", top_logprobs=top):
             (position,) = output.logprobs or []
             assert position.token_id == output.token_ids[0]
             assert len(position.top) == ranked
 
 
 async def test_stopping_ends_running_and_waiting_requests_with_a_failure(launch: Any) -> None:
-    ship = await launch(max_running=1)
-    answers = [asyncio.ensure_future(ship.answer(name, max_tokens=300)) for name in "ab"]
-    await eventually(lambda: ship.engine.stats().waiting_requests == 1 and ship.used)
-    await ship.engine.stop()
+    runner = await launch(max_running=1)
+    answers = [asyncio.ensure_future(runner.answer(name, max_tokens=300)) for name in "ab"]
+    await eventually(lambda: runner.engine.stats().waiting_requests == 1 and runner.used)
+    await runner.engine.stop()
     for answer in answers:
         with pytest.raises(EngineFailed, match="stopped"):
             await answer
 
 
 async def test_a_request_after_the_stop_fails_instead_of_waiting(launch: Any) -> None:
-    ship = await launch()
-    early = ship.submit("asked for before, begun after")
-    await ship.engine.stop()
-    for outputs in (early, ship.submit("late")):
+    runner = await launch()
+    early = runner.submit("asked for before, begun after")
+    await runner.engine.stop()
+    for outputs in (early, runner.submit("late")):
         with pytest.raises(EngineFailed, match="stopped"):
             await asyncio.wait_for(anext(outputs), PATIENCE_S)
 
@@ -362,34 +362,34 @@ async def test_loading_and_passes_take_as_long_as_the_profile_says(
         "load_ms: 400\nprefill_ms: [200, 0, 0]\ndecode_ms: [100, 0, 0]\ntransfer_ms: 300\n"
     )
     began_s = time.monotonic()
-    ship = await launch(timing_profile=str(profile), sim_speed=10)
+    runner = await launch(timing_profile=str(profile), sim_speed=10)
     assert time.monotonic() - began_s >= 0.04
     began_s = time.monotonic()
-    await ship.answer("computed")
+    await runner.answer("computed")
     assert time.monotonic() - began_s >= 0.02 + 7 * 0.01
     began_s = time.monotonic()
-    await ship.answer("pulled", kv_handle=b"sim")
+    await runner.answer("pulled", kv_handle=b"sim")
     assert time.monotonic() - began_s >= 0.03 + 8 * 0.01
 
 
 async def test_what_an_engine_says_of_its_passes_is_what_it_runs_by(launch: Any) -> None:
-    ship = await launch(sim_speed=50, pass_tokens=8, max_running=6)
+    runner = await launch(sim_speed=50, pass_tokens=8, max_running=6)
     expected = msgspec.structs.replace(load_profile(None).faster(50), tokens_per_pass=8)
-    assert (ship.info.timing, ship.info.tokens_per_pass) == (expected, 8)
-    await ship.answer("a", max_tokens=1)
+    assert (runner.info.timing, runner.info.tokens_per_pass) == (expected, 8)
+    await runner.answer("a", max_tokens=1)
     # The prompt's 20 tokens take passes of 8, 8 and 4.
-    passes = [step.pass_us for step in ship.steps if step.pass_us]
+    passes = [step.pass_us for step in runner.steps if step.pass_us]
     assert passes == [round(1e3 * expected.prefill_pass_ms(tokens)) for tokens in (8, 8, 4)]
 
 
 async def test_an_engine_promises_no_more_sequences_than_its_passes_have_tokens(
     launch: Any,
 ) -> None:
-    ship = await launch(pass_tokens=8, max_running=16)
-    assert ship.info.max_running_requests == 8
-    answers = [ship.answer(str(n), [n] * 5, kv_handle=b"sim") for n in range(20)]
+    runner = await launch(pass_tokens=8, max_running=16)
+    assert runner.info.max_running_requests == 8
+    answers = [runner.answer(str(n), [n] * 5, kv_handle=b"sim") for n in range(20)]
     await asyncio.gather(*answers)
-    assert max(step.running_requests for step in ship.steps) <= 8
+    assert max(step.running_requests for step in runner.steps) <= 8
 
 
 def test_the_settings_choose_the_engine() -> None:

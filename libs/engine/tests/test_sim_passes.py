@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from argosy.engine.sim.scheduler import Pass
+from argosy.engine.sim.scheduler import EngineStep
 
 PASS_TOKENS = 16
 
 
-def spent(planned: Pass) -> int:
+def spent(planned: EngineStep) -> int:
     """Tokens of the first rank's pass."""
     (share,) = planned.shares
     assert share is not None
@@ -27,68 +27,70 @@ def cost_us(bench: Any, prefill_tokens: int, decoding: int, used_blocks: int) ->
 def test_a_prompt_takes_as_many_passes_as_the_budget_cuts_it_into(
     bench: Any, prompt: Any, prompt_tokens: int
 ) -> None:
-    ship = bench()
-    ship.add("one", prompt(prompt_tokens), 1)
-    passes = ship.run()
+    runner = bench()
+    runner.add("one", prompt(prompt_tokens), 1)
+    passes = runner.run()
     assert len(passes) == -(-prompt_tokens // PASS_TOKENS)
     assert sum(spent(planned) for planned in passes) == prompt_tokens
-    expected_us = 1e3 * ship.profile.prompt_ms(prompt_tokens, PASS_TOKENS)
-    assert ship.now_us == pytest.approx(expected_us, abs=len(passes))
+    expected_us = 1e3 * runner.profile.prompt_ms(prompt_tokens, PASS_TOKENS)
+    assert runner.now_us == pytest.approx(expected_us, abs=len(passes))
 
 
 def test_prompts_share_a_pass_up_to_its_budget(bench: Any, prompt: Any) -> None:
-    ship = bench()
+    runner = bench()
     for number in range(3):
-        ship.add(str(number), prompt(30, number), 1)
-    assert [spent(planned) for planned in ship.run()] == [16, 16, 16, 16, 16, 10]
+        runner.add(str(number), prompt(30, number), 1)
+    assert [spent(planned) for planned in runner.run()] == [16, 16, 16, 16, 16, 10]
 
 
 def test_a_prompt_takes_blocks_no_sooner_than_a_pass_has_tokens_for_it(
     bench: Any, prompt: Any
 ) -> None:
-    ship = bench()
+    runner = bench()
     for number in range(2):
-        ship.add(str(number), prompt(2 * PASS_TOKENS, number), 1)
+        runner.add(str(number), prompt(2 * PASS_TOKENS, number), 1)
     used = []
-    for planned in ship.steps():
+    for planned in runner.steps():
         assert all(tokens > 0 for _, tokens in planned.shares[0].chunks)
-        used.append(ship.scheduler.stats().kv_used_blocks)
+        used.append(runner.scheduler.stats().kv_used_blocks)
     assert used == [8, 8, 8, 8]
 
 
 def test_answers_go_on_in_every_pass_of_a_long_prompt(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    ship.add("short", prompt(4, 1), 6)
-    steps = ship.steps()
+    runner = bench()
+    runner.add("short", prompt(4, 1), 6)
+    steps = runner.steps()
     next(steps)
-    long = ship.add("long", prompt(100, 2), 1)
+    long = runner.add("long", prompt(100, 2), 1)
     mixed = []
     for planned in steps:
         (share,) = planned.shares
         if share.chunks and share.decoding:
             mixed.append((share.prefill_tokens, [s.key for s in share.decoding]))
     assert mixed == [(15, ["short"])] * 5
-    assert ship.ended == ["short", "long"]
+    assert runner.ended == ["short", "long"]
     assert long.produced == 1
 
 
 def test_a_mixed_pass_costs_the_sum_of_its_prefill_and_its_decode(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    ship.add("short", prompt(4, 1), 4)
-    steps = ship.steps()
+    runner = bench()
+    runner.add("short", prompt(4, 1), 4)
+    steps = runner.steps()
     prefill = next(steps)
-    ship.add("long", prompt(40, 2), 1)
-    assert prefill.each_us == cost_us(ship, 4, 0, 0)
+    runner.add("long", prompt(40, 2), 1)
+    assert prefill.each_us == cost_us(runner, 4, 0, 0)
     mixed = next(steps)
-    assert mixed.each_us == cost_us(ship, 15, 1, 2 + 10)
-    assert mixed.each_us == pytest.approx(cost_us(ship, 15, 0, 0) + cost_us(ship, 0, 1, 12), abs=1)
+    assert mixed.each_us == cost_us(runner, 15, 1, 2 + 10)
+    assert mixed.each_us == pytest.approx(
+        cost_us(runner, 15, 0, 0) + cost_us(runner, 0, 1, 12), abs=1
+    )
 
 
 def test_more_sequences_than_a_pass_has_tokens_never_run_at_once(bench: Any, prompt: Any) -> None:
     """Pulls ask for no prompt tokens; yet each takes one of every pass."""
-    ship = bench(blocks=400, running=100)
+    runner = bench(blocks=400, running=100)
     for number in range(20):
-        ship.add(f"pull {number}", prompt(4, number), 60, pull=True)
-    ship.add("prompt", prompt(4, 99), 1)
-    assert max(spent(planned) for planned in ship.run()) == PASS_TOKENS
-    assert "prompt" in ship.ended
+        runner.add(f"pull {number}", prompt(4, number), 60, pull=True)
+    runner.add("prompt", prompt(4, 99), 1)
+    assert max(spent(planned) for planned in runner.run()) == PASS_TOKENS
+    assert "prompt" in runner.ended

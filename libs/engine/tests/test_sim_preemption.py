@@ -10,26 +10,26 @@ ROOM = 16
 
 
 def test_the_newest_gives_way_and_later_gets_all_its_tokens(bench: Any, prompt: Any) -> None:
-    ship = bench(blocks=ROOM)
+    runner = bench(blocks=ROOM)
     for number in range(3):
-        ship.add(str(number), prompt(16, number), 40)
-    ship.run()
-    preempted = {name for name, one in ship.sequences.items() if one.preemptions}
+        runner.add(str(number), prompt(16, number), 40)
+    runner.run()
+    preempted = {name for name, one in runner.sequences.items() if one.preemptions}
     assert "2" in preempted
     assert "0" not in preempted
-    assert [len(tokens) for tokens in ship.tokens.values()] == [40] * 3
-    assert ship.ended == ["0", "1", "2"]
-    assert ship.scheduler.stats().kv_used_blocks == 0
+    assert [len(tokens) for tokens in runner.tokens.values()] == [40] * 3
+    assert runner.ended == ["0", "1", "2"]
+    assert runner.scheduler.stats().kv_used_blocks == 0
 
 
 def test_who_was_preempted_is_computed_again_in_chunks_with_its_answer_so_far(
     bench: Any, prompt: Any
 ) -> None:
-    ship = bench(blocks=10)
-    ship.add("old", prompt(16, 1), 24)
-    new = ship.add("new", prompt(16, 2), 8)
+    runner = bench(blocks=10)
+    runner.add("old", prompt(16, 1), 24)
+    new = runner.add("new", prompt(16, 2), 8)
     again, produced = [], set()
-    for planned in ship.steps():
+    for planned in runner.steps():
         (share,) = planned.shares
         if new.preemptions:
             again += [tokens for one, tokens in share.chunks if one is new]
@@ -39,60 +39,62 @@ def test_who_was_preempted_is_computed_again_in_chunks_with_its_answer_so_far(
     (answered,) = produced
     assert 0 < answered < new.answer_tokens
     assert again == [16, answered]
-    assert [token.first for token in ship.tokens["new"]] == [True] + [False] * 7
+    assert [token.first for token in runner.tokens["new"]] == [True] + [False] * 7
 
 
 def test_who_was_preempted_is_next_before_any_that_waited_longer_outside(
     bench: Any, prompt: Any
 ) -> None:
-    ship = bench(blocks=10)
-    ship.add("old", prompt(16, 1), 24)
-    ship.add("new", prompt(16, 2), 8)
+    runner = bench(blocks=10)
+    runner.add("old", prompt(16, 1), 24)
+    runner.add("new", prompt(16, 2), 8)
     for number in range(2):
-        ship.add(f"waits {number}", prompt(16, 3 + number), 2)
-    ship.run()
-    assert ship.sequences["new"].preemptions
-    assert ship.ended == ["old", "new", "waits 0", "waits 1"]
+        runner.add(f"waits {number}", prompt(16, 3 + number), 2)
+    runner.run()
+    assert runner.sequences["new"].preemptions
+    assert runner.ended == ["old", "new", "waits 0", "waits 1"]
 
 
 def test_cached_tokens_are_those_of_the_first_admission(bench: Any, prompt: Any) -> None:
     """Its own blocks, found again after it was preempted, were no gift."""
-    ship = bench(blocks=10)
-    ship.add("old", prompt(16, 1), 20)
-    new = ship.add("new", prompt(16, 2), 8)
-    ship.run()
+    runner = bench(blocks=10)
+    runner.add("old", prompt(16, 1), 20)
+    new = runner.add("new", prompt(16, 2), 8)
+    runner.run()
     assert (new.preemptions, new.cached) == (1, 0)
 
 
 def test_a_pulled_prompt_that_was_preempted_is_not_pulled_again(bench: Any, prompt: Any) -> None:
-    ship = bench(blocks=10)
-    ship.add("old", prompt(16, 1), 24)
-    new = ship.add("new", prompt(16, 2), 8, pull=True)
-    ship.run()
+    runner = bench(blocks=10)
+    runner.add("old", prompt(16, 1), 24)
+    new = runner.add("new", prompt(16, 2), 8, pull=True)
+    runner.run()
     assert new.preemptions == 1
-    assert [name for _, name in ship.pulled] == ["new"]
-    assert len(ship.tokens["new"]) == 8
+    assert [name for _, name in runner.pulled] == ["new"]
+    assert len(runner.tokens["new"]) == 8
 
 
 @settings(max_examples=80, deadline=None)
 @given(
     requests=st.lists(
         st.tuples(st.integers(1, 30), st.integers(0, 3), st.integers(10, 34), st.booleans()),
-        min_size=3, max_size=8,
+        min_size=3,
+        max_size=8,
     ),
-    running=st.integers(2, 8), ahead=st.booleans(),
-)  # fmt: skip
+    running=st.integers(2, 8),
+    ahead=st.booleans(),
+)
 def test_nobody_starves_and_no_token_is_lost_or_made_twice_when_kv_is_short(
     bench: Any, prompt: Any, requests: list[tuple[int, int, int, bool]], running: int, ahead: bool
 ) -> None:
-    ship = bench(ROOM, running, passes_max=1 << 20 if ahead else 1)
+    runner = bench(ROOM, running, passes_max=1 << 20 if ahead else 1)
     for number, (length, family, answer, pull) in enumerate(requests):
-        ship.add(str(number), prompt(length, family), answer, pull=pull)
-    ship.run()
-    for name, sequence in ship.sequences.items():
-        tokens = ship.tokens[name]
+        runner.add(str(number), prompt(length, family), answer, pull=pull)
+    runner.run()
+    for name, sequence in runner.sequences.items():
+        tokens = runner.tokens[name]
         assert len(tokens) == sequence.produced == sequence.answer_tokens
         assert [n for n, token in enumerate(tokens) if token.first] == [0]
         assert [n for n, token in enumerate(tokens) if token.last] == [len(tokens) - 1]
-    assert len(ship.ended) == len(requests)
-    assert ship.scheduler.stats().kv_used_blocks == 0
+    assert len(runner.ended) == len(requests)
+    assert runner.scheduler.stats().kv_used_blocks == 0

@@ -21,122 +21,122 @@ def test_a_pull_takes_what_its_tokens_and_the_distance_cost(
 ) -> None:
     rates = (40.0, 20.0, 10.0)
     profile = Profile(transfer_ms=3, kv_bytes_per_token=10_000_000, transfer_gb_per_s=rates)
-    ship = bench(profile=profile)
-    ship.add("one", prompt(30), 3, pull=True, far=far)
-    ship.run()
-    assert ship.pulled == [(round(1e3 * (3 + 30 * 10 / rates[far])), "one")]
+    runner = bench(profile=profile)
+    runner.add("one", prompt(30), 3, pull=True, far=far)
+    runner.run()
+    assert runner.pulled == [(round(1e3 * (3 + 30 * 10 / rates[far])), "one")]
 
 
 def test_the_first_token_comes_a_decode_pass_after_the_pull(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    ship.add("one", prompt(30), 3, pull=True)
-    passes = ship.run()
+    runner = bench()
+    runner.add("one", prompt(30), 3, pull=True)
+    passes = runner.run()
     assert [len(planned.shares[0].decoding) for planned in passes] == [1, 1, 1]
     assert [planned.shares[0].prefill_tokens for planned in passes] == [0, 0, 0]
-    pass_us = round(1e3 * ship.profile.decode_pass_ms(8 / ship.blocks, 1))
-    first = ship.tokens["one"][0]
-    assert (first.at_us, first.first) == (transfer_us(ship, 30) + pass_us, True)
+    pass_us = round(1e3 * runner.profile.decode_pass_ms(8 / runner.blocks, 1))
+    first = runner.tokens["one"][0]
+    assert (first.at_us, first.first) == (transfer_us(runner, 30) + pass_us, True)
 
 
 def test_blocks_pulled_are_told_once_the_pull_is_over(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    one = ship.add("one", prompt(16), 2, pull=True)
-    ship.run()
-    at_us, change = ship.changes[0]
+    runner = bench()
+    one = runner.add("one", prompt(16), 2, pull=True)
+    runner.run()
+    at_us, change = runner.changes[0]
     # The last token's block is full when a decode pass has computed that one.
-    assert (at_us, change.stored) == (transfer_us(ship, 16), one.hashes[:3])
-    at_us, change = ship.changes[1]
-    assert (at_us, change.stored) == (ship.tokens["one"][0].at_us, one.hashes[3:4])
+    assert (at_us, change.stored) == (transfer_us(runner, 16), one.hashes[:3])
+    at_us, change = runner.changes[1]
+    assert (at_us, change.stored) == (runner.tokens["one"][0].at_us, one.hashes[3:4])
 
 
 @settings(max_examples=40, deadline=None)
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6))
 def test_pulls_take_turns_on_the_link(bench: Any, prompt: Any, lengths: list[int]) -> None:
-    ship = bench(blocks=100, running=8)
+    runner = bench(blocks=100, running=8)
     sequences = [
-        ship.add(str(number), prompt(length, number), 1, pull=True)
+        runner.add(str(number), prompt(length, number), 1, pull=True)
         for number, length in enumerate(lengths)
     ]
-    ship.run()
+    runner.run()
     ends_us = [sequence.ready_us for sequence in sequences]
     took_us = [later - earlier for earlier, later in pairwise([0, *ends_us])]
-    assert took_us == [transfer_us(ship, length) for length in lengths]
+    assert took_us == [transfer_us(runner, length) for length in lengths]
 
 
 def test_a_link_left_idle_is_free_at_once(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    ship.add("one", prompt(10, 1), 1, pull=True)
-    ship.run()
-    began_us = ship.now_us
-    two = ship.add("two", prompt(10, 2), 1, pull=True)
-    ship.run()
-    assert two.ready_us == began_us + transfer_us(ship, 10)
+    runner = bench()
+    runner.add("one", prompt(10, 1), 1, pull=True)
+    runner.run()
+    began_us = runner.now_us
+    two = runner.add("two", prompt(10, 2), 1, pull=True)
+    runner.run()
+    assert two.ready_us == began_us + transfer_us(runner, 10)
 
 
 def test_only_tokens_that_are_not_cached_are_moved(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    ship.add("before", prompt(30), 1)
-    ship.run()
-    began_us = ship.now_us
-    again = ship.add("again", prompt(30), 1, pull=True)
-    ship.run()
+    runner = bench()
+    runner.add("before", prompt(30), 1)
+    runner.run()
+    began_us = runner.now_us
+    again = runner.add("again", prompt(30), 1, pull=True)
+    runner.run()
     assert again.cached == 28
-    assert again.ready_us == began_us + transfer_us(ship, 2)
+    assert again.ready_us == began_us + transfer_us(runner, 2)
 
 
 def test_running_answers_do_not_wait_for_a_pull(bench: Any, prompt: Any) -> None:
     """A pass beside it costs what its blocks in use make it cost, and nothing for the link."""
-    ship = bench()
-    ship.add("runs", prompt(4, 1), 12)
-    pulls = ship.add("pulls", prompt(60, 2), 1, pull=True)
-    ship.run()
-    during = [token.at_us for token in ship.tokens["runs"] if token.at_us <= pulls.ready_us]
+    runner = bench()
+    runner.add("runs", prompt(4, 1), 12)
+    pulls = runner.add("pulls", prompt(60, 2), 1, pull=True)
+    runner.run()
+    during = [token.at_us for token in runner.tokens["runs"] if token.at_us <= pulls.ready_us]
     assert len(during) >= 5
     most_used_blocks = 15 + 4
-    pass_ms = ship.profile.decode_pass_ms(most_used_blocks / ship.blocks, 1)
+    pass_ms = runner.profile.decode_pass_ms(most_used_blocks / runner.blocks, 1)
     assert max(later - earlier for earlier, later in pairwise(during)) <= 1e3 * pass_ms
 
 
 def test_pulls_keep_their_place_in_the_queue(bench: Any, prompt: Any) -> None:
-    ship = bench(blocks=11, running=4)
-    ship.add("runs", prompt(20, 1), 8)
-    ship.add("no room", prompt(28, 2), 1, pull=True)
-    ship.add("small", prompt(2, 3), 1, pull=True)
-    ship.run()
-    assert ship.ended == ["runs", "no room", "small"]
+    runner = bench(blocks=11, running=4)
+    runner.add("runs", prompt(20, 1), 8)
+    runner.add("no room", prompt(28, 2), 1, pull=True)
+    runner.add("small", prompt(2, 3), 1, pull=True)
+    runner.run()
+    assert runner.ended == ["runs", "no room", "small"]
 
 
 def test_a_pull_that_is_removed_frees_its_blocks_and_tells_nobody(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    ship.add("gone", prompt(30), 5, pull=True)
-    events = [(1000, lambda: ship.scheduler.remove("gone"))]
-    assert ship.run(events) == []
-    assert ship.scheduler.stats().kv_used_blocks == 0
-    assert (ship.pulled, ship.tokens["gone"], ship.known()) == ([], [], [set()])
+    runner = bench()
+    runner.add("gone", prompt(30), 5, pull=True)
+    events = [(1000, lambda: runner.scheduler.remove("gone"))]
+    assert runner.run(events) == []
+    assert runner.scheduler.stats().kv_used_blocks == 0
+    assert (runner.pulled, runner.tokens["gone"], runner.known()) == ([], [], [set()])
 
 
 def test_a_pulling_sequence_counts_as_running_and_has_nothing_queued(
     bench: Any, prompt: Any
 ) -> None:
-    ship = bench(running=1)
+    runner = bench(running=1)
     for number in range(2):
-        ship.add(str(number), prompt(30, number), 1, pull=True)
-    assert ship.scheduler.plan(0) is None
-    stats = ship.scheduler.stats()
+        runner.add(str(number), prompt(30, number), 1, pull=True)
+    assert runner.scheduler.plan(0) is None
+    stats = runner.scheduler.stats()
     assert (stats.running_requests, stats.waiting_requests) == (1, 1)
     assert (stats.queued_prefill_tokens, stats.kv_used_blocks) == (0, 8)
-    assert ship.scheduler.next_pull_us() == transfer_us(ship, 30)
+    assert runner.scheduler.next_pull_us() == transfer_us(runner, 30)
 
 
 def test_passes_planned_ahead_end_with_the_one_in_which_a_pull_does(
     bench: Any, prompt: Any
 ) -> None:
-    ship = bench(passes_max=1 << 20)
-    ship.add("runs", prompt(4, 1), 60)
-    steps = ship.steps()
+    runner = bench(passes_max=1 << 20)
+    runner.add("runs", prompt(4, 1), 60)
+    steps = runner.steps()
     next(steps)
-    pulls = ship.add("pulls", prompt(6, 2), 4, pull=True)
+    pulls = runner.add("pulls", prompt(6, 2), 4, pull=True)
     (planned,) = [p for p in steps if p.started_us < pulls.ready_us <= p.ends_us]
     assert 1 < planned.passes < 4
     assert planned.ends_us - planned.each_us < pulls.ready_us
-    assert ship.pulled == [(planned.ends_us, "pulls")]
+    assert runner.pulled == [(planned.ends_us, "pulls")]

@@ -9,13 +9,13 @@ PASS_TOKENS = 16
 
 
 def test_a_pass_lasts_as_long_as_its_slowest_rank(bench: Any, prompt: Any) -> None:
-    ship = bench(dp_ranks=3)
-    ship.add("short", prompt(2, 1), 1, rank=0)
-    ship.add("long", prompt(14, 2), 1, rank=2)
-    (both,) = ship.run()
-    assert both.each_us == round(1e3 * ship.profile.prefill_pass_ms(14))
+    runner = bench(dp_ranks=3)
+    runner.add("short", prompt(2, 1), 1, rank=0)
+    runner.add("long", prompt(14, 2), 1, rank=2)
+    (both,) = runner.run()
+    assert both.each_us == round(1e3 * runner.profile.prefill_pass_ms(14))
     assert both.shares[1] is None
-    assert [tokens[0].at_us for tokens in ship.tokens.values()] == [both.ends_us] * 2
+    assert [tokens[0].at_us for tokens in runner.tokens.values()] == [both.ends_us] * 2
 
 
 @settings(max_examples=40, deadline=None)
@@ -27,71 +27,75 @@ def test_a_pass_lasts_as_long_as_its_slowest_rank(bench: Any, prompt: Any) -> No
 def test_every_pass_of_every_rank_takes_the_longest_share(
     bench: Any, prompt: Any, requests: list[tuple[int, int, int]]
 ) -> None:
-    ship = bench(blocks=30, dp_ranks=3)
+    runner = bench(blocks=30, dp_ranks=3)
     for number, (length, answer, rank) in enumerate(requests):
-        ship.add(str(number), prompt(length, number), answer, rank=rank)
-    for planned in ship.steps():
+        runner.add(str(number), prompt(length, number), answer, rank=rank)
+    for planned in runner.steps():
         shares_ms = [share.duration_ms for share in planned.shares if share is not None]
         assert planned.each_us == round(1e3 * max(shares_ms))
-    assert len(ship.ended) == len(requests)
+    assert len(runner.ended) == len(requests)
 
 
 def test_ranks_do_not_share_their_caches(bench: Any, prompt: Any) -> None:
-    ship = bench(dp_ranks=2)
+    runner = bench(dp_ranks=2)
     for name, rank in (("first", 0), ("other rank", 1), ("same rank", 0)):
-        ship.add(name, prompt(12), 1, rank=rank)
-        ship.run()
-    cached = {name: sequence.cached for name, sequence in ship.sequences.items()}
+        runner.add(name, prompt(12), 1, rank=rank)
+        runner.run()
+    cached = {name: sequence.cached for name, sequence in runner.sequences.items()}
     assert cached == {"first": 0, "other rank": 0, "same rank": 8}
 
 
 def test_changes_name_the_rank_whose_blocks_they_are(bench: Any, prompt: Any) -> None:
-    ship = bench(dp_ranks=2)
-    one = ship.add("one", prompt(8), 1, rank=1)
-    ship.run()
-    ((_, change),) = ship.changes
+    runner = bench(dp_ranks=2)
+    one = runner.add("one", prompt(8), 1, rank=1)
+    runner.run()
+    ((_, change),) = runner.changes
     assert (change.dp_rank, change.stored) == (1, one.hashes[:2])
 
 
 def test_a_full_rank_does_not_use_anothers_blocks(bench: Any, prompt: Any) -> None:
-    ship = bench(blocks=8, dp_ranks=2)
-    ship.add("held", prompt(28, 1), 1, hold=True, rank=0)
-    ship.add("waits", prompt(28, 2), 1, rank=0)
-    ship.add("runs", prompt(28, 3), 1, rank=1)
-    ship.run()
-    assert ship.ended == ["held", "runs"]
-    assert [part.waiting_requests for part in ship.scheduler.stats().ranks] == [1, 0]
+    runner = bench(blocks=8, dp_ranks=2)
+    runner.add("held", prompt(28, 1), 1, hold=True, rank=0)
+    runner.add("waits", prompt(28, 2), 1, rank=0)
+    runner.add("runs", prompt(28, 3), 1, rank=1)
+    runner.run()
+    assert runner.ended == ["held", "runs"]
+    assert [part.waiting_requests for part in runner.scheduler.stats().ranks] == [1, 0]
 
 
 def test_each_rank_has_a_pass_budget_of_its_own(bench: Any, prompt: Any) -> None:
-    ship = bench(dp_ranks=2)
+    runner = bench(dp_ranks=2)
     for rank in range(2):
-        ship.add(str(rank), prompt(2 * PASS_TOKENS, rank), 1, rank=rank)
-    passes = ship.run()
+        runner.add(str(rank), prompt(2 * PASS_TOKENS, rank), 1, rank=rank)
+    passes = runner.run()
     assert [[share.prefill_tokens for share in planned.shares] for planned in passes] == [
         [PASS_TOKENS] * 2
     ] * 2
 
 
 def test_each_rank_pulls_over_a_link_of_its_own(bench: Any, prompt: Any) -> None:
-    ship = bench(dp_ranks=2)
-    pulls = [ship.add(str(rank), prompt(10, rank), 1, pull=True, rank=rank) for rank in range(2)]
-    ship.run()
+    runner = bench(dp_ranks=2)
+    pulls = [runner.add(str(rank), prompt(10, rank), 1, pull=True, rank=rank) for rank in range(2)]
+    runner.run()
     assert pulls[0].ready_us == pulls[1].ready_us
 
 
 def test_stats_are_the_sums_of_the_ranks_which_are_told_where_there_are_several(
     bench: Any, prompt: Any
 ) -> None:
-    ship = bench(dp_ranks=2, running=1)
+    runner = bench(dp_ranks=2, running=1)
     for name, rank in (("a", 0), ("b", 1), ("c", 1)):
-        ship.add(name, prompt(12, ord(name)), 3, rank=rank)
-    next(ship.steps())
-    stats = ship.scheduler.stats()
+        runner.add(name, prompt(12, ord(name)), 3, rank=rank)
+    next(runner.steps())
+    stats = runner.scheduler.stats()
     found = [
-        (part.running_requests, part.waiting_requests, part.queued_prefill_tokens,
-         part.kv_used_blocks)
+        (
+            part.running_requests,
+            part.waiting_requests,
+            part.queued_prefill_tokens,
+            part.kv_used_blocks,
+        )
         for part in (*stats.ranks, stats)
-    ]  # fmt: skip
+    ]
     assert found == [(1, 0, 12, 3), (1, 1, 24, 3), (2, 1, 36, 6)]
     assert bench(dp_ranks=1).scheduler.stats().ranks == ()

@@ -22,38 +22,48 @@ REQUESTS = st.lists(
 def load(bench: Any, prompt: Any, requests: list[tuple[int, int, int, str]]) -> None:
     for number, (length, family, answer, kind) in enumerate(requests):
         bench.add(
-            str(number), prompt(length, family), answer, hold=kind == "hold", pull=kind == "pull",
+            str(number),
+            prompt(length, family),
+            answer,
+            hold=kind == "hold",
+            pull=kind == "pull",
             rank=number % bench.dp_ranks,
-        )  # fmt: skip
+        )
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    requests=REQUESTS, blocks=st.integers(23, 40), running=st.integers(1, 30),
+    requests=REQUESTS,
+    blocks=st.integers(23, 40),
+    running=st.integers(1, 30),
     ranks=st.integers(1, 2),
-)  # fmt: skip
+)
 def test_every_request_gets_all_its_tokens_and_leaves_nothing_behind(
-    bench: Any, prompt: Any, requests: list[tuple[int, int, int, str]], blocks: int, running: int,
+    bench: Any,
+    prompt: Any,
+    requests: list[tuple[int, int, int, str]],
+    blocks: int,
+    running: int,
     ranks: int,
-) -> None:  # fmt: skip
-    ship = bench(blocks, running, ranks, releases_held=True)
-    load(ship, prompt, requests)
-    for planned in ship.steps():
+) -> None:
+    runner = bench(blocks, running, ranks, releases_held=True)
+    load(runner, prompt, requests)
+    for planned in runner.steps():
         for share in planned.shares:
             if share is not None:
                 assert len(share.chunks) + len(share.decoding) <= running
                 assert share.prefill_tokens + len(share.decoding) <= PASS_TOKENS
 
-    assert sorted(ship.ended, key=int) == [str(number) for number in range(len(requests))]
-    for name, tokens in ship.tokens.items():
-        assert len(tokens) == ship.sequences[name].answer_tokens
+    assert sorted(runner.ended, key=int) == [str(number) for number in range(len(requests))]
+    for name, tokens in runner.tokens.items():
+        assert len(tokens) == runner.sequences[name].answer_tokens
         assert [token.first for token in tokens] == [True] + [False] * (len(tokens) - 1)
         assert [token.last for token in tokens] == [False] * (len(tokens) - 1) + [True]
         assert sorted({token.at_us for token in tokens}) == [token.at_us for token in tokens]
-    stats = ship.scheduler.stats()
+    stats = runner.scheduler.stats()
     assert (stats.running_requests, stats.waiting_requests) == (0, 0)
     assert (stats.kv_used_blocks, stats.queued_prefill_tokens) == (0, 0)
-    assert ship.heard() == ship.known()
+    assert runner.heard() == runner.known()
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,88 +72,90 @@ def test_every_request_gets_all_its_tokens_and_leaves_nothing_behind(
     removed=st.lists(st.tuples(st.integers(0, 900_000), st.integers(0, 11)), max_size=12),
 )
 def test_after_all_are_removed_no_block_is_used(
-    bench: Any, prompt: Any, requests: list[tuple[int, int, int, str]],
+    bench: Any,
+    prompt: Any,
+    requests: list[tuple[int, int, int, str]],
     removed: list[tuple[int, int]],
-) -> None:  # fmt: skip
-    ship = bench(blocks=24)
-    load(ship, prompt, requests)
-    ship.run(
-        (at_us, lambda name=str(number): ship.scheduler.remove(name))
+) -> None:
+    runner = bench(blocks=24)
+    load(runner, prompt, requests)
+    runner.run(
+        (at_us, lambda name=str(number): runner.scheduler.remove(name))
         for at_us, number in sorted(removed)
     )
     for number in range(len(requests)):
-        ship.scheduler.remove(str(number))
-    ship.check()
-    stats = ship.scheduler.stats()
+        runner.scheduler.remove(str(number))
+    runner.check()
+    stats = runner.scheduler.stats()
     assert (stats.running_requests, stats.waiting_requests, stats.kv_used_blocks) == (0, 0, 0)
-    assert ship.scheduler.plan(ship.now_us) is None
+    assert runner.scheduler.plan(runner.now_us) is None
 
 
 def test_held_kv_stays_in_use_until_it_is_removed(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    held = ship.add("held", prompt(10), 1, hold=True)
-    ship.run()
-    assert ship.ended == ["held"]
-    stats = ship.scheduler.stats()
+    runner = bench()
+    held = runner.add("held", prompt(10), 1, hold=True)
+    runner.run()
+    assert runner.ended == ["held"]
+    stats = runner.scheduler.stats()
     assert (stats.kv_used_blocks, stats.running_requests, held.produced) == (3, 0, 1)
 
-    ship.scheduler.remove("held")
-    assert ship.scheduler.stats().kv_used_blocks == 0
-    ship.scheduler.remove("held")
-    assert ship.scheduler.stats().kv_used_blocks == 0
+    runner.scheduler.remove("held")
+    assert runner.scheduler.stats().kv_used_blocks == 0
+    runner.scheduler.remove("held")
+    assert runner.scheduler.stats().kv_used_blocks == 0
 
 
 def test_who_has_no_room_beside_held_kv_waits_until_it_is_removed(bench: Any, prompt: Any) -> None:
-    ship = bench(blocks=8)
-    ship.add("held", prompt(20, 1), 1, hold=True)
-    ship.add("waits", prompt(16, 2), 2)
-    ship.run()
-    assert ship.ended == ["held"]
-    ship.scheduler.remove("held")
-    ship.run()
-    assert ship.ended == ["held", "waits"]
+    runner = bench(blocks=8)
+    runner.add("held", prompt(20, 1), 1, hold=True)
+    runner.add("waits", prompt(16, 2), 2)
+    runner.run()
+    assert runner.ended == ["held"]
+    runner.scheduler.remove("held")
+    runner.run()
+    assert runner.ended == ["held", "waits"]
 
 
 def test_who_comes_first_is_admitted_first_even_when_a_smaller_one_would_fit(
     bench: Any, prompt: Any
 ) -> None:
-    ship = bench(blocks=10)
+    runner = bench(blocks=10)
     for name, length, family in (("big", 30, 1), ("bigger", 34, 2), ("small", 2, 3)):
-        ship.add(name, prompt(length, family), 2)
-    chunks = [share.chunks for planned in ship.run() for share in planned.shares]
+        runner.add(name, prompt(length, family), 2)
+    chunks = [share.chunks for planned in runner.run() for share in planned.shares]
     assert [sequence.key for sequence, _ in chunks[1]] == ["big"]
-    assert ship.ended == ["big", "bigger", "small"]
+    assert runner.ended == ["big", "bigger", "small"]
 
 
 def test_a_request_removed_during_a_pass_yields_nothing_from_it(bench: Any, prompt: Any) -> None:
-    ship = bench()
+    runner = bench()
     for name in ("stays", "goes"):
-        ship.add(name, prompt(4), 2)
-    steps = ship.steps()
+        runner.add(name, prompt(4), 2)
+    steps = runner.steps()
     next(steps)
     next(steps)
-    ship.scheduler.remove("goes")
+    runner.scheduler.remove("goes")
     assert list(steps) == []
-    assert (len(ship.tokens["goes"]), len(ship.tokens["stays"])) == (1, 2)
+    assert (len(runner.tokens["goes"]), len(runner.tokens["stays"])) == (1, 2)
 
 
 def test_queued_tokens_are_those_still_to_be_computed_here(bench: Any, prompt: Any) -> None:
-    ship = bench(running=1)
-    ship.add("runs", prompt(20, 1), 1)
-    ship.add("waits", prompt(30, 2), 1)
-    ship.add("pulls", prompt(40, 3), 1, pull=True)
-    steps = ship.steps()
+    runner = bench(running=1)
+    runner.add("runs", prompt(20, 1), 1)
+    runner.add("waits", prompt(30, 2), 1)
+    runner.add("pulls", prompt(40, 3), 1, pull=True)
+    steps = runner.steps()
     queued = []
     for _ in range(3):
         next(steps)
-        stats = ship.scheduler.stats()
+        stats = runner.scheduler.stats()
         queued.append((stats.queued_prefill_tokens, stats.running_requests, stats.waiting_requests))
     assert queued == [(50, 1, 2), (34, 1, 2), (30, 1, 1)]
 
 
 def test_stats_say_how_long_the_last_pass_took(bench: Any, prompt: Any) -> None:
-    ship = bench()
-    assert ship.scheduler.stats().pass_us == 0
-    ship.add("one", prompt(4), 1)
-    (only,) = ship.run()
-    assert ship.scheduler.stats().pass_us == only.each_us
+    runner = bench()
+    assert runner.scheduler.stats().pass_us == 0
+    runner.add("one", prompt(4), 1)
+    (only,) = runner.run()
+    assert runner.scheduler.stats().pass_us == only.each_us

@@ -17,9 +17,11 @@ def answer(tokens: list[int], most: int, salt: int = 0, *, ignore_eos: bool = Tr
 
 @settings(max_examples=60, deadline=None)
 @given(
-    tokens=st.lists(st.integers(0, 2**32 - 1), max_size=40), most=st.integers(2, 200),
-    split=st.integers(0, 200), ignore_eos=st.booleans(),
-)  # fmt: skip
+    tokens=st.lists(st.integers(0, 2**32 - 1), max_size=40),
+    most=st.integers(2, 200),
+    split=st.integers(0, 200),
+    ignore_eos=st.booleans(),
+)
 def test_an_answer_resumed_at_any_point_is_the_same_answer(
     tokens: list[int], most: int, split: int, ignore_eos: bool
 ) -> None:

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.engine.sim.scheduler import Pass
+from argosy.engine.sim.scheduler import EngineStep
 
 AHEAD = 1 << 20
 KINDS = ["answer", "pull", "hold"]
 
 
 @dataclass(frozen=True)
-class Arrival:
+class VirtualArrival:
     """One request of a workload; removed_us after it came it is gone, if given."""
 
     at_us: int
@@ -29,22 +29,34 @@ class Arrival:
 
 ARRIVALS = st.lists(
     st.builds(
-        Arrival, st.integers(0, 600_000), st.integers(1, 40), st.integers(0, 2),
-        st.integers(1, 24), st.sampled_from(KINDS), st.integers(0, 2),
+        VirtualArrival,
+        st.integers(0, 600_000),
+        st.integers(1, 40),
+        st.integers(0, 2),
+        st.integers(1, 24),
+        st.sampled_from(KINDS),
+        st.integers(0, 2),
         st.none() | st.integers(0, 400_000),
     ),
-    min_size=1, max_size=12,
-)  # fmt: skip
+    min_size=1,
+    max_size=12,
+)
 
 
-def events(bench: Any, prompt: Any, work: list[Arrival], moments: list[int]) -> Iterator[Any]:
+def events(
+    bench: Any, prompt: Any, work: list[VirtualArrival], moments: list[int]
+) -> Iterator[Any]:
     """Arrivals, removals, and moments at which something comes up that changes nothing."""
 
-    def arrival(number: int, one: Arrival) -> Callable[[], None]:
+    def arrival(number: int, one: VirtualArrival) -> Callable[[], None]:
         return lambda: bench.add(
-            str(number), prompt(one.prompt_tokens, one.family), one.answer_tokens,
-            hold=one.kind == "hold", pull=one.kind == "pull", rank=one.rank % bench.dp_ranks,
-        )  # fmt: skip
+            str(number),
+            prompt(one.prompt_tokens, one.family),
+            one.answer_tokens,
+            hold=one.kind == "hold",
+            pull=one.kind == "pull",
+            rank=one.rank % bench.dp_ranks,
+        )
 
     found: list[tuple[int, Callable[[], Any]]] = [(at_us, lambda: None) for at_us in moments]
     for number, one in enumerate(work):
@@ -55,7 +67,7 @@ def events(bench: Any, prompt: Any, work: list[Arrival], moments: list[int]) -> 
     return iter(sorted(found, key=lambda event: event[0]))
 
 
-def outcome(bench: Any, work: list[Arrival]) -> dict[str, Any]:
+def outcome(bench: Any, work: list[VirtualArrival]) -> dict[str, Any]:
     """All that anyone could tell apart. Of requests that are removed, nobody hears more."""
     stays = [str(n) for n, one in enumerate(work) if one.removed_us is None]
     return {
@@ -73,13 +85,21 @@ def outcome(bench: Any, work: list[Arrival]) -> dict[str, Any]:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    work=ARRIVALS, moments=st.lists(st.integers(0, 2_000_000), max_size=20),
-    blocks=st.integers(16, 40), running=st.integers(1, 6), ranks=st.integers(1, 3),
-)  # fmt: skip
+    work=ARRIVALS,
+    moments=st.lists(st.integers(0, 2_000_000), max_size=20),
+    blocks=st.integers(16, 40),
+    running=st.integers(1, 6),
+    ranks=st.integers(1, 3),
+)
 def test_passes_planned_ahead_and_cut_at_any_moment_are_the_passes_run_one_by_one(
-    bench: Any, prompt: Any, work: list[Arrival], moments: list[int], blocks: int, running: int,
+    bench: Any,
+    prompt: Any,
+    work: list[VirtualArrival],
+    moments: list[int],
+    blocks: int,
+    running: int,
     ranks: int,
-) -> None:  # fmt: skip
+) -> None:
     live = bench(blocks, running, ranks, passes_max=1)
     live.run(events(live, prompt, work, moments))
     ahead = bench(blocks, running, ranks, passes_max=AHEAD)
@@ -89,7 +109,7 @@ def test_passes_planned_ahead_and_cut_at_any_moment_are_the_passes_run_one_by_on
 
 
 def test_the_workloads_above_can_plan_ahead_pull_and_preempt(bench: Any, prompt: Any) -> None:
-    work = [Arrival(0, 16, n, 24, KINDS[n % 2], n, None) for n in range(6)]
+    work = [VirtualArrival(0, 16, n, 24, KINDS[n % 2], n, None) for n in range(6)]
     ahead = bench(16, 4, 2, passes_max=AHEAD)
     ahead.run(events(ahead, prompt, work, []))
     assert ahead.plans < ahead.passes
@@ -113,7 +133,7 @@ def test_no_more_passes_are_planned_ahead_than_asked_for(bench: Any, prompt: Any
     ("cut_us", "passes"), [(100, 1), (101, 1), (110, 1), (111, 2), (120, 2), (149, 5), (500, 5)]
 )
 def test_a_pass_that_is_cut_ends_with_the_one_under_way(cut_us: int, passes: int) -> None:
-    planned = Pass(started_us=100, each_us=10, passes=5, shares=[])
+    planned = EngineStep(started_us=100, each_us=10, passes=5, shares=[])
     planned.cut(cut_us)
     assert (planned.passes, planned.ends_us) == (passes, 100 + 10 * passes)
 

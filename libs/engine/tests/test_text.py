@@ -153,9 +153,10 @@ def model_folder(folder: Path, config: dict[str, object], **files: str) -> Path:
 
 def test_a_model_ends_its_answers_with_every_token_its_files_name(tmp_path: Path) -> None:
     folder = model_folder(
-        tmp_path, {"eos_token": {"content": "<|im_end|>"}},
+        tmp_path,
+        {"eos_token": {"content": "<|im_end|>"}},
         generation_config__json='{"eos_token_id": [5, 6]}',
-    )  # fmt: skip
+    )
     assert text.load(str(folder)).eos_token_ids == (SIM.eos_token_ids[0], 5, 6)
 
 

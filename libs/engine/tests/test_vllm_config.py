@@ -59,8 +59,10 @@ def test_on_cuda_vllms_own_defaults_hold() -> None:
 
 def test_missing_model_files_are_listed_and_a_whole_model_misses_none(tmp_path: Path) -> None:
     assert config.missing_files(str(tmp_path / "nowhere")) == [
-        "config.json", "tokenizer.json", "*.safetensors"
-    ]  # fmt: skip
+        "config.json",
+        "tokenizer.json",
+        "*.safetensors",
+    ]
     for name in ("config.json", "tokenizer.json", "model-00001-of-00002.safetensors"):
         (tmp_path / name).touch()
     assert config.missing_files(str(tmp_path)) == []
@@ -68,7 +70,8 @@ def test_missing_model_files_are_listed_and_a_whole_model_misses_none(tmp_path: 
 
 def test_neither_the_sim_engine_nor_vllms_settings_import_vllm_or_torch() -> None:
     script = (
-        "import sys, argosy.engine.sim.engine, argosy.instance.instance, argosy.engine.vllm.config\n"
+        "import sys, argosy.engine.sim.engine, argosy.instance.instance\n"
+        "import argosy.engine.vllm.config\n"
         "sys.exit(', '.join({'vllm', 'torch', 'nixl'} & set(sys.modules)) or 0)"
     )
     command = [sys.executable, "-c", script]

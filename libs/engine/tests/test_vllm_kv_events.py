@@ -17,9 +17,13 @@ OURS = chained_block_hashes(TOKENS, BLOCK, root_hash("m"))
 
 def stored(hashes: list[int], tokens: list[int], parent: int | None = None, **more: Any) -> Any:
     return {
-        "type": "BlockStored", "block_hashes": hashes, "parent_block_hash": parent,
-        "token_ids": tokens, "block_size": BLOCK, **more,
-    }  # fmt: skip
+        "type": "BlockStored",
+        "block_hashes": hashes,
+        "parent_block_hash": parent,
+        "token_ids": tokens,
+        "block_size": BLOCK,
+        **more,
+    }
 
 
 def removed(*hashes: int) -> Any:

@@ -93,8 +93,15 @@ def test_what_a_field_says_reaches_the_instances() -> None:
     engine = "kind: sim\\n    kvMemory: 512Mi\\n    maxRunning: 3\\n    simSpeed: 2"
     fleet = parse_fleet(edited(f"kind: vllm -> {engine}", "source: ./models/m -> source: sim"))
     (prefill, _) = fleet.pools(Path("/fleets"))
-    chosen = {"engine": "sim", "model": "m", "model_source": "sim", "kv_bytes": str(512 << 20),
-              "max_running": "3", "sim_speed": "2.0", "block_tokens": "32"}  # fmt: skip
+    chosen = {
+        "engine": "sim",
+        "model": "m",
+        "model_source": "sim",
+        "kv_bytes": str(512 << 20),
+        "max_running": "3",
+        "sim_speed": "2.0",
+        "block_tokens": "32",
+    }
     assert chosen.items() <= prefill.template.settings.items()
 
 
@@ -160,7 +167,7 @@ def test_sizes_are_read_in_their_units(size: str, size_bytes: int) -> None:
         ("name: m -> name: !!python/object:os.system {}", 8, "could not determine a constructor"),
         ("kind: Fed -> ---\\nkind: Fed", 3, "not YAML: but found another document"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_fleet_file_says_where_and_what_to_write(edit: str, line: int, says: str) -> None:
     problems = refusal(edited(edit)).splitlines()
     assert [p for p in problems if p.startswith(f"f.yaml:{line}: ") and says in p]

@@ -67,6 +67,5 @@ def test_what_cannot_be_read_is_refused(text: str) -> None:
 
 def test_roles_and_counts_are_read() -> None:
     assert read("Friday 20:00-23:00 at least 6 decode") == PlanText(
-        "at_least", "friday", time(20), time(23),
-        count=6, role="decode",
-    )  # fmt: skip
+        "at_least", "friday", time(20), time(23), count=6, role="decode"
+    )

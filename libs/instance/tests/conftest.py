@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from argosy.engine.api import EngineRequest, SamplingSpec
-from argosy.instance.instance import Instance
+from argosy.instance.instance import EngineInstance
 from argosy.instance.settings import InstanceSettings
 from argosy.launcher.nats_process import NatsProcess
 from argosy.mesh import bus as bus_module
@@ -28,11 +28,16 @@ from argosy.wire.instance.v1.events_pb2 import (
 PATIENCE_S = 20
 
 FACTS = (
-    InstanceReady, InstanceDraining, InstanceSlept, InstanceWaking, InstanceWoke, InstanceStopped
-)  # fmt: skip
+    InstanceReady,
+    InstanceDraining,
+    InstanceSlept,
+    InstanceWaking,
+    InstanceWoke,
+    InstanceStopped,
+)
 
 
-class Hands:
+class RecordedWork:
     """What an instance does for others: nothing, unless a test says that it is not idle."""
 
     def __init__(self) -> None:
@@ -54,22 +59,27 @@ class Hands:
         self.calls.append("take")
 
 
-class Crew:
+class ListenedInstance:
     """An instance, and a listener elsewhere on the bus."""
 
     def __init__(self, nats: NatsProcess, **given: Any) -> None:
         settings = InstanceSettings(
-            nats_url=nats.url, instance_id="decode-0", epoch="e1", node="n1",
+            nats_url=nats.url,
+            instance_id="decode-0",
+            epoch="e1",
+            node="n1",
             **{"sim_speed": 1000, "block_tokens": 4, "heartbeat_s": 3600, **given},
-        )  # fmt: skip
+        )
         self.mesh = Mesh(settings, "decode")
-        self.hands = Hands()
-        self.instance = Instance(
-            self.mesh, ROLE_DECODE, self.hands,
+        self.hands = RecordedWork()
+        self.instance = EngineInstance(
+            self.mesh,
+            ROLE_DECODE,
+            self.hands,
             load_fact=lambda load: LoadReported(load=load),
             kv_fact=lambda change: KvChanged(change=change),
             stepped=lambda stats: None,
-        )  # fmt: skip
+        )
         self.hands.done = self.instance.life.work_ended
         self.elsewhere = Bus(nats.url, settings.fleet, "elsewhere")
         self.loads: list[Load] = []
@@ -107,18 +117,18 @@ class Crew:
 
 
 @pytest.fixture
-async def crew(
+async def start_instance(
     nats: NatsProcess, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Callable[..., Any]]:
     """Starts instances with some settings; all are stopped when the test ends."""
     monkeypatch.setattr(bus_module, "FETCH_S", 0.3)  # How long an outage is noticed late.
-    crews: list[Crew] = []
+    started: list[ListenedInstance] = []
 
-    async def begin(**given: Any) -> Crew:
-        crews.append(Crew(nats, **given))
-        await crews[-1].start()
-        return crews[-1]
+    async def begin(**given: Any) -> ListenedInstance:
+        started.append(ListenedInstance(nats, **given))
+        await started[-1].start()
+        return started[-1]
 
     yield begin
-    for made in crews:
+    for made in started:
         await made.close()

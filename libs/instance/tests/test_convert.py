@@ -16,11 +16,17 @@ def test_fields_nobody_set_take_the_engines_defaults() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("temperature", 0.0), ("top_p", 0.5), ("seed", 0), ("seed", -5), ("top_logprobs", 0),
-        ("json_schema", ""), ("presence_penalty", 0.0), ("frequency_penalty", -2.0),
+        ("temperature", 0.0),
+        ("top_p", 0.5),
+        ("seed", 0),
+        ("seed", -5),
+        ("top_logprobs", 0),
+        ("json_schema", ""),
+        ("presence_penalty", 0.0),
+        ("frequency_penalty", -2.0),
         ("ignore_eos", True),
     ],
-)  # fmt: skip
+)
 def test_a_field_that_is_set_gets_across_even_when_it_is_zero(field: str, value: object) -> None:
     spec = convert.sampling_spec(Sampling(max_tokens=3, **{field: value}))
     assert getattr(spec, field) == value
@@ -56,10 +62,14 @@ def test_load_says_how_long_passes_take_and_what_each_rank_has_to_do() -> None:
     load = convert.load_message("p-0", "e", stats, EngineInfo(32, 100, 8192, 16, 2), 0, 6)
     assert load.pass_us == 1500
     told = [
-        (rank.running_requests, rank.waiting_requests, rank.queued_prefill_tokens,
-         rank.kv_used_blocks)
+        (
+            rank.running_requests,
+            rank.waiting_requests,
+            rank.queued_prefill_tokens,
+            rank.kv_used_blocks,
+        )
         for rank in load.ranks
-    ]  # fmt: skip
+    ]
     assert told == [(1, 2, 3, 4), (5, 6, 7, 8)]
 
 

@@ -13,7 +13,7 @@ import pytest
 from argosy.engine.api import BlocksChanged, EngineRequest, SamplingSpec
 from argosy.instance import instance as instance_module
 from argosy.instance.convert import timing_message
-from argosy.instance.instance import EXIT_ENGINE_DIED, REPORT_S, Instance
+from argosy.instance.instance import EXIT_ENGINE_DIED, REPORT_S, EngineInstance
 from argosy.launcher.nats_process import NatsProcess
 from argosy.wire.inference.v1.inference_pb2 import KvChange
 from argosy.wire.instance.v1.events_pb2 import InstanceReady
@@ -28,13 +28,15 @@ async def eventually(predicate: Callable[[], object]) -> None:
         await asyncio.sleep(0.002)
 
 
-async def test_a_ready_instance_says_who_it_is_and_what_its_engine_can_hold(crew: Any) -> None:
-    ship = await crew(max_running=3, dp_ranks=2, rack="r1", pass_tokens=64)
-    await eventually(lambda: ship.told)
-    (fact,) = ship.told
+async def test_a_ready_instance_says_who_it_is_and_what_its_engine_can_hold(
+    start_instance: Any,
+) -> None:
+    member = await start_instance(max_running=3, dp_ranks=2, rack="r1", pass_tokens=64)
+    await eventually(lambda: member.told)
+    (fact,) = member.told
     assert (fact.instance_id, fact.epoch, fact.role, fact.node) == ("decode-0", "e1", 2, "n1")
-    assert fact.address == ship.mesh.address
-    info = ship.instance.info
+    assert fact.address == member.mesh.address
+    info = member.instance.info
     assert (fact.block_tokens, fact.max_running_requests) == (4, 3)
     assert fact.kv_total_blocks == info.kv_total_blocks
     assert fact.max_model_tokens == info.max_model_tokens
@@ -43,31 +45,31 @@ async def test_a_ready_instance_says_who_it_is_and_what_its_engine_can_hold(crew
     assert fact.timing.prefill_ms[0] > 0
 
 
-async def test_the_last_load_is_never_lost(crew: Any) -> None:
-    ship = await crew()
+async def test_the_last_load_is_never_lost(start_instance: Any) -> None:
+    member = await start_instance()
     sampling = SamplingSpec(1)
     requests = [EngineRequest(str(n), [n] * 9, sampling, produce=True) for n in range(5)]
     for request in requests:
-        async for _ in ship.instance.engine.submit(request):
+        async for _ in member.instance.engine.submit(request):
             pass
-    expected = ship.instance.load()
+    expected = member.instance.load()
     assert expected.kv_used_blocks == 5 * 3
-    await eventually(lambda: ship.loads and ship.loads[-1].kv_used_blocks == 15)
+    await eventually(lambda: member.loads and member.loads[-1].kv_used_blocks == 15)
 
 
-async def test_loads_are_told_no_more_often_than_promised(crew: Any) -> None:
-    ship = await crew(sim_speed=20)
-    await ship.answer("a", [1] * 9, max_tokens=200)
-    await eventually(lambda: len(ship.loads) > 3 and ship.loads[-1].running_requests == 0)
-    times = [load.at_us for load in ship.loads]
+async def test_loads_are_told_no_more_often_than_promised(start_instance: Any) -> None:
+    member = await start_instance(sim_speed=20)
+    await member.answer("a", [1] * 9, max_tokens=200)
+    await eventually(lambda: len(member.loads) > 3 and member.loads[-1].running_requests == 0)
+    times = [load.at_us for load in member.loads]
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert min(gaps) > 0.9e6 * REPORT_S
 
 
-async def test_a_silent_engine_is_heard_of_at_every_heartbeat(crew: Any) -> None:
-    ship = await crew(heartbeat_s=0.03)
-    await eventually(lambda: len(ship.loads) >= 4)
-    assert {load.instance_id for load in ship.loads} == {"decode-0"}
+async def test_a_silent_engine_is_heard_of_at_every_heartbeat(start_instance: Any) -> None:
+    member = await start_instance(heartbeat_s=0.03)
+    await eventually(lambda: len(member.loads) >= 4)
+    assert {load.instance_id for load in member.loads} == {"decode-0"}
 
 
 def sum_of(changes: list[KvChange], ranks: int) -> list[set[int]]:
@@ -79,7 +81,7 @@ def sum_of(changes: list[KvChange], ranks: int) -> list[set[int]]:
     return held
 
 
-def snapshot_of(instance: Instance, ranks: int) -> list[set[int]]:
+def snapshot_of(instance: EngineInstance, ranks: int) -> list[set[int]]:
     """What a router that asks for all blocks learns; each is told once."""
     held: list[set[int]] = [set() for _ in range(ranks)]
     for part in instance.kv_snapshot():
@@ -92,91 +94,93 @@ def snapshot_of(instance: Instance, ranks: int) -> list[set[int]]:
 
 @pytest.mark.parametrize("ranks", [1, 2])
 async def test_block_changes_are_numbered_without_a_jump_and_add_up_to_the_snapshot(
-    crew: Any, ranks: int
+    start_instance: Any, ranks: int
 ) -> None:
-    ship = await crew(kv_bytes=6 << 20, dp_ranks=ranks)
+    member = await start_instance(kv_bytes=6 << 20, dp_ranks=ranks)
     for number in range(6):
-        await ship.answer(str(number), [number] * 21, max_tokens=2, dp_rank=number % ranks)
-    engine = ship.instance.engine
+        await member.answer(str(number), [number] * 21, max_tokens=2, dp_rank=number % ranks)
+    engine = member.instance.engine
     resident = [set(rank.pool.known_blocks()) for rank in engine._scheduler.ranks]
-    await eventually(lambda: len(ship.changes) == ship.instance._changes)
-    assert sum_of(ship.changes, ranks) == snapshot_of(ship.instance, ranks) == resident
+    await eventually(lambda: len(member.changes) == member.instance._changes)
+    assert sum_of(member.changes, ranks) == snapshot_of(member.instance, ranks) == resident
     assert all(resident)
-    assert [c.change_sequence for c in ship.changes] == list(range(1, len(ship.changes) + 1))
-    assert any(change.removed for change in ship.changes)
+    assert [c.change_sequence for c in member.changes] == list(range(1, len(member.changes) + 1))
+    assert any(change.removed for change in member.changes)
 
 
 async def test_a_snapshot_is_all_changes_told_before_it_in_parts_of_a_bounded_size(
-    crew: Any, monkeypatch: pytest.MonkeyPatch
+    start_instance: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instance_module, "SNAPSHOT_PART_BLOCKS", 5)
-    ship = await crew(dp_ranks=2)
+    member = await start_instance(dp_ranks=2)
     chance = Random(1)
     for number in range(60):
-        held = sum_of(ship.changes, 2)
+        held = sum_of(member.changes, 2)
         rank, cleared = chance.randrange(2), chance.random() < 0.05
         removed = [] if cleared else [block for block in held[rank] if chance.random() < 0.3]
         stored = [chance.randrange(1 << 64) for _ in range(chance.randrange(1, 9))]
-        ship.instance.engine._listener.blocks_changed(BlocksChanged(stored, removed, cleared, rank))
-        await eventually(lambda told=number + 1: len(ship.changes) == told)
-        assert snapshot_of(ship.instance, 2) == sum_of(ship.changes, 2)
-        assert max(len(part.blocks) for part in ship.instance.kv_snapshot()) <= 5
-    assert any(change.cleared for change in ship.changes)
+        member.instance.engine._listener.blocks_changed(
+            BlocksChanged(stored, removed, cleared, rank)
+        )
+        await eventually(lambda told=number + 1: len(member.changes) == told)
+        assert snapshot_of(member.instance, 2) == sum_of(member.changes, 2)
+        assert max(len(part.blocks) for part in member.instance.kv_snapshot()) <= 5
+    assert any(change.cleared for change in member.changes)
 
 
-async def test_an_instance_that_holds_nothing_says_so_for_every_rank(crew: Any) -> None:
-    ship = await crew(dp_ranks=3)
-    parts = list(ship.instance.kv_snapshot())
+async def test_an_instance_that_holds_nothing_says_so_for_every_rank(start_instance: Any) -> None:
+    member = await start_instance(dp_ranks=3)
+    parts = list(member.instance.kv_snapshot())
     assert [(part.dp_rank, list(part.blocks)) for part in parts] == [(0, []), (1, []), (2, [])]
 
 
-async def test_an_instance_says_when_it_drains_and_when_it_has_stopped(crew: Any) -> None:
-    ship = await crew()
-    ship.hands.idle = False
-    draining = asyncio.ensure_future(ship.instance.drain())
-    await eventually(lambda: "InstanceDraining" in ship.names())
-    assert ship.told[-1].change.cause == "asked to stop"
+async def test_an_instance_says_when_it_drains_and_when_it_has_stopped(start_instance: Any) -> None:
+    member = await start_instance()
+    member.hands.idle = False
+    draining = asyncio.ensure_future(member.instance.drain())
+    await eventually(lambda: "InstanceDraining" in member.names())
+    assert member.told[-1].change.cause == "asked to stop"
     assert not draining.done()
-    ship.hands.done()
+    member.hands.done()
     await asyncio.wait_for(draining, PATIENCE_S)
-    await ship.instance.stop()
-    await eventually(lambda: "InstanceStopped" in ship.names())
+    await member.instance.stop()
+    await eventually(lambda: "InstanceStopped" in member.names())
 
 
 async def test_a_bus_that_comes_back_is_told_again_who_is_ready(
-    crew: Any, nats: NatsProcess
+    start_instance: Any, nats: NatsProcess
 ) -> None:
-    ship = await crew()
-    await eventually(lambda: ship.names() == ["InstanceReady"])
+    member = await start_instance()
+    await eventually(lambda: member.names() == ["InstanceReady"])
     nats.kill()
-    await eventually(lambda: not ship.mesh.bus.connected.is_set())
+    await eventually(lambda: not member.mesh.bus.connected.is_set())
     nats.start()
-    await eventually(lambda: ship.names() == ["InstanceReady"] * 2)
+    await eventually(lambda: member.names() == ["InstanceReady"] * 2)
 
 
 async def test_a_draining_instance_does_not_call_itself_ready_again(
-    crew: Any, nats: NatsProcess
+    start_instance: Any, nats: NatsProcess
 ) -> None:
-    ship = await crew()
-    await eventually(lambda: ship.names() == ["InstanceReady"])
-    ship.hands.idle = False
-    draining = asyncio.ensure_future(ship.instance.drain())
-    await eventually(lambda: "InstanceDraining" in ship.names())
+    member = await start_instance()
+    await eventually(lambda: member.names() == ["InstanceReady"])
+    member.hands.idle = False
+    draining = asyncio.ensure_future(member.instance.drain())
+    await eventually(lambda: "InstanceDraining" in member.names())
     nats.kill()
-    await eventually(lambda: not ship.mesh.bus.connected.is_set())
+    await eventually(lambda: not member.mesh.bus.connected.is_set())
     nats.start()
-    await asyncio.wait_for(ship.mesh.bus.connected.wait(), PATIENCE_S)
+    await asyncio.wait_for(member.mesh.bus.connected.wait(), PATIENCE_S)
     draining.cancel()
-    ship.mesh.bus.publish(InstanceReady(instance_id="the next one"))
-    await eventually(lambda: ship.told[-1].instance_id == "the next one")
-    assert ship.names() == ["InstanceReady", "InstanceDraining", "InstanceReady"]
+    member.mesh.bus.publish(InstanceReady(instance_id="the next one"))
+    await eventually(lambda: member.told[-1].instance_id == "the next one")
+    assert member.names() == ["InstanceReady", "InstanceDraining", "InstanceReady"]
 
 
 async def test_an_engine_beyond_use_ends_the_process_to_be_started_anew(
-    crew: Any, monkeypatch: pytest.MonkeyPatch
+    start_instance: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[int] = []
-    ship = await crew()
+    member = await start_instance()
     monkeypatch.setattr(os, "_exit", ended.append)
-    ship.instance.engine._listener.died("it is gone")
+    member.instance.engine._listener.died("it is gone")
     assert ended == [EXIT_ENGINE_DIED]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argosy.domain.kv_blocks import KEY_BYTES, block_checksum
-from argosy.engine.kv.chain import Chain
+from argosy.engine.kv.chain import BlockNames
 from argosy.engine.kv.owners import SPAN_BLOCKS, owner_of, owners_of
 from argosy.engine.kv.revision import revision
 from argosy.instance.kv_store import breaker as breaker_module
@@ -29,7 +29,7 @@ keys = st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=70)
 def test_a_chain_grown_in_steps_is_the_chain_named_at_once(
     tokens: list[int], steps: list[int]
 ) -> None:
-    whole, grown = Chain("m", "r", "s", WIDTH), Chain("m", "r", "s", WIDTH)
+    whole, grown = BlockNames("m", "r", "s", WIDTH), BlockNames("m", "r", "s", WIDTH)
     whole.extend(tokens, len(tokens))
     for step in steps:
         grown.extend(tokens, step)
@@ -41,7 +41,7 @@ def test_a_chain_grown_in_steps_is_the_chain_named_at_once(
 
 @given(prompts, prompts)
 def test_equal_keys_mean_equal_prefixes(ours: list[int], theirs: list[int]) -> None:
-    chains = [Chain("m", "r", "s", WIDTH) for _ in range(2)]
+    chains = [BlockNames("m", "r", "s", WIDTH) for _ in range(2)]
     for chain, tokens in zip(chains, (ours, theirs), strict=True):
         chain.extend(tokens, len(tokens))
     for number, (one, other) in enumerate(zip(chains[0].keys, chains[1].keys, strict=False)):
@@ -52,7 +52,7 @@ def test_equal_keys_mean_equal_prefixes(ours: list[int], theirs: list[int]) -> N
 def test_keys_differ_by_salt_and_revision_and_these_never_run_into_each_other() -> None:
     names = set()
     for model_revision, salt in [("r", ""), ("r", "s"), ("rs", ""), ("", "rs"), ("r\0", "s")]:
-        chain = Chain("m", model_revision, salt, WIDTH)
+        chain = BlockNames("m", model_revision, salt, WIDTH)
         chain.extend([1, 2, 3, 4], 1)
         names.add(chain.keys[0])
     assert len(names) == 5
@@ -89,9 +89,15 @@ def test_a_checksum_tells_bytes_and_keys_apart(data: bytes, key: bytes, bit: int
 def test_whatever_changes_kv_changes_the_revision() -> None:
     plain = {"model": "m", "model_source": "sim"}
     changes: list[dict[str, Any]] = [
-        {}, {"model": "n"}, {"model_source": "other"}, {"dtype": "float32"}, {"block_tokens": 16},
-        {"tensor_parallel": 2}, {"engine": "vllm"}, {"device": "cuda"},
-    ]  # fmt: skip
+        {},
+        {"model": "n"},
+        {"model_source": "other"},
+        {"dtype": "float32"},
+        {"block_tokens": 16},
+        {"tensor_parallel": 2},
+        {"engine": "vllm"},
+        {"device": "cuda"},
+    ]
     found = {revision(InstanceSettings(**{**plain, **change})) for change in changes}
     assert len(found) == len(changes)
     same = {"instance_id": "other", "max_running": 3, "kv_bytes": 2 << 20, "sim_speed": 9}

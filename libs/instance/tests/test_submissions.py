@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.instance.submissions import Submissions
+from argosy.instance.submissions import SubmissionServer
 from argosy.mesh import rpc
 from argosy.wire.inference.v1.inference_pb2 import Load, Prompt, SubmitRequest
 from argosy.wire.prefill.v1 import prefill_pb2_grpc
@@ -21,7 +21,7 @@ class Taker(prefill_pb2_grpc.PrefillServicer):
 
     def __init__(self) -> None:
         self.taken: list[str] = []
-        self.submissions = Submissions(self._take, lambda: Load(instance_id="p"))
+        self.submissions = SubmissionServer(self._take, lambda: Load(instance_id="p"))
 
     async def Submit(self, requests: Any, context: Any) -> None:  # noqa: N802
         await self.submissions.serve(requests, context)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from argosy.engine.api import PassEnded, RankPass
-from argosy.engine.vllm.passes import Passes, Step
-from argosy.instance.work_counters import PASSES_MAX, Worked
+from argosy.engine.vllm.passes import StepReport, StepTimes
+from argosy.instance.work_counters import PASSES_MAX, WorkCounters
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import instance_pb2, instance_pb2_grpc
 
@@ -28,14 +28,14 @@ def ended(number: int, us: int = 10) -> PassEnded:
     return PassEnded(us, [RankPass(number, 2, 0.5), RankPass(1, 1, 0.25)])
 
 
-def told(worked: Worked) -> inference_pb2.Load:
+def told(worked: WorkCounters) -> inference_pb2.Load:
     load = inference_pb2.Load()
     worked.tell(load)
     return load
 
 
 def test_sums_are_of_all_ranks_and_a_pass_is_of_its_slowest() -> None:
-    worked = Worked()
+    worked = WorkCounters()
     worked.passed(ended(7))
     load = told(worked)
     assert (load.work.passes, load.work.pass_us_sum) == (1, 10)
@@ -45,7 +45,7 @@ def test_sums_are_of_all_ranks_and_a_pass_is_of_its_slowest() -> None:
 
 
 def test_a_pass_is_told_once_and_sums_every_time() -> None:
-    worked = Worked()
+    worked = WorkCounters()
     worked.passed(ended(1))
     first, then = told(worked), told(worked)
     assert len(first.passes) == 1
@@ -54,7 +54,7 @@ def test_a_pass_is_told_once_and_sums_every_time() -> None:
 
 
 def test_of_too_many_passes_the_last_are_told_and_all_are_summed() -> None:
-    worked = Worked()
+    worked = WorkCounters()
     for number in range(PASSES_MAX + 8):
         worked.passed(ended(number))
     load = told(worked)
@@ -63,64 +63,64 @@ def test_of_too_many_passes_the_last_are_told_and_all_are_summed() -> None:
 
 
 def test_a_pass_of_unknown_length_counts_for_its_tokens_alone() -> None:
-    worked = Worked()
+    worked = WorkCounters()
     worked.passed(ended(7, us=0))
     load = told(worked)
     assert (load.work.passes, len(load.passes), load.work.prefill_tokens) == (0, 0, 8)
 
 
-async def test_loads_on_the_bus_add_up_to_what_was_computed(crew: Any) -> None:
-    ship = await crew(dp_ranks=2, sim_speed=50)
+async def test_loads_on_the_bus_add_up_to_what_was_computed(start_instance: Any) -> None:
+    member = await start_instance(dp_ranks=2, sim_speed=50)
     await asyncio.gather(
-        *(ship.answer(str(n), [n] * 9, max_tokens=5 + n, dp_rank=n % 2) for n in range(4))
+        *(member.answer(str(n), [n] * 9, max_tokens=5 + n, dp_rank=n % 2) for n in range(4))
     )
     # The last of the prompt's passes makes the first token; each further one takes a sequence-step.
-    await eventually(lambda: ship.loads and ship.loads[-1].work.decode_tokens == 4 + 5 + 6 + 7)
-    work = ship.loads[-1].work
+    await eventually(lambda: member.loads and member.loads[-1].work.decode_tokens == 4 + 5 + 6 + 7)
+    work = member.loads[-1].work
     assert work.prefill_tokens == 4 * 9
-    passes = [one for load in ship.loads for one in load.passes]
+    passes = [one for load in member.loads for one in load.passes]
     assert work.passes == len(passes)
     assert work.pass_us_sum == sum(one.us for one in passes)
     assert all(0 < one.kv_share <= 1 and one.us for one in passes)
 
 
-async def test_what_rides_on_answers_has_neither_sums_nor_passes(crew: Any) -> None:
-    ship = await crew()
-    await ship.answer("a", [1] * 9)
-    load = ship.instance.load()
+async def test_what_rides_on_answers_has_neither_sums_nor_passes(start_instance: Any) -> None:
+    member = await start_instance()
+    await member.answer("a", [1] * 9)
+    load = member.instance.load()
     assert not load.HasField("work")
     assert not load.passes
 
 
-async def test_neither_sleep_nor_the_warm_up_after_it_is_told_as_work(crew: Any) -> None:
-    ship = await crew()
-    await ship.answer("a", [1] * 9)
-    await eventually(lambda: ship.loads and ship.loads[-1].work.passes)
-    life = ship.mesh.channels.stub(instance_pb2_grpc.LifeStub, ship.mesh.address)
-    done, before = ship.loads[-1].work, len(ship.loads)
+async def test_neither_sleep_nor_the_warm_up_after_it_is_told_as_work(start_instance: Any) -> None:
+    member = await start_instance()
+    await member.answer("a", [1] * 9)
+    await eventually(lambda: member.loads and member.loads[-1].work.passes)
+    life = member.mesh.channels.stub(instance_pb2_grpc.LifeStub, member.mesh.address)
+    done, before = member.loads[-1].work, len(member.loads)
     await life.Sleep(instance_pb2.SleepRequest(turn=1, level="dram", cause="test"))
-    await eventually(lambda: "InstanceSlept" in ship.names())
+    await eventually(lambda: "InstanceSlept" in member.names())
     await life.Wake(instance_pb2.WakeRequest(turn=2, cause="test"))
-    await eventually(lambda: "InstanceWoke" in ship.names())
-    since = ship.loads[before:]
+    await eventually(lambda: "InstanceWoke" in member.names())
+    since = member.loads[before:]
     assert any(load.resting for load in since)
     assert all(load.work == done and not load.passes for load in since)
-    await ship.answer("b", [2] * 9)
-    await eventually(lambda: ship.loads[-1].work.prefill_tokens == 2 * 9)
+    await member.answer("b", [2] * 9)
+    await eventually(lambda: member.loads[-1].work.prefill_tokens == 2 * 9)
 
 
 def step(
     *, goes_on: bool = True, prompt: int = 0, decoding: int = 0, finished_s: float = 0.0
-) -> Step:
+) -> StepReport:
     """As vLLM tells of one: nothing computed if there is neither prompt nor answer."""
     details = SimpleNamespace(
         num_ctx_tokens=prompt, num_generation_requests=decoding, is_dummy=False
     )
-    return Step(1, 0, 0.5, [], goes_on, details if prompt or decoding else None, finished_s)
+    return StepReport(1, 0, 0.5, [], goes_on, details if prompt or decoding else None, finished_s)
 
 
 def test_a_vllm_pass_whose_requests_were_there_before_lasts_since_the_step_before() -> None:
-    passes = Passes()
+    passes = StepTimes()
     passes.stepped(step(prompt=5), 1.0)
     assert passes.stepped(step(prompt=3, decoding=1), 1.25) == PassEnded(
         250_000, [RankPass(3, 1, 0.5)]
@@ -131,7 +131,7 @@ def test_a_vllm_pass_whose_requests_were_there_before_lasts_since_the_step_befor
 def test_a_vllm_pass_that_begins_in_an_idle_engine_is_as_long_as_a_request_that_ends_in_it(
     finished_s: float, us: int
 ) -> None:
-    passes = Passes()
+    passes = StepTimes()
     passes.stepped(step(prompt=5, goes_on=False), 1.0)
     found = passes.stepped(step(prompt=5, finished_s=finished_s), 9.0)
     assert found is not None
@@ -139,7 +139,7 @@ def test_a_vllm_pass_that_begins_in_an_idle_engine_is_as_long_as_a_request_that_
 
 
 def test_time_in_which_vllm_had_no_request_is_in_no_pass() -> None:
-    passes = Passes()
+    passes = StepTimes()
     passes.stepped(step(prompt=5), 1.0)
     passes.rest()
     found = passes.stepped(step(prompt=5), 9.0)
@@ -148,7 +148,7 @@ def test_time_in_which_vllm_had_no_request_is_in_no_pass() -> None:
 
 
 def test_a_vllm_step_without_tokens_is_no_pass() -> None:
-    passes = Passes()
+    passes = StepTimes()
     passes.stepped(step(prompt=5), 1.0)
     assert passes.stepped(step(), 2.0) is None
     found = passes.stepped(step(decoding=1), 2.5)

@@ -17,16 +17,16 @@ PATIENCE_S = 20
 TIMER_US = 1000
 
 
-class Noted(Event, frozen=True, tag=True):
+class Noted(Event, frozen=True, kw_only=True, tag=True):
     word: str
     amount: int
 
 
-class Forgotten(Event, frozen=True, tag=True):
+class Forgotten(Event, frozen=True, kw_only=True, tag=True):
     word: str
 
 
-class Report(Effect, frozen=True, tag=True):
+class Report(Effect, frozen=True, kw_only=True, tag=True):
     word: str
     total: int
 
@@ -48,15 +48,15 @@ class TinyCore:
     def step(self, event: Any) -> list[Effect]:
         totals = self.state.totals
         match event:
-            case Noted(now_us, word, amount):
+            case Noted(now_us=now_us, word=word, amount=amount):
                 total = totals.get(word, 0) + amount + (self._slip if amount == 7 else 0)
                 totals[word] = total
-                return [Report(word, total), SetTimer(word, now_us + TIMER_US)]
-            case Forgotten(_, word):
+                return [Report(word=word, total=total), SetTimer(key=word, at_us=now_us + TIMER_US)]
+            case Forgotten(now_us=_, word=word):
                 totals.pop(word, None)
-                return [CancelTimer(word)]
+                return [CancelTimer(key=word)]
             case TimerFired():
-                return [Report(word, totals[word]) for word in sorted(totals)]
+                return [Report(word=word, total=totals[word]) for word in sorted(totals)]
         return []
 
 

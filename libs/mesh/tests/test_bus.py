@@ -380,11 +380,7 @@ async def test_what_is_listened_to_during_an_outage_is_heard_after_it(
 
 
 async def test_a_bus_without_its_log_is_joined_once_it_has_one(
-    join: Join,
-    nats: NatsProcess,
-    inbox: Inbox,
-    eventually: Any,
-    caplog: pytest.LogCaptureFixture,
+    join: Join, nats: NatsProcess, inbox: Inbox, eventually: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     nats.kill()
     without_log = nats_command(nats.port, nats.store)[:-3]

@@ -15,11 +15,11 @@ from argosy.mesh.journal import JournalWriter
 from argosy.mesh.replay import replay_directory
 
 
-class Asked(Event, frozen=True, tag=True):
+class Question(Event, frozen=True, kw_only=True, tag=True):
     effects: tuple[Any, ...]
 
 
-class Say(Effect, frozen=True, tag=True):
+class Say(Effect, frozen=True, kw_only=True, tag=True):
     text: str
 
 
@@ -37,14 +37,14 @@ class Obedient:
     def step(self, event: Any) -> list[Effect]:
         if isinstance(event, TimerFired):
             self.fired.append(event)
-            return [Say(event.key)]
+            return [Say(text=event.key)]
         return list(event.effects)
 
 
-SPEC = CoreSpec("obedient", Asked | TimerFired, Nothing, Obedient)
+SPEC = CoreSpec("obedient", Question | TimerFired, Nothing, Obedient)
 
 
-class Stage:
+class DriverStage:
     """A driver over the obedient core; `said` is what was performed, in order."""
 
     def __init__(self, journal: JournalWriter | None = None) -> None:
@@ -54,10 +54,10 @@ class Stage:
         self.driver = Driver(self.core, journal, self._perform, Clock())
 
     def ask(self, *effects: Effect) -> None:
-        self.driver.feed(Asked(self.driver.now_us(), effects))
+        self.driver.feed(Question(now_us=self.driver.now_us(), effects=effects))
 
     def timer(self, key: str, after_ms: int) -> SetTimer:
-        return SetTimer(key, self.driver.now_us() + 1000 * after_ms)
+        return SetTimer(key=key, at_us=self.driver.now_us() + 1000 * after_ms)
 
     def _perform(self, effect: Say) -> None:
         self.said.append(effect.text)
@@ -65,32 +65,34 @@ class Stage:
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    made = Stage()
+async def stage() -> AsyncIterator[DriverStage]:
+    made = DriverStage()
     yield made
     made.driver.close()
 
 
-async def test_an_event_fed_while_another_is_decided_waits_its_turn(stage: Stage) -> None:
-    stage.on_say = lambda text: stage.ask(Say("inner")) if text == "outer" else None
-    stage.ask(Say("outer"), Say("rest of outer"))
+async def test_an_event_fed_while_another_is_decided_waits_its_turn(stage: DriverStage) -> None:
+    stage.on_say = lambda text: stage.ask(Say(text="inner")) if text == "outer" else None
+    stage.ask(Say(text="outer"), Say(text="rest of outer"))
 
     assert stage.said == ["outer", "rest of outer", "inner"]
 
 
-async def test_a_failing_effect_costs_neither_other_effects_nor_later_events(stage: Stage) -> None:
+async def test_a_failing_effect_costs_neither_other_effects_nor_later_events(
+    stage: DriverStage,
+) -> None:
     def fail(text: str) -> None:
         if text == "bad":
             raise RuntimeError(text)
 
     stage.on_say = fail
-    stage.ask(Say("bad"), Say("beside it"))
-    stage.ask(Say("good"))
+    stage.ask(Say(text="bad"), Say(text="beside it"))
+    stage.ask(Say(text="good"))
 
     assert stage.said == ["bad", "beside it", "good"]
 
 
-async def test_a_timer_fires_once_and_never_early(stage: Stage, eventually: Any) -> None:
+async def test_a_timer_fires_once_and_never_early(stage: DriverStage, eventually: Any) -> None:
     timer = stage.timer("once", 5)
     stage.ask(timer, stage.timer("end", 40))
     await eventually(lambda: "end" in stage.said)
@@ -100,14 +102,16 @@ async def test_a_timer_fires_once_and_never_early(stage: Stage, eventually: Any)
 
 
 async def test_a_timer_in_the_past_fires_without_being_fed_inside_the_step(
-    stage: Stage, eventually: Any
+    stage: DriverStage, eventually: Any
 ) -> None:
-    stage.ask(stage.timer("late", -1000), Say("first"))
+    stage.ask(stage.timer("late", -1000), Say(text="first"))
     assert stage.said == ["first"]
     await eventually(lambda: stage.said == ["first", "late"])
 
 
-async def test_a_timer_set_again_replaces_the_earlier_one(stage: Stage, eventually: Any) -> None:
+async def test_a_timer_set_again_replaces_the_earlier_one(
+    stage: DriverStage, eventually: Any
+) -> None:
     stage.ask(stage.timer("again", 5))
     later = stage.timer("again", 30)
     stage.ask(later, stage.timer("end", 50))
@@ -117,8 +121,8 @@ async def test_a_timer_set_again_replaces_the_earlier_one(stage: Stage, eventual
     assert stage.core.fired[0].now_us >= later.at_us
 
 
-async def test_a_cancelled_timer_never_fires(stage: Stage, eventually: Any) -> None:
-    stage.ask(stage.timer("gone", 5), CancelTimer("gone"), CancelTimer("never was"))
+async def test_a_cancelled_timer_never_fires(stage: DriverStage, eventually: Any) -> None:
+    stage.ask(stage.timer("gone", 5), CancelTimer(key="gone"), CancelTimer(key="never was"))
     stage.ask(stage.timer("end", 30))
     await eventually(lambda: stage.said)
 
@@ -126,7 +130,7 @@ async def test_a_cancelled_timer_never_fires(stage: Stage, eventually: Any) -> N
 
 
 async def test_a_fired_timer_can_be_set_again_by_what_it_caused(
-    stage: Stage, eventually: Any
+    stage: DriverStage, eventually: Any
 ) -> None:
     def again(_: str) -> None:
         if len(stage.said) < 3:
@@ -137,7 +141,7 @@ async def test_a_fired_timer_can_be_set_again_by_what_it_caused(
     await eventually(lambda: stage.said == ["beat"] * 3)
 
 
-async def test_no_timer_fires_after_close(stage: Stage) -> None:
+async def test_no_timer_fires_after_close(stage: DriverStage) -> None:
     fired = asyncio.Event()
     stage.on_say = lambda text: fired.set()
     stage.ask(stage.timer("gone", 1))
@@ -150,8 +154,8 @@ async def test_no_timer_fires_after_close(stage: Stage) -> None:
 async def test_what_was_driven_live_replays_timers_included(
     tmp_path: Path, eventually: Any
 ) -> None:
-    stage = Stage(JournalWriter(tmp_path, SPEC, Nothing()))
-    stage.ask(Say("now"), stage.timer("then", 5))
+    stage = DriverStage(JournalWriter(tmp_path, SPEC, Nothing()))
+    stage.ask(Say(text="now"), stage.timer("then", 5))
     await eventually(lambda: stage.said == ["now", "then"])
     stage.driver.close()
 
@@ -160,20 +164,20 @@ async def test_what_was_driven_live_replays_timers_included(
 
 
 async def test_the_step_is_journalled_even_when_performing_it_fails(tmp_path: Path) -> None:
-    stage = Stage(JournalWriter(tmp_path, SPEC, Nothing()))
+    stage = DriverStage(JournalWriter(tmp_path, SPEC, Nothing()))
 
     def fail(_: str) -> None:
         raise RuntimeError
 
     stage.on_say = fail
-    stage.ask(Say("bad"))
+    stage.ask(Say(text="bad"))
     stage.driver.close()
 
     (replayed,) = replay_directory(tmp_path, {"obedient": SPEC})
     assert replayed.steps == 1
 
 
-class Watch:
+class DriverWatch:
     """Stands in for the time module: both clocks say what the test says, in seconds."""
 
     def __init__(self) -> None:
@@ -191,8 +195,8 @@ class Watch:
 
 
 @pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
-    made = Watch()
+def watch(monkeypatch: pytest.MonkeyPatch) -> DriverWatch:
+    made = DriverWatch()
     monkeypatch.setattr(driver_module, "time", made)
     return made
 
@@ -203,7 +207,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     ids=["alike", "slewed back", "set back", "slewed on", "slept"],
 )
 def test_wall_time_follows_jumps_forward_and_nothing_else(
-    watch: Watch, wall_s: float, told_s: float
+    watch: DriverWatch, wall_s: float, told_s: float
 ) -> None:
     """While 5 s pass on the monotonic clock."""
     clock = Clock()
@@ -212,7 +216,7 @@ def test_wall_time_follows_jumps_forward_and_nothing_else(
     assert clock.now_us() - before == round(told_s * 1e6)
 
 
-def test_wall_time_never_runs_back_even_when_a_jump_is_taken_back(watch: Watch) -> None:
+def test_wall_time_never_runs_back_even_when_a_jump_is_taken_back(watch: DriverWatch) -> None:
     clock = Clock()
     times = [clock.now_us()]
     for wall_s in (0.1, 100, -100, 0.1, 50):

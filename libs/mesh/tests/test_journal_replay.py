@@ -58,7 +58,7 @@ class Recorder:
         self.digests.append(self._digest)
 
     def note(self, word: str, amount: int = 1) -> None:
-        self.step(self._tiny.Noted(len(self.digests), word, amount))
+        self.step(self._tiny.Noted(now_us=len(self.digests), word=word, amount=amount))
 
     def note_and_wait_until_written(self, word: str) -> None:
         self.note(word)
@@ -87,7 +87,8 @@ def wait_until(predicate: Callable[[], bool]) -> None:
 def as_event(tiny: Any, now_us: int, step: Sequence[Any]) -> Any:
     kind, *fields = step
     kinds = {"noted": tiny.Noted, "forgotten": tiny.Forgotten, "fired": TimerFired}
-    return kinds[kind](now_us, *fields)
+    names = kinds[kind].__struct_fields__
+    return kinds[kind](**dict(zip(names, (now_us, *fields), strict=True)))
 
 
 def replay(tiny: Any, path: Path) -> Replayed:
@@ -190,7 +191,10 @@ def test_a_changed_core_is_caught_at_its_first_different_effect(
 
     difference = replay_segment(made.segments()[0], {"tiny": tiny.changed_spec}).difference
     assert difference is not None
-    assert (difference.sequence, difference.event) == (2, tiny.Noted(1, "keel", 7))
+    assert (difference.sequence, difference.event) == (
+        2,
+        tiny.Noted(now_us=1, word="keel", amount=7),
+    )
     assert difference.expected[0] == {"type": "Report", "word": "keel", "total": 8}
     assert difference.got[0] == {"type": "Report", "word": "keel", "total": 9}
 

@@ -16,7 +16,7 @@ from opentelemetry import trace
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.ports import free_port
-from argosy.mesh.rpc import Channels, Server, handler
+from argosy.mesh.rpc import Channels, GrpcServer, handler
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1.inference_pb2 import TokenChunk
 from argosy.wire.node_agent.v1 import node_agent_pb2, node_agent_pb2_grpc
@@ -25,7 +25,7 @@ from argosy.wire.node_agent.v1.node_agent_pb2 import ListProcessesReply, ListPro
 HealthStatus = health_pb2.HealthCheckResponse
 
 
-class Node(node_agent_pb2_grpc.NodeAgentServicer, decode_pb2_grpc.DecodeServicer):
+class EchoNode(node_agent_pb2_grpc.NodeAgentServicer, decode_pb2_grpc.DecodeServicer):
     """Does what the test wants inside a handler."""
 
     def __init__(self) -> None:
@@ -48,8 +48,8 @@ class Line:
     """A server with a Node behind it, and a channel to it."""
 
     def __init__(self) -> None:
-        self.node = Node()
-        self.server = Server()
+        self.node = EchoNode()
+        self.server = GrpcServer()
         self.channels = Channels()
         services = node_agent_pb2.DESCRIPTOR.services_by_name
         self.server.add(
@@ -207,9 +207,7 @@ async def test_closing_a_stream_half_way_cancels_the_handler(line: Line) -> None
     await asyncio.wait_for(cancelled.wait(), 20)
 
 
-async def test_a_stream_closed_after_its_last_reply_is_finished_not_hung_up_on(
-    line: Line,
-) -> None:
+async def test_a_stream_closed_after_its_last_reply_is_finished_not_hung_up_on(line: Line) -> None:
     ended: list[str] = []
 
     async def behave(context: Any) -> None:
@@ -279,7 +277,7 @@ async def test_reflection_lists_every_service(line: Line) -> None:
 
 async def test_a_port_in_use_is_named_with_the_remedy(line: Line) -> None:
     address = f"127.0.0.1:{line.server.port}"
-    got = await failure(Server().start(address))
+    got = await failure(GrpcServer().start(address))
     assert got.reason is Reason.NOT_READY
     assert got.message.startswith(f"cannot listen on {address}: the port is in use")
 

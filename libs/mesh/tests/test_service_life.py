@@ -52,7 +52,7 @@ run(TinySettings, Tiny)
 '''
 
 
-class Life:
+class RecordedService:
     """A running service, and what it has said so far."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
@@ -81,7 +81,7 @@ class Life:
             return (await stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)).status
 
 
-Start = Callable[..., Awaitable[Life]]
+Start = Callable[..., Awaitable[RecordedService]]
 
 
 @pytest.fixture
@@ -89,17 +89,19 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Starts the tiny service with some settings; whatever still runs at the end is killed."""
     script = tmp_path / "tiny.py"
     script.write_text(TINY_SERVICE)
-    lives: list[Life] = []
+    lives: list[RecordedService] = []
 
-    async def begin(**settings: str) -> Life:
+    async def begin(**settings: str) -> RecordedService:
         port = free_port()
         given = {"listen": f"127.0.0.1:{port}", "nats_url": "nats://127.0.0.1:1", **settings}
         environment = {f"ARGOSY_TINY_{name.upper()}": value for name, value in given.items()}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(script), stderr=asyncio.subprocess.PIPE,
+            sys.executable,
+            str(script),
+            stderr=asyncio.subprocess.PIPE,
             env={**os.environ, **environment},
-        )  # fmt: skip
-        lives.append(Life(process, port))
+        )
+        lives.append(RecordedService(process, port))
         return lives[-1]
 
     yield begin

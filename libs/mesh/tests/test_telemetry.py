@@ -45,8 +45,10 @@ def test_a_span_leaves_a_line_when_it_starts_and_one_when_it_ends(
     assert ended["end_ns"] >= ended["start_ns"] == started["start_ns"]
     assert ended["span_id"] == started["span_id"]
     assert (ended["name"], ended["service"], ended["attributes"]) == (
-        "work", "node-1", {"tokens": 3}
-    )  # fmt: skip
+        "work",
+        "node-1",
+        {"tokens": 3},
+    )
 
 
 def test_a_span_inside_another_names_it_as_parent(traces: Telemetry, tmp_path: Path) -> None:

@@ -8,9 +8,15 @@ from argosy.wire.inference.v1.inference_pb2 import SignedTicket, Ticket
 
 SECRET = b"a secret"
 TICKET = Ticket(
-    request_id="r-1", attempt=2, model="sim", prefill_instance="prefill-0",
-    decode_instance="decode-0", blocks_digest=2**63, max_tokens=9, expires_ms=10**12,
-)  # fmt: skip
+    request_id="r-1",
+    attempt=2,
+    model="sim",
+    prefill_instance="prefill-0",
+    decode_instance="decode-0",
+    blocks_digest=2**63,
+    max_tokens=9,
+    expires_ms=10**12,
+)
 
 
 def refuse(signed: SignedTicket, secret: bytes = SECRET) -> ArgosyError:

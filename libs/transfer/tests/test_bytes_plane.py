@@ -45,7 +45,7 @@ for line in sys.stdin:
 """
 
 
-class Store:
+class BytesStore:
     """A process that holds an arena and does nothing with it."""
 
     def __init__(self, answer: str) -> None:
@@ -64,23 +64,23 @@ class Store:
             os.close(process)
 
 
-StartStore = Callable[[str], Store]
+StartStore = Callable[[str], BytesStore]
 
 
 @pytest.fixture(scope="module")
 def start_store() -> Iterator[StartStore]:
     """Starts processes quickly: they are forked from one that has imported NIXL."""
-    started: list[Store] = []
+    started: list[BytesStore] = []
     parent = subprocess.Popen(
         [sys.executable, "-c", STORES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert parent.stdin is not None
     assert parent.stdout is not None
 
-    def start(transports: str) -> Store:
+    def start(transports: str) -> BytesStore:
         parent.stdin.write(transports + "\n")
         parent.stdin.flush()
-        store = Store(next(line for line in parent.stdout if line.startswith("[")))
+        store = BytesStore(next(line for line in parent.stdout if line.startswith("[")))
         started.append(store)
         return store
 
@@ -98,18 +98,18 @@ def transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture(scope="module")
-def stores(start_store: StartStore) -> dict[str, Store]:
+def stores(start_store: StartStore) -> dict[str, BytesStore]:
     """One per way to reach it, for tests that leave it alive."""
     return {transports: start_store(transports) for transports in (SHARED_MEMORY, NETWORK)}
 
 
 @pytest.fixture
-def store(stores: dict[str, Store], transports: str) -> Store:
+def store(stores: dict[str, BytesStore], transports: str) -> BytesStore:
     return stores[transports]
 
 
 @pytest.fixture
-def mortal(start_store: StartStore, transports: str) -> Iterator[Store]:
+def mortal(start_store: StartStore, transports: str) -> Iterator[BytesStore]:
     """A store that the test may kill or stop."""
     store = start_store(transports)
     yield store
@@ -151,7 +151,7 @@ only_over_the_network = pytest.mark.parametrize("transports", [NETWORK], indirec
 
 @pytest.mark.parametrize("size_bytes", [4096, BLOCK_BYTES, 8 << 20])
 async def test_bytes_arrive_intact_both_ways(
-    plane: BytesPlane, memory: Memory, store: Store, size_bytes: int
+    plane: BytesPlane, memory: Memory, store: BytesStore, size_bytes: int
 ) -> None:
     peer = await plane.add_peer(store.metadata)
     sent = os.urandom(size_bytes)
@@ -162,7 +162,9 @@ async def test_bytes_arrive_intact_both_ways(
     assert memory.view[16 << 20 : (16 << 20) + size_bytes] == sent
 
 
-async def test_pieces_keep_their_places(plane: BytesPlane, memory: Memory, store: Store) -> None:
+async def test_pieces_keep_their_places(
+    plane: BytesPlane, memory: Memory, store: BytesStore
+) -> None:
     peer = await plane.add_peer(store.metadata)
     blocks = 10
     for index in range(blocks):
@@ -180,7 +182,7 @@ async def test_pieces_keep_their_places(plane: BytesPlane, memory: Memory, store
 
 
 async def test_more_transfers_than_allowed_at_once_take_turns(
-    plane: BytesPlane, memory: Memory, store: Store, monkeypatch: pytest.MonkeyPatch
+    plane: BytesPlane, memory: Memory, store: BytesStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bytes_plane_module, "MAX_TRANSFERS", 2)
     peer = await plane.add_peer(store.metadata)
@@ -197,7 +199,7 @@ async def test_more_transfers_than_allowed_at_once_take_turns(
 
 
 async def test_a_killed_peer_fails_its_transfers_and_no_others(
-    plane: BytesPlane, memory: Memory, store: Store, mortal: Store
+    plane: BytesPlane, memory: Memory, store: BytesStore, mortal: BytesStore
 ) -> None:
     dead, alive = await plane.add_peer(mortal.metadata), await plane.add_peer(store.metadata)
     whole = [(memory.address, mortal.address, ARENA_BYTES)]
@@ -219,11 +221,7 @@ async def test_a_killed_peer_fails_its_transfers_and_no_others(
 
 
 async def test_a_restarted_peer_is_reached_by_its_new_metadata(
-    plane: BytesPlane,
-    memory: Memory,
-    mortal: Store,
-    start_store: StartStore,
-    transports: str,
+    plane: BytesPlane, memory: Memory, mortal: BytesStore, start_store: StartStore, transports: str
 ) -> None:
     before = await plane.add_peer(mortal.metadata)
     await plane.read(before, [(memory.address, mortal.address, BLOCK_BYTES)], PATIENCE_S)
@@ -239,7 +237,7 @@ async def test_a_restarted_peer_is_reached_by_its_new_metadata(
 
 
 async def test_metadata_of_the_dead_or_of_nobody_is_refused(
-    plane: BytesPlane, mortal: Store
+    plane: BytesPlane, mortal: BytesStore
 ) -> None:
     mortal.kill()
     for metadata in (mortal.metadata, b"nonsense"):
@@ -249,7 +247,7 @@ async def test_metadata_of_the_dead_or_of_nobody_is_refused(
 
 @only_over_the_network
 async def test_after_a_timeout_memory_settles_only_when_its_bytes_have_come(
-    plane: BytesPlane, memory: Memory, mortal: Store
+    plane: BytesPlane, memory: Memory, mortal: BytesStore
 ) -> None:
     peer = await plane.add_peer(mortal.metadata)
     piece = (memory.address, mortal.address, BLOCK_BYTES)
@@ -270,7 +268,7 @@ async def test_after_a_timeout_memory_settles_only_when_its_bytes_have_come(
 
 @only_over_the_network
 async def test_a_cancelled_transfer_ends_when_its_memory_is_at_rest(
-    plane: BytesPlane, memory: Memory, mortal: Store
+    plane: BytesPlane, memory: Memory, mortal: BytesStore
 ) -> None:
     peer = await plane.add_peer(mortal.metadata)
     piece = (memory.address, mortal.address, BLOCK_BYTES)
@@ -287,7 +285,7 @@ async def test_a_cancelled_transfer_ends_when_its_memory_is_at_rest(
 
 @only_over_the_network
 async def test_closing_settles_what_is_under_way(
-    plane: BytesPlane, memory: Memory, mortal: Store
+    plane: BytesPlane, memory: Memory, mortal: BytesStore
 ) -> None:
     peer = await plane.add_peer(mortal.metadata)
     piece = (memory.address, mortal.address, BLOCK_BYTES)

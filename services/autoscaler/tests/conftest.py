@@ -7,7 +7,7 @@ import pytest
 from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
 from argosy.autoscaler.core.observe import members
-from argosy.autoscaler.core.state import Limits, Member, ScalerState
+from argosy.autoscaler.core.state import AutoscalerState, Member, ScalerLimits
 from argosy.domain.core import Effect, TimerFired
 from argosy.domain.demand import Machine, Slo
 from argosy.domain.timing import Timing
@@ -16,16 +16,16 @@ S = 1_000_000
 BEGAN_US = 1_767_571_200 * S
 
 
-class World:
+class ScaledFleet:
     """Both roles, a router, and time that goes on in steps of a report."""
 
     def __init__(self, **limits: Any) -> None:
-        self.core = SPEC.build(ScalerState(limits=Limits(**{"plan_slots": 20, **limits})))
+        self.core = SPEC.build(AutoscalerState(limits=ScalerLimits(**{"plan_slots": 20, **limits})))
         self.now_us = BEGAN_US
         self.obeys = True
         self.decisions: list[effects.DecideScale] = []
         self.rests: list[effects.DecideSleep | effects.DecideWake] = []
-        self.slots: list[effects.TellSlot] = []
+        self.slots: list[effects.PublishSlot] = []
         self.log: list[Any] = []
         self.traffic = [0.0] * 4
         self.finished = [0.0] * 3
@@ -34,13 +34,13 @@ class World:
         self.next_tick_us = BEGAN_US
 
     @property
-    def state(self) -> ScalerState:
+    def state(self) -> AutoscalerState:
         state = self.core.state
-        assert isinstance(state, ScalerState)
+        assert isinstance(state, AutoscalerState)
         return state
 
-    def feed(self, kind: Any, *fields: Any, **named: Any) -> list[Effect]:
-        event = kind(self.now_us, *fields, **named)
+    def feed(self, kind: Any, **fields: Any) -> list[Effect]:
+        event = kind(now_us=self.now_us, **fields)
         self.log.append(event)
         found = list(self.core.step(event))
         for effect in found:
@@ -49,7 +49,7 @@ class World:
                     self.decisions.append(effect)
                 case effects.DecideSleep() | effects.DecideWake():
                     self.rests.append(effect)
-                case effects.TellSlot():
+                case effects.PublishSlot():
                     self.slots.append(effect)
         if self.obeys:
             self.obey(found)
@@ -68,9 +68,9 @@ class World:
                     for pool in pools:
                         self.make_so(pool)
 
-    def make_so(self, pool: effects.Pool) -> None:
+    def make_so(self, pool: effects.PoolDecision) -> None:
         for name in pool.stop:
-            self.feed(events.MemberDecided, name, pool.role, name, False)
+            self.feed(events.MemberDecided, instance=name, role=pool.role, node=name, run=False)
             if name in self.changes:
                 self.becomes(name, "stopped")
         while len(self.of(pool.role)) < pool.exist:
@@ -78,27 +78,51 @@ class World:
             self.generation += 1
 
     def scale(self, mode: str = "act", **named: Any) -> None:
-        bounds = named.pop("bounds", events.Bounds(1, 1, 6))
+        bounds = named.pop("bounds", events.PoolBounds(1, 1, 6))
         fields: dict[str, Any] = {
-            "pools": dict.fromkeys(events.ROLES, bounds), "budget": 10, "silent": 0,
-            "idle_sleep_us": 0, "sleep_level": "dram", "slo": Slo(), "ratio_min": 0,
-            "ratio_max": 0, "dwell_us": 600 * S, **named,
-        }  # fmt: skip
+            "pools": dict.fromkeys(events.ROLES, bounds),
+            "budget": 10,
+            "silent": 0,
+            "idle_sleep_us": 0,
+            "sleep_level": "dram",
+            "slo": Slo(),
+            "ratio_min": 0,
+            "ratio_max": 0,
+            "dwell_us": 600 * S,
+            **named,
+        }
         self.generation += 1
-        self.feed(events.ScalingApplied, self.generation, mode, **fields)
+        self.feed(events.ScalingApplied, generation=self.generation, mode=mode, **fields)
 
     def join(self, role: str, name: str, state: str = "active", rack: str = "") -> None:
-        self.feed(events.MemberDecided, name, role, name, True)
+        self.feed(events.MemberDecided, instance=name, role=role, node=name, run=True)
         if state == "pending":
             return
         self.changes[name] = 1
-        self.feed(events.MemberJoined, name, f"e-{name}", role, name, rack, 1, Timing(), Machine())
+        self.feed(
+            events.MemberJoined,
+            instance=name,
+            epoch=f"e-{name}",
+            role=role,
+            node=name,
+            rack=rack,
+            change=1,
+            timing=Timing(),
+            machine=Machine(),
+        )
         if state != "active":
             self.becomes(name, state)
 
     def becomes(self, name: str, state: str, took_us: int = 0) -> None:
         self.changes[name] += 1
-        self.feed(events.MemberChanged, name, f"e-{name}", self.changes[name], state, took_us)
+        self.feed(
+            events.MemberChanged,
+            instance=name,
+            epoch=f"e-{name}",
+            change=self.changes[name],
+            state=state,
+            took_us=took_us,
+        )
 
     def crew(self, at_work: int, asleep: int, rack: str = "") -> None:
         """As many of each role."""
@@ -113,10 +137,21 @@ class World:
         """What a router tells after so long."""
         more = (rate * seconds, rate * seconds * prompt, rate * seconds * prompt**2, 0.0)
         self.traffic = [a + b for a, b in zip(self.traffic, more, strict=True)]
-        self.feed(events.TrafficSeen, "router", "1", queued, 0, *self.traffic)
+        requests, prompt_tokens, squared, cached = self.traffic
+        self.feed(
+            events.TrafficSeen,
+            router="router",
+            epoch="1",
+            queued=queued,
+            queued_tokens=0,
+            requests=requests,
+            prompt_tokens=prompt_tokens,
+            prompt_tokens_squared=squared,
+            cached_tokens=cached,
+        )
 
     def tick(self) -> list[Effect]:
-        return self.feed(TimerFired, TICK)
+        return self.feed(TimerFired, key=TICK)
 
     def run(self, rate: float | None, seconds: int, every: int = 5, **named: Any) -> None:
         """Time with so much traffic; None: no router is heard."""
@@ -134,5 +169,5 @@ class World:
 
 
 @pytest.fixture
-def new_world() -> type[World]:
-    return World
+def new_world() -> type[ScaledFleet]:
+    return ScaledFleet

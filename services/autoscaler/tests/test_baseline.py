@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from argosy.autoscaler.core import events
 from argosy.autoscaler.core.capacity import baseline
-from argosy.autoscaler.core.state import Member, ScalerState
+from argosy.autoscaler.core.state import AutoscalerState, Member
 from argosy.domain.demand import Machine
 from argosy.domain.timing import Timing
 
@@ -18,27 +18,50 @@ SHARES = [0.0, 0.1, 0.3, 0.5, 0.8, 1.0]
 
 
 def started(role="decode", timing=ANNOUNCED):
-    state = ScalerState(members={"a": Member(role, epoch="1", state="active", since_us=0)})
-    joined = events.MemberJoined(NOW_US, "a", "1", role, "node", "", 1, timing, Machine())
+    state = AutoscalerState(members={"a": Member(role, epoch="1", state="active", since_us=0)})
+    joined = events.MemberJoined(
+        now_us=NOW_US,
+        instance="a",
+        epoch="1",
+        role=role,
+        node="node",
+        rack="",
+        change=1,
+        timing=timing,
+        machine=Machine(),
+    )
     baseline.joined(state, joined)
     return state
 
 
 def see(state, passes, now_us=NOW_US):
-    load = events.LoadSeen(now_us, "a", "1", 0, 0, 0, 0.0, passes=passes)
+    load = events.LoadSeen(
+        now_us=now_us,
+        instance="a",
+        epoch="1",
+        running=0,
+        waiting=0,
+        queued_tokens=0,
+        kv_share=0.0,
+        passes=passes,
+    )
     baseline.passes_seen(state, state.members["a"], load)
 
 
 def prefills(count, slower=1.0):
     sizes = [TOKENS[i % len(TOKENS)] for i in range(count)]
     return [
-        events.Pass(round(1e3 * slower * ANNOUNCED.prefill_pass_ms(n)), n, 0, 0.0) for n in sizes
+        events.MeasuredStep(round(1e3 * slower * ANNOUNCED.prefill_pass_ms(n)), n, 0, 0.0)
+        for n in sizes
     ]
 
 
 def decodes(count, slower=1.0):
     shares = [SHARES[i % len(SHARES)] for i in range(count)]
-    return [events.Pass(round(1e3 * slower * ANNOUNCED.decode_pass_ms(p)), 0, 8, p) for p in shares]
+    return [
+        events.MeasuredStep(round(1e3 * slower * ANNOUNCED.decode_pass_ms(p)), 0, 8, p)
+        for p in shares
+    ]
 
 
 def timing_of(state, role="decode"):
@@ -51,8 +74,9 @@ def ratios(timing):
     found = [timing.prefill_pass_ms(n) / ANNOUNCED.prefill_pass_ms(n) for n in (1, *TOKENS)]
     return found + [
         timing.decode_pass_ms(p, b) / ANNOUNCED.decode_pass_ms(p, b)
-        for p in (0.0, 0.25, *SHARES) for b in (1, 64, 256)
-    ]  # fmt: skip
+        for p in (0.0, 0.25, *SHARES)
+        for b in (1, 64, 256)
+    ]
 
 
 def test_what_was_announced_holds_before_anything_was_measured():
@@ -100,7 +124,7 @@ def test_passes_of_an_instance_that_is_not_at_work_are_left_out(state_name):
 POISON = st.one_of(
     st.floats(), st.integers(-(2**70), 2**70), st.sampled_from([0, 1, 1e300, 2**64, -1])
 )
-passes = st.builds(events.Pass, POISON, POISON, POISON, st.one_of(POISON, st.floats(0, 1)))
+passes = st.builds(events.MeasuredStep, POISON, POISON, POISON, st.one_of(POISON, st.floats(0, 1)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -126,11 +150,13 @@ def test_an_engine_is_believed_within_bounds_only(slower):
 @pytest.mark.parametrize(
     "timing",
     [
-        Timing(prefill_ms=(float("nan"), 1, 1)), Timing(decode_ms=(0, 0, 0)),
-        Timing(decode_ms=(-5.0, 1, 1)), Timing(transfer_gb_per_s=(0, 0, 0)),
+        Timing(prefill_ms=(float("nan"), 1, 1)),
+        Timing(decode_ms=(0, 0, 0)),
+        Timing(decode_ms=(-5.0, 1, 1)),
+        Timing(transfer_gb_per_s=(0, 0, 0)),
         Timing(prefill_ms=(float("inf"), 1, 1)),
     ],
-)  # fmt: skip
+)
 def test_what_no_engine_can_do_is_not_taken_as_announced(timing):
     assert timing_of(started(timing=timing)) == ANNOUNCED
 
@@ -138,6 +164,16 @@ def test_what_no_engine_can_do_is_not_taken_as_announced(timing):
 def test_a_machine_that_holds_nothing_is_not_taken_as_announced():
     state = started()
     nothing = Machine(0, 0, 0)
-    joined = events.MemberJoined(NOW_US, "a", "2", "decode", "node", "", 1, ANNOUNCED, nothing)
+    joined = events.MemberJoined(
+        now_us=NOW_US,
+        instance="a",
+        epoch="2",
+        role="decode",
+        node="node",
+        rack="",
+        change=1,
+        timing=ANNOUNCED,
+        machine=nothing,
+    )
     baseline.joined(state, joined)
     assert state.baselines["decode"].machine == Machine()

@@ -3,8 +3,8 @@
 import pytest
 
 from argosy.autoscaler.core import effects, events
-from argosy.autoscaler.core.planning.costs import Context, RoleCosts
-from argosy.autoscaler.core.state import Limits
+from argosy.autoscaler.core.planning.costs import CostContext, RoleCosts
+from argosy.autoscaler.core.state import ScalerLimits
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.domain.timing import Timing
 
@@ -16,14 +16,14 @@ HIGH = 6
 @pytest.mark.parametrize("rate", [200.0, 500.0, 2000.0])
 def test_every_instance_is_worth_having_while_all_is_late(role, rate):
     mix = Demand(0, prompt_tokens=2000, output_tokens=500)
-    context = Context(role, mix, Timing(), Machine(max_running=64), Slo(), Limits(), HIGH)
+    context = CostContext(role, mix, Timing(), Machine(max_running=64), Slo(), ScalerLimits(), HIGH)
     (costs,) = RoleCosts(context).of_slots([rate], [0.0])
     assert costs == sorted(costs, reverse=True)
 
 
 def test_a_fleet_that_is_overrun_grows_as_far_as_it_may_and_stays(new_world):
     world = new_world()
-    world.scale(bounds=events.Bounds(4, 1, 4), budget=8, dwell_us=0)
+    world.scale(bounds=events.PoolBounds(4, 1, 4), budget=8, dwell_us=0)
     world.crew(1, 3)
     world.run(400.0, 180)
     assert world.awake("prefill") == 4
@@ -36,7 +36,7 @@ def test_a_fleet_that_is_overrun_grows_as_far_as_it_may_and_stays(new_world):
 def most_awake(new_world, rate, prompt=1000, queued=0):
     """Of both roles, after one report of a second that says so."""
     world = new_world(tick_us=1 * S)
-    world.scale(bounds=events.Bounds(12, 1, 12), budget=24)
+    world.scale(bounds=events.PoolBounds(12, 1, 12), budget=24)
     world.crew(1, 11)
     world.run(10.0, 240)
     world.now_us += S
@@ -62,9 +62,27 @@ def test_counts_of_lateness_of_any_length_are_taken_or_left(new_world, buckets):
     world.run(5.0, 60)
     for told in ([1, 2, 3], buckets, [4, 5, 6], buckets):
         world.now_us += S
-        world.feed(events.TrafficSeen, "other", "1", 0, 0, 0.0, 0.0, 0.0, 0.0, ttft_buckets=told)
         world.feed(
-            events.LoadSeen, "decode-0", "e-decode-0", 0, 0, 0, 0.0, ttft_buckets=told,
+            events.TrafficSeen,
+            router="other",
+            epoch="1",
+            queued=0,
+            queued_tokens=0,
+            requests=0.0,
+            prompt_tokens=0.0,
+            prompt_tokens_squared=0.0,
+            cached_tokens=0.0,
+            ttft_buckets=told,
+        )
+        world.feed(
+            events.LoadSeen,
+            instance="decode-0",
+            epoch="e-decode-0",
+            running=0,
+            waiting=0,
+            queued_tokens=0,
+            kv_share=0.0,
+            ttft_buckets=told,
             tpot_buckets=told,
-        )  # fmt: skip
+        )
     world.run(5.0, 180)

@@ -7,7 +7,7 @@ import pytest
 
 from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
-from argosy.autoscaler.core.state import ScalerState
+from argosy.autoscaler.core.state import AutoscalerState
 from argosy.domain.core import SetTimer, TimerFired
 from argosy.domain.demand import Machine
 from argosy.domain.plan_window import PlanWindow
@@ -20,7 +20,7 @@ def slow(new_world, mode="act", at_work=1, asleep=0, **named):
     """A fleet that does nothing of what is decided."""
     world = new_world()
     world.obeys = False
-    bounds = named.pop("bounds", events.Bounds(1, 1, 6))
+    bounds = named.pop("bounds", events.PoolBounds(1, 1, 6))
     world.scale(mode, **{"bounds": bounds, "dwell_us": 60 * S, **named})
     world.crew(at_work, asleep)
     return world
@@ -30,7 +30,7 @@ def test_a_start_that_nobody_has_heard_of_yet_is_decided_once_a_slot(new_world):
     world = slow(new_world)
     world.run(2.0, 120)
     window = PlanWindow("plan", world.now_us, world.now_us + 3600 * S, "at_least", "decode", 3)
-    world.feed(events.PlansChanged, [window])
+    world.feed(events.PlansChanged, windows=[window])
     world.run(2.0, 300)
     exist = [{p.role: p.exist for p in d.pools}["decode"] for d in world.decisions]
     assert set(exist) == {3}
@@ -41,7 +41,7 @@ def test_a_wake_that_nobody_has_heard_of_yet_is_decided_once_a_slot(new_world):
     world = slow(new_world, asleep=2)
     world.run(2.0, 120)
     window = PlanWindow("plan", world.now_us, world.now_us + 3600 * S, "at_least", "decode", 3)
-    world.feed(events.PlansChanged, [window])
+    world.feed(events.PlansChanged, windows=[window])
     world.run(2.0, 300)
     times = {}
     for rest in world.rests:
@@ -64,7 +64,7 @@ def test_a_decision_that_is_needed_otherwise_does_not_wait_for_the_slot(new_worl
     world.run(2.0, 120)
     for count in (2, 3):
         window = PlanWindow("plan", 0, world.now_us + 3600 * S, "at_least", "decode", count)
-        world.feed(events.PlansChanged, [window])
+        world.feed(events.PlansChanged, windows=[window])
         world.run(2.0, 5)
         assert {p.role: p.exist for p in world.decisions[-1].pools}["decode"] == count
 
@@ -73,7 +73,7 @@ def test_a_start_that_is_needed_no_more_is_taken_back(new_world):
     world = slow(new_world)
     world.run(2.0, 120)
     window = PlanWindow("plan", 0, world.now_us + 300 * S, "at_least", "decode", 3)
-    world.feed(events.PlansChanged, [window])
+    world.feed(events.PlansChanged, windows=[window])
     world.run(2.0, 900)
     assert any(pool.exist == 3 for d in world.decisions for pool in d.pools)
     assert {p.role: p.exist for p in world.decisions[-1].pools}["decode"] == 1
@@ -87,7 +87,7 @@ def test_what_was_promised_counts_against_the_budget(new_world):
         for role, wait in (("decode", 0), ("prefill", 30))
     ]
     for count in (1, 2):
-        world.feed(events.PlansChanged, windows[:count])
+        world.feed(events.PlansChanged, windows=windows[:count])
         world.run(2.0, 60)
     for decision in world.decisions:
         assert sum(pool.exist for pool in decision.pools) <= 4
@@ -134,33 +134,54 @@ def successor(new_world, world, order):
     new.obeys = False
     new.now_us, new.traffic = world.now_us + 2 * S, list(world.traffic)
     for name, member in world.state.members.items():
-        new.feed(events.MemberDecided, name, member.role, member.node, True)
+        new.feed(events.MemberDecided, instance=name, role=member.role, node=member.node, run=True)
     for name, member in world.state.members.items():
         new.feed(
             events.MemberJoined,
-            name,
-            f"e-{name}",
-            member.role,
-            member.node,
-            "",
-            1,
-            Timing(),
-            Machine(),
+            instance=name,
+            epoch=f"e-{name}",
+            role=member.role,
+            node=member.node,
+            rack="",
+            change=1,
+            timing=Timing(),
+            machine=Machine(),
         )
     for kind in order:
         new.now_us += 1000
         for name, member in world.state.members.items():
             if kind == "rest" and member.turn:
-                new.feed(events.RestSeen, name, member.turn, not member.rests, False)
+                new.feed(
+                    events.RestSeen,
+                    instance=name,
+                    turn=member.turn,
+                    wake=not member.rests,
+                    by_hand=False,
+                )
             if kind == "changed" and member.state != "active":
-                new.feed(events.MemberChanged, name, f"e-{name}", member.change, member.state)
+                new.feed(
+                    events.MemberChanged,
+                    instance=name,
+                    epoch=f"e-{name}",
+                    change=member.change,
+                    state=member.state,
+                )
             if kind == "started":
-                new.feed(events.MemberChanged, name, f"e-{name}", 0, "loading")
+                new.feed(
+                    events.MemberChanged,
+                    instance=name,
+                    epoch=f"e-{name}",
+                    change=0,
+                    state="loading",
+                )
     last = world.decisions[-1]
     new.feed(
-        events.DecisionRecalled, last.generation, {p.role: p.awake for p in last.pools},
-        {p.role: p.exist for p in last.pools}, world.state.decided.at_us,
-    )  # fmt: skip
+        events.ScaleRecalled,
+        generation=last.generation,
+        awake={p.role: p.awake for p in last.pools},
+        exist={p.role: p.exist for p in last.pools},
+        at_us=world.state.decided.at_us,
+    )
     scaling = msgspec.structs.replace(world.state.scaling, now_us=new.now_us)
     new.core.step(scaling)
     return new
@@ -173,12 +194,12 @@ def test_a_successor_decides_nothing_for_who_was_told_already(new_world, order, 
     if up:
         world.run(2.0, 120)
         window = PlanWindow("plan", 0, world.now_us + 3600 * S, "at_least", "decode", 3)
-        world.feed(events.PlansChanged, [window])
+        world.feed(events.PlansChanged, windows=[window])
     while not world.rests:
         world.run(2.0, 5)
     told = {rest.instance for rest in world.rests}
     new = successor(new_world, world, order)
-    new.feed(events.PlansChanged, world.state.windows)
+    new.feed(events.PlansChanged, windows=world.state.windows)
     states = {name: member.state for name, member in world.state.members.items()}
     assert {name: member.state for name, member in new.state.members.items()} == states
     new.run(2.0, 50)
@@ -190,7 +211,7 @@ def test_a_successor_of_one_that_was_killed_in_a_plan_ends_where_it_would_have(n
     world = slow(new_world, at_work=1, asleep=3)
     world.run(2.0, 120)
     window = PlanWindow("plan", 0, world.now_us + 3600 * S, "at_least", "decode", 3)
-    world.feed(events.PlansChanged, [window])
+    world.feed(events.PlansChanged, windows=[window])
     world.run(2.0, 5)
     told = [rest.instance for rest in world.rests]
     assert len(told) == 2
@@ -199,7 +220,7 @@ def test_a_successor_of_one_that_was_killed_in_a_plan_ends_where_it_would_have(n
     world.becomes(told[0], "active")
     new = successor(new_world, world, LOG)
     new.changes = dict(world.changes)
-    new.feed(events.PlansChanged, [window])
+    new.feed(events.PlansChanged, windows=[window])
     new.run(2.0, 20)
     assert new.rests == []
     new.becomes(told[1], "waking")
@@ -211,19 +232,31 @@ def test_a_successor_of_one_that_was_killed_in_a_plan_ends_where_it_would_have(n
 
 def test_an_exit_of_an_older_process_changes_nothing(new_world):
     world = slow(new_world)
-    world.feed(events.MemberChanged, "decode-0", "older", 0, "failed")
+    world.feed(events.MemberChanged, instance="decode-0", epoch="older", change=0, state="failed")
     assert world.of("decode")["decode-0"].state == "active"
-    world.feed(events.MemberChanged, "decode-0", "newer", 0, "loading")
-    world.feed(events.MemberChanged, "decode-0", "e-decode-0", 0, "failed")
+    world.feed(events.MemberChanged, instance="decode-0", epoch="newer", change=0, state="loading")
+    world.feed(
+        events.MemberChanged, instance="decode-0", epoch="e-decode-0", change=0, state="failed"
+    )
     assert world.of("decode")["decode-0"].state == "loading"
-    world.feed(events.MemberJoined, "decode-0", "newer", "decode", "", "", 1, Timing(), Machine())
+    world.feed(
+        events.MemberJoined,
+        instance="decode-0",
+        epoch="newer",
+        role="decode",
+        node="",
+        rack="",
+        change=1,
+        timing=Timing(),
+        machine=Machine(),
+    )
     assert world.of("decode")["decode-0"].state == "active"
 
 
 def test_one_that_ends_before_it_ran_is_forgotten(new_world):
     world = slow(new_world)
     world.join("decode", "decode-9", "pending")
-    world.feed(events.MemberDecided, "decode-9", "decode", "", False)
+    world.feed(events.MemberDecided, instance="decode-9", role="decode", node="", run=False)
     assert "decode-9" not in world.state.members
 
 
@@ -238,11 +271,11 @@ def test_the_same_events_have_the_same_effects_whatever_is_remembered(new_world)
         world.run(rate, 150)
     assert world.decisions
     limits, happened = world.state.limits, world.log
-    first = digest(SPEC.build(ScalerState(limits=limits)), happened)
-    core, second = SPEC.build(ScalerState(limits=limits)), []
+    first = digest(SPEC.build(AutoscalerState(limits=limits)), happened)
+    core, second = SPEC.build(AutoscalerState(limits=limits)), []
     for begin in range(0, len(happened), 97):
         image = msgspec.msgpack.encode(core.state)
-        core = SPEC.build(msgspec.msgpack.decode(image, type=ScalerState))
+        core = SPEC.build(msgspec.msgpack.decode(image, type=AutoscalerState))
         second += digest(core, happened[begin : begin + 97])
     assert first == second
     assert core.state == world.state
@@ -250,7 +283,7 @@ def test_the_same_events_have_the_same_effects_whatever_is_remembered(new_world)
 
 def test_a_tick_asks_for_the_next_one_and_a_file_for_one_now(new_world):
     world = slow(new_world)
-    assert SetTimer(TICK, world.now_us + 5 * S) in world.feed(TimerFired, TICK)
+    assert SetTimer(key=TICK, at_us=world.now_us + 5 * S) in world.feed(TimerFired, key=TICK)
     scaling = msgspec.structs.replace(world.state.scaling, generation=9)
-    assert list(world.core.step(scaling)) == [SetTimer(TICK, scaling.now_us)]
+    assert list(world.core.step(scaling)) == [SetTimer(key=TICK, at_us=scaling.now_us)]
     assert list(world.core.step(scaling)) == []

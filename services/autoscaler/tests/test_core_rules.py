@@ -10,14 +10,16 @@ S = 1_000_000
 
 def fleet(new_world, at_work=2, asleep=4, **scaling):
     world = new_world()
-    world.scale(**{"bounds": events.Bounds(6, 1, 6), "budget": 12, "dwell_us": 60 * S, **scaling})
+    world.scale(
+        **{"bounds": events.PoolBounds(6, 1, 6), "budget": 12, "dwell_us": 60 * S, **scaling}
+    )
     world.crew(at_work, asleep)
     return world
 
 
 def window(world, kind, seconds=3600, **named):
     found = PlanWindow("plan", world.now_us, world.now_us + seconds * S, kind, **named)
-    world.feed(events.PlansChanged, [*world.state.windows, found])
+    world.feed(events.PlansChanged, windows=[*world.state.windows, found])
 
 
 def test_more_traffic_wakes_at_once(new_world):
@@ -77,7 +79,7 @@ def test_at_most_so_many_are_awake_while_a_plan_says_so(new_world, role, count):
 
 def test_what_a_rack_holds_is_replaced_and_then_put_to_sleep(new_world):
     world = new_world()
-    world.scale(bounds=events.Bounds(4, 1, 6), budget=12, dwell_us=0)
+    world.scale(bounds=events.PoolBounds(4, 1, 6), budget=12, dwell_us=0)
     world.crew(2, 0, rack="a")
     world.crew(0, 2, rack="b")
     window(world, "at_least", role="prefill", count=2)
@@ -92,8 +94,9 @@ def test_what_a_rack_holds_is_replaced_and_then_put_to_sleep(new_world):
     for role in events.ROLES:
         states = {n: m.state for n, m in world.of(role).items()}
         assert {n for n, state in states.items() if state == "active"} == {
-            f"{role}-b0", f"{role}-b1"
-        }  # fmt: skip
+            f"{role}-b0",
+            f"{role}-b1",
+        }
     told = len(world.rests)
     world.run(500.0, 300)
     woken = [r.instance for r in world.rests[told:] if isinstance(r, effects.DecideWake)]
@@ -102,7 +105,7 @@ def test_what_a_rack_holds_is_replaced_and_then_put_to_sleep(new_world):
 
 def test_where_nobody_can_take_over_one_stays_in_a_rack_that_is_drained(new_world):
     world = new_world()
-    world.scale(bounds=events.Bounds(2, 1, 2), dwell_us=0)
+    world.scale(bounds=events.PoolBounds(2, 1, 2), dwell_us=0)
     world.crew(2, 0, rack="a")
     world.run(20.0, 60)
     window(world, "drain", rack="a")
@@ -117,7 +120,13 @@ def test_a_pending_instance_blocks_nothing(new_world, stuck):
     for role in events.ROLES:
         world.join(role, f"{role}-stuck", "pending")
         if stuck == "loading":
-            world.feed(events.MemberChanged, f"{role}-stuck", "new", 0, "loading")
+            world.feed(
+                events.MemberChanged,
+                instance=f"{role}-stuck",
+                epoch="new",
+                change=0,
+                state="loading",
+            )
     world.run(500.0, 60)
     world.run(0.0, 5400, every=15)
     ready = {role: world.awake(role) for role in events.ROLES}
@@ -127,7 +136,7 @@ def test_a_pending_instance_blocks_nothing(new_world, stuck):
 def test_who_was_put_to_sleep_by_hand_sleeps_for_a_while_and_not_longer(new_world):
     world = fleet(new_world, at_work=3, asleep=0)
     world.run(2.0, 60)
-    world.feed(events.RestSeen, "prefill-0", world.now_us, False, True)
+    world.feed(events.RestSeen, instance="prefill-0", turn=world.now_us, wake=False, by_hand=True)
     world.becomes("prefill-0", "draining")
     world.becomes("prefill-0", "silent")
     world.run(200.0, 590)
@@ -139,7 +148,7 @@ def test_who_was_put_to_sleep_by_hand_sleeps_for_a_while_and_not_longer(new_worl
 def test_who_was_woken_by_hand_is_awake_for_a_while_and_not_longer(new_world):
     world = fleet(new_world, at_work=1, asleep=1)
     world.run(0.0, 300)
-    world.feed(events.RestSeen, "prefill-1", world.now_us, True, True)
+    world.feed(events.RestSeen, instance="prefill-1", turn=world.now_us, wake=True, by_hand=True)
     world.becomes("prefill-1", "waking")
     world.becomes("prefill-1", "active")
     told = len(world.rests)
@@ -152,7 +161,9 @@ def test_who_was_woken_by_hand_is_awake_for_a_while_and_not_longer(new_world):
 
 def test_what_a_hand_did_by_a_clock_of_the_future_is_not_respected_for_ever(new_world):
     world = fleet(new_world, at_work=2, asleep=0)
-    world.feed(events.RestSeen, "prefill-0", world.now_us + 10**15, True, True)
+    world.feed(
+        events.RestSeen, instance="prefill-0", turn=world.now_us + 10**15, wake=True, by_hand=True
+    )
     assert world.of("prefill")["prefill-0"].hand_until_us == world.now_us + 600 * S
 
 
@@ -182,7 +193,7 @@ def test_the_budget_holds_though_others_wait_and_drain(new_world):
 
 
 def test_wakes_come_before_starts_and_sleep_before_stops(new_world):
-    world = fleet(new_world, at_work=1, asleep=2, bounds=events.Bounds(3, 1, 6))
+    world = fleet(new_world, at_work=1, asleep=2, bounds=events.PoolBounds(3, 1, 6))
     world.run(2.0, 120)
     world.run(30.0, 60)
     pools = [pool for d in world.decisions for pool in d.pools]
@@ -196,7 +207,7 @@ def test_wakes_come_before_starts_and_sleep_before_stops(new_world):
 
 
 def test_who_has_slept_for_long_is_stopped_but_never_below_the_file(new_world):
-    world = fleet(new_world, at_work=1, asleep=5, bounds=events.Bounds(3, 1, 6))
+    world = fleet(new_world, at_work=1, asleep=5, bounds=events.PoolBounds(3, 1, 6))
     world.run(0.5, 5400, every=15)
     assert [len(world.of(role)) for role in events.ROLES] == [3, 3]
     world.run(0.0, 3600, every=15)
@@ -206,7 +217,7 @@ def test_who_has_slept_for_long_is_stopped_but_never_below_the_file(new_world):
 def test_fewer_than_there_are_in_a_new_file_ends_those_beyond(new_world):
     world = fleet(new_world, at_work=5, asleep=1)
     world.run(2.0, 120)
-    world.scale(bounds=events.Bounds(2, 1, 3), budget=12)
+    world.scale(bounds=events.PoolBounds(2, 1, 3), budget=12)
     world.run(2.0, 60)
     assert [len(world.of(role)) for role in events.ROLES] == [3, 3]
     assert min(world.awake(role) for role in events.ROLES) >= 1

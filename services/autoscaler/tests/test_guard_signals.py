@@ -9,7 +9,9 @@ S = 1_000_000
 
 def fleet(new_world, at_work=5, asleep=0, **scaling):
     world = new_world()
-    world.scale(**{"bounds": events.Bounds(2, 1, 8), "budget": 16, "dwell_us": 60 * S, **scaling})
+    world.scale(
+        **{"bounds": events.PoolBounds(2, 1, 8), "budget": 16, "dwell_us": 60 * S, **scaling}
+    )
     world.crew(at_work, asleep)
     return world
 
@@ -41,14 +43,14 @@ def test_routers_silent_for_long_let_the_fleet_go_to_its_file_step_by_step(new_w
 
 
 def test_routers_silent_for_long_let_a_small_fleet_grow_to_its_file(new_world):
-    world = fleet(new_world, at_work=1, asleep=3, bounds=events.Bounds(3, 1, 8))
+    world = fleet(new_world, at_work=1, asleep=3, bounds=events.PoolBounds(3, 1, 8))
     world.run(0.1, 60)
     world.run(None, 700)
     assert [world.awake(role) for role in events.ROLES] == [3, 3]
 
 
 def test_routers_silent_for_long_leave_one_awake_where_the_file_asks_for_none(new_world):
-    world = fleet(new_world, bounds=events.Bounds(0, 0, 8), at_work=3)
+    world = fleet(new_world, bounds=events.PoolBounds(0, 0, 8), at_work=3)
     world.run(500.0, 60)
     world.run(None, 2400)
     assert [world.awake(role) for role in events.ROLES] == [1, 1]
@@ -64,7 +66,7 @@ def test_without_news_nothing_is_taken_away_while_a_plan_holds(new_world):
     world = fleet(new_world)
     world.run(500.0, 60)
     hold = PlanWindow("hold", world.now_us, world.now_us + 3600 * S, "hold")
-    world.feed(events.PlansChanged, [hold])
+    world.feed(events.PlansChanged, windows=[hold])
     before = [world.awake(role) for role in events.ROLES]
     world.run(None, 1800)
     assert [world.awake(role) for role in events.ROLES] == before
@@ -76,7 +78,7 @@ def test_without_news_plans_still_hold(new_world):
     ends_us = world.now_us + 36_000 * S
     least = PlanWindow("least", world.now_us, ends_us, "at_least", "decode", 4)
     most = PlanWindow("most", world.now_us, ends_us, "at_most", "prefill", 1)
-    world.feed(events.PlansChanged, [least, most])
+    world.feed(events.PlansChanged, windows=[least, most])
     world.run(None, 2400)
     assert [world.awake(role) for role in events.ROLES] == [1, 4]
 
@@ -95,7 +97,7 @@ def test_zero_traffic_scales_down_to_one_step_by_step(new_world):
 
 
 def test_all_sleep_only_after_nothing_was_asked_for_as_long_as_the_file_says(new_world):
-    world = fleet(new_world, bounds=events.Bounds(1, 0, 4), at_work=1, idle_sleep_us=900 * S)
+    world = fleet(new_world, bounds=events.PoolBounds(1, 0, 4), at_work=1, idle_sleep_us=900 * S)
     world.run(1.0, 60)
     world.run(0.0, 850)
     assert [world.awake(role) for role in events.ROLES] == [1, 1]
@@ -106,7 +108,7 @@ def test_all_sleep_only_after_nothing_was_asked_for_as_long_as_the_file_says(new
 
 
 def test_where_the_file_does_not_say_so_nobody_is_ever_idle(new_world):
-    world = fleet(new_world, bounds=events.Bounds(1, 0, 4), at_work=1)
+    world = fleet(new_world, bounds=events.PoolBounds(1, 0, 4), at_work=1)
     world.run(1.0, 60)
     world.run(0.0, 3600, every=15)
     assert [world.awake(role) for role in events.ROLES] == [1, 1]

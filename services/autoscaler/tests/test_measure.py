@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 from argosy.autoscaler.core import events
 from argosy.autoscaler.core.observe import measure
 from argosy.autoscaler.core.planning import expected_demand
-from argosy.autoscaler.core.state import ScalerState
+from argosy.autoscaler.core.state import AutoscalerState
 
 S = 1_000_000
 BAD = [math.nan, math.inf, -math.inf, -1.0, 1e300, 1e31]
+
+
+def in_order(kind, *values, **named):
+    """An event from the values of its fields, in their order."""
+    return kind(**dict(zip(kind.__struct_fields__, values, strict=False)), **named)
 
 
 def calm(new_world, rate=20.0, seconds=120):
@@ -28,7 +33,7 @@ def test_a_report_of_what_cannot_be_is_not_taken(new_world, bad, place):
     before = world.state.mix.prompt_tokens
     told = [0, 0.0, *world.traffic]
     told[place] = bad
-    world.feed(events.TrafficSeen, "router", "1", *told)
+    world.core.step(in_order(events.TrafficSeen, world.now_us, "router", "1", *told))
     assert world.state.mix.prompt_tokens == before
     world.run(20.0, 30, every=1)
     assert abs(measure.recent_rate(world.state, world.now_us) - 20) < 1
@@ -44,7 +49,17 @@ def test_a_counter_that_runs_backwards_counts_from_there(new_world):
 def test_a_router_that_started_anew_counts_from_zero(new_world):
     world = calm(new_world)
     came = world.state.mix.requests
-    world.feed(events.TrafficSeen, "router", "2", 0, 0, 5.0, 5000.0, 5e6, 0.0)
+    world.feed(
+        events.TrafficSeen,
+        router="router",
+        epoch="2",
+        queued=0,
+        queued_tokens=0,
+        requests=5.0,
+        prompt_tokens=5000.0,
+        prompt_tokens_squared=5e6,
+        cached_tokens=0.0,
+    )
     assert world.state.mix.requests == came + 5
 
 
@@ -64,14 +79,15 @@ def test_one_sample_a_thousand_times_as_large_counts_as_ten_times_at_most(new_wo
     real, spiked = calm(new_world), calm(new_world)
     real.report(200.0, 1, prompt=10_000, queued=50)
     rate, prompt, queued = {
-        "requests": (20_000.0, 1000, 0), "tokens": (20.0, 1_000_000, 0),
+        "requests": (20_000.0, 1000, 0),
+        "tokens": (20.0, 1_000_000, 0),
         "queue": (20.0, 1000, 10**6),
-    }[field]  # fmt: skip
+    }[field]
     spiked.report(rate, 1, prompt=prompt, queued=queued)
     for world in (real, spiked):
         world.now_us += S
-    at = expected_demand.look(real.state, real.now_us)
-    seen = expected_demand.look(spiked.state, spiked.now_us)
+    at = expected_demand.expect(real.state, real.now_us)
+    seen = expected_demand.expect(spiked.state, spiked.now_us)
     # SLACK requests are believed of any report, beside ten times as many.
     assert seen.rate_now <= at.rate_now + measure.SLACK / 15
     assert seen.mix.prompt_tokens <= 2 * at.mix.prompt_tokens
@@ -96,18 +112,36 @@ def test_one_instance_that_tells_of_far_more_that_waits_is_believed_ten_times(ne
     world.crew(1, 0)
     for waiting in (3, 3_000_000):
         world.now_us += S
-        world.feed(events.LoadSeen, "decode-0", "e-decode-0", 1, waiting, 0, 0.5)
+        world.feed(
+            events.LoadSeen,
+            instance="decode-0",
+            epoch="e-decode-0",
+            running=1,
+            waiting=waiting,
+            queued_tokens=0,
+            kv_share=0.5,
+        )
     assert world.state.members["decode-0"].waiting <= 3 * measure.GROWTH + measure.SLACK
 
 
 def test_a_queue_of_a_router_that_is_gone_is_no_backlog(new_world):
     world = calm(new_world)
-    world.feed(events.TrafficSeen, "gone", "1", 30, 30, 0.0, 0.0, 0.0, 0.0)
-    assert sum(expected_demand.look(world.state, world.now_us).extra.values()) == 30 / (
+    world.feed(
+        events.TrafficSeen,
+        router="gone",
+        epoch="1",
+        queued=30,
+        queued_tokens=30,
+        requests=0.0,
+        prompt_tokens=0.0,
+        prompt_tokens_squared=0.0,
+        cached_tokens=0.0,
+    )
+    assert sum(expected_demand.expect(world.state, world.now_us).extra.values()) == 30 / (
         expected_demand.BACKLOG_US / S
     )
     world.run(20.0, 60, every=1)
-    assert sum(expected_demand.look(world.state, world.now_us).extra.values()) == 0
+    assert sum(expected_demand.expect(world.state, world.now_us).extra.values()) == 0
 
 
 def test_a_slot_in_which_nobody_was_heard_is_a_gap_and_no_zero(new_world):
@@ -146,14 +180,36 @@ def test_a_pause_of_the_process_is_a_gap(new_world):
 @pytest.mark.parametrize("seconds", [0, -60, math.nan, math.inf])
 def test_history_of_no_time_is_not_taken(new_world, seconds):
     world = new_world()
-    world.feed(events.SlotRecalled, world.now_us - 60 * S, seconds, 600, 1, 1, 0, 0, 0, 0)
+    world.feed(
+        events.SlotRecalled,
+        start_us=world.now_us - 60 * S,
+        seconds=seconds,
+        requests=600,
+        prompt_tokens=1,
+        prompt_tokens_squared=1,
+        cached_tokens=0,
+        finished=0,
+        output_tokens=0,
+        output_tokens_squared=0,
+    )
     assert world.state.mix.requests == 0
     assert world.state.forecast.experts.slot < 0
 
 
 def test_history_of_the_future_is_not_taken(new_world):
     world = new_world()
-    world.feed(events.SlotRecalled, world.now_us + 10**15, 60, 600, 1, 1, 0, 0, 0, 0)
+    world.feed(
+        events.SlotRecalled,
+        start_us=world.now_us + 10**15,
+        seconds=60,
+        requests=600,
+        prompt_tokens=1,
+        prompt_tokens_squared=1,
+        cached_tokens=0,
+        finished=0,
+        output_tokens=0,
+        output_tokens_squared=0,
+    )
     assert world.state.forecast.experts.slot < 0
 
 
@@ -161,7 +217,18 @@ def test_history_may_be_told_again_and_out_of_order(new_world):
     world = new_world()
     for minutes in (30, 29, 28, 30, 10, 20):
         at_us = world.now_us - minutes * 60 * S
-        world.feed(events.SlotRecalled, at_us, 60, 600, 6e5, 6e8, 0, 0, 0, 0)
+        world.feed(
+            events.SlotRecalled,
+            start_us=at_us,
+            seconds=60,
+            requests=600,
+            prompt_tokens=6e5,
+            prompt_tokens_squared=6e8,
+            cached_tokens=0,
+            finished=0,
+            output_tokens=0,
+            output_tokens_squared=0,
+        )
     assert world.state.forecast.experts.slot == (world.now_us - 600 * S) // (60 * S)
 
 
@@ -171,13 +238,15 @@ numbers = st.one_of(st.floats(0, 1e30), st.sampled_from([0.0, 1.0, 1e15]))
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(*[numbers] * 6), max_size=12), st.integers(1, 10**10))
 def test_whatever_is_counted_lengths_stay_such_as_requests_can_have(reports, stride_us):
-    state, sums, now_us = ScalerState(), [0.0] * 4, 10**15
+    state, sums, now_us = AutoscalerState(), [0.0] * 4, 10**15
     for queued, waiting, *more in reports:
         now_us += stride_us
         sums = [a + b for a, b in zip(sums, more, strict=True)]
-        measure.traffic_seen(state, events.TrafficSeen(now_us, "r", "1", queued, waiting, *sums))
+        measure.traffic_seen(
+            state, in_order(events.TrafficSeen, now_us, "r", "1", queued, waiting, *sums)
+        )
         measure.close_slots(state, now_us)
-    found = expected_demand.look(state, now_us).mix
+    found = expected_demand.expect(state, now_us).mix
     assert 0 <= found.prompt_tokens <= 1.1 * measure.TOKENS_MAX
     assert 0 <= found.prompt_std <= 100 * measure.TOKENS_MAX
     assert 0 <= found.hit_share <= 1

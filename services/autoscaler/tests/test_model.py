@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argosy.autoscaler.core.capacity.model import (
-    Score,
+    CapacityScore,
     decode_miss,
     decode_need,
     prefill_miss,
@@ -19,10 +19,12 @@ from argosy.domain.timing import Timing
 
 MOCKER = Timing()
 CPU = Timing(
-    prefill_ms=(72.8511, 1.66186, 0.000559543), decode_ms=(66.2945, 74.2809, 2.52797),
-    decode_ms_per_request=1.61311, kv_bytes_per_token=46080,
+    prefill_ms=(72.8511, 1.66186, 0.000559543),
+    decode_ms=(66.2945, 74.2809, 2.52797),
+    decode_ms_per_request=1.61311,
+    kv_bytes_per_token=46080,
     transfer_gb_per_s=(1.07, 1.07, 1.07),
-)  # fmt: skip
+)
 FLEETS = [(MOCKER, Machine(), Slo()), (CPU, Machine(tokens_per_pass=512), Slo(20_000, 150))]
 COUNTS = range(65)
 ROUNDING = 1e-6
@@ -35,9 +37,13 @@ def demands(draw):
     prompt, output = draw(st.floats(50, 20_000)), draw(st.floats(2, 2000))
     uneven = st.floats(0, 2)
     return Demand(
-        draw(st.floats(0.01, 200)), prompt, prompt * draw(uneven), output, output * draw(uneven),
+        draw(st.floats(0.01, 200)),
+        prompt,
+        prompt * draw(uneven),
+        output,
+        output * draw(uneven),
         draw(st.floats(0, 0.95)),
-    )  # fmt: skip
+    )
 
 
 @given(demands(), fleets)
@@ -97,7 +103,7 @@ def test_nobody_asking_needs_nobody():
 
 def test_no_decode_instance_answers_nobody():
     found = score(Demand(1), 1, 0, *FLEETS[0])
-    assert isinstance(found, Score)
+    assert isinstance(found, CapacityScore)
     assert found.attained == 0
 
 

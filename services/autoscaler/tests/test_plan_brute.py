@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from argosy.autoscaler.core.planning.dp import (
     NEVER,
-    Problem,
-    Role,
-    Steps,
+    PlanProblem,
+    RoleArrays,
+    RoleProblem,
     allowed,
     alone,
     solve,
@@ -26,11 +26,17 @@ def one_role(draw, slots):
     """Costs are whole numbers, so that sums in any order are equal."""
     costs = [[float(draw(st.integers(0, 50))) for _ in range(MOST + 1)] for _ in range(slots)]
     lists = st.lists(counts, min_size=slots, max_size=slots)
-    return Role(
-        draw(counts), costs, draw(lists), draw(lists), draw(lists),
-        [float(draw(st.integers(0, 9))) for _ in range(MOST + 1)], float(draw(st.integers(0, 9))),
-        draw(st.integers(1, MOST)), draw(st.lists(st.booleans(), min_size=slots, max_size=slots)),
-    )  # fmt: skip
+    return RoleProblem(
+        draw(counts),
+        costs,
+        draw(lists),
+        draw(lists),
+        draw(lists),
+        [float(draw(st.integers(0, 9))) for _ in range(MOST + 1)],
+        float(draw(st.integers(0, 9))),
+        draw(st.integers(1, MOST)),
+        draw(st.lists(st.booleans(), min_size=slots, max_size=slots)),
+    )
 
 
 @st.composite
@@ -39,9 +45,9 @@ def problems(draw, bound=True):
     prefill, decode = draw(one_role(slots)), draw(one_role(slots))
     lists = st.lists(st.integers(0, 2 * MOST), min_size=slots, max_size=slots)
     if not bound:
-        return Problem(prefill, decode, [0] * slots, [2 * MOST] * slots)
+        return PlanProblem(prefill, decode, [0] * slots, [2 * MOST] * slots)
     ratio = draw(st.sampled_from([(0, 0), (0.5, 2.0), (1.0, 0), (0, 0.5)]))
-    return Problem(prefill, decode, draw(lists), draw(lists), *ratio)
+    return PlanProblem(prefill, decode, draw(lists), draw(lists), *ratio)
 
 
 def move(role, slot, before, after):
@@ -115,10 +121,12 @@ def test_first_steps_cost_what_the_best_path_from_there_costs(problem):
     chosen, *others = found.first
     assert chosen[:2] == (found.prefill[0], found.decode[0])
     assert [cost for *_, cost in others] == sorted(cost for *_, cost in others)
-    apart = zip(*(alone(Steps(role))[0] for role in (problem.prefill, problem.decode)), strict=True)
+    apart = zip(
+        *(alone(RoleArrays(role))[0] for role in (problem.prefill, problem.decode)), strict=True
+    )
     if all(allowed(problem, slot, p, d) for slot, (p, d) in enumerate(apart)):
         slots = len(problem.together_low)
-        problem = Problem(problem.prefill, problem.decode, [0] * slots, [2 * MOST] * slots)
+        problem = PlanProblem(problem.prefill, problem.decode, [0] * slots, [2 * MOST] * slots)
     for p, d, cost in found.first:
         assert cost == pytest.approx(best(problem, (p, d)), rel=1e-12)
 
@@ -126,7 +134,7 @@ def test_first_steps_cost_what_the_best_path_from_there_costs(problem):
 @settings(max_examples=60, deadline=None)
 @given(problems(bound=False))
 def test_where_nothing_binds_the_joint_plan_costs_what_the_separate_ones_do(problem):
-    prefill, decode = Steps(problem.prefill), Steps(problem.decode)
+    prefill, decode = RoleArrays(problem.prefill), RoleArrays(problem.decode)
     p, d, value = together(problem, prefill, decode)
     path_p, value_p = alone(prefill)
     path_d, value_d = alone(decode)

@@ -4,7 +4,7 @@ import pytest
 
 from argosy.autoscaler.core import events
 from argosy.autoscaler.core.planning import bounds as within
-from argosy.autoscaler.core.planning.dp import Path, Problem, Role, solve
+from argosy.autoscaler.core.planning.dp import PlanPath, PlanProblem, RoleProblem, solve
 from argosy.autoscaler.core.planning.targets import targets
 
 S = 1_000_000
@@ -15,14 +15,20 @@ def role(need, now=1, **named):
     """One that misses 100 with each instance too few."""
     costs = [[n + 100.0 * max(0, n_needed - n) for n in range(MOST + 1)] for n_needed in need]
     fields = {
-        "low": [0] * SLOTS, "high": [MOST] * SLOTS, "reach": [MOST] * SLOTS,
-        "up": [5.0] * (MOST + 1), "down": 5.0, "step_down": 1, "keep": [False] * SLOTS, **named,
-    }  # fmt: skip
-    return Role(now, costs, **fields)
+        "low": [0] * SLOTS,
+        "high": [MOST] * SLOTS,
+        "reach": [MOST] * SLOTS,
+        "up": [5.0] * (MOST + 1),
+        "down": 5.0,
+        "step_down": 1,
+        "keep": [False] * SLOTS,
+        **named,
+    }
+    return RoleProblem(now, costs, **fields)
 
 
 def planned(prefill, decode, high=2 * MOST, low=0, ratio=(0, 0)):
-    return solve(Problem(prefill, decode, [low] * SLOTS, [high] * SLOTS, *ratio))
+    return solve(PlanProblem(prefill, decode, [low] * SLOTS, [high] * SLOTS, *ratio))
 
 
 def test_it_goes_up_at_once_and_down_step_by_step():
@@ -77,7 +83,7 @@ def test_a_floor_of_both_together_is_met_by_whoever_is_cheaper():
 @pytest.mark.parametrize("lag", [0, 1, 3])
 def test_a_rise_is_begun_by_as_much_earlier_as_a_start_takes(new_world, lag):
     world = new_world()
-    world.scale(bounds=events.Bounds(1, 1, 4))
+    world.scale(bounds=events.PoolBounds(1, 1, 4))
     world.crew(1, 0)
     world.report(1)
     for base in world.state.baselines.values():
@@ -85,7 +91,7 @@ def test_a_rise_is_begun_by_as_much_earlier_as_a_start_takes(new_world, lag):
     kept = within.fleet_bounds(world.state, world.now_us)
     for rise in range(6):
         counts = [1] * rise + [3] * (20 - rise)
-        path = Path(counts, [1] * 20, 0.0)
+        path = PlanPath(counts, [1] * 20, 0.0)
         found = targets(world.state, path, kept, world.now_us)
         assert found["prefill"].exist == (3 if rise <= lag else 1)
         assert found["decode"].exist == 1
@@ -93,25 +99,25 @@ def test_a_rise_is_begun_by_as_much_earlier_as_a_start_takes(new_world, lag):
 
 def test_a_rise_that_needs_a_wake_waits_for_its_time_and_nobody_starts(new_world):
     world = new_world()
-    world.scale(bounds=events.Bounds(3, 1, 4))
+    world.scale(bounds=events.PoolBounds(3, 1, 4))
     world.crew(1, 2)
     world.report(1)
     kept = within.fleet_bounds(world.state, world.now_us)
-    path = Path([1, 1, 3] + [3] * 17, [1] * 20, 0.0)
+    path = PlanPath([1, 1, 3] + [3] * 17, [1] * 20, 0.0)
     assert targets(world.state, path, kept, world.now_us)["prefill"].awake == 1
-    path = Path([3] * 20, [1] * 20, 0.0)
+    path = PlanPath([3] * 20, [1] * 20, 0.0)
     found = targets(world.state, path, kept, world.now_us)["prefill"]
     assert (found.awake, found.exist) == (3, 3)
 
 
 def test_an_instance_counts_when_it_has_warmed_up_and_not_before(new_world):
     world = new_world()
-    world.scale(bounds=events.Bounds(1, 1, 4))
+    world.scale(bounds=events.PoolBounds(1, 1, 4))
     world.crew(1, 1)
     for base in world.state.baselines.values():
         base.start_us, base.wake_us = 180 * S, 60 * S
     world.join("decode", "decode-9", "pending")
-    world.feed(events.MemberChanged, "decode-9", "new", 0, "loading")
+    world.feed(events.MemberChanged, instance="decode-9", epoch="new", change=0, state="loading")
     reach = within.fleet_bounds(world.state, world.now_us).roles["decode"].reach
     # Ready now; the sleeper after a wake; the one that loads and one more after a start.
     assert reach[:5] == [1, 2, 2, 4, 4]

@@ -11,7 +11,7 @@ from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
 from argosy.autoscaler.core.observe import members
 from argosy.autoscaler.core.planning import actions
-from argosy.autoscaler.core.state import Limits, ScalerState
+from argosy.autoscaler.core.state import AutoscalerState, ScalerLimits
 from argosy.domain.core import Effect, SetTimer, TimerFired
 from argosy.domain.demand import Machine, Slo
 from argosy.domain.plan_window import PlanWindow
@@ -27,13 +27,18 @@ counts = st.integers(0, 6)
 picks = st.integers(0, 10**6)
 
 
-class Life:
+def in_order(kind: Any, *values: Any, **named: Any) -> Any:
+    """An event from the values of its fields, in their order."""
+    return kind(**dict(zip(kind.__struct_fields__, values, strict=False)), **named)
+
+
+class MemberLife:
     """An instance as it really is."""
 
     def __init__(self, role: str, rack: str) -> None:
         self.role, self.rack = role, rack
         self.state, self.epoch, self.change, self.turn = "pending", 0, 0, 0
-        self.facts: list[events.ScalerEvent] = []
+        self.facts: list[events.AutoscalerEvent] = []
         """On their way to the autoscaler; of one instance they come in order."""
         self.orders: list[effects.DecideSleep | effects.DecideWake] = []
 
@@ -43,9 +48,9 @@ class AnyFleet(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.core = SPEC.build(ScalerState(limits=Limits(plan_slots=8)))
+        self.core = SPEC.build(AutoscalerState(limits=ScalerLimits(plan_slots=8)))
         self.now_us = BEGAN_US
-        self.lives: dict[str, Life] = {}
+        self.lives: dict[str, MemberLife] = {}
         self.sums = [0.0] * 4
         self.applied = 0
         self.born = 0
@@ -57,14 +62,16 @@ class AnyFleet(RuleBasedStateMachine):
         self.last_us = 0
 
     @property
-    def state(self) -> ScalerState:
+    def state(self) -> AutoscalerState:
         state = self.core.state
-        assert isinstance(state, ScalerState)
+        assert isinstance(state, AutoscalerState)
         return state
 
     def feed(self, event: Any) -> None:
-        asked, before = self.asked(), msgspec.convert(msgspec.to_builtins(self.state.members),
-            dict[str, members.Member])  # fmt: skip
+        asked, before = (
+            self.asked(),
+            msgspec.convert(msgspec.to_builtins(self.state.members), dict[str, members.Member]),
+        )
         decided = list(self.core.step(event))
         scales = [e for e in decided if isinstance(e, effects.DecideScale)]
         rests = [e for e in decided if isinstance(e, effects.DecideSleep | effects.DecideWake)]
@@ -98,17 +105,21 @@ class AnyFleet(RuleBasedStateMachine):
         assert scaling is not None
         most = scaling.pools[role].high if role else scaling.budget
         found = [
-            w.count for w in self.state.windows
-            if w.kind == "at_most" and w.role == role and w.from_us < self.now_us + 60 * S
+            w.count
+            for w in self.state.windows
+            if w.kind == "at_most"
+            and w.role == role
+            and w.from_us < self.now_us + 60 * S
             and self.now_us < w.until_us
-        ]  # fmt: skip
+        ]
         return max(0, min([most, *found]))
 
     def drained(self) -> set[str]:
         return {
-            w.rack for w in self.state.windows
+            w.rack
+            for w in self.state.windows
             if w.kind == "drain" and w.from_us <= self.now_us < w.until_us
-        }  # fmt: skip
+        }
 
     def held(self, role: str) -> bool:
         scaling = self.state.scaling
@@ -140,7 +151,7 @@ class AnyFleet(RuleBasedStateMachine):
                 self.raised_us[pool.role] = self.now_us
 
     def check_pool(
-        self, pool: effects.Pool, before: dict[str, Any], crowded: bool, advisory: bool
+        self, pool: effects.PoolDecision, before: dict[str, Any], crowded: bool, advisory: bool
     ) -> None:
         scaling, role = self.state.scaling, pool.role
         assert scaling is not None
@@ -200,17 +211,24 @@ class AnyFleet(RuleBasedStateMachine):
             self.turns[rest.instance] = rest.turn
             assert rest.generation == scales[0].generation
 
-    def one(self, pick: int, *states: str) -> tuple[str, Life] | None:
+    def one(self, pick: int, *states: str) -> tuple[str, MemberLife] | None:
         found = sorted(n for n, life in self.lives.items() if life.state in states or not states)
         return (found[pick % len(found)], self.lives[found[pick % len(found)]]) if found else None
 
-    def tell(self, name: str, life: Life, took_us: int = 0) -> None:
+    def tell(self, name: str, life: MemberLife, took_us: int = 0) -> None:
         life.change += 1
         life.facts.append(
-            events.MemberChanged(0, name, f"{life.epoch}", life.change, life.state, took_us)
+            events.MemberChanged(
+                now_us=0,
+                instance=name,
+                epoch=f"{life.epoch}",
+                change=life.change,
+                state=life.state,
+                took_us=took_us,
+            )
         )
 
-    def deliver(self, life: Life) -> None:
+    def deliver(self, life: MemberLife) -> None:
         if life.facts:
             self.feed(msgspec.structs.replace(life.facts.pop(0), now_us=self.now_us))
 
@@ -231,8 +249,10 @@ class AnyFleet(RuleBasedStateMachine):
     def decided(self, role: str, rack: str) -> str:
         self.born += 1
         name = f"{role}-{self.born}"
-        self.lives[name] = Life(role, rack)
-        self.lives[name].facts.append(events.MemberDecided(0, name, role, name, True))
+        self.lives[name] = MemberLife(role, rack)
+        self.lives[name].facts.append(
+            events.MemberDecided(now_us=0, instance=name, role=role, node=name, run=True)
+        )
         return name
 
     def come_up(self, name: str) -> None:
@@ -240,28 +260,57 @@ class AnyFleet(RuleBasedStateMachine):
         life.state, life.epoch, life.change = "active", life.epoch + 1, 1
         life.facts.append(
             events.MemberJoined(
-                0, name, f"{life.epoch}", life.role, name, life.rack, 1, Timing(), Machine()
+                now_us=0,
+                instance=name,
+                epoch=f"{life.epoch}",
+                role=life.role,
+                node=name,
+                rack=life.rack,
+                change=1,
+                timing=Timing(),
+                machine=Machine(),
             )
         )
 
     @rule(
-        mode=st.sampled_from(["act", "act", "act", "advise", ""]), high=st.integers(1, 7),
-        low=st.integers(0, 2), budget=st.integers(2, 12), silent=st.integers(0, 2),
-        dwell_s=st.sampled_from([0, 60, 600]), idle_s=st.sampled_from([0, 0, 120]),
+        mode=st.sampled_from(["act", "act", "act", "advise", ""]),
+        high=st.integers(1, 7),
+        low=st.integers(0, 2),
+        budget=st.integers(2, 12),
+        silent=st.integers(0, 2),
+        dwell_s=st.sampled_from([0, 60, 600]),
+        idle_s=st.sampled_from([0, 0, 120]),
         ratio=st.sampled_from([(0, 0), (0.5, 2.0), (0, 1.0)]),
-    )  # fmt: skip
+    )
     def scale(
-        self, mode: str, high: int, low: int, budget: int, silent: int, dwell_s: int,
-        idle_s: int = 0, ratio: tuple[float, float] = (0, 0),
-    ) -> None:  # fmt: skip
+        self,
+        mode: str,
+        high: int,
+        low: int,
+        budget: int,
+        silent: int,
+        dwell_s: int,
+        idle_s: int = 0,
+        ratio: tuple[float, float] = (0, 0),
+    ) -> None:
         self.applied += 1
-        pool = events.Bounds(min(2, high), min(low, high), high)
+        pool = events.PoolBounds(min(2, high), min(low, high), high)
         self.feed(
             events.ScalingApplied(
-                self.now_us, self.applied, mode, dict.fromkeys(events.ROLES, pool), budget, silent,
-                idle_s * S, "dram", Slo(), *ratio, dwell_s * S,
+                now_us=self.now_us,
+                generation=self.applied,
+                mode=mode,
+                pools=dict.fromkeys(events.ROLES, pool),
+                budget=budget,
+                silent=silent,
+                idle_sleep_us=idle_s * S,
+                sleep_level="dram",
+                slo=Slo(),
+                ratio_min=ratio[0],
+                ratio_max=ratio[1],
+                dwell_us=dwell_s * S,
             )
-        )  # fmt: skip
+        )
 
     @rule(seconds=st.sampled_from([1, 5, 5, 5, 20, 60, 600, 5 * 3600]))
     def wait(self, seconds: int) -> None:
@@ -269,20 +318,23 @@ class AnyFleet(RuleBasedStateMachine):
 
     @rule()
     def tick(self) -> None:
-        self.feed(TimerFired(self.now_us, TICK))
+        self.feed(TimerFired(now_us=self.now_us, key=TICK))
 
     @rule(
         rate=st.sampled_from([0.0, 0.1, 1.0, 10.0, 50.0, 200.0]),
-        seconds=st.integers(1, 40), queued=st.sampled_from([0, 0, 0, 50]),
+        seconds=st.integers(1, 40),
+        queued=st.sampled_from([0, 0, 0, 50]),
         prompt=st.sampled_from([10, 1000, 8000]),
-    )  # fmt: skip
+    )
     def traffic(self, rate: float, seconds: int, queued: int, prompt: int) -> None:
         """Some seconds with news of traffic, and a tick as often as there is."""
         for second in range(seconds):
             self.now_us += S
             more = (rate, rate * prompt, rate * prompt**2, rate * prompt / 3)
             self.sums = [a + b for a, b in zip(self.sums, more, strict=True)]
-            self.feed(events.TrafficSeen(self.now_us, "router", "1", queued, queued, *self.sums))
+            self.feed(
+                in_order(events.TrafficSeen, self.now_us, "router", "1", queued, queued, *self.sums)
+            )
             if second % 5 == 4:
                 self.tick()
 
@@ -290,7 +342,7 @@ class AnyFleet(RuleBasedStateMachine):
     def bad_traffic(self, bad: float, place: int, router: str) -> None:
         told: list[Any] = [0, 0.0, *self.sums]
         told[place] = bad
-        self.feed(events.TrafficSeen(self.now_us, router, "1", *told))
+        self.feed(in_order(events.TrafficSeen, self.now_us, router, "1", *told))
 
     @rule(bad=BAD, place=st.integers(0, 6), pick=picks)
     def bad_load(self, bad: float, place: int, pick: int) -> None:
@@ -298,25 +350,44 @@ class AnyFleet(RuleBasedStateMachine):
         told[place] = bad
         if chosen := self.one(pick, "active"):
             name, life = chosen
-            passes = [events.Pass(bad, 1, 0, 0.0), events.Pass(1, 0, bad, bad)]  # type: ignore[arg-type]
-            self.feed(events.LoadSeen(self.now_us, name, f"{life.epoch}", *told, passes=passes))
+            passes = [events.MeasuredStep(bad, 1, 0, 0.0), events.MeasuredStep(1, 0, bad, bad)]  # type: ignore[arg-type]
+            self.feed(
+                in_order(events.LoadSeen, self.now_us, name, f"{life.epoch}", *told, passes=passes)
+            )
 
     @rule(bad=BAD, start_s=st.sampled_from([-3600, 60, 10**9]), seconds=st.sampled_from([0, 60]))
     def bad_history(self, bad: float, start_s: int, seconds: int) -> None:
         start_us = self.now_us + start_s * S
-        self.feed(events.SlotRecalled(self.now_us, start_us, seconds, bad, 1, 1, 0, 0, 0, 0))
-        self.feed(events.SeasonFitted(self.now_us, start_us, [bad]))
+        self.feed(
+            events.SlotRecalled(
+                now_us=self.now_us,
+                start_us=start_us,
+                seconds=seconds,
+                requests=bad,
+                prompt_tokens=1,
+                prompt_tokens_squared=1,
+                cached_tokens=0,
+                finished=0,
+                output_tokens=0,
+                output_tokens_squared=0,
+            )
+        )
+        self.feed(events.SeasonFitted(now_us=self.now_us, start_us=start_us, rates=[bad]))
 
     @rule(
         kind=st.sampled_from(["at_least", "at_most", "hold", "hold", "drain"]),
-        role=st.sampled_from(["", *events.ROLES]), count=counts, start_s=st.sampled_from([0, 120]),
+        role=st.sampled_from(["", *events.ROLES]),
+        count=counts,
+        start_s=st.sampled_from([0, 120]),
         length_s=st.sampled_from([30, 600]),
-    )  # fmt: skip
+    )
     def plan(self, kind: str, role: str, count: int, start_s: int, length_s: int) -> None:
         from_us = self.now_us + start_s * S
         until_us, rack = from_us + length_s * S, "a" if kind == "drain" else ""
         window = PlanWindow("plan", from_us, until_us, kind, role, count, rack)
-        self.feed(events.PlansChanged(self.now_us, [*self.state.windows[-1:], window]))
+        self.feed(
+            events.PlansChanged(now_us=self.now_us, windows=[*self.state.windows[-1:], window])
+        )
 
     @rule(pick=picks)
     def news(self, pick: int) -> None:
@@ -332,7 +403,11 @@ class AnyFleet(RuleBasedStateMachine):
             name, life = chosen
             order, life.orders = life.orders[-1], []
             wake = isinstance(order, effects.DecideWake)
-            self.feed(events.RestSeen(self.now_us, name, order.turn, wake, False))
+            self.feed(
+                events.RestSeen(
+                    now_us=self.now_us, instance=name, turn=order.turn, wake=wake, by_hand=False
+                )
+            )
             if wake and life.state in ("silent", "draining"):
                 life.state = "waking" if life.state == "silent" else "active"
                 self.tell(name, life)
@@ -347,7 +422,15 @@ class AnyFleet(RuleBasedStateMachine):
             name, life = chosen
             life.state = NEXT[life.state]
             if life.state == "loading":
-                life.facts.append(events.MemberChanged(0, name, f"{life.epoch + 1}", 0, "loading"))
+                life.facts.append(
+                    events.MemberChanged(
+                        now_us=0,
+                        instance=name,
+                        epoch=f"{life.epoch + 1}",
+                        change=0,
+                        state="loading",
+                    )
+                )
                 return
             if life.state == "active" and not life.change:
                 self.come_up(name)
@@ -358,7 +441,11 @@ class AnyFleet(RuleBasedStateMachine):
     def crash(self, pick: int) -> None:
         if chosen := self.one(pick, "active", "draining", "silent", "waking"):
             name, life = chosen
-            life.facts.append(events.MemberChanged(0, name, f"{life.epoch}", 0, "failed"))
+            life.facts.append(
+                events.MemberChanged(
+                    now_us=0, instance=name, epoch=f"{life.epoch}", change=0, state="failed"
+                )
+            )
             life.state, life.change, life.orders = "failed", 0, []
 
     @rule(pick=picks, wake=st.booleans())
@@ -367,14 +454,22 @@ class AnyFleet(RuleBasedStateMachine):
             name = chosen[0]
             turn = max(self.now_us, self.turns.get(name, 0) + 1)
             self.turns[name] = turn
-            self.feed(events.RestSeen(self.now_us, name, turn, wake, True))
+            self.feed(
+                events.RestSeen(
+                    now_us=self.now_us, instance=name, turn=turn, wake=wake, by_hand=True
+                )
+            )
 
     @rule(pick=picks)
     def refuse(self, pick: int) -> None:
         if (chosen := self.one(pick)) and chosen[1].orders:
             order = chosen[1].orders.pop()
             wake = isinstance(order, effects.DecideWake)
-            self.feed(events.RestRefused(self.now_us, order.instance, order.turn, wake))
+            self.feed(
+                events.RestRefused(
+                    now_us=self.now_us, instance=order.instance, turn=order.turn, wake=wake
+                )
+            )
 
     @rule(up=st.integers(0, 3))
     def operate(self, up: int) -> None:
@@ -385,8 +480,20 @@ class AnyFleet(RuleBasedStateMachine):
             for name in pool.stop:
                 if name in self.lives:
                     life = self.lives.pop(name)
-                    life.facts.append(events.MemberDecided(0, name, pool.role, name, False))
-                    life.facts.append(events.MemberChanged(0, name, f"{life.epoch}", 0, "stopped"))
+                    life.facts.append(
+                        events.MemberDecided(
+                            now_us=0, instance=name, role=pool.role, node=name, run=False
+                        )
+                    )
+                    life.facts.append(
+                        events.MemberChanged(
+                            now_us=0,
+                            instance=name,
+                            epoch=f"{life.epoch}",
+                            change=0,
+                            state="stopped",
+                        )
+                    )
                     while life.facts:
                         self.deliver(life)
             there = sum(life.role == pool.role for life in self.lives.values())
@@ -401,7 +508,7 @@ class AnyFleet(RuleBasedStateMachine):
         """The process starts anew from its image: remembered results are gone."""
         before = self.state
         image = msgspec.msgpack.encode(before)
-        self.core = SPEC.build(msgspec.msgpack.decode(image, type=ScalerState))
+        self.core = SPEC.build(msgspec.msgpack.decode(image, type=AutoscalerState))
         assert self.state == before
 
     @rule(ahead=st.integers(0, 3))
@@ -410,7 +517,11 @@ class AnyFleet(RuleBasedStateMachine):
         generation, awake = self.state.decided.generation + ahead, dict.fromkeys(events.ROLES, 1)
         self.generation = max(self.generation, generation)
         self.last = None
-        self.feed(events.DecisionRecalled(self.now_us, generation, awake, {}, self.now_us))
+        self.feed(
+            events.ScaleRecalled(
+                now_us=self.now_us, generation=generation, awake=awake, exist={}, at_us=self.now_us
+            )
+        )
 
     @invariant()
     def what_is_known_is_finite(self) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.decode.shell.answer import Answer
+from argosy.decode.shell.answer import AnswerStream
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.api import EngineOutput, Logprobs
 from argosy.engine.text import sim_tokenizer
@@ -22,7 +22,7 @@ runs = st.lists(st.integers(1, 4), min_size=1)
 
 
 @dataclass
-class Heard:
+class HeardChunks:
     """What a caller has of an answer."""
 
     text: str = ""
@@ -42,8 +42,8 @@ def outputs(
     return found
 
 
-def listen(answer: Answer, engine_outputs: list[EngineOutput]) -> Heard:
-    heard = Heard()
+def listen(answer: AnswerStream, engine_outputs: list[EngineOutput]) -> HeardChunks:
+    heard = HeardChunks()
     for output in engine_outputs:
         chunk = answer.chunk(output)
         heard.text += chunk.text
@@ -54,10 +54,12 @@ def listen(answer: Answer, engine_outputs: list[EngineOutput]) -> Heard:
     return heard
 
 
-def answer_to(stop: list[str] | None = None, **fields: object) -> Answer:
+def answer_to(stop: list[str] | None = None, **fields: object) -> AnswerStream:
     given_fields = {"token_ids": PROMPT} | fields
     sampling = inference_pb2.Sampling(max_tokens=99, stop=stop or [])
-    return Answer(inference_pb2.Prompt(request_id="a", sampling=sampling, **given_fields), ENCODER)
+    return AnswerStream(
+        inference_pb2.Prompt(request_id="a", sampling=sampling, **given_fields), ENCODER
+    )
 
 
 @settings(max_examples=200, deadline=None)

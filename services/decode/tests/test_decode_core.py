@@ -23,8 +23,8 @@ class Decode:
         self.now_us = 1_700_000_000 * S
         self.timers: dict[str, int] = {}
 
-    def feed(self, kind: Any, *fields: Any) -> list[Effect]:
-        return self.step(kind(self.now_us, *fields))
+    def feed(self, kind: Any, **fields: Any) -> list[Effect]:
+        return self.step(kind(now_us=self.now_us, **fields))
 
     def step(self, event: Event) -> list[Effect]:
         decided = self.decide(event)
@@ -41,19 +41,33 @@ class Decode:
         while due := sorted((at, key) for key, at in self.timers.items() if at <= until_us):
             self.now_us, key = due[0]
             del self.timers[key]
-            found += self.feed(TimerFired, key)
+            found += self.feed(TimerFired, key=key)
         self.now_us = until_us
         return found
 
     def present(
-        self, key: str, *, prefill: str = "prefill-0", decode: str = ME,
-        within_us: int = 30 * S, ticket: str = "", brought: bool = False,
-    ) -> list[Effect]:  # fmt: skip
+        self,
+        key: str,
+        *,
+        prefill: str = "prefill-0",
+        decode: str = ME,
+        within_us: int = 30 * S,
+        ticket: str = "",
+        brought: bool = False,
+    ) -> list[Effect]:
         expires_us = self.now_us + within_us
-        return self.feed(events.TicketPresented, key, prefill, decode, expires_us, ticket, brought)
+        return self.feed(
+            events.TicketPresented,
+            key=key,
+            prefill_instance=prefill,
+            decode_instance=decode,
+            expires_us=expires_us,
+            ticket=ticket,
+            brought=brought,
+        )
 
     def end(self, key: str) -> list[Effect]:
-        return self.feed(events.AnswerEnded, key)
+        return self.feed(events.AnswerEnded, key=key)
 
 
 @pytest.fixture
@@ -72,11 +86,11 @@ def reason_of(decided: list[Effect]) -> str:
 
 
 def test_a_ticket_from_a_prefill_instance_leads_to_a_pull(decode: Decode) -> None:
-    assert decode.present("a/0") == [effects.PullAndAnswer("a/0")]
+    assert decode.present("a/0") == [effects.PullAndAnswer(key="a/0")]
 
 
 def test_a_ticket_that_brings_its_prompt_leads_to_computing_it_here(decode: Decode) -> None:
-    assert decode.present("a/0", prefill=ME, brought=True) == [effects.ComputeAndAnswer("a/0")]
+    assert decode.present("a/0", prefill=ME, brought=True) == [effects.ComputeAndAnswer(key="a/0")]
 
 
 @pytest.mark.parametrize("answer_is_over", [True, False])
@@ -89,31 +103,31 @@ def test_a_ticket_is_good_once(decode: Decode, answer_is_over: bool) -> None:
 
 def test_another_attempt_at_the_request_has_a_ticket_of_its_own(decode: Decode) -> None:
     decode.present("a/0")
-    assert decode.present("a/1") == [effects.PullAndAnswer("a/1")]
+    assert decode.present("a/1") == [effects.PullAndAnswer(key="a/1")]
 
 
 def test_a_new_ticket_for_the_same_request_is_good_once_its_answer_is_over(decode: Decode) -> None:
     decode.present("a/0", ticket="first")
     assert reason_of(decode.present("a/0", ticket="second")) == "TICKET_USED"
     decode.end("a/0")
-    assert decode.present("a/0", ticket="second") == [effects.PullAndAnswer("a/0")]
+    assert decode.present("a/0", ticket="second") == [effects.PullAndAnswer(key="a/0")]
 
 
 @pytest.mark.parametrize(("within_us", "good"), [(1, True), (0, False), (-S, False)])
 def test_a_ticket_is_good_before_it_expires(decode: Decode, within_us: int, good: bool) -> None:
     presented = decode.present("a/0", within_us=within_us)
-    assert good == (presented == [effects.PullAndAnswer("a/0")])
+    assert good == (presented == [effects.PullAndAnswer(key="a/0")])
     assert good or reason_of(presented) == "TICKET_EXPIRED"
 
 
 def test_a_ticket_is_only_good_at_its_instance(decode: Decode) -> None:
     assert reason_of(decode.present("a/0", decode="decode-1")) == "TICKET_MISDIRECTED"
-    assert decode.present("a/0") == [effects.PullAndAnswer("a/0")]
+    assert decode.present("a/0") == [effects.PullAndAnswer(key="a/0")]
 
 
 def test_a_ticket_without_the_prompt_to_be_computed_here_is_refused(decode: Decode) -> None:
     assert reason_of(decode.present("a/0", prefill=ME)) == "BAD_REQUEST"
-    assert decode.present("a/0", prefill=ME, brought=True) == [effects.ComputeAndAnswer("a/0")]
+    assert decode.present("a/0", prefill=ME, brought=True) == [effects.ComputeAndAnswer(key="a/0")]
 
 
 def test_used_tickets_are_remembered_until_they_would_have_expired(decode: Decode) -> None:
@@ -134,10 +148,10 @@ def test_an_answer_that_outlives_its_ticket_cannot_be_begun_again(decode: Decode
 def test_answers_up_to_the_limit_are_taken_and_then_refused() -> None:
     decode = Decode(queue_limit=2)
     for key in ("a/0", "b/0"):
-        assert decode.present(key) == [effects.PullAndAnswer(key)]
+        assert decode.present(key) == [effects.PullAndAnswer(key=key)]
     assert reason_of(decode.present("c/0")) == "OVERLOADED"
     decode.end("a/0")
-    assert decode.present("c/0") == [effects.PullAndAnswer("c/0")]
+    assert decode.present("c/0") == [effects.PullAndAnswer(key="c/0")]
 
 
 def test_a_draining_instance_takes_no_tickets(decode: Decode) -> None:
@@ -164,7 +178,10 @@ def test_a_cut_ends_every_answer_under_way_and_each_is_waited_for(decode: Decode
     decode.present("a/0")
     decode.present("b/0", prefill=ME, brought=True)
     decode.feed(events.DrainStarted)
-    assert decode.feed(events.DrainCut) == [effects.EndAnswer("a/0"), effects.EndAnswer("b/0")]
+    assert decode.feed(events.DrainCut) == [
+        effects.EndAnswer(key="a/0"),
+        effects.EndAnswer(key="b/0"),
+    ]
     assert decode.end("b/0") == []
     assert decode.end("a/0") == [effects.ReportIdle()]
 
@@ -186,7 +203,7 @@ def test_a_drain_that_was_turned_round_takes_tickets_and_reports_no_idleness(
     decode.present("a/0")
     decode.feed(events.DrainStarted)
     assert decode.feed(events.DrainEnded) == []
-    assert decode.present("b/0") == [effects.PullAndAnswer("b/0")]
+    assert decode.present("b/0") == [effects.PullAndAnswer(key="b/0")]
     assert decode.end("a/0") == decode.end("b/0") == []
 
 
@@ -205,7 +222,7 @@ class Twins(Decode):
         return decided
 
 
-class AnyOrder(RuleBasedStateMachine):
+class AnyDecodeOrder(RuleBasedStateMachine):
     """Presents, ends and waits."""
 
     keys = st.sampled_from(["a/0", "a/1", "b/0"])
@@ -240,9 +257,12 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.decode.pass_time(us) == []
 
     @rule(
-        key=keys, number=st.integers(1, 2), local=st.booleans(), brought=st.booleans(),
+        key=keys,
+        number=st.integers(1, 2),
+        local=st.booleans(),
+        brought=st.booleans(),
         within_us=st.sampled_from([-S, S, 40 * S]),
-    )  # fmt: skip
+    )
     def present(self, key: str, number: int, local: bool, brought: bool, within_us: int) -> None:
         now_us, ticket = self.decode.now_us, f"{key} {number}"
         used = now_us < self.good_until_us.get(ticket, 0) or key in self.answering
@@ -282,5 +302,5 @@ class AnyOrder(RuleBasedStateMachine):
         assert not self.decode.state.seen
 
 
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = AnyDecodeOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from argosy.decode.shell.answer import Answer
-from argosy.decode.shell.latency import Pace
+from argosy.decode.shell.answer import AnswerStream
+from argosy.decode.shell.latency import LatencyRecorder
 from argosy.domain.histogram import bucket_of
 from argosy.engine.api import EngineOutput
 from argosy.engine.text import sim_tokenizer
-from argosy.instance.work_counters import Worked
+from argosy.instance.work_counters import WorkCounters
 from argosy.wire.inference.v1 import inference_pb2
 
 ENCODER = sim_tokenizer()
@@ -17,10 +17,12 @@ ISSUED_MS = 1_700_000_000_000
 
 def answered(*sizes: int, **prompt: Any) -> inference_pb2.Work:
     """The sums after one answer that came in outputs of these sizes, 80 ms after its ticket."""
-    worked = Worked()
+    worked = WorkCounters()
     sampling = inference_pb2.Sampling(max_tokens=99)
-    answer = Answer(inference_pb2.Prompt(token_ids=WORDS, sampling=sampling, **prompt), ENCODER)
-    pace = Pace(worked, inference_pb2.Ticket(issued_ms=ISSUED_MS), answer)
+    answer = AnswerStream(
+        inference_pb2.Prompt(token_ids=WORDS, sampling=sampling, **prompt), ENCODER
+    )
+    pace = LatencyRecorder(worked, inference_pb2.Ticket(issued_ms=ISSUED_MS), answer)
     for number, size in enumerate(sizes):
         answer.chunk(EngineOutput(WORDS[:1] * size, finish="length" if number else None))
         if not pace.begun:

@@ -22,11 +22,11 @@ import msgspec
 import pytest
 
 from argosy.engine.api import EngineInfo, EngineRequest, SamplingSpec, Staging
-from argosy.engine.kv.chain import Chain
+from argosy.engine.kv.chain import BlockNames
 from argosy.engine.kv.revision import revision
 from argosy.instance.kv_store import store as store_module
 from argosy.instance.kv_store.link import StoreLink
-from argosy.instance.kv_store.store import Store
+from argosy.instance.kv_store.store import KvStoreClient
 from argosy.instance.settings import InstanceSettings
 from argosy.launcher.nats_process import NatsProcess, running_nats
 from argosy.mesh import rpc
@@ -128,7 +128,7 @@ class StoreProcess:
 
 
 @dataclass
-class Harbour:
+class StoreProcesses:
     """Starts stores, and ends them all."""
 
     nats: NatsProcess
@@ -147,10 +147,17 @@ class Harbour:
         number = next(self.numbers)
         folder = self.root / f"ssd-{fleet}"
         settings = {
-            "fleet": fleet, "instance_id": name, "epoch": f"e{number}", "nats_url": self.nats.url,
-            "node": "n", "dram_bytes": 4 << 20, "ssd_dir": folder, "ssd_bytes": 16 << 20,
-            "heartbeat_s": 0.1, **given,
-        }  # fmt: skip
+            "fleet": fleet,
+            "instance_id": name,
+            "epoch": f"e{number}",
+            "nats_url": self.nats.url,
+            "node": "n",
+            "dram_bytes": 4 << 20,
+            "ssd_dir": folder,
+            "ssd_bytes": 16 << 20,
+            "heartbeat_s": 0.1,
+            **given,
+        }
         environment = {
             f"ARGOSY_KVSTORE_{key.upper()}": str(value)
             for key, value in settings.items()
@@ -169,14 +176,14 @@ class Harbour:
 
 
 @pytest.fixture(scope="session")
-def parent_harbour(
+def parent_store_process(
     nats: NatsProcess, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Harbour]:
+) -> Iterator[StoreProcesses]:
     parent = subprocess.Popen(
         [sys.executable, "-c", STORES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    harbour = Harbour(nats, tmp_path_factory.mktemp("stores"), parent)
-    yield harbour
+    store_process = StoreProcesses(nats, tmp_path_factory.mktemp("stores"), parent)
+    yield store_process
     parent.kill()
     parent.communicate()
 
@@ -188,23 +195,27 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def harbour(parent_harbour: Harbour) -> Iterator[Harbour]:
+def store_process(parent_store_process: StoreProcesses) -> Iterator[StoreProcesses]:
     """Where stores are started; they end with the test, since each costs others some time."""
-    yield parent_harbour
-    while parent_harbour.started:
-        parent_harbour.started.pop().end()
+    yield parent_store_process
+    while parent_store_process.started:
+        parent_store_process.started.pop().end()
 
 
-class Ship:
+class StoreClientProcess:
     """An instance's side of the store, with an engine of which only the staging memory is there."""
 
     def __init__(
         self, nats: NatsProcess, folder: Path, fleet: str, name: str, **given: Any
     ) -> None:
         settings = InstanceSettings(
-            nats_url=nats.url, fleet=fleet, instance_id=name, node="n", block_tokens=BLOCK_TOKENS,
+            nats_url=nats.url,
+            fleet=fleet,
+            instance_id=name,
+            node="n",
+            block_tokens=BLOCK_TOKENS,
             **given,
-        )  # fmt: skip
+        )
         self.mesh = Mesh(settings, "decode")
         path = folder / f"staging-{name}-{fleet}"
         self.staging = Memory(SLOTS * BLOCK_BYTES, path)
@@ -235,12 +246,12 @@ class Ship:
         for store in stores:
             store.address = self.store(store.name).address
 
-    def store(self, name: str = "kvstore-0") -> Store:
+    def store(self, name: str = "kvstore-0") -> KvStoreClient:
         return self.link._stores[name]
 
-    def chain(self, tokens: list[int], salt: str = "") -> Chain:
+    def chain(self, tokens: list[int], salt: str = "") -> BlockNames:
         settings = self.mesh.settings
-        chain = Chain(settings.model, revision(settings), salt, BLOCK_TOKENS)
+        chain = BlockNames(settings.model, revision(settings), salt, BLOCK_TOKENS)
         chain.extend(tokens, len(tokens))
         return chain
 
@@ -302,18 +313,18 @@ def content(key: bytes) -> bytes:
 @pytest.fixture
 async def launch(
     nats: NatsProcess, tmp_path: Path
-) -> AsyncIterator[Callable[..., Awaitable[Ship]]]:
+) -> AsyncIterator[Callable[..., Awaitable[StoreClientProcess]]]:
     """Launches instances; all are stopped when the test ends."""
-    ships: list[Ship] = []
+    instances: list[StoreClientProcess] = []
 
-    async def begin(fleet: str, name: str = "decode-0", **given: Any) -> Ship:
-        ships.append(Ship(nats, tmp_path, fleet, name, **given))
-        await ships[-1].start()
-        return ships[-1]
+    async def begin(fleet: str, name: str = "decode-0", **given: Any) -> StoreClientProcess:
+        instances.append(StoreClientProcess(nats, tmp_path, fleet, name, **given))
+        await instances[-1].start()
+        return instances[-1]
 
     yield begin
-    for ship in ships:
-        await ship.stop()
+    for instance in instances:
+        await instance.stop()
 
 
 @pytest.fixture
@@ -325,7 +336,7 @@ async def dial() -> AsyncIterator[Callable[[StoreProcess], Any]]:
 
 
 @dataclass
-class Heard:
+class HeardFacts:
     """What a store told the mesh, replayed in its order: block hashes by tier."""
 
     blocks: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
@@ -352,12 +363,12 @@ class Heard:
 
 
 @pytest.fixture
-async def listen(nats: NatsProcess) -> AsyncIterator[Callable[[str], Awaitable[Heard]]]:
+async def listen(nats: NatsProcess) -> AsyncIterator[Callable[[str], Awaitable[HeardFacts]]]:
     """Listens to a fleet's store from now on."""
     buses: list[Bus] = []
 
-    async def begin(fleet: str) -> Heard:
-        heard = Heard()
+    async def begin(fleet: str) -> HeardFacts:
+        heard = HeardFacts()
         bus = Bus(nats.url, fleet, "listener")
         buses.append(bus)
         bus.listen(events_pb2.KvStored, lambda fact, _: heard.change(fact, stored=True))

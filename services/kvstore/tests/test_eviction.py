@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.kvstore.core.eviction import POLICIES, Eviction, Oracle
+from argosy.kvstore.core.eviction import POLICIES, Eviction, NextUseOracle
 from argosy.kvstore.core.eviction import learned as ours
-from argosy.kvstore.core.eviction.learned import Argosy
+from argosy.kvstore.core.eviction.learned import Learned
 from argosy.kvstore.core.eviction.learned_value import AGES_US, WIDTHS_S, chances, gittins
 from argosy.kvstore.core.eviction.lru2 import Lru2
 from argosy.kvstore.core.eviction.s3fifo import S3Fifo
@@ -18,7 +18,7 @@ NAMES = [*POLICIES, "oracle"]
 SECOND_US = 1_000_000
 
 
-class Store:
+class EvictionStore:
     """What a store does with a policy, and checks of all it is promised."""
 
     def __init__(self, policy: Eviction, capacity_blocks: int, *, checks: bool = True) -> None:
@@ -94,7 +94,7 @@ def chain_of(path: Sequence[int]) -> list[int]:
 
 def make(name: str, capacity_blocks: int, asks: Sequence[Sequence[int]]) -> Eviction:
     if name == "oracle":
-        return Oracle(capacity_blocks, asks)
+        return NextUseOracle(capacity_blocks, asks)
     return POLICIES[name](capacity_blocks)
 
 
@@ -108,12 +108,12 @@ steps = st.lists(
         st.tuples(st.just("victim"), st.just(0), st.integers(0, SECOND_US)),
     ),
     max_size=60,
-)  # fmt: skip
+)
 
 
-def play(name: str, capacity_blocks: int, script: list[tuple[str, object, int]]) -> Store:
+def play(name: str, capacity_blocks: int, script: list[tuple[str, object, int]]) -> EvictionStore:
     asks = [step[1] for step in script if step[0] == "ask"]
-    store = Store(make(name, capacity_blocks, asks), capacity_blocks)  # type: ignore[arg-type]
+    store = EvictionStore(make(name, capacity_blocks, asks), capacity_blocks)  # type: ignore[arg-type]
     now_us = 0
     holds: list[int] = []
     for what, which, later_us in script:
@@ -166,7 +166,7 @@ def test_what_is_remembered_is_bounded(name: str, monkeypatch: pytest.MonkeyPatc
     capacity = 50
     asks = [[n, n + 1] for n in range(0, 4000, 2)]
     policy = make(name, capacity, asks)
-    store = Store(policy, capacity)
+    store = EvictionStore(policy, capacity)
     for number, chain in enumerate(asks):
         store.ask(chain, number * SECOND_US)
         for _ in range(10):
@@ -181,8 +181,8 @@ def test_what_is_remembered_is_bounded(name: str, monkeypatch: pytest.MonkeyPatc
 
 def test_a_ghost_more_than_allowed_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ours, "GHOSTS_MIN", 8)
-    for policy in (Argosy(4), Lru2(4), S3Fifo(4)):
-        store = Store(policy, 4)
+    for policy in (Learned(4), Lru2(4), S3Fifo(4)):
+        store = EvictionStore(policy, 4)
         for number in range(100):
             store.ask([number], number)
         assert len(policy._ghosts) <= 8
@@ -194,7 +194,7 @@ def test_argosy_counts_every_block_it_remembers_once(
     script: list[tuple[str, object, int]], capacity_blocks: int
 ) -> None:
     policy = play("argosy", capacity_blocks, script).policy
-    assert isinstance(policy, Argosy)
+    assert isinstance(policy, Learned)
     in_cells = sum(
         cell.blocks for kind in policy._worth.segments for cells in kind for cell in cells
     )
@@ -203,7 +203,7 @@ def test_argosy_counts_every_block_it_remembers_once(
 
 
 def test_lru_evicts_the_end_of_the_chain_longest_unasked() -> None:
-    store = Store(POLICIES["lru"](4), 4)
+    store = EvictionStore(POLICIES["lru"](4), 4)
     store.ask([1, 2], 0)
     store.ask([3, 4], 1)
     store.ask([1], 2)
@@ -213,12 +213,12 @@ def test_lru_evicts_the_end_of_the_chain_longest_unasked() -> None:
 
 def test_the_oracle_evicts_what_is_asked_for_last() -> None:
     asks = [[1], [2], [3], [2], [1]]
-    store = Store(Oracle(2, asks), 2)
+    store = EvictionStore(NextUseOracle(2, asks), 2)
     assert [store.ask(chain, now) for now, chain in enumerate(asks)] == [0, 0, 0, 1, 0]
 
 
 def hits(name: str, capacity_blocks: int, asks: Sequence[tuple[int, Sequence[int]]]) -> int:
-    store = Store(POLICIES[name](capacity_blocks), capacity_blocks, checks=False)
+    store = EvictionStore(POLICIES[name](capacity_blocks), capacity_blocks, checks=False)
     return sum(store.ask(chain, now_us) for now_us, chain in asks)
 
 
@@ -252,7 +252,7 @@ def test_argosy_learns_anew_when_the_load_changes() -> None:
 
 
 def test_scans_are_not_worth_a_slower_tier_and_conversations_are() -> None:
-    store = Store(Argosy(2000), 2000, checks=False)
+    store = EvictionStore(Learned(2000), 2000, checks=False)
     now_us = 0
     for talk in range(1500):
         now_us += SECOND_US
@@ -290,18 +290,18 @@ asks = st.lists(st.tuples(chains, st.integers(0, 300 * SECOND_US)), min_size=1, 
 def test_one_read_back_from_its_image_goes_on_as_the_one_it_was_taken_of(
     before: list[tuple[list[int], int]], after: list[tuple[list[int], int]]
 ) -> None:
-    policy = Argosy(8)
-    store = Store(policy, 8)
+    policy = Learned(8)
+    store = EvictionStore(policy, 8)
     now_us = ask_all(store, before, 0)
-    image = msgspec.msgpack.decode(msgspec.msgpack.encode(policy.image()))
-    other = Store(Argosy.from_image(image), 8)
+    snapshot = msgspec.msgpack.decode(msgspec.msgpack.encode(policy.to_snapshot()))
+    other = EvictionStore(Learned.from_snapshot(snapshot), 8)
     other.parents, other.pins = dict(store.parents), dict(store.pins)
     store.victims.clear()
     assert ask_all(store, after, now_us) == ask_all(other, after, now_us)
     assert store.victims == other.victims
 
 
-def ask_all(store: Store, asks: list[tuple[list[int], int]], now_us: int) -> int:
+def ask_all(store: EvictionStore, asks: list[tuple[list[int], int]], now_us: int) -> int:
     for chain, pause_us in asks:
         now_us += pause_us
         store.ask(chain, now_us)

@@ -25,9 +25,17 @@ BLOCKS = SLOTS * (SEGMENTS - 1)
 MUTATIONS = 10_000
 NAMES = [f"segment-{number:06}-{SLOT_BYTES}.kv" for number in range(SEGMENTS)]
 FIELDS = {
-    "magic": (0, 8), "version": (8, 4), "key": (12, 16), "chained": (28, 1), "parent": (29, 16),
-    "hash": (45, 8), "tokens": (53, 4), "bytes": (57, 8), "checksum": (65, 8), "digest": (73, 8),
-}  # fmt: skip
+    "magic": (0, 8),
+    "version": (8, 4),
+    "key": (12, 16),
+    "chained": (28, 1),
+    "parent": (29, 16),
+    "hash": (45, 8),
+    "tokens": (53, 4),
+    "bytes": (57, 8),
+    "checksum": (65, 8),
+    "digest": (73, 8),
+}
 
 
 def key_of(number: int) -> bytes:
@@ -46,16 +54,28 @@ def move(number: int, slot: int | None = None) -> Move:
     at = number if slot is None else slot
     key, parent = key_of(number), key_of(number - 1) if number else b""
     return Move(
-        key, parent, number * 7, 32, BLOCK_BYTES, block_checksum(key, bytes_of(number)),
-        number * BLOCK_BYTES, at // SLOTS * SEGMENT_BYTES + at % SLOTS * SLOT_BYTES,
-    )  # fmt: skip
+        key,
+        parent,
+        number * 7,
+        32,
+        BLOCK_BYTES,
+        block_checksum(key, bytes_of(number)),
+        number * BLOCK_BYTES,
+        at // SLOTS * SEGMENT_BYTES + at % SLOTS * SLOT_BYTES,
+    )
 
 
 def as_move(found: Recovered, dram_offset: int) -> Move:
     return Move(
-        found.key, found.parent, found.hash, found.tokens, found.block_bytes, found.checksum,
-        dram_offset, found.offset,
-    )  # fmt: skip
+        found.key,
+        found.parent,
+        found.hash,
+        found.tokens,
+        found.block_bytes,
+        found.checksum,
+        dram_offset,
+        found.offset,
+    )
 
 
 MOVES = {move(number).key: move(number) for number in range(BLOCKS)}
@@ -64,8 +84,12 @@ MOVES = {move(number).key: move(number) for number in range(BLOCKS)}
 def is_as_stored(found: Recovered) -> bool:
     stored = MOVES[found.key]
     return (found.parent, found.hash, found.tokens, found.block_bytes, found.checksum) == (
-        stored.parent, stored.hash, stored.tokens, stored.block_bytes, stored.checksum
-    )  # fmt: skip
+        stored.parent,
+        stored.hash,
+        stored.tokens,
+        stored.block_bytes,
+        stored.checksum,
+    )
 
 
 @pytest.fixture
@@ -201,9 +225,15 @@ def test_a_header_that_was_sealed_anew_over_another_key_does_not_check(
     file = os.open(tmp_path / "kv" / NAMES[0], os.O_RDWR)
     for number in range(SLOTS):
         moved = Move(
-            key_of(number + SLOTS), b"", 0, 32, BLOCK_BYTES,
-            block_checksum(key_of(number), bytes_of(number)), 0, number * SLOT_BYTES,
-        )  # fmt: skip
+            key_of(number + SLOTS),
+            b"",
+            0,
+            32,
+            BLOCK_BYTES,
+            block_checksum(key_of(number), bytes_of(number)),
+            0,
+            number * SLOT_BYTES,
+        )
         os.pwrite(file, header_of(moved), number * SLOT_BYTES)
     os.close(file)
     segments = make(no_plane)
@@ -326,9 +356,10 @@ def test_segments_that_do_not_fit_are_removed_and_what_is_none_is_left_alone(
     written_plainly(tmp_path / "kv")
     known = {path.name for path in (tmp_path / "kv").iterdir()}
     wrong = [
-        f"segment-000009-{SLOT_BYTES}.kv", "segment-000002-4096.kv",
+        f"segment-000009-{SLOT_BYTES}.kv",
+        "segment-000002-4096.kv",
         f"segment-000002-{SEGMENT_BYTES + 1}.kv",
-    ]  # fmt: skip
+    ]
     others = {"notes.txt", f"segment-000001-{2 * SLOT_BYTES}.kv.old"}
     for odd in [*wrong, *others]:
         (tmp_path / "kv" / odd).write_bytes(b"odd")

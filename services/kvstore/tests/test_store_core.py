@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from argosy.domain.core import Effect, Event, SetTimer, TimerFired
 from argosy.kvstore.core import effects, events
 from argosy.kvstore.core.slots import ssd_slot_bytes
-from argosy.kvstore.core.state import DRAM, SSD, Block, Limits, StoreState, new_state
+from argosy.kvstore.core.state import DRAM, SSD, StoredBlock, StoreLimits, StoreState, new_state
 from argosy.kvstore.core.store import SPEC, SWEEP_US
 
 MS, S = 1_000, 1_000_000
@@ -32,9 +32,14 @@ TOKENS = 16
 SEGMENTS_MAX = 3
 VOYAGES, VOYAGE_STEPS = 60, 250
 MOSTLY = (
-    ["ask"] * 8 + ["offer"] * 8 + ["write"] * 2 + ["hang_up"] * 5 + ["read"] * 4 + ["ssd"] * 8
+    ["ask"] * 8
+    + ["offer"] * 8
+    + ["write"] * 2
+    + ["hang_up"] * 5
+    + ["read"] * 4
+    + ["ssd"] * 8
     + ["rot", "flush", "flush", "wait", "wait", "odd"]
-)  # fmt: skip
+)
 
 Chain = tuple[str, str]
 chains: st.SearchStrategy[Chain] = st.tuples(
@@ -73,7 +78,7 @@ def round_trip(value: Any, kind: Any) -> Any:
     return msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=kind)
 
 
-def held_in(block: Block, tier: int) -> bool:
+def held_in(block: StoredBlock, tier: int) -> bool:
     """Whether that tier has its bytes."""
     return block.ssd >= 0 if tier == SSD else block.dram >= 0 and not block.reading
 
@@ -88,7 +93,7 @@ class Reader:
 
     keys: list[bytes]
     total: int
-    blocks: list[effects.Placed] = field(default_factory=list)
+    blocks: list[effects.PlacedBlock] = field(default_factory=list)
     last: bool = False
 
 
@@ -100,7 +105,7 @@ class Writer:
     rooms: list[effects.Room]
 
 
-class AnyOrder(RuleBasedStateMachine):
+class AnyStoreOrder(RuleBasedStateMachine):
     """Feeds the core as a shell would; a twin that hears the same must say the same."""
 
     def __init__(self) -> None:
@@ -121,17 +126,26 @@ class AnyOrder(RuleBasedStateMachine):
         self.answers: list[Effect] = []
 
     @initialize(
-        dram=st.integers(1, SEGMENTS_MAX), ssd=st.integers(0, SEGMENTS_MAX),
-        leases_max=st.sampled_from([2, 6, 100]), writing=st.sampled_from([1, 2, 100]),
-        spare=st.sampled_from([0.0, 0.0, 0.3, 1.0]), seed=st.integers(0, 1 << 32),
-    )  # fmt: skip
+        dram=st.integers(1, SEGMENTS_MAX),
+        ssd=st.integers(0, SEGMENTS_MAX),
+        leases_max=st.sampled_from([2, 6, 100]),
+        writing=st.sampled_from([1, 2, 100]),
+        spare=st.sampled_from([0.0, 0.0, 0.3, 1.0]),
+        seed=st.integers(0, 1 << 32),
+    )
     def open(
         self, dram: int, ssd: int, leases_max: int, writing: int, spare: float, seed: int
     ) -> None:
-        limits = Limits(
-            dram * DRAM_SEGMENT, ssd * SSD_SEGMENT, DRAM_SEGMENT, SSD_SEGMENT, LEASE_US,
-            leases_max, writing * LARGE, spare,
-        )  # fmt: skip
+        limits = StoreLimits(
+            dram * DRAM_SEGMENT,
+            ssd * SSD_SEGMENT,
+            DRAM_SEGMENT,
+            SSD_SEGMENT,
+            LEASE_US,
+            leases_max,
+            writing * LARGE,
+            spare,
+        )
         self.core = SPEC.build(new_state(limits))
         self.twin = SPEC.build(new_state(limits))
         if ssd:
@@ -164,7 +178,7 @@ class AnyOrder(RuleBasedStateMachine):
                         key, above, hash_of(key), TOKENS, MODELS[model], hash_of(key), offset
                     )
                 )
-        return events.SsdRecovered(self.now_us, segments, blocks)
+        return events.SsdRecovered(now_us=self.now_us, segments=segments, blocks=blocks)
 
     # -- the shell's part
 
@@ -195,15 +209,15 @@ class AnyOrder(RuleBasedStateMachine):
                 self.reads.append(effect)
             case effects.WriteSsd() | effects.ClearSsd():
                 self.queue.append(effect)
-            case effects.TellStored():
+            case effects.PublishStored():
                 for told in effect.hashes:
                     assert not self.told[effect.tier][told]
                     self.told[effect.tier][told] += 1
-            case effects.TellEvicted():
+            case effects.PublishEvicted():
                 for told in effect.hashes:
                     assert self.told[effect.tier][told]
                     self.told[effect.tier][told] -= 1
-            case effects.TellFlushed():
+            case effects.PublishFlushed():
                 del self.flushes[effect.flush]
 
     def granted(self, grant: effects.GrantBlocks) -> None:
@@ -304,7 +318,9 @@ class AnyOrder(RuleBasedStateMachine):
         lease = self.numbers
         self.readers[lease] = Reader(keys[skip:], -1)
         size = MODELS[chain[0]] + wrong_size
-        event = events.BlocksAsked(self.now_us, lease, keys[skip:], size, keys[:skip])
+        event = events.BlocksAsked(
+            now_us=self.now_us, lease=lease, keys=keys[skip:], block_bytes=size, before=keys[:skip]
+        )
         decided = self.feed(event)
         grants = [e for e in decided if isinstance(e, effects.GrantBlocks) and e.lease == lease]
         assert len(grants) == 1
@@ -317,7 +333,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.numbers += 1
         lease = self.numbers
         self.readers[lease] = Reader(keys, -1)
-        self.feed(events.BlocksAsked(self.now_us, lease, keys, SMALL, keys[:1]))
+        self.feed(
+            events.BlocksAsked(
+                now_us=self.now_us, lease=lease, keys=keys, block_bytes=SMALL, before=keys[:1]
+            )
+        )
         if not self.readers[lease].total:
             del self.readers[lease]
 
@@ -345,7 +365,9 @@ class AnyOrder(RuleBasedStateMachine):
             events.Offered(wrong, b"y" * 16, 1, TOKENS),
         ]
         odd = [o for o in odd if o.parent == b"y" * 16 or o.key == o.parent]
-        self.feed(events.RoomAsked(self.now_us, self.numbers, SMALL, odd))
+        self.feed(
+            events.RoomAsked(now_us=self.now_us, lease=self.numbers, block_bytes=SMALL, blocks=odd)
+        )
         assert not self.answers[0].rooms
 
     def room_asked(self, keys: list[bytes], size: int) -> int:
@@ -360,7 +382,9 @@ class AnyOrder(RuleBasedStateMachine):
     ) -> bool:
         # The holder knows of its lease before anything can end it.
         writer = self.writers[lease] = Writer([], [])
-        self.feed(events.RoomAsked(self.now_us, lease, size, blocks))
+        self.feed(
+            events.RoomAsked(now_us=self.now_us, lease=lease, block_bytes=size, blocks=blocks)
+        )
         (answer,) = self.answers
         assert isinstance(answer, effects.GrantRoom)
         writer.rooms = answer.rooms
@@ -380,7 +404,7 @@ class AnyOrder(RuleBasedStateMachine):
         writer = self.writers.pop(lease)
         checksums = [hash_of(key) if ok else 0 for key, ok in zip(writer.keys, right, strict=False)]
         checksums += [99] * (len(right) - len(checksums))
-        self.feed(events.BlocksWritten(self.now_us, lease, checksums))
+        self.feed(events.BlocksWritten(now_us=self.now_us, lease=lease, checksums=checksums))
         (answer,) = self.answers
         assert isinstance(answer, effects.ConfirmStored)
         assert answer.stored <= sum(right[: len(writer.keys)])
@@ -391,17 +415,17 @@ class AnyOrder(RuleBasedStateMachine):
     def hang_up(self, pick: int) -> None:
         lease = picked(sorted([*self.readers, *self.writers]), pick)
         self.ended(lease)
-        self.feed(events.LeaseEnded(self.now_us, lease))
+        self.feed(events.LeaseEnded(now_us=self.now_us, lease=lease))
 
     @precondition(lambda self: self.over)
     @rule(pick=picks, write=st.booleans())
     def come_too_late(self, pick: int, write: bool) -> None:
         lease = picked(self.over, pick)
         if write:
-            self.feed(events.BlocksWritten(self.now_us, lease, [1, 2, 3]))
-            assert self.answers == [effects.ConfirmStored(lease, 0)]
+            self.feed(events.BlocksWritten(now_us=self.now_us, lease=lease, checksums=[1, 2, 3]))
+            assert self.answers == [effects.ConfirmStored(lease=lease, stored=0)]
         else:
-            self.feed(events.LeaseEnded(self.now_us, lease))
+            self.feed(events.LeaseEnded(now_us=self.now_us, lease=lease))
 
     @precondition(lambda self: self.reads)
     @rule(pick=picks, most=st.integers(1, 4), fails=st.sampled_from([(), (), (0,), (1,), (0, 2)]))
@@ -409,7 +433,7 @@ class AnyOrder(RuleBasedStateMachine):
         """Some of one request, in its order."""
         at = pick % len(self.reads)
         moves, later = self.reads[at].moves[:most], self.reads[at].moves[most:]
-        self.reads[at : at + 1] = [effects.ReadSsd(later)] if later else []
+        self.reads[at : at + 1] = [effects.ReadSsd(moves=later)] if later else []
         self.read_ends(moves, {number for number in fails if number < len(moves)})
 
     def read_ends(self, moves: list[effects.Move], fails: set[int]) -> None:
@@ -418,7 +442,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.disk[move.ssd_offset] == move.key, "its slot was given away"
             self.memory[move.dram_offset] = move.key
         good = [move.key for move in moves if move.key not in bad]
-        self.feed(events.SsdRead(self.now_us, good, bad))
+        self.feed(events.SsdRead(now_us=self.now_us, good=good, bad=bad))
 
     @precondition(lambda self: self.queue)
     @rule(most=st.integers(1, 4), trouble=st.sampled_from(["", "", "", "disk full"]))
@@ -444,22 +468,24 @@ class AnyOrder(RuleBasedStateMachine):
                 self.disk[move.ssd_offset] = move.key
         keys = [move.key for move in moves]
         assert len(set(keys)) == len(keys)
-        self.feed(events.SsdWritten(self.now_us, keys, trouble))
+        self.feed(events.SsdWritten(now_us=self.now_us, keys=keys, trouble=trouble))
 
     @rule(chain=chains, tier=st.sampled_from([DRAM, SSD]))
     def rot(self, chain: Chain, tier: int) -> None:
-        self.feed(events.BlockCorrupt(self.now_us, name(*chain), tier))
+        self.feed(events.BlockCorrupt(now_us=self.now_us, key=name(*chain), tier=tier))
 
     @rule(drop=st.sampled_from([False, False, True]))
     def flush(self, drop: bool) -> None:
         self.numbers += 1
         self.flushes[self.numbers] = drop
-        self.feed(events.FlushAsked(self.now_us, self.numbers, drop))
+        self.feed(events.FlushAsked(now_us=self.now_us, flush=self.numbers, drop=drop))
         assert not drop or self.numbers not in self.flushes
 
     @rule(tier=st.sampled_from([DRAM, SSD]), size=st.integers(0, 1 << 40), us=st.integers(1, S))
     def measure(self, tier: int, size: int, us: int) -> None:
-        self.feed(events.FetchMeasured(self.now_us, tier, size, us))
+        self.feed(
+            events.FetchMeasured(now_us=self.now_us, tier=tier, fetched_bytes=size, took_us=us)
+        )
         assert self.state.tiers[tier].fetch_gb_per_s > 0 or not size
 
     @rule(us=st.sampled_from([MS, MS, 3 * S, 11 * S]))
@@ -467,7 +493,7 @@ class AnyOrder(RuleBasedStateMachine):
         until_us = self.now_us + us
         while 0 < self.timer_us <= until_us:
             self.now_us, self.timer_us = max(self.now_us, self.timer_us), 0
-            self.feed(TimerFired(self.now_us, "sweep"))
+            self.feed(TimerFired(now_us=self.now_us, key="sweep"))
             for lease in self.state.leases.values():
                 assert lease.expires_us > self.now_us
         self.now_us = until_us
@@ -485,7 +511,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert all(reader.last for reader in self.readers.values())
         for lease in [*self.readers, *self.writers]:
             self.ended(lease)
-            self.feed(events.LeaseEnded(self.now_us, lease))
+            self.feed(events.LeaseEnded(now_us=self.now_us, lease=lease))
         self.pass_time(LEASE_US + 2 * SWEEP_US)
         self.work_off()
         state = self.state
@@ -497,7 +523,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.all_of_memory_is_to_be_had(size)
         self.numbers += 1
         self.flushes[self.numbers] = True
-        self.feed(events.FlushAsked(self.now_us, self.numbers, drop=True))
+        self.feed(events.FlushAsked(now_us=self.now_us, flush=self.numbers, drop=True))
         assert not state.blocks
         assert [tier.slots.used_bytes for tier in state.tiers] == [0, 0]
         assert [tier.eviction.victim(self.now_us) for tier in state.tiers] == [None, None]
@@ -519,11 +545,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.work_off()
 
 
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = AnyStoreOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
 
 
-def voyage(machine: AnyOrder, random: Random) -> None:
+def random_run(machine: AnyStoreOrder, random: Random) -> None:
     """A long way, mostly of what happens most."""
     chain = ("s", "0")
     for _ in range(VOYAGE_STEPS):
@@ -553,7 +579,7 @@ def voyage(machine: AnyOrder, random: Random) -> None:
                 seldom(machine, random, chain, other)
 
 
-def seldom(machine: AnyOrder, random: Random, chain: Chain, what: str) -> None:
+def seldom(machine: AnyStoreOrder, random: Random, chain: Chain, what: str) -> None:
     match what:
         case "rot":
             machine.rot(chain, random.choice([DRAM, SSD]))
@@ -564,13 +590,16 @@ def seldom(machine: AnyOrder, random: Random, chain: Chain, what: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(VOYAGES))
-def test_the_same_holds_on_long_voyages(seed: int) -> None:
+def test_the_same_holds_on_long_random_runs(seed: int) -> None:
     random = Random(seed)
-    machine = AnyOrder()
+    machine = AnyStoreOrder()
     machine.open(
-        random.randint(1, SEGMENTS_MAX), random.choice([0, 1, 2, 3]),
-        random.choice([2, 6, 100]), random.choice([1, 2, 100]), random.choice([0.0, 0.0, 0.3, 1.0]),
+        random.randint(1, SEGMENTS_MAX),
+        random.choice([0, 1, 2, 3]),
+        random.choice([2, 6, 100]),
+        random.choice([1, 2, 100]),
+        random.choice([0.0, 0.0, 0.3, 1.0]),
         seed,
-    )  # fmt: skip
-    voyage(machine, random)
+    )
+    random_run(machine, random)
     machine.teardown()

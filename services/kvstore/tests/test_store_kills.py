@@ -180,32 +180,38 @@ def test_two_hundred_kills_tear_nothing_and_lose_nothing_acknowledged(
 
 
 async def test_a_killed_store_serves_again_all_that_it_said_is_on_ssd(
-    harbour: Any, launch: Any, listen: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
+    store_process: Any,
+    launch: Any,
+    listen: Any,
+    dial: Any,
+    tokens: Any,
+    stats: Any,
+    eventually: Any,
 ) -> None:
-    fleet = harbour.fleet()
+    fleet = store_process.fleet()
     heard = await listen(fleet)
-    ship = await launch(fleet)
+    instance = await launch(fleet)
     random = Random(3)
     prompts: list[list[int]] = []
     acknowledged = 0
     for number in range(SERVICE_KILLS):
         heard.begin_anew()
-        await ship.sees(store := harbour.begin(fleet, ssd_bytes=32 << 20))
+        await instance.sees(store := store_process.begin(fleet, ssd_bytes=32 << 20))
         count = (await stats(dial(store))).counts.recovered_blocks
         assert count >= acknowledged
         await eventually(lambda count=count: len(heard.blocks[1]) == count)
         for prompt in prompts:
-            blocks = [h in heard.blocks[1] for h in ship.chain(prompt).hashes]
+            blocks = [h in heard.blocks[1] for h in instance.chain(prompt).hashes]
             there = sum(itertools.takewhile(bool, blocks))
-            assert await ship.load(prompt) == there
+            assert await instance.load(prompt) == there
         new = [tokens(1000 * number + n, 20) for n in range(10)]
         prompts += new
         for prompt in new[:5]:
-            await eventually(lambda prompt=prompt: saved(ship, prompt))
+            await eventually(lambda prompt=prompt: saved(instance, prompt))
         await call(dial(store).Flush, kvstore_pb2.FlushRequest(), timeout_s=PATIENCE_S)
         for prompt in new[5:]:
-            await eventually(lambda prompt=prompt: saved(ship, prompt))
-            await ship.load(prompt)  # Asked for again: it is written to SSD.
+            await eventually(lambda prompt=prompt: saved(instance, prompt))
+            await instance.load(prompt)  # Asked for again: it is written to SSD.
         wanted = min(len(heard.blocks[1]) + random.randrange(30), 100 * (number + 1))
         await eventually(lambda wanted=wanted: len(heard.blocks[1]) >= wanted)
         store.end()
@@ -213,7 +219,7 @@ async def test_a_killed_store_serves_again_all_that_it_said_is_on_ssd(
     assert acknowledged >= 100 * SERVICE_KILLS
 
 
-async def saved(ship: Any, prompt: list[int]) -> bool:
+async def saved(instance: Any, prompt: list[int]) -> bool:
     """On a busy machine a store may be left out for a moment: what is staged then is dropped."""
-    await ship.save(prompt)
-    return bool(await ship.load(prompt) == 20)
+    await instance.save(prompt)
+    return bool(await instance.load(prompt) == 20)

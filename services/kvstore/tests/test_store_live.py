@@ -93,10 +93,10 @@ def key(number: int) -> bytes:
 
 
 async def test_what_was_saved_is_loaded_byte_for_byte_from_memory(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
     writer, reader = await launch(fleet), await launch(fleet, "decode-1")
     await asyncio.gather(writer.sees(store), reader.sees(store))
     prompt = tokens(1, 20)
@@ -112,261 +112,261 @@ async def test_what_was_saved_is_loaded_byte_for_byte_from_memory(
 
 
 async def test_only_the_prefix_that_is_there_is_loaded_from_where_it_is_wanted(
-    harbour: Any, launch: Any, tokens: Any
+    store_process: Any, launch: Any, tokens: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(2, 12)
-    await ship.save(prompt[: 8 * 4])
-    assert await ship.load(prompt) == 8
-    assert await ship.load(prompt, held=3) == 5
-    assert await ship.load(prompt, held=8) == 0
-    assert await ship.load(prompt[: 4 * 5]) == 4  # The last token is always computed.
-    assert await ship.load([*prompt[: 4 * 3], *tokens(3, 9)]) == 3
-    assert await ship.load(tokens(4, 5)) == 0
+    await instance.save(prompt[: 8 * 4])
+    assert await instance.load(prompt) == 8
+    assert await instance.load(prompt, held=3) == 5
+    assert await instance.load(prompt, held=8) == 0
+    assert await instance.load(prompt[: 4 * 5]) == 4  # The last token is always computed.
+    assert await instance.load([*prompt[: 4 * 3], *tokens(3, 9)]) == 3
+    assert await instance.load(tokens(4, 5)) == 0
 
 
 async def test_another_salt_model_or_revision_gets_nothing(
-    harbour: Any, launch: Any, tokens: Any
+    store_process: Any, launch: Any, tokens: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
     others = [
         await launch(fleet, "decode-1", model="another"),
         await launch(fleet, "decode-2", model_source="of other files"),
         await launch(fleet, "decode-3", dtype="float32"),
     ]
-    for each in (ship, *others):
+    for each in (instance, *others):
         await each.sees(store)
     prompt = tokens(5, 6)
-    await ship.save(prompt, salt="tenant a")
-    assert await ship.load(prompt) == 0
-    assert await ship.load(prompt, salt="tenant b") == 0
+    await instance.save(prompt, salt="tenant a")
+    assert await instance.load(prompt) == 0
+    assert await instance.load(prompt, salt="tenant b") == 0
     assert [await other.load(prompt, salt="tenant a") for other in others] == [0, 0, 0]
-    assert await ship.load(prompt, salt="tenant a") == 6
+    assert await instance.load(prompt, salt="tenant a") == 6
 
 
 async def test_what_a_store_lost_is_offered_again_by_who_still_has_it(
-    harbour: Any, launch: Any, dial: Any, tokens: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(60, 10)
-    await ship.save(prompt[: 4 * 8])
-    assert (await ship.ask(prompt, held=6)).stored_blocks == 8
+    await instance.save(prompt[: 4 * 8])
+    assert (await instance.ask(prompt, held=6)).stored_blocks == 8
     await dial(store).Flush(kvstore_pb2.FlushRequest(drop=True))
-    assert (await ship.ask(prompt, held=6)).stored_blocks == 0
-    await ship.save(prompt[: 4 * 3])
-    assert (await ship.ask(prompt, held=6)).stored_blocks == 3
+    assert (await instance.ask(prompt, held=6)).stored_blocks == 0
+    await instance.save(prompt[: 4 * 3])
+    assert (await instance.ask(prompt, held=6)).stored_blocks == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_after_a_restart_flushed_blocks_come_from_ssd(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any, number: int
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any, number: int
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompts = [tokens(seed, 10) for seed in range(6, 10)]
     for prompt in prompts:
-        await ship.save(prompt)
+        await instance.save(prompt)
     assert (await flushed(dial(store))).written_blocks == 40
     store.end(number)
-    again = harbour.begin(fleet)
-    await ship.sees(again)
+    again = store_process.begin(fleet)
+    await instance.sees(again)
     found = await stats(dial(again))
     assert found.counts.recovered_blocks == 40
     assert [t.blocks for t in found.tiers] == [0, 40]
     for prompt in prompts:
-        assert await ship.load(prompt) == 10
+        assert await instance.load(prompt) == 10
     found = await stats(dial(again))
     assert (tier(found, 1).hit_blocks, tier(found, 0).blocks) == (40, 40)
-    assert await ship.load(prompts[0]) == 10
+    assert await instance.load(prompts[0]) == 10
     assert tier(await stats(dial(again)), 0).hit_blocks == 10
 
 
 async def test_a_block_asked_for_again_outlives_the_store_without_a_flush(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(11, 9)
-    await ship.save(prompt)
+    await instance.save(prompt)
     for _ in range(3):
-        assert await ship.load(prompt) == 9
+        assert await instance.load(prompt) == 9
 
     async def are_on_ssd() -> bool:
         return tier(await stats(dial(store)), 1).blocks == 9
 
     await eventually(are_on_ssd)
     store.end()
-    await ship.sees(again := harbour.begin(fleet))
-    assert await ship.load(prompt) == 9
+    await instance.sees(again := store_process.begin(fleet))
+    assert await instance.load(prompt) == 9
     assert again.address
 
 
 async def test_of_two_stores_that_share_a_fleet_one_can_be_lost_with_only_its_blocks(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any
 ) -> None:
-    fleet = harbour.fleet()
-    stores = [harbour.begin(fleet, name) for name in ("kvstore-0", "kvstore-1")]
-    ship = await launch(fleet)
-    await ship.sees(*stores)
+    fleet = store_process.fleet()
+    stores = [store_process.begin(fleet, name) for name in ("kvstore-0", "kvstore-1")]
+    instance = await launch(fleet)
+    await instance.sees(*stores)
     prompts = [tokens(seed, 40) for seed in range(20, 24)]
     for prompt in prompts:
-        await ship.save(prompt)
+        await instance.save(prompt)
     shares = [tier(await stats(dial(store)), 0).blocks for store in stores]
     assert sum(shares) == 160
     assert min(shares) >= 16
-    assert [await ship.load(prompt) for prompt in prompts] == [40] * 4
+    assert [await instance.load(prompt) for prompt in prompts] == [40] * 4
     stores[0].end()
-    left = [await ship.load(prompt) for prompt in prompts]
-    await ship.sees(stores[1])
+    left = [await instance.load(prompt) for prompt in prompts]
+    await instance.sees(stores[1])
     assert all(loaded % 16 == 0 or loaded == 40 for loaded in left)
     assert sum(left) <= shares[1]
     new = tokens(24, 40)
-    await ship.save(new)
-    assert await ship.load(new) == 40
+    await instance.save(new)
+    assert await instance.load(new) == 40
 
 
 async def test_a_store_that_dies_is_left_out_at_once_and_used_again_when_it_is_back(
-    harbour: Any, launch: Any, tokens: Any
+    store_process: Any, launch: Any, tokens: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(30, 10)
-    await ship.save(prompt)
+    await instance.save(prompt)
     store.end()
     began_s = time.monotonic()
-    assert await ship.load(prompt) == 0
+    assert await instance.load(prompt) == 0
     assert time.monotonic() - began_s < QUICK_S
-    assert ship.store().breaker.open
-    await loads_without_waiting(ship, prompt)
-    await ship.save(tokens(31, 20))
-    await ship.sees(harbour.begin(fleet))
-    await ship.save(prompt)
-    assert await ship.load(prompt) == 10
+    assert instance.store().breaker.open
+    await loads_without_waiting(instance, prompt)
+    await instance.save(tokens(31, 20))
+    await instance.sees(store_process.begin(fleet))
+    await instance.save(prompt)
+    assert await instance.load(prompt) == 10
 
 
 async def test_a_store_that_hangs_is_left_out_and_comes_back_with_all_it_had(
-    harbour: Any, launch: Any, tokens: Any
+    store_process: Any, launch: Any, tokens: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(32, 10)
-    await ship.save(prompt)
+    await instance.save(prompt)
     store.send(signal.SIGSTOP)
     began_s = time.monotonic()
-    assert await ship.load(prompt) == 0
+    assert await instance.load(prompt) == 0
     assert time.monotonic() - began_s < QUICK_S
-    assert ship.store().breaker.open
-    await loads_without_waiting(ship, prompt)
-    await ship.save(tokens(33, 20))
+    assert instance.store().breaker.open
+    await loads_without_waiting(instance, prompt)
+    await instance.save(tokens(33, 20))
     store.send(signal.SIGCONT)
-    await ship.sees(store)
-    assert await ship.load(prompt) == 10
+    await instance.sees(store)
+    assert await instance.load(prompt) == 10
 
 
-async def loads_without_waiting(ship: Any, prompt: list[int]) -> None:
+async def loads_without_waiting(instance: Any, prompt: list[int]) -> None:
     began_s = time.monotonic()
     for _ in range(20):
-        assert await ship.load(prompt) == 0
+        assert await instance.load(prompt) == 0
     assert time.monotonic() - began_s < QUICK_S
 
 
 async def test_saves_under_way_when_a_store_hangs_dies_or_is_replaced_give_their_slots_back(
-    harbour: Any, launch: Any, tokens: Any
+    store_process: Any, launch: Any, tokens: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
-    await ship.save(tokens(34, 3))
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
+    await instance.save(tokens(34, 3))
     store.send(signal.SIGSTOP)
-    ship.stage(tokens(35, 30))
-    ship.stage(tokens(36, 60))
+    instance.stage(tokens(35, 30))
+    instance.stage(tokens(36, 60))
     store.end()
-    again = harbour.begin(fleet)
-    await ship.at_rest()
-    await ship.sees(again)
-    await ship.save(tokens(36, 60))
-    assert await ship.load(tokens(36, 60)) == 60
+    again = store_process.begin(fleet)
+    await instance.at_rest()
+    await instance.sees(again)
+    await instance.save(tokens(36, 60))
+    assert await instance.load(tokens(36, 60)) == 60
 
 
 async def test_staging_memory_is_kept_while_blocks_in_it_wait_to_be_stored(
-    harbour: Any, launch: Any, tokens: Any
+    store_process: Any, launch: Any, tokens: Any
 ) -> None:
     """What an instance that sleeps meanwhile had staged is stored as it was, or not at all."""
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     store.send(signal.SIGSTOP)
-    ship.stage(tokens(37, 30))
-    await ship.link.withdraw()
-    await ship.link.register()
+    instance.stage(tokens(37, 30))
+    await instance.link.withdraw()
+    await instance.link.register()
     store.send(signal.SIGCONT)
-    await ship.at_rest()
-    await ship.sees(store)
-    assert await ship.load(tokens(37, 30)) in (0, 30)
-    await ship.link.withdraw()
-    await ship.link.register()
-    await ship.save(tokens(38, 30))
-    assert await ship.load(tokens(38, 30)) == 30
+    await instance.at_rest()
+    await instance.sees(store)
+    assert await instance.load(tokens(37, 30)) in (0, 30)
+    await instance.link.withdraw()
+    await instance.link.register()
+    await instance.save(tokens(38, 30))
+    assert await instance.load(tokens(38, 30)) == 30
 
 
 async def test_without_room_saves_are_dropped_and_loads_go_on(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet, ssd_dir=None, ssd_bytes=0, lease_s=0.4)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet, ssd_dir=None, ssd_bytes=0, lease_s=0.4)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(40, 10)
-    await ship.save(prompt)
+    await instance.save(prompt)
     hoard = put(dial(store))
     get = dial(store).Get(
-        kvstore_pb2.GetRequest(keys=ship.chain(prompt).keys[:10], block_bytes=BLOCK_BYTES)
+        kvstore_pb2.GetRequest(keys=instance.chain(prompt).keys[:10], block_bytes=BLOCK_BYTES)
     )
     await get.read()
     granted = await reserve(hoard, 1, [key(n) for n in range(2 * ALL_ROOM)])
     assert len(granted.rooms) == ALL_ROOM - 10
-    await ship.save(tokens(41, 30))
+    await instance.save(tokens(41, 30))
     assert (await stats(dial(store))).counts.refused_blocks > 30
-    assert await ship.load(tokens(41, 30)) == 0
-    assert await ship.load(prompt) == 10
+    assert await instance.load(tokens(41, 30)) == 0
+    assert await instance.load(prompt) == 10
     hoard.cancel()
     get.cancel()
 
     async def is_there_room() -> bool:
-        await ship.save(tokens(41, 30))
-        return bool(await ship.load(tokens(41, 30)) == 30)
+        await instance.save(tokens(41, 30))
+        return bool(await instance.load(tokens(41, 30)) == 30)
 
     await eventually(is_there_room)
 
 
 async def test_what_a_killed_client_held_is_free_again(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet, lease_s=1)
-    ship = await launch(fleet)
-    await ship.sees(store)
-    await ship.save(tokens(42, 1))
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet, lease_s=1)
+    instance = await launch(fleet)
+    await instance.sees(store)
+    await instance.save(tokens(42, 1))
     used = tier(await stats(dial(store)), 0).used_bytes
-    held = ship.chain(tokens(42, 1)).keys[0].hex()
+    held = instance.chain(tokens(42, 1)).keys[0].hex()
     client = subprocess.Popen(
         [sys.executable, "-c", HOLDS, store.address, held], stdout=subprocess.PIPE, text=True
     )
@@ -390,15 +390,15 @@ async def test_what_a_killed_client_held_is_free_again(
 
 
 async def test_a_lease_ends_in_time_though_its_holder_does_not(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet, lease_s=0.3)
-    ship = await launch(fleet)
-    await ship.sees(store)
-    await ship.save(tokens(43, 3))
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet, lease_s=0.3)
+    instance = await launch(fleet)
+    await instance.sees(store)
+    await instance.save(tokens(43, 3))
     stub = dial(store)
-    keys = ship.chain(tokens(43, 3)).keys
+    keys = instance.chain(tokens(43, 3)).keys
     get = stub.Get(kvstore_pb2.GetRequest(keys=keys, block_bytes=BLOCK_BYTES), timeout=20)
     first = await get.read()
     assert (first.blocks_total, len(first.blocks), first.last) == (3, 3, True)
@@ -418,85 +418,85 @@ async def test_a_lease_ends_in_time_though_its_holder_does_not(
 
 
 async def test_a_full_disk_is_told_and_memory_goes_on(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet, file_bytes=12 << 20)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet, file_bytes=12 << 20)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(44, 10)
-    await ship.save(prompt)
+    await instance.save(prompt)
     with pytest.raises(ArgosyError, match="cannot write to the SSD tier") as failed:
         await flushed(dial(store))
     assert failed.value.reason is Reason.NOT_READY
     found = await stats(dial(store))
     assert "SSD" in found.ssd_trouble
     assert (found.ssd_writing, tier(found, 1).used_bytes) == (0, 0)
-    assert await ship.load(prompt) == 10
-    await ship.save(tokens(45, 60))
-    assert await ship.load(tokens(45, 60)) == 60
+    assert await instance.load(prompt) == 10
+    await instance.save(tokens(45, 60))
+    assert await instance.load(tokens(45, 60)) == 60
 
 
 async def test_blocks_of_a_file_that_was_cut_off_are_misses(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(46, 10)
-    await ship.save(prompt)
+    await instance.save(prompt)
     await flushed(dial(store))
     store.end()
-    await ship.sees(again := harbour.begin(fleet))
+    await instance.sees(again := store_process.begin(fleet))
     (file,) = again.files()
     os.truncate(file, 8192)
-    assert await ship.load(prompt) < 10
-    assert not ship.store().breaker.open
+    assert await instance.load(prompt) < 10
+    assert not instance.store().breaker.open
     found = await stats(dial(again))
     assert found.counts.corrupt_blocks > 0
     assert found.leases == 0
-    await ship.save(prompt)
-    assert await ship.load(prompt) == 10
+    await instance.save(prompt)
+    assert await instance.load(prompt) == 10
 
 
 async def test_verify_finds_a_flipped_bit_and_drops_the_block_with_what_follows_it(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(47, 10)
-    await ship.save(prompt)
+    await instance.save(prompt)
     await flushed(dial(store))
     store.end()
-    await ship.sees(again := harbour.begin(fleet))
+    await instance.sees(again := store_process.begin(fleet))
     assert (await verified(dial(again))).corrupt_blocks == 0
-    flip_a_bit(again, ship.chain(prompt).keys[6])
+    flip_a_bit(again, instance.chain(prompt).keys[6])
     last = await verified(dial(again))
     assert (last.total_blocks, last.checked_blocks, last.corrupt_blocks) == (10, 10, 1)
     assert tier(await stats(dial(again)), 1).blocks == 6
-    assert await ship.load(prompt) == 6
+    assert await instance.load(prompt) == 6
     assert (await verified(dial(again))).corrupt_blocks == 0
 
 
 async def test_a_flipped_bit_that_nobody_verified_is_a_miss_when_it_is_read(
-    harbour: Any, launch: Any, dial: Any, tokens: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(48, 10)
-    await ship.save(prompt)
+    await instance.save(prompt)
     await flushed(dial(store))
     store.end()
-    await ship.sees(again := harbour.begin(fleet))
-    flip_a_bit(again, ship.chain(prompt).keys[4])
-    assert await ship.load(prompt) == 4
-    await ship.save(prompt)
-    assert await ship.load(prompt) == 10
+    await instance.sees(again := store_process.begin(fleet))
+    flip_a_bit(again, instance.chain(prompt).keys[4])
+    assert await instance.load(prompt) == 4
+    await instance.save(prompt)
+    assert await instance.load(prompt) == 10
 
 
 async def verified(stub: Any) -> kvstore_pb2.VerifyProgress:
@@ -517,39 +517,39 @@ def flip_a_bit(store: Any, block: bytes) -> None:
 
 
 async def test_a_block_that_was_not_written_as_claimed_is_never_used_and_dropped(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(49, 1)
     stream = put(dial(store))
-    await reserve(stream, 1, ship.chain(prompt).keys)
+    await reserve(stream, 1, instance.chain(prompt).keys)
     lie = kvstore_pb2.Commit(lease=1, checksums=[12345])
     await stream.write(kvstore_pb2.PutRequest(commit=lie))
     await stream.read()
-    assert await ship.load(prompt) == 0
+    assert await instance.load(prompt) == 0
 
     async def is_it_gone() -> bool:
         return tier(await stats(dial(store)), 0).blocks == 0
 
     await eventually(is_it_gone)
-    assert not ship.store().breaker.open
-    await ship.save(prompt)
-    assert await ship.load(prompt) == 1
+    assert not instance.store().breaker.open
+    await instance.save(prompt)
+    assert await instance.load(prompt) == 1
     stream.cancel()
 
 
 async def test_bad_input_is_refused_and_costs_nobody_else(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any, eventually: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet)
+    instance = await launch(fleet)
+    await instance.sees(store)
     prompt = tokens(50, 10)
-    await ship.save(prompt)
+    await instance.save(prompt)
     stub = dial(store)
     for keys in ([b"short"], [b""], [key(1), b"x" * 17], [key(n) for n in range(70_000)]):
         request = kvstore_pb2.GetRequest(keys=keys, block_bytes=BLOCK_BYTES)
@@ -578,20 +578,26 @@ async def test_bad_input_is_refused_and_costs_nobody_else(
         return (await stats(stub)).leases == 0
 
     await eventually(are_leases_over)
-    assert await ship.load(prompt) == 10
+    assert await instance.load(prompt) == 10
 
 
 async def test_a_snapshot_is_what_the_facts_add_up_to(
-    harbour: Any, launch: Any, dial: Any, listen: Any, tokens: Any, stats: Any, eventually: Any
+    store_process: Any,
+    launch: Any,
+    dial: Any,
+    listen: Any,
+    tokens: Any,
+    stats: Any,
+    eventually: Any,
 ) -> None:
-    fleet = harbour.fleet()
+    fleet = store_process.fleet()
     heard = await listen(fleet)
-    store = harbour.begin(fleet, dram_bytes=1 << 20, ssd_bytes=4 << 20)
-    ship = await launch(fleet)
-    await ship.sees(store)
+    store = store_process.begin(fleet, dram_bytes=1 << 20, ssd_bytes=4 << 20)
+    instance = await launch(fleet)
+    await instance.sees(store)
     for seed in range(60, 68):
-        await ship.save(tokens(seed, 60))
-        await ship.load(tokens(seed - seed % 2, 60))
+        await instance.save(tokens(seed, 60))
+        await instance.load(tokens(seed - seed % 2, 60))
     await flushed(dial(store))
     assert tier(await stats(dial(store)), 0).evicted_blocks > 0
 
@@ -611,25 +617,27 @@ async def test_a_snapshot_is_what_the_facts_add_up_to(
 
 
 async def test_memory_stays_within_its_limit_under_many_writers_and_readers(
-    harbour: Any, launch: Any, dial: Any, tokens: Any, stats: Any
+    store_process: Any, launch: Any, dial: Any, tokens: Any, stats: Any
 ) -> None:
-    fleet = harbour.fleet()
-    store = harbour.begin(fleet, dram_bytes=1 << 20, ssd_bytes=2 << 20)
-    ships = [await launch(fleet, f"decode-{number}") for number in range(3)]
-    for ship in ships:
-        await ship.sees(store)
+    fleet = store_process.fleet()
+    store = store_process.begin(fleet, dram_bytes=1 << 20, ssd_bytes=2 << 20)
+    instances = [await launch(fleet, f"decode-{number}") for number in range(3)]
+    for instance in instances:
+        await instance.sees(store)
 
-    async def work(number: int, ship: Any) -> int:
+    async def work(number: int, instance: Any) -> int:
         loaded = 0
         for turn in range(12):
-            await ship.save(tokens(70 + (number + turn) % 8, 40))
-            loaded += await ship.load(tokens(70 + turn % 8, 40))
+            await instance.save(tokens(70 + (number + turn) % 8, 40))
+            loaded += await instance.load(tokens(70 + turn % 8, 40))
             found = await stats(dial(store))
             for each in found.tiers:
                 assert each.used_bytes <= each.capacity_bytes
         return loaded
 
-    loads = await asyncio.gather(*(work(number, ship) for number, ship in enumerate(ships)))
+    loads = await asyncio.gather(
+        *(work(number, instance) for number, instance in enumerate(instances))
+    )
     assert min(loads) > 0
     found = await stats(dial(store))
     assert (found.counts.corrupt_blocks, found.leases, found.ssd_trouble) == (0, 0, "")

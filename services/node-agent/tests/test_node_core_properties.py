@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.node_agent.core import effects, events
-from argosy.node_agent.core.node import BACKOFF_MAX_US, SPEC, NodeState, Phase, Process
+from argosy.node_agent.core.node import BACKOFF_MAX_US, SPEC
+from argosy.node_agent.core.state import NodeState, Process, ProcessPhase
 
 MS, S = 1_000, 1_000_000
 GRACE_US, MEMORY, CORES = 5 * S, 10, [0, 1, 2]
@@ -22,7 +23,7 @@ def round_trip(value: Any, kind: Any) -> Any:
     return msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=kind)
 
 
-class AnyOrder(RuleBasedStateMachine):
+class AnyNodeOrder(RuleBasedStateMachine):
     """Feeds the core as a shell would, and a twin that is made anew before every event."""
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert isinstance(state, NodeState)
         return state
 
-    def in_phase(self, phase: Phase) -> dict[str, Process]:
+    def in_phase(self, phase: ProcessPhase) -> dict[str, Process]:
         return {name: p for name, p in self.state.processes.items() if p.phase is phase}
 
     # -- the shell's part
@@ -100,20 +101,28 @@ class AnyOrder(RuleBasedStateMachine):
         while due := sorted((at, key) for key, at in self.timers.items() if at <= until_us):
             self.now_us, key = due[0]
             del self.timers[key]
-            self.feed(TimerFired(self.now_us, key))
+            self.feed(TimerFired(now_us=self.now_us, key=key))
         self.now_us = until_us
 
     @rule(name=names, generation=generations, memory=st.integers(0, 12), cores=st.integers(0, 4))
     def want(self, name: str, generation: int, memory: int, cores: int) -> None:
         if generation > self.asked.get(name, (0,))[0] and not self.stopping:
             self.asked[name] = (generation, True, memory)
-        self.feed(events.ProcessWanted(self.now_us, name, generation, memory, cores))
+        self.feed(
+            events.ProcessWanted(
+                now_us=self.now_us,
+                name=name,
+                generation=generation,
+                memory_bytes=memory,
+                cores=cores,
+            )
+        )
 
     @rule(name=names, generation=generations)
     def unwant(self, name: str, generation: int) -> None:
         if generation > self.asked.get(name, (0,))[0]:
             self.asked[name] = (generation, False, 0)
-        self.feed(events.ProcessUnwanted(self.now_us, name, generation))
+        self.feed(events.ProcessUnwanted(now_us=self.now_us, name=name, generation=generation))
 
     @precondition(lambda self: self.starting)
     @rule(data=st.data(), fails=st.booleans())
@@ -123,11 +132,19 @@ class AnyOrder(RuleBasedStateMachine):
     def finish_start(self, name: str, fails: bool) -> None:
         memory, cores = self.starting.pop(name)
         if fails:
-            self.feed(events.ProcessExited(self.now_us, name, 0, 127, "no such file"))
+            self.feed(
+                events.ProcessExited(
+                    now_us=self.now_us, name=name, pid=0, exit_code=127, message="no such file"
+                )
+            )
             return
         self.pids += 1
         self.running[name] = (self.pids, memory, cores)
-        self.feed(events.ProcessStarted(self.now_us, name, self.pids, f"e{self.pids}"))
+        self.feed(
+            events.ProcessStarted(
+                now_us=self.now_us, name=name, pid=self.pids, epoch=f"e{self.pids}"
+            )
+        )
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
@@ -137,19 +154,21 @@ class AnyOrder(RuleBasedStateMachine):
     def end(self, name: str) -> None:
         pid, _, _ = self.running.pop(name)
         self.killed.discard(name)
-        self.feed(events.ProcessExited(self.now_us, name, pid, -9))
+        self.feed(events.ProcessExited(now_us=self.now_us, name=name, pid=pid, exit_code=-9))
 
     @precondition(lambda self: self.pids > 104)
     @rule()
     def shut_down(self) -> None:
         self.stopping = True
-        self.feed(events.ShutdownStarted(self.now_us))
+        self.feed(events.ShutdownStarted(now_us=self.now_us))
 
     @invariant()
     def no_more_memory_is_promised_than_there_is(self) -> None:
         held = sum(memory for memory, _ in self.starting.values())
         held += sum(memory for _, memory, _ in self.running.values())
-        held += sum(process.memory_bytes for process in self.in_phase(Phase.BACKING_OFF).values())
+        held += sum(
+            process.memory_bytes for process in self.in_phase(ProcessPhase.BACKING_OFF).values()
+        )
         assert held == self.state.promised_bytes <= MEMORY
 
     @invariant()
@@ -160,13 +179,16 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_refused_that_would_fit(self) -> None:
-        for process in self.in_phase(Phase.REFUSED).values():
+        for process in self.in_phase(ProcessPhase.REFUSED).values():
             assert process.memory_bytes > self.state.free_bytes or self.stopping
 
     @invariant()
     def a_timer_waits_for_each_process_that_needs_one(self) -> None:
         ending = {n for n, (pid, _, _) in self.running.items() if pid in self.asked_to_end_us}
-        assert set(self.timers) == self.in_phase(Phase.BACKING_OFF).keys() | ending - self.killed
+        assert (
+            set(self.timers)
+            == self.in_phase(ProcessPhase.BACKING_OFF).keys() | ending - self.killed
+        )
 
     def teardown(self) -> None:
         """Once nothing fails any more, what runs is what was decided."""
@@ -178,11 +200,11 @@ class AnyOrder(RuleBasedStateMachine):
                     self.end(name)
             self.pass_time(BACKOFF_MAX_US)
         assert not self.starting
-        refused = self.in_phase(Phase.REFUSED).keys()
+        refused = self.in_phase(ProcessPhase.REFUSED).keys()
         wanted = {name for name, (_, run, _) in self.asked.items() if run and not self.stopping}
         assert self.running.keys() | refused == wanted
         assert self.stopping == self.all_stopped
 
 
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = AnyNodeOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

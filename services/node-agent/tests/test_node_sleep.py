@@ -8,13 +8,13 @@ import pytest
 from argosy.domain.core import CancelTimer, Effect, SetTimer
 from argosy.node_agent.core import effects, events, sleep
 from argosy.node_agent.core.node import SPEC
-from argosy.node_agent.core.state import NodeState, Phase, Process
+from argosy.node_agent.core.state import NodeState, Process, ProcessPhase
 
 S, GIB = 1_000_000, 1 << 30
 GRACE_US, DRAIN_US = 40 * S, 30 * S
 
 
-class Node:
+class SleepingNode:
     """A node's core, and instances on it that tell of their lives when a test says so."""
 
     def __init__(self, gib: int = 10, devices: int = 0, **pool: int) -> None:
@@ -24,25 +24,32 @@ class Node:
         self.turn = 0
         self.pids = 0
 
-    def feed(self, kind: Any, *fields: Any) -> list[Effect]:
-        decided = self.core.step(kind(self.now_us, *fields))
+    def feed(self, kind: Any, **fields: Any) -> list[Effect]:
+        decided = self.core.step(kind(now_us=self.now_us, **fields))
         return [effect for effect in decided if not isinstance(effect, SetTimer | CancelTimer)]
 
     def want(self, name: str, gib: float, devices: int = 0, generation: int = 1) -> list[Effect]:
-        return self.feed(events.ProcessWanted, name, generation, round(gib * GIB), 0, devices)
+        return self.feed(
+            events.ProcessWanted,
+            name=name,
+            generation=generation,
+            memory_bytes=round(gib * GIB),
+            cores=0,
+            devices=devices,
+        )
 
     def unwant(self, name: str, generation: int = 2) -> list[Effect]:
-        return self.feed(events.ProcessUnwanted, name, generation)
+        return self.feed(events.ProcessUnwanted, name=name, generation=generation)
 
     def started(self, name: str) -> list[Effect]:
         self.pids += 1
-        return self.feed(events.ProcessStarted, name, self.pids, f"e{self.pids}")
+        return self.feed(events.ProcessStarted, name=name, pid=self.pids, epoch=f"e{self.pids}")
 
     def run(self, name: str, gib: float, devices: int = 0) -> None:
         """Awake, on devices of its own."""
         self.want(name, gib, devices)
         self.started(name)
-        assert self.process(name).phase is Phase.RUNNING
+        assert self.process(name).phase is ProcessPhase.RUNNING
 
     def rest(self, name: str, gib: float, resident: float = 1, devices: int = 0) -> None:
         """Run it, and let it sleep."""
@@ -52,18 +59,29 @@ class Node:
 
     def sleep(self, name: str, turn: int = 0) -> list[Effect]:
         self.turn += 1
-        return self.feed(events.SleepDecided, name, turn or self.turn, "dram", DRAIN_US, "idle")
+        return self.feed(
+            events.SleepDecided,
+            name=name,
+            turn=turn or self.turn,
+            level="dram",
+            drain_us=DRAIN_US,
+            cause="idle",
+        )
 
     def wake(self, name: str, turn: int = 0) -> list[Effect]:
         self.turn += 1
-        return self.feed(events.WakeDecided, name, turn or self.turn, "demand")
+        return self.feed(events.WakeDecided, name=name, turn=turn or self.turn, cause="demand")
 
     def tell(self, name: str, state: str, resident: float = 0, change: int = 0) -> list[Effect]:
         process = self.process(name)
         return self.feed(
-            events.LifeChanged, name, process.epoch, change or process.change + 1, state,
-            round(resident * GIB),
-        )  # fmt: skip
+            events.LifecycleChanged,
+            name=name,
+            epoch=process.epoch,
+            change=change or process.change + 1,
+            state=state,
+            resident_bytes=round(resident * GIB),
+        )
 
     def drains(self, name: str) -> list[Effect]:
         return self.tell(name, "draining")
@@ -75,7 +93,9 @@ class Node:
         return self.tell(name, "waking") + self.tell(name, "active")
 
     def exited(self, name: str, code: int = -9) -> list[Effect]:
-        return self.feed(events.ProcessExited, name, self.process(name).pid, code)
+        return self.feed(
+            events.ProcessExited, name=name, pid=self.process(name).pid, exit_code=code
+        )
 
     def process(self, name: str) -> Process:
         return self.state.processes[name]
@@ -101,18 +121,20 @@ def started_by(decided: list[Effect]) -> list[str]:
 
 
 def test_a_decision_reaches_the_instance_as_it_was_made() -> None:
-    node = Node()
+    node = SleepingNode()
     node.run("a", 4)
-    assert node.sleep("a") == [effects.PutToSleep("a", 1, "dram", DRAIN_US, "idle")]
+    assert node.sleep("a") == [
+        effects.PutToSleep(name="a", turn=1, level="dram", drain_us=DRAIN_US, cause="idle")
+    ]
     node.slept("a")
-    assert node.wake("a") == [effects.WakeUp("a", 2, "demand")]
+    assert node.wake("a") == [effects.WakeUp(name="a", turn=2, cause="demand")]
 
 
 @pytest.mark.parametrize("turn", [6, 7])
 @pytest.mark.parametrize("decide", ["sleep", "wake"])
 @pytest.mark.parametrize("last", ["sleep", "wake"])
 def test_decisions_of_old_turns_are_ignored(last: str, decide: str, turn: int) -> None:
-    node = Node()
+    node = SleepingNode()
     node.run("a", 4)
     getattr(node, last)("a", turn=7)
     before = msgspec.msgpack.encode(node.state)
@@ -122,7 +144,7 @@ def test_decisions_of_old_turns_are_ignored(last: str, decide: str, turn: int) -
 
 @pytest.mark.parametrize("decide", ["sleep", "wake"])
 def test_a_decision_on_what_is_not_here_is_ignored(decide: str) -> None:
-    node = Node()
+    node = SleepingNode()
     assert getattr(node, decide)("b") == []
     assert node.state.processes == {}
 
@@ -130,7 +152,7 @@ def test_a_decision_on_what_is_not_here_is_ignored(decide: str) -> None:
 @pytest.mark.parametrize("decide", ["sleep", "wake"])
 @pytest.mark.parametrize("phase", ["starting", "stopping", "stopped", "refused"])
 def test_only_what_runs_is_asked_to_sleep_or_to_wake(decide: str, phase: str) -> None:
-    node = Node()
+    node = SleepingNode()
     node.want("a", 40 if phase == "refused" else 4)
     if phase in ("stopping", "stopped"):
         node.started("a")
@@ -142,16 +164,36 @@ def test_only_what_runs_is_asked_to_sleep_or_to_wake(decide: str, phase: str) ->
 
 
 def test_news_of_another_life_of_its_process_changes_nothing() -> None:
-    node = Node()
+    node = SleepingNode()
     node.run("a", 4)
     before = msgspec.msgpack.encode(node.state)
-    assert node.feed(events.LifeChanged, "a", "e0", 9, "silent", GIB) == []
-    assert node.feed(events.LifeChanged, "b", "e1", 9, "silent", GIB) == []
+    assert (
+        node.feed(
+            events.LifecycleChanged,
+            name="a",
+            epoch="e0",
+            change=9,
+            state="silent",
+            resident_bytes=GIB,
+        )
+        == []
+    )
+    assert (
+        node.feed(
+            events.LifecycleChanged,
+            name="b",
+            epoch="e1",
+            change=9,
+            state="silent",
+            resident_bytes=GIB,
+        )
+        == []
+    )
     assert msgspec.msgpack.encode(node.state) == before
 
 
 def test_news_that_was_overtaken_does_not_undo_what_is() -> None:
-    node = Node()
+    node = SleepingNode()
     node.run("a", 4)
     node.tell("a", "silent", resident=1, change=3)
     assert node.tell("a", "draining", change=2) == []
@@ -162,21 +204,21 @@ def test_news_that_was_overtaken_does_not_undo_what_is() -> None:
 
 
 def test_who_sleeps_holds_what_it_was_read_to_hold() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6, resident=1.5)
     assert node.held_gib("a") == 1.5
     assert started_by(node.want("b", 8.5)) == ["b"]
 
 
 def test_who_sleeps_never_holds_more_than_it_was_promised() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6, resident=7)
     assert node.held_gib("a") == 6
 
 
 @pytest.mark.parametrize("state", ["draining", "waking", "active"])
 def test_who_is_awake_or_on_its_way_holds_all_it_was_promised(state: str) -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6)
     if state == "draining":
         node.wake("a")
@@ -191,7 +233,7 @@ def test_who_is_awake_or_on_its_way_holds_all_it_was_promised(state: str) -> Non
 
 
 def test_who_sleeps_leaves_its_devices_to_others_and_comes_back_to_them() -> None:
-    node = Node(devices=1)
+    node = SleepingNode(devices=1)
     node.rest("a", 2, devices=1)
     node.rest("b", 2, devices=1)
     assert node.process("a").devices_assigned == node.process("b").devices_assigned == [0]
@@ -200,14 +242,14 @@ def test_who_sleeps_leaves_its_devices_to_others_and_comes_back_to_them() -> Non
 
 
 def test_a_new_process_takes_the_device_with_the_fewest_sleepers() -> None:
-    node = Node(gib=100, devices=2)
+    node = SleepingNode(gib=100, devices=2)
     node.rest("a", 2, devices=1)
     node.want("b", 2, devices=1)
     assert node.process("b").devices_assigned == [1]
 
 
 def test_a_process_that_needs_a_device_is_refused_while_all_are_held() -> None:
-    node = Node(devices=1)
+    node = SleepingNode(devices=1)
     node.run("a", 2, devices=1)
     refused = node.want("b", 2, devices=1)
     assert "b needs 1 devices; of this node's 1 0 are free" in getattr(refused[0], "reason", "")
@@ -216,7 +258,7 @@ def test_a_process_that_needs_a_device_is_refused_while_all_are_held() -> None:
 @pytest.mark.parametrize("resident", [1, 2])
 def test_a_process_refused_for_want_of_a_device_starts_when_one_sleeps(resident: int) -> None:
     """Even if host memory holds as much as before: weights may be kept there."""
-    node = Node(devices=1)
+    node = SleepingNode(devices=1)
     node.run("a", 2, devices=1)
     node.want("b", 2, devices=1)
     node.sleep("a")
@@ -225,7 +267,7 @@ def test_a_process_refused_for_want_of_a_device_starts_when_one_sleeps(resident:
 
 def test_a_successor_promised_more_holds_nothing_more_before_it_starts() -> None:
     """What runs tells that it drains, for it is to stop; that is no promise of the new sum."""
-    node = Node()
+    node = SleepingNode()
     node.run("a", 2)
     node.run("b", 6)
     node.want("a", 9, generation=2)
@@ -234,7 +276,7 @@ def test_a_successor_promised_more_holds_nothing_more_before_it_starts() -> None
 
 
 def test_a_successor_promised_less_leaves_nothing_free_before_it_starts() -> None:
-    node = Node()
+    node = SleepingNode()
     node.run("a", 6)
     node.want("a", 1, generation=2)
     node.drains("a")
@@ -246,14 +288,14 @@ def test_a_successor_promised_less_leaves_nothing_free_before_it_starts() -> Non
 
 
 def test_a_wake_that_fits_exactly_goes_at_once() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6, resident=1)
     node.run("b", 4)
     assert woken(node.wake("a")) == ["a"]
 
 
 def test_a_wake_without_room_is_refused_with_a_sum_that_names_holders() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6, resident=1)
     node.run("b", 3)
     node.run("c", 2)
@@ -266,7 +308,7 @@ def test_a_wake_without_room_is_refused_with_a_sum_that_names_holders() -> None:
 
 
 def test_a_wake_without_its_device_is_refused_and_names_who_holds_it() -> None:
-    node = Node(devices=2)
+    node = SleepingNode(devices=2)
     node.rest("a", 2, devices=2)
     node.run("b", 2, devices=1)
     refused = refusal(node.wake("a"))
@@ -275,7 +317,7 @@ def test_a_wake_without_its_device_is_refused_and_names_who_holds_it() -> None:
 
 @pytest.mark.parametrize("ends", ["slept", "exited"])
 def test_a_wake_waits_for_room_that_is_coming_and_goes_the_moment_it_is_there(ends: str) -> None:
-    node = Node(devices=1)
+    node = SleepingNode(devices=1)
     node.rest("a", 6, devices=1)
     node.run("b", 6, devices=1)
     if ends == "slept":
@@ -295,7 +337,7 @@ def refusal_or_none(decided: list[Effect]) -> effects.AnnounceRestRefused | None
 
 
 def test_a_wake_that_waits_is_refused_once_the_room_does_not_come() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6)
     node.run("b", 6)
     node.sleep("b")
@@ -305,7 +347,7 @@ def test_a_wake_that_waits_is_refused_once_the_room_does_not_come() -> None:
 
 
 def test_a_wake_that_waits_for_one_that_is_replaced_in_its_place_is_refused() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6)
     node.run("b", 6)
     node.want("b", 6, generation=2)
@@ -314,7 +356,7 @@ def test_a_wake_that_waits_for_one_that_is_replaced_in_its_place_is_refused() ->
 
 
 def test_room_that_is_coming_but_not_enough_is_a_refusal() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 8)
     node.run("b", 4)
     node.run("c", 4)
@@ -324,7 +366,7 @@ def test_room_that_is_coming_but_not_enough_is_a_refusal() -> None:
 
 
 def test_of_wakes_that_wait_the_one_decided_first_goes_first() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("z", 6)
     node.rest("a", 6)
     node.run("b", 8)
@@ -337,7 +379,7 @@ def test_of_wakes_that_wait_the_one_decided_first_goes_first() -> None:
 
 
 def test_a_wake_that_waits_goes_before_a_process_that_was_refused() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6)
     node.run("b", 6)
     node.want("c", 6)
@@ -349,7 +391,7 @@ def test_a_wake_that_waits_goes_before_a_process_that_was_refused() -> None:
 
 
 def test_a_sleep_decided_meanwhile_ends_the_waiting() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6)
     node.run("b", 6)
     node.sleep("b")
@@ -360,7 +402,7 @@ def test_a_sleep_decided_meanwhile_ends_the_waiting() -> None:
 
 
 def test_what_is_to_stop_is_not_woken_any_more() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6)
     node.run("b", 6)
     node.sleep("b")
@@ -371,7 +413,7 @@ def test_what_is_to_stop_is_not_woken_any_more() -> None:
 
 
 def test_a_wake_of_one_on_its_way_to_sleep_turns_it_round_without_more_room() -> None:
-    node = Node()
+    node = SleepingNode()
     node.run("a", 10)
     node.sleep("a")
     node.drains("a")
@@ -380,7 +422,7 @@ def test_a_wake_of_one_on_its_way_to_sleep_turns_it_round_without_more_room() ->
 
 def test_one_that_falls_asleep_although_it_was_woken_keeps_its_room() -> None:
     """The wake came when its memory was half gone: it will be back at once."""
-    node = Node(devices=1)
+    node = SleepingNode(devices=1)
     node.rest("b", 6, devices=1)
     node.run("a", 6, devices=1)
     node.sleep("a")
@@ -394,7 +436,7 @@ def test_one_that_falls_asleep_although_it_was_woken_keeps_its_room() -> None:
 
 
 def test_one_that_falls_asleep_although_it_was_woken_leaves_no_room_to_a_new_process() -> None:
-    node = Node()
+    node = SleepingNode()
     node.run("a", 6)
     node.want("c", 6)
     node.sleep("a")
@@ -409,7 +451,7 @@ def test_one_that_falls_asleep_although_it_was_woken_leaves_no_room_to_a_new_pro
 
 
 def test_the_silent_budget_refuses_with_the_sum() -> None:
-    node = Node(gib=100, silent_bytes=5 * GIB)
+    node = SleepingNode(gib=100, silent_bytes=5 * GIB)
     node.rest("a", 4, resident=3)
     node.wake("a")
     node.woke("a")
@@ -421,7 +463,7 @@ def test_the_silent_budget_refuses_with_the_sum() -> None:
 
 
 def test_what_fits_the_silent_budget_exactly_may_sleep() -> None:
-    node = Node(gib=100, silent_bytes=4 * GIB)
+    node = SleepingNode(gib=100, silent_bytes=4 * GIB)
     node.rest("a", 4, resident=2)
     node.wake("a")
     node.woke("a")
@@ -430,7 +472,7 @@ def test_what_fits_the_silent_budget_exactly_may_sleep() -> None:
 
 
 def test_two_that_go_to_sleep_at_once_keep_to_the_silent_budget_together() -> None:
-    node = Node(gib=100, silent_bytes=3 * GIB)
+    node = SleepingNode(gib=100, silent_bytes=3 * GIB)
     for name in ("a", "b"):
         node.rest(name, 4, resident=2)
         node.wake(name)
@@ -440,7 +482,7 @@ def test_two_that_go_to_sleep_at_once_keep_to_the_silent_budget_together() -> No
 
 
 def test_until_it_has_slept_an_instance_counts_in_the_budget_with_all_it_has() -> None:
-    node = Node(gib=100, silent_bytes=5 * GIB)
+    node = SleepingNode(gib=100, silent_bytes=5 * GIB)
     node.run("a", 4)
     node.run("b", 4)
     assert refusal_or_none(node.sleep("a")) is None
@@ -452,7 +494,7 @@ def test_until_it_has_slept_an_instance_counts_in_the_budget_with_all_it_has() -
 
 
 def test_what_it_holds_awake_does_not_count_in_the_budget() -> None:
-    node = Node(gib=100, silent_bytes=4 * GIB)
+    node = SleepingNode(gib=100, silent_bytes=4 * GIB)
     node.rest("a", 4, resident=1)
     node.wake("a")
     node.tell("a", "active", resident=4)
@@ -461,14 +503,14 @@ def test_what_it_holds_awake_does_not_count_in_the_budget() -> None:
 
 
 def test_without_a_silent_budget_all_that_fits_the_node_may_sleep() -> None:
-    node = Node(gib=100)
+    node = SleepingNode(gib=100)
     for number in range(9):
         node.rest(f"a{number}", 10, resident=9)
     assert node.state.promised_bytes == 81 * GIB
 
 
 def test_more_than_may_sleep_on_one_device_are_refused_with_their_names() -> None:
-    node = Node(gib=100, devices=1, silent_per_device=2)
+    node = SleepingNode(gib=100, devices=1, silent_per_device=2)
     for name in ("a", "b"):
         node.rest(name, 4, devices=1)
     node.run("c", 4, devices=1)
@@ -478,7 +520,7 @@ def test_more_than_may_sleep_on_one_device_are_refused_with_their_names() -> Non
 
 
 def test_a_refused_sleep_leaves_the_instance_awake_and_its_room_its_own() -> None:
-    node = Node(gib=100, devices=1, silent_per_device=0)
+    node = SleepingNode(gib=100, devices=1, silent_per_device=0)
     node.run("a", 4, devices=1)
     refusal(node.sleep("a"))
     assert node.held_gib("a") == 4
@@ -489,7 +531,7 @@ def test_a_refused_sleep_leaves_the_instance_awake_and_its_room_its_own() -> Non
 
 
 def test_a_process_that_died_while_silent_starts_again_if_it_fits() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6)
     assert started_by(node.exited("a")) == ["a"]
     assert node.held_gib("a") == 6
@@ -497,19 +539,19 @@ def test_a_process_that_died_while_silent_starts_again_if_it_fits() -> None:
 
 @pytest.mark.parametrize("devices", [0, 1])
 def test_a_process_that_died_while_silent_waits_until_it_fits(devices: int) -> None:
-    node = Node(devices=devices)
+    node = SleepingNode(devices=devices)
     gib = 2 if devices else 6
     node.rest("a", gib, devices=devices)
     node.run("b", gib, devices=devices)
     assert started_by(node.exited("a")) == []
-    assert node.process("a").phase is Phase.REFUSED
+    assert node.process("a").phase is ProcessPhase.REFUSED
     assert node.held_gib("a") == 0
     node.sleep("b")
     assert started_by(node.slept("b")) == ["a"]
 
 
 def test_a_process_that_waits_between_restarts_holds_no_device_that_others_use() -> None:
-    node = Node(devices=1)
+    node = SleepingNode(devices=1)
     node.rest("a", 2, devices=1)
     node.exited("a")
     node.started("a")
@@ -517,7 +559,7 @@ def test_a_process_that_waits_between_restarts_holds_no_device_that_others_use()
     node.slept("a")
     node.run("b", 2, devices=1)
     node.exited("a")
-    assert node.process("a").phase is Phase.BACKING_OFF
+    assert node.process("a").phase is ProcessPhase.BACKING_OFF
     node.sleep("b")
     node.slept("b")
     found = node.wake("b")
@@ -525,7 +567,7 @@ def test_a_process_that_waits_between_restarts_holds_no_device_that_others_use()
 
 
 def test_a_silent_process_that_is_to_stop_holds_no_more_than_it_did() -> None:
-    node = Node()
+    node = SleepingNode()
     node.rest("a", 6)
     node.run("b", 6)
     node.unwant("a")

@@ -11,14 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from argosy.domain.core import CancelTimer, Effect, SetTimer, TimerFired
 from argosy.node_agent.core import effects, events, sleep
 from argosy.node_agent.core.node import SPEC
-from argosy.node_agent.core.state import NodeState, Phase
+from argosy.node_agent.core.state import NodeState, ProcessPhase
 
 S = 1_000_000
 GRACE_US, DRAIN_US = 40 * S, 30 * S
 
 
 @dataclass
-class Life:
+class ProcessLife:
     """What an instance really is, which the node agent hears of late."""
 
     epoch: str
@@ -89,7 +89,7 @@ class AnyNode(RuleBasedStateMachine):
         self.asked: dict[str, tuple[int, int]] = {}
         """Memory and devices of each name, as last wanted."""
         self.starting: dict[str, list[int]] = {}
-        self.lives: dict[str, Life] = {}
+        self.lives: dict[str, ProcessLife] = {}
 
     @property
     def state(self) -> NodeState:
@@ -97,9 +97,9 @@ class AnyNode(RuleBasedStateMachine):
         assert isinstance(state, NodeState)
         return state
 
-    def feed(self, kind: Any, *fields: Any) -> list[Effect]:
+    def feed(self, kind: Any, **fields: Any) -> list[Effect]:
         image = msgspec.msgpack.encode(self.state)
-        event = kind(self.now_us, *fields)
+        event = kind(now_us=self.now_us, **fields)
         decided = list(self.core.step(event))
         twin = SPEC.build(msgspec.msgpack.decode(image, type=SPEC.state))
         assert list(twin.step(event)) == decided
@@ -131,12 +131,12 @@ class AnyNode(RuleBasedStateMachine):
     def started(self, name: str) -> None:
         self.pids += 1
         epoch, memory = f"e{self.pids}", self.state.processes[name].held_bytes
-        self.lives[name] = Life(epoch, memory, self.starting.pop(name))
-        self.feed(events.ProcessStarted, name, self.pids, epoch)
+        self.lives[name] = ProcessLife(epoch, memory, self.starting.pop(name))
+        self.feed(events.ProcessStarted, name=name, pid=self.pids, epoch=epoch)
 
     def ended(self, name: str) -> None:
         del self.lives[name]
-        self.feed(events.ProcessExited, name, self.state.processes[name].pid, -9)
+        self.feed(events.ProcessExited, name=name, pid=self.state.processes[name].pid, exit_code=-9)
 
     # -- what happens
 
@@ -144,13 +144,20 @@ class AnyNode(RuleBasedStateMachine):
     def want(self, name: str, memory: int, devices: int) -> None:
         self.generation += 1
         self.asked[name] = (memory, devices)
-        self.feed(events.ProcessWanted, name, self.generation, memory, 0, devices)
+        self.feed(
+            events.ProcessWanted,
+            name=name,
+            generation=self.generation,
+            memory_bytes=memory,
+            cores=0,
+            devices=devices,
+        )
 
     @precondition(lambda self: len(self.asked) > 2)
     @rule(name=names)
     def unwant(self, name: str) -> None:
         self.generation += 1
-        self.feed(events.ProcessUnwanted, name, self.generation)
+        self.feed(events.ProcessUnwanted, name=name, generation=self.generation)
 
     @precondition(lambda self: self.starting)
     @rule(data=st.data())
@@ -169,9 +176,16 @@ class AnyNode(RuleBasedStateMachine):
         if turn > self.newest.get(name, 0) and name in self.state.processes:
             self.newest[name] = turn
         if wake:
-            self.feed(events.WakeDecided, name, turn, "demand")
+            self.feed(events.WakeDecided, name=name, turn=turn, cause="demand")
         else:
-            self.feed(events.SleepDecided, name, turn, "dram", DRAIN_US, "idle")
+            self.feed(
+                events.SleepDecided,
+                name=name,
+                turn=turn,
+                level="dram",
+                drain_us=DRAIN_US,
+                cause="idle",
+            )
 
     @precondition(lambda self: any(life.asked for life in self.lives.values()))
     @rule(data=st.data())
@@ -190,7 +204,14 @@ class AnyNode(RuleBasedStateMachine):
     def tell(self, name: str, which: int) -> None:
         life = self.lives[name]
         change, state, resident = life.told.pop(which)
-        self.feed(events.LifeChanged, name, life.epoch, change, state, resident)
+        self.feed(
+            events.LifecycleChanged,
+            name=name,
+            epoch=life.epoch,
+            change=change,
+            state=state,
+            resident_bytes=resident,
+        )
 
     @precondition(lambda self: self.lives)
     @rule(data=st.data())
@@ -203,7 +224,7 @@ class AnyNode(RuleBasedStateMachine):
         while due := sorted((at, key) for key, at in self.timers.items() if at <= until_us):
             self.now_us, key = due[0]
             del self.timers[key]
-            self.feed(TimerFired, key)
+            self.feed(TimerFired, key=key)
         self.now_us = until_us
 
     # -- what always holds
@@ -227,17 +248,19 @@ class AnyNode(RuleBasedStateMachine):
     def what_waits_lacks_something_that_is_coming(self) -> None:
         for name, process in self.state.processes.items():
             if process.waits:
-                assert process.phase is Phase.RUNNING
+                assert process.phase is ProcessPhase.RUNNING
                 assert process.resting == "silent"
                 others = [p for p in self.state.processes.values() if p is not process]
                 assert sleep.lacks(self.state, name, process)
-                assert any(p.phase is Phase.STOPPING or p.resting == "draining" for p in others)
+                assert any(
+                    p.phase is ProcessPhase.STOPPING or p.resting == "draining" for p in others
+                )
 
     @invariant()
     def nothing_is_refused_that_would_fit(self) -> None:
         idle = set(DEVICES) - sleep.holders(self.state, DEVICES).keys()
         for process in self.state.processes.values():
-            if process.phase is Phase.REFUSED:
+            if process.phase is ProcessPhase.REFUSED:
                 fits = process.memory_bytes <= self.state.free_bytes
                 assert not (fits and process.devices <= len(idle))
 

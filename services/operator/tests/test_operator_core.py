@@ -23,27 +23,42 @@ class Operator:
         for node, gib in ({"n1": 100} if nodes_gib is None else nodes_gib).items():
             self.see(node, gib)
 
-    def feed(self, kind: Any, *fields: Any) -> list[effects.DecideInstance]:
+    def feed(self, kind: Any, **fields: Any) -> list[effects.DecideInstance]:
         self.now_us += 1_000_000
-        decided = self.core.step(kind(self.now_us, *fields))
+        decided = self.core.step(kind(now_us=self.now_us, **fields))
         return [effect for effect in decided if isinstance(effect, effects.DecideInstance)]
 
     def see(self, node: str, gib: int) -> list[effects.DecideInstance]:
-        return self.feed(events.NodeSeen, node, gib * GIB, 0)
+        return self.feed(events.NodeSeen, node=node, memory_bytes=gib * GIB, promised_bytes=0)
 
     def apply(
         self, generation: int, prefill: int = 1, decode: int = 1, *, gib: int = 1, model: str = "m"
     ) -> list[effects.DecideInstance]:
-        return self.feed(events.FleetApplied, generation, pools(prefill, decode, gib, model))
+        return self.feed(
+            events.FleetApplied, generation=generation, pools=pools(prefill, decode, gib, model)
+        )
 
     def hear(
         self, instance: str, state: str, reason: str = "", restarts: int = -1, at_us: int = 0
     ) -> None:
-        self.feed(events.InstanceChanged, instance, state, reason, restarts, at_us)
+        self.feed(
+            events.InstanceChanged,
+            instance=instance,
+            state=state,
+            reason=reason,
+            restarts=restarts,
+            at_us=at_us,
+        )
 
     def recall(self, decision: effects.DecideInstance) -> None:
         template = Template(decision.role, decision.memory_bytes, decision.cores, decision.settings)
-        self.feed(events.DecisionRecalled, decision.instance, decision.run, decision.node, template)
+        self.feed(
+            events.InstanceDecisionRecalled,
+            instance=decision.instance,
+            run=decision.run,
+            node=decision.node,
+            template=template,
+        )
 
 
 def pools(prefill: int, decode: int, gib: int = 1, model: str = "m") -> list[Pool]:
@@ -207,13 +222,25 @@ def placement(state: OperatorState) -> dict[str, tuple[bool, str]]:
 
 sizes = st.integers(0, 3)
 happened = st.one_of(
-    st.builds(lambda g, p, d, m: (events.FleetApplied, g, pools(p, d, 1, m)),
-              st.integers(1, 9), sizes, sizes, st.sampled_from("mk")),
-    st.builds(lambda node, gib: (events.NodeSeen, node, gib * GIB, 0),
-              st.sampled_from(["n1", "n2"]), st.integers(1, 9)),
-    st.builds(lambda role, index, state: (events.InstanceChanged, f"{role}-{index}", state, "", -1),
-              st.sampled_from(["prefill", "decode"]), sizes, st.sampled_from(["active", "failed"])),
-)  # fmt: skip
+    st.builds(
+        lambda g, p, d, m: (events.FleetApplied, g, pools(p, d, 1, m)),
+        st.integers(1, 9),
+        sizes,
+        sizes,
+        st.sampled_from("mk"),
+    ),
+    st.builds(
+        lambda node, gib: (events.NodeSeen, node, gib * GIB, 0),
+        st.sampled_from(["n1", "n2"]),
+        st.integers(1, 9),
+    ),
+    st.builds(
+        lambda role, index, state: (events.InstanceChanged, f"{role}-{index}", state, "", -1),
+        st.sampled_from(["prefill", "decode"]),
+        sizes,
+        st.sampled_from(["active", "failed"]),
+    ),
+)
 
 
 @settings(max_examples=100, deadline=None)
@@ -229,7 +256,7 @@ def test_the_last_decisions_are_what_the_newest_file_asks_for(
         if number == cut:
             state = msgspec.msgpack.encode(core.state)
             twin = SPEC.build(msgspec.msgpack.decode(state, type=SPEC.state))
-        event = kind(number, *fields)
+        event = kind(**dict(zip(kind.__struct_fields__, (number, *fields), strict=False)))
         decided = core.step(event)
         assert twin is core or same(twin.step(event), decided)
         seen = seen or kind is events.NodeSeen
@@ -239,9 +266,7 @@ def test_the_last_decisions_are_what_the_newest_file_asks_for(
             before = last.get(decision.instance)
             assert before is None or before.generation < decision.generation
             last[decision.instance] = decision
-    running = {
-        name: decision.settings["model"] for name, decision in last.items() if decision.run
-    }
+    running = {name: decision.settings["model"] for name, decision in last.items() if decision.run}
     assert running == (asked if seen else {})
 
 

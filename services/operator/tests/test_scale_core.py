@@ -16,7 +16,7 @@ BOUNDS = {"prefill": (0, 1), "decode": (1, 4)}
 DECODES = tuple(f"decode-{number}" for number in range(BOUNDS["decode"][1]))
 
 
-class Operator:
+class ScaledOperator:
     """An operator of one node, and what its decisions came to there."""
 
     def __init__(self) -> None:
@@ -28,13 +28,13 @@ class Operator:
     def restart(self) -> None:
         """Begin with nothing but the node."""
         self.core = SPEC.build(OperatorState())
-        self.feed(events.NodeSeen, "n1", 100 * GIB, 0)
+        self.feed(events.NodeSeen, node="n1", memory_bytes=100 * GIB, promised_bytes=0)
 
-    def feed(self, kind: Any, *fields: Any) -> list[str]:
+    def feed(self, kind: Any, **fields: Any) -> list[str]:
         """Those decided on. A node acts once per generation, and never on an older one."""
         self.now_us += 1_000_000
         decided = []
-        for effect in self.core.step(kind(self.now_us, *fields)):
+        for effect in self.core.step(kind(now_us=self.now_us, **fields)):
             assert isinstance(effect, effects.DecideInstance)
             before = self.newest.get(effect.instance)
             assert before is None or effect.generation > before.generation
@@ -49,17 +49,33 @@ class Operator:
             Pool(Template(role, GIB, 1, {}), replicas)
             for role, replicas in (("prefill", 1), ("decode", decode))
         ]
-        return self.feed(events.FleetApplied, generation, pools, 0, "dram", BOUNDS)
+        return self.feed(
+            events.FleetApplied,
+            generation=generation,
+            pools=pools,
+            idle_sleep_us=0,
+            sleep_level="dram",
+            bounds=BOUNDS,
+        )
 
     def scale(self, generation: int, decode: int, *stop: str) -> list[str]:
         """A decision on how many decodes there are to be."""
-        return self.feed(events.ScaleSeen, generation, {"decode": decode}, list(stop))
+        return self.feed(
+            events.ScaleSeen, generation=generation, exist={"decode": decode}, stop=list(stop)
+        )
 
     def recall(self) -> None:
         """What the control log holds of its decisions."""
         for name, last in self.newest.items():
             template = Template(last.role, last.memory_bytes, last.cores, last.settings)
-            self.feed(events.DecisionRecalled, name, last.run, "n1", template, last.generation)
+            self.feed(
+                events.InstanceDecisionRecalled,
+                instance=name,
+                run=last.run,
+                node="n1",
+                template=template,
+                generation=last.generation,
+            )
 
     @property
     def decodes(self) -> list[str]:
@@ -68,40 +84,40 @@ class Operator:
 
 
 @pytest.fixture
-def operator() -> Operator:
-    found = Operator()
+def operator() -> ScaledOperator:
+    found = ScaledOperator()
     found.apply()
     return found
 
 
-def test_who_is_named_goes_first_and_then_the_highest_numbers(operator: Operator) -> None:
+def test_who_is_named_goes_first_and_then_the_highest_numbers(operator: ScaledOperator) -> None:
     operator.scale(1, 4)
     operator.scale(2, 2, "decode-1")
     assert operator.decodes == ["decode-0", "decode-2"]
 
 
 def test_an_instance_stopped_and_wanted_again_under_one_file_is_decided_on_anew(
-    operator: Operator,
+    operator: ScaledOperator,
 ) -> None:
     for generation, count in ((1, 1), (2, 2), (3, 1), (4, 2)):
         assert operator.scale(generation, count) == ["decode-1"]
         assert operator.decodes == list(DECODES[:count])
 
 
-def test_a_decision_is_kept_to_within_the_file_s_bounds(operator: Operator) -> None:
+def test_a_decision_is_kept_to_within_the_file_s_bounds(operator: ScaledOperator) -> None:
     operator.scale(1, 9)
     assert operator.decodes == list(DECODES)
     operator.scale(2, 0)
     assert operator.decodes == ["decode-0"]
 
 
-def test_an_older_decision_and_the_same_one_again_change_nothing(operator: Operator) -> None:
+def test_an_older_decision_and_the_same_one_again_change_nothing(operator: ScaledOperator) -> None:
     operator.scale(5, 3)
     assert operator.scale(5, 1) == operator.scale(4, 1) == []
 
 
 def test_a_file_that_asks_for_other_replicas_holds_over_what_was_decided_before(
-    operator: Operator,
+    operator: ScaledOperator,
 ) -> None:
     operator.scale(1, 4)
     operator.apply(2, decode=3)
@@ -120,7 +136,7 @@ def test_a_file_that_asks_for_other_replicas_holds_over_what_was_decided_before(
 def test_after_a_restart_nothing_is_undone_and_the_next_decision_is_done(
     decisions: list[tuple[int, list[str]]], again: int
 ) -> None:
-    operator = Operator()
+    operator = ScaledOperator()
     operator.apply()
     for generation, (count, stop) in enumerate(decisions, start=1):
         operator.scale(generation, count, *stop)

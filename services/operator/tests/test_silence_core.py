@@ -20,7 +20,7 @@ from argosy.operator.core.silence import (
     SLEEP_REFUSED_US,
     STAY_US,
 )
-from argosy.operator.core.state import Instance, OperatorState
+from argosy.operator.core.state import OperatorState, PlacedInstance
 
 MS, S, GIB = 1_000, 1_000_000, 1 << 30
 START_US = 1_700_000_000 * S
@@ -29,7 +29,7 @@ TICK_US = 500 * MS
 Decision = effects.DecideSleep | effects.DecideWake
 
 
-class Operator:
+class SleepingOperator:
     """An operator's core with a clock, a router that reports, and instances that obey."""
 
     def __init__(self, *, decode: int = 1, prefill: int = 1, idle_us: int = IDLE_US) -> None:
@@ -38,28 +38,54 @@ class Operator:
         self.now_us = START_US
         self.changes: dict[str, int] = {}
         self.arrived = 0
-        self.feed(events.NodeSeen, "n1", 100 * GIB, 0)
-        self.feed(events.FleetApplied, 1, pools(prefill, decode), idle_us, "disk")
+        self.feed(events.NodeSeen, node="n1", memory_bytes=100 * GIB, promised_bytes=0)
+        self.feed(
+            events.FleetApplied,
+            generation=1,
+            pools=pools(prefill, decode),
+            idle_sleep_us=idle_us,
+            sleep_level="disk",
+        )
         for name in list(self.state.instances):
             self.up(name)
 
-    def feed(self, kind: Any, *fields: Any, **named: Any) -> list[Any]:
-        return list(self.core.step(kind(self.now_us, *fields, **named)))
+    def feed(self, kind: Any, **fields: Any) -> list[Any]:
+        return list(self.core.step(kind(now_us=self.now_us, **fields)))
 
     def up(self, name: str) -> None:
         """Its process loads, and is ready."""
-        self.feed(events.InstanceChanged, name, "loading", "its process started", 0)
+        self.feed(
+            events.InstanceChanged,
+            instance=name,
+            state="loading",
+            reason="its process started",
+            restarts=0,
+        )
         self.hear(name, "active")
 
     def hear(
-        self, name: str, state: str, *, took_us: int = 0, resident: int = 0, change: int = 0,
+        self,
+        name: str,
+        state: str,
+        *,
+        took_us: int = 0,
+        resident: int = 0,
+        change: int = 0,
         epoch: str = "e1",
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         self.changes[name] = change or self.changes.get(name, 0) + 1
         return self.feed(
-            events.InstanceChanged, name, state, "", -1, self.now_us, epoch, self.changes[name],
-            took_us, resident,
-        )  # fmt: skip
+            events.InstanceChanged,
+            instance=name,
+            state=state,
+            reason="",
+            restarts=-1,
+            at_us=self.now_us,
+            epoch=epoch,
+            change=self.changes[name],
+            took_us=took_us,
+            resident_bytes=resident,
+        )
 
     def slept(self, *names: str, took_us: int = 0, resident: int = 0) -> None:
         for name in names or self.state.instances:
@@ -75,17 +101,31 @@ class Operator:
         self, requests: int = 0, *, queued: int = 0, arrived: int = 0, router: str = "r"
     ) -> list[Any]:
         self.arrived += arrived
-        return self.feed(events.WorkSeen, router, requests, queued, self.arrived)
+        return self.feed(
+            events.WorkSeen,
+            router=router,
+            requests=requests,
+            queued_requests=queued,
+            arrived_requests=self.arrived,
+        )
 
     def demand(self, held: int = 1) -> list[Any]:
-        return self.feed(events.DemandSeen, "r", held)
+        return self.feed(events.DemandSeen, router="r", held_requests=held)
 
     def ask(self, *names: str, wake: bool = False, **fields: Any) -> list[Any]:
-        return self.feed(events.RestAsked, list(names), wake, "somebody asked", **fields)
+        return self.feed(
+            events.RestAsked, instances=list(names), wake=wake, cause="somebody asked", **fields
+        )
 
     def refuse(self, decision: Decision, reason: str = "no room") -> Any:
         wake = isinstance(decision, effects.DecideWake)
-        return self.feed(events.RestRefused, decision.instance, decision.turn, wake, reason)
+        return self.feed(
+            events.RestRefused,
+            instance=decision.instance,
+            turn=decision.turn,
+            wake=wake,
+            reason=reason,
+        )
 
     def pass_time(self, us: int) -> list[Any]:
         """With nothing to do, as a router tells every TICK_US. Ends with the first decision."""
@@ -106,7 +146,7 @@ class Operator:
         self.slept()
         return self.now_us - began_us
 
-    def instance(self, name: str) -> Instance:
+    def instance(self, name: str) -> PlacedInstance:
         return self.state.instances[name]
 
     @property
@@ -138,7 +178,7 @@ def woken(decisions: list[Any]) -> list[str]:
 
 
 def test_all_prefill_and_decode_instances_sleep_in_one_step_once_idle_for_long_enough() -> None:
-    operator = Operator(decode=2, prefill=2)
+    operator = SleepingOperator(decode=2, prefill=2)
     operator.work(arrived=1)
     assert operator.pass_time(IDLE_US - 1) == []
     found = operator.pass_time(TICK_US)
@@ -151,7 +191,7 @@ def test_all_prefill_and_decode_instances_sleep_in_one_step_once_idle_for_long_e
 
 @pytest.mark.parametrize("work", [{"requests": 1}, {"arrived": 1}])
 def test_whatever_there_is_to_do_begins_the_wait_anew(work: Any) -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     operator.work(arrived=1)
     operator.pass_time(IDLE_US - TICK_US)
     assert operator.work(**work) == []
@@ -160,45 +200,67 @@ def test_whatever_there_is_to_do_begins_the_wait_anew(work: Any) -> None:
 
 
 def test_nothing_sleeps_that_was_not_asked_to_by_the_file() -> None:
-    operator = Operator(idle_us=0)
+    operator = SleepingOperator(idle_us=0)
     operator.work(arrived=1)
     assert operator.pass_time(1000 * S) == []
 
 
 def test_nothing_sleeps_without_a_routers_word() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     operator.now_us += 1000 * S
-    assert operator.feed(events.NodeSeen, "n1", 100 * GIB, 0) == []
+    assert operator.feed(events.NodeSeen, node="n1", memory_bytes=100 * GIB, promised_bytes=0) == []
     assert operator.hear("decode-0", "active") == []
 
 
 def test_one_idle_router_does_not_speak_for_a_busy_one() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     for _ in range(100):
         operator.now_us += TICK_US
-        assert operator.feed(events.WorkSeen, "busy", 3, 0, 7) == []
-        assert operator.feed(events.WorkSeen, "idle", 0, 0, 0) == []
+        assert (
+            operator.feed(
+                events.WorkSeen, router="busy", requests=3, queued_requests=0, arrived_requests=7
+            )
+            == []
+        )
+        assert (
+            operator.feed(
+                events.WorkSeen, router="idle", requests=0, queued_requests=0, arrived_requests=0
+            )
+            == []
+        )
 
 
 def test_what_a_router_said_long_ago_holds_nobody_awake() -> None:
-    operator = Operator()
-    operator.feed(events.WorkSeen, "gone", 3, 3, 7)
+    operator = SleepingOperator()
+    operator.feed(events.WorkSeen, router="gone", requests=3, queued_requests=3, arrived_requests=7)
     operator.work(arrived=1)
     found = operator.pass_time(HEARD_US + IDLE_US + TICK_US)
     assert slept_all(found)
 
 
 def test_a_new_file_begins_the_wait_anew() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     operator.work(arrived=1)
     operator.pass_time(IDLE_US - TICK_US)
-    operator.feed(events.FleetApplied, 2, pools(1, 1), IDLE_US, "dram")
+    operator.feed(
+        events.FleetApplied,
+        generation=2,
+        pools=pools(1, 1),
+        idle_sleep_us=IDLE_US,
+        sleep_level="dram",
+    )
     assert operator.pass_time(IDLE_US - TICK_US) == []
 
 
 def test_a_loading_instance_is_waited_for() -> None:
-    operator = Operator()
-    operator.feed(events.InstanceChanged, "decode-0", "loading", "its process started", 1)
+    operator = SleepingOperator()
+    operator.feed(
+        events.InstanceChanged,
+        instance="decode-0",
+        state="loading",
+        reason="its process started",
+        restarts=1,
+    )
     operator.work(arrived=1)
     assert operator.pass_time(10 * IDLE_US) == []
     operator.hear("decode-0", "active", epoch="e2")
@@ -207,7 +269,7 @@ def test_a_loading_instance_is_waited_for() -> None:
 
 
 def test_nothing_sleeps_within_the_shortest_stay_after_it_woke() -> None:
-    operator = Operator(idle_us=1)
+    operator = SleepingOperator(idle_us=1)
     operator.work(arrived=1)
     assert slept_all(operator.pass_time(STAY_US))
     operator.slept()
@@ -219,7 +281,7 @@ def test_nothing_sleeps_within_the_shortest_stay_after_it_woke() -> None:
 
 
 def test_nothing_sleeps_before_what_sleeping_and_waking_cost_has_passed() -> None:
-    operator = Operator(idle_us=S)
+    operator = SleepingOperator(idle_us=S)
     operator.ask()
     operator.slept(took_us=8 * S)
     operator.ask(wake=True)
@@ -232,7 +294,7 @@ def test_nothing_sleeps_before_what_sleeping_and_waking_cost_has_passed() -> Non
 # -- flapping
 
 
-def flap(operator: Operator, away_us: int) -> int:
+def flap(operator: SleepingOperator, away_us: int) -> int:
     """Wait for a sleep, and for demand so long after; how long the wait was."""
     waited_us = operator.until_sleep()
     operator.now_us += away_us
@@ -241,9 +303,9 @@ def flap(operator: Operator, away_us: int) -> int:
     return waited_us
 
 
-def flapping() -> Operator:
+def flapping() -> SleepingOperator:
     """One whose sleep and wake take 4 s together."""
-    operator = Operator(idle_us=S)
+    operator = SleepingOperator(idle_us=S)
     operator.ask()
     operator.slept(took_us=2 * S)
     operator.ask(wake=True)
@@ -252,7 +314,7 @@ def flapping() -> Operator:
     return operator
 
 
-def keeps_costs(operator: Operator) -> None:
+def keeps_costs(operator: SleepingOperator) -> None:
     for instance in operator.state.instances.values():
         instance.slept_took_us = instance.woke_took_us = 2 * S
 
@@ -277,7 +339,7 @@ def test_a_sleep_that_paid_halves_the_wait_down_to_the_break_even() -> None:
 
 
 def test_a_sleep_is_judged_once_however_many_pairs_it_takes() -> None:
-    operator = Operator(decode=3, prefill=3)
+    operator = SleepingOperator(decode=3, prefill=3)
     operator.until_sleep()
     keeps_costs(operator)
     operator.demand()
@@ -290,9 +352,9 @@ def test_a_sleep_is_judged_once_however_many_pairs_it_takes() -> None:
 # -- demand
 
 
-def asleep(*, decode: int = 2, prefill: int = 2) -> Operator:
+def asleep(*, decode: int = 2, prefill: int = 2) -> SleepingOperator:
     """All sleep; a wake of any of them fits."""
-    operator = Operator(decode=decode, prefill=prefill)
+    operator = SleepingOperator(decode=decode, prefill=prefill)
     operator.until_sleep()
     operator.now_us += 100 * S
     return operator
@@ -340,7 +402,7 @@ def test_one_still_on_its_way_to_sleep_wakes_first() -> None:
 def test_one_for_which_its_node_has_room_wakes_before_a_quicker_one_without() -> None:
     operator = asleep(decode=2)
     operator.instance("decode-0").node = "n2"
-    operator.feed(events.NodeSeen, "n2", 10 * GIB, 9 * GIB)
+    operator.feed(events.NodeSeen, node="n2", memory_bytes=10 * GIB, promised_bytes=9 * GIB)
     operator.instance("decode-1").woke_took_us = 9 * S
     assert woken(operator.demand())[0] == "decode-1"
 
@@ -348,14 +410,14 @@ def test_one_for_which_its_node_has_room_wakes_before_a_quicker_one_without() ->
 def test_of_a_sleeper_only_what_it_does_not_hold_has_to_fit() -> None:
     operator = asleep(decode=2)
     operator.instance("decode-0").node = "n2"
-    operator.feed(events.NodeSeen, "n2", 10 * GIB, 9 * GIB)
+    operator.feed(events.NodeSeen, node="n2", memory_bytes=10 * GIB, promised_bytes=9 * GIB)
     operator.hear("decode-0", "silent", resident=3 * GIB)
     assert woken(operator.demand())[0] == "decode-0"
 
 
 def test_the_prefill_instance_nearest_to_the_decode_instance_wakes_with_it() -> None:
     operator = asleep(decode=1, prefill=3)
-    operator.feed(events.NodeSeen, "n2", 100 * GIB, 0)
+    operator.feed(events.NodeSeen, node="n2", memory_bytes=100 * GIB, promised_bytes=0)
     for name in ("decode-0", "prefill-1"):
         operator.instance(name).node = "n2"
     operator.instance("prefill-1").woke_took_us = 9 * S
@@ -433,7 +495,7 @@ def test_a_refusal_of_an_older_decision_says_nothing() -> None:
 
 
 def test_one_request_does_not_wake_more_while_those_woken_for_it_are_on_their_way() -> None:
-    operator = Operator(decode=8, prefill=8)
+    operator = SleepingOperator(decode=8, prefill=8)
     operator.ask()
     operator.slept()
     assert woken(operator.demand()) == ["decode-0", "prefill-0"]
@@ -450,7 +512,7 @@ def test_one_request_does_not_wake_more_while_those_woken_for_it_are_on_their_wa
 
 
 def test_demand_ends_what_somebody_asked_for_of_all_of_the_model() -> None:
-    operator = Operator(decode=3)
+    operator = SleepingOperator(decode=3)
     operator.ask()
     operator.slept()
     operator.demand()
@@ -460,7 +522,7 @@ def test_demand_ends_what_somebody_asked_for_of_all_of_the_model() -> None:
 
 
 def test_who_was_put_to_sleep_by_hand_sleeps_on_while_others_serve() -> None:
-    operator = Operator(decode=2)
+    operator = SleepingOperator(decode=2)
     operator.ask("decode-1")
     operator.slept("decode-1")
     operator.now_us += 2 * MORE_US
@@ -468,16 +530,18 @@ def test_who_was_put_to_sleep_by_hand_sleeps_on_while_others_serve() -> None:
 
 
 def test_requests_that_cannot_reach_who_is_said_to_be_up_wake_another() -> None:
-    operator = Operator(decode=2)
+    operator = SleepingOperator(decode=2)
     operator.ask("decode-1")
     operator.slept("decode-1")
     operator.now_us += MORE_US
-    assert operator.feed(events.DemandSeen, "r", 1, S) == []
-    assert woken(operator.feed(events.DemandSeen, "r", 1, 6 * S)) == ["decode-1"]
+    assert operator.feed(events.DemandSeen, router="r", held_requests=1, oldest_wait_us=S) == []
+    assert woken(
+        operator.feed(events.DemandSeen, router="r", held_requests=1, oldest_wait_us=6 * S)
+    ) == ["decode-1"]
 
 
 def test_a_refused_sleep_is_shown_and_tried_again_later_with_its_partner() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     operator.work(arrived=1)
     (first, partner) = operator.pass_time(IDLE_US)
     assert woken(operator.refuse(first, "the pool is full")) == [partner.instance]
@@ -490,7 +554,7 @@ def test_a_refused_sleep_is_shown_and_tried_again_later_with_its_partner() -> No
 
 
 def test_those_named_sleep_and_wake_as_somebody_asks() -> None:
-    operator = Operator(decode=2)
+    operator = SleepingOperator(decode=2)
     (decision,) = operator.ask("decode-1", level="dram", drain_us=3 * S)
     assert (decision.instance, decision.level, decision.drain_us) == ("decode-1", "dram", 3 * S)
     assert decision.reason == "somebody asked"
@@ -499,32 +563,38 @@ def test_those_named_sleep_and_wake_as_somebody_asks() -> None:
 
 @pytest.mark.parametrize("wake", [True, False])
 def test_asked_for_none_by_name_all_are_meant(wake: bool) -> None:
-    operator = Operator(decode=2)
+    operator = SleepingOperator(decode=2)
     assert names(operator.ask(wake=wake)) == ["decode-0", "decode-1", "prefill-0"]
 
 
 def test_an_asked_sleep_is_as_the_file_says_where_nothing_else_is_said() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     assert {(d.level, d.drain_us) for d in operator.ask()} == {("disk", 30 * S)}
 
 
 def test_who_was_asked_to_sleep_wakes_at_demand() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     operator.ask()
     operator.slept()
     assert woken(operator.demand()) == ["decode-0", "prefill-0"]
 
 
 def test_turns_of_an_instance_only_grow() -> None:
-    operator, turns = Operator(decode=1, prefill=0), []
+    operator, turns = SleepingOperator(decode=1, prefill=0), []
     for wake in (False, True, False, True):
         turns += [decision.turn for decision in operator.ask(wake=wake)]
     assert turns == sorted(set(turns))
 
 
 def test_an_instance_that_is_unwanted_is_neither_put_to_sleep_nor_woken() -> None:
-    operator = Operator(decode=2)
-    operator.feed(events.FleetApplied, 2, pools(1, 1), IDLE_US, "dram")
+    operator = SleepingOperator(decode=2)
+    operator.feed(
+        events.FleetApplied,
+        generation=2,
+        pools=pools(1, 1),
+        idle_sleep_us=IDLE_US,
+        sleep_level="dram",
+    )
     assert names(operator.ask()) == ["decode-0", "prefill-0"]
     assert operator.ask("decode-1") == []
 
@@ -533,35 +603,49 @@ def test_an_instance_that_is_unwanted_is_neither_put_to_sleep_nor_woken() -> Non
 
 
 def test_a_recalled_decision_outdates_older_ones_only() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     turn = START_US + 100 * S
-    operator.feed(events.RestRecalled, "decode-0", turn, False)
+    operator.feed(events.RestRecalled, instance="decode-0", turn=turn, wake=False)
     assert operator.instance("decode-0").rests
-    operator.feed(events.RestRecalled, "decode-0", turn - 1, True)
+    operator.feed(events.RestRecalled, instance="decode-0", turn=turn - 1, wake=True)
     assert operator.instance("decode-0").rests
     (decision,) = operator.ask("decode-0", wake=True)
     assert decision.turn == turn + 1
 
 
 def test_a_decision_that_comes_back_from_the_log_changes_nothing() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     decisions = operator.ask()
     before = msgspec.msgpack.encode(operator.state)
     for decision in decisions:
-        operator.feed(events.RestRecalled, decision.instance, decision.turn, False)
+        operator.feed(
+            events.RestRecalled, instance=decision.instance, turn=decision.turn, wake=False
+        )
     assert msgspec.msgpack.encode(operator.state) == before
 
 
-def restarted(order: list[int]) -> Operator:
+def restarted(order: list[int]) -> SleepingOperator:
     """An operator that reads in this order what the control log holds of a fleet asleep."""
-    operator = Operator.__new__(Operator)
+    operator = SleepingOperator.__new__(SleepingOperator)
     operator.state, operator.now_us = OperatorState(), START_US + 1000 * S
     operator.core, operator.changes, operator.arrived = SPEC.build(operator.state), {}, 0
-    operator.feed(events.NodeSeen, "n1", 100 * GIB, 0)
+    operator.feed(events.NodeSeen, node="n1", memory_bytes=100 * GIB, promised_bytes=0)
     for pool in pools(1, 1):
         name = f"{pool.template.role}-0"
-        operator.feed(events.DecisionRecalled, name, True, "n1", pool.template)
-    operator.feed(events.FleetApplied, 1, pools(1, 1), IDLE_US, "disk")
+        operator.feed(
+            events.InstanceDecisionRecalled,
+            instance=name,
+            run=True,
+            node="n1",
+            template=pool.template,
+        )
+    operator.feed(
+        events.FleetApplied,
+        generation=1,
+        pools=pools(1, 1),
+        idle_sleep_us=IDLE_US,
+        sleep_level="disk",
+    )
     at_us = START_US + 10 * S
     log = []
     for name in ("decode-0", "prefill-0"):
@@ -574,7 +658,7 @@ def restarted(order: list[int]) -> Operator:
         ]
     for number in order:
         kind, *fields = log[number]
-        operator.feed(kind, *fields)
+        operator.feed(kind, **dict(zip(kind.__struct_fields__[1:], fields, strict=False)))
     return operator
 
 
@@ -614,7 +698,7 @@ def test_a_restarted_operator_does_not_hold_the_new_process_to_what_the_old_one_
         ]
     for number in order:
         kind, *fields = log[number]
-        operator.feed(kind, *fields)
+        operator.feed(kind, **dict(zip(kind.__struct_fields__[1:], fields, strict=False)))
     assert {(i.state, i.rests) for i in operator.state.instances.values()} == {("active", False)}
     operator.work(arrived=1)
     assert slept_all(operator.pass_time(10 * IDLE_US))
@@ -622,15 +706,20 @@ def test_a_restarted_operator_does_not_hold_the_new_process_to_what_the_old_one_
 
 def test_a_restarted_operator_puts_nothing_to_sleep_before_it_was_idle_in_its_own_time() -> None:
     operator = restarted([0, 1, 5, 6])
-    operator.feed(events.WorkSeen, "r", 0, 0, 5)
-    assert operator.feed(events.WorkSeen, "r", 0, 0, 5) == []
+    operator.feed(events.WorkSeen, router="r", requests=0, queued_requests=0, arrived_requests=5)
+    assert (
+        operator.feed(
+            events.WorkSeen, router="r", requests=0, queued_requests=0, arrived_requests=5
+        )
+        == []
+    )
     operator.arrived = 5
     assert operator.pass_time(IDLE_US - 1) == []
     assert slept_all(operator.pass_time(TICK_US))
 
 
 def test_older_changes_do_not_undo_newer_ones() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     operator.hear("decode-0", "silent", change=9)
     operator.hear("decode-0", "draining", change=8)
     assert operator.instance("decode-0").state == "silent"
@@ -638,46 +727,74 @@ def test_older_changes_do_not_undo_newer_ones() -> None:
 
 @pytest.mark.parametrize("after", ["failed", "loading", "stopped"])
 def test_news_of_a_process_that_ended_does_not_undo_what_its_node_told_since(after: str) -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     at_us = operator.now_us + S
     operator.now_us += 3 * S
-    operator.feed(events.InstanceChanged, "decode-0", after, "exit code -9", -1, at_us + S)
-    operator.feed(events.InstanceChanged, "decode-0", "silent", "idle", -1, at_us, "e1", 3)
+    operator.feed(
+        events.InstanceChanged,
+        instance="decode-0",
+        state=after,
+        reason="exit code -9",
+        restarts=-1,
+        at_us=at_us + S,
+    )
+    operator.feed(
+        events.InstanceChanged,
+        instance="decode-0",
+        state="silent",
+        reason="idle",
+        restarts=-1,
+        at_us=at_us,
+        epoch="e1",
+        change=3,
+    )
     assert operator.instance("decode-0").state == after
 
 
 @pytest.mark.parametrize("state", ["loading", "failed"])
 def test_a_new_process_starts_awake_whatever_the_old_one_was_told(state: str) -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     operator.ask()
     operator.slept()
     operator.now_us += S
-    operator.feed(events.InstanceChanged, "decode-0", state, "", 1)
+    operator.feed(events.InstanceChanged, instance="decode-0", state=state, reason="", restarts=1)
     assert not operator.instance("decode-0").rests
 
 
 def test_a_replaced_instance_is_not_held_to_what_its_predecessor_was_told() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     operator.ask()
     template = Template("decode", 2 * GIB, 1, {})
-    operator.feed(events.FleetApplied, 2, [pools(1, 1)[0], Pool(template, 1)], IDLE_US, "dram")
+    operator.feed(
+        events.FleetApplied,
+        generation=2,
+        pools=[pools(1, 1)[0], Pool(template, 1)],
+        idle_sleep_us=IDLE_US,
+        sleep_level="dram",
+    )
     assert not operator.instance("decode-0").rests
 
 
 def test_what_is_known_of_routers_is_bounded() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     for number in range(2 * ROUTERS_MAX):
-        operator.feed(events.WorkSeen, f"r{number}", 0, 0, 1)
+        operator.feed(
+            events.WorkSeen, router=f"r{number}", requests=0, queued_requests=0, arrived_requests=1
+        )
     assert len(operator.state.rest.routers) <= ROUTERS_MAX
     assert len(operator.state.rest.arrived) <= ROUTERS_MAX
 
 
 def test_a_router_beyond_the_bound_still_counts_as_work() -> None:
-    operator = Operator()
+    operator = SleepingOperator()
     for number in range(ROUTERS_MAX):
-        operator.feed(events.WorkSeen, f"r{number}", 0, 0, 1)
+        operator.feed(
+            events.WorkSeen, router=f"r{number}", requests=0, queued_requests=0, arrived_requests=1
+        )
     operator.now_us += S
-    operator.feed(events.WorkSeen, "one more", 1, 0, 1)
+    operator.feed(
+        events.WorkSeen, router="one more", requests=1, queued_requests=0, arrived_requests=1
+    )
     assert operator.state.rest.busy_us == operator.now_us
 
 
@@ -685,14 +802,17 @@ def test_a_router_beyond_the_bound_still_counts_as_work() -> None:
 
 instances = st.sampled_from(["decode-0", "decode-1", "prefill-0"])
 things = st.one_of(
-    st.tuples(st.just("hear"), instances,
-              st.sampled_from(["loading", "active", "draining", "silent", "waking", "failed"])),
+    st.tuples(
+        st.just("hear"),
+        instances,
+        st.sampled_from(["loading", "active", "draining", "silent", "waking", "failed"]),
+    ),
     st.tuples(st.just("work"), st.integers(0, 2), st.integers(0, 2)),
     st.tuples(st.just("demand")),
     st.tuples(st.just("ask"), instances, st.booleans()),
     st.tuples(st.just("refuse")),
     st.tuples(st.just("wait"), st.sampled_from([MS, TICK_US, 2 * S, 10 * S])),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -701,7 +821,7 @@ def test_whatever_happens_decisions_are_newer_each_time_and_never_for_those_who_
     sequence: list[Any],
 ) -> None:
     """And a twin that starts from the encoded state before each event decides the same."""
-    operator = Operator(decode=2, prefill=1)
+    operator = SleepingOperator(decode=2, prefill=1)
     turns: dict[str, int] = {}
     last: list[Any] = []
     busy_us = operator.now_us
@@ -709,20 +829,34 @@ def test_whatever_happens_decisions_are_newer_each_time_and_never_for_those_who_
         image = msgspec.msgpack.encode(operator.state)
         match kind:
             case "hear":
-                event: Any = events.InstanceChanged(operator.now_us, given_[0], given_[1], "")
+                event: Any = events.InstanceChanged(
+                    now_us=operator.now_us, instance=given_[0], state=given_[1], reason=""
+                )
             case "work":
-                event = events.WorkSeen(operator.now_us, "r", sum(given_), given_[1], 0)
+                event = events.WorkSeen(
+                    now_us=operator.now_us,
+                    router="r",
+                    requests=sum(given_),
+                    queued_requests=given_[1],
+                    arrived_requests=0,
+                )
             case "demand":
-                event = events.DemandSeen(operator.now_us, "r", 1)
+                event = events.DemandSeen(now_us=operator.now_us, router="r", held_requests=1)
             case "ask":
-                event = events.RestAsked(operator.now_us, [given_[0]], given_[1], "asked")
+                event = events.RestAsked(
+                    now_us=operator.now_us, instances=[given_[0]], wake=given_[1], cause="asked"
+                )
             case "refuse":
                 if not last:
                     continue
                 refused = last.pop()
                 wake = isinstance(refused, effects.DecideWake)
                 event = events.RestRefused(
-                    operator.now_us, refused.instance, refused.turn, wake, "no"
+                    now_us=operator.now_us,
+                    instance=refused.instance,
+                    turn=refused.turn,
+                    wake=wake,
+                    reason="no",
                 )
             case _:
                 operator.now_us += given_[0]

@@ -21,8 +21,8 @@ class Prefill:
         self.now_us = 1_700_000_000 * S
         self.timers: dict[str, int] = {}
 
-    def feed(self, kind: Any, *fields: Any) -> list[Effect]:
-        decided = self.core.step(kind(self.now_us, *fields))
+    def feed(self, kind: Any, **fields: Any) -> list[Effect]:
+        decided = self.core.step(kind(now_us=self.now_us, **fields))
         for effect in decided:
             if isinstance(effect, SetTimer):
                 self.timers[effect.key] = effect.at_us
@@ -35,23 +35,23 @@ class Prefill:
         while due := sorted((at, key) for key, at in self.timers.items() if at <= until_us):
             self.now_us, key = due[0]
             del self.timers[key]
-            found += self.feed(TimerFired, key)
+            found += self.feed(TimerFired, key=key)
         self.now_us = until_us
         return found
 
     def submit(self, *keys: str, tokens: int = 100) -> list[Effect]:
         return self.feed(
-            events.PromptsSubmitted, [events.SubmittedPrompt(key, tokens) for key in keys]
+            events.PromptsSubmitted, prompts=[events.SubmittedPrompt(key, tokens) for key in keys]
         )
 
     def computed(self, key: str = "a") -> list[Effect]:
-        return self.feed(events.KvComputed, key, 4)
+        return self.feed(events.KvComputed, key=key, kv_blocks=4)
 
     def claim(self, key: str = "a") -> list[Effect]:
-        return self.feed(events.HandoffClaimed, key)
+        return self.feed(events.HandoffClaimed, key=key)
 
     def step(self, queued_tokens: int) -> list[Effect]:
-        return self.feed(events.StepEnded, queued_tokens)
+        return self.feed(events.EngineStepEnded, queued_prefill_tokens=queued_tokens)
 
 
 @pytest.fixture
@@ -77,24 +77,27 @@ def one(kind: type[E], decided: list[Effect]) -> E:
 
 
 def test_a_submitted_prompt_is_computed(prefill: Prefill) -> None:
-    assert prefill.submit("a", "b") == [effects.StartCompute("a"), effects.StartCompute("b")]
+    assert prefill.submit("a", "b") == [
+        effects.StartCompute(key="a"),
+        effects.StartCompute(key="b"),
+    ]
 
 
 def test_kv_is_offered_to_whoever_claimed_before_it_was_computed(prefill: Prefill) -> None:
     prefill.submit("a")
     assert prefill.claim() == []
-    assert prefill.computed() == [effects.OfferKv("a")]
+    assert prefill.computed() == [effects.OfferKv(key="a")]
 
 
 def test_kv_is_offered_to_whoever_claims_after_it_was_computed(prefill: Prefill) -> None:
     prefill.submit("a")
     assert prefill.computed() == []
-    assert prefill.claim() == [effects.OfferKv("a")]
+    assert prefill.claim() == [effects.OfferKv(key="a")]
 
 
 def test_kv_is_kept_until_it_is_pulled(holding: Prefill) -> None:
     assert holding.pass_time(HOLD_US - 1) == []
-    assert holding.feed(events.HandoffEnded, "a", True) == [effects.ReleaseKv("a")]
+    assert holding.feed(events.HandoffEnded, key="a", pulled=True) == [effects.ReleaseKv(key="a")]
     assert (holding.state.prompts, holding.timers) == ({}, {})
 
 
@@ -105,39 +108,39 @@ def test_kv_that_is_not_pulled_in_time_is_released_and_its_claimer_told(holding:
 
 
 def test_kv_stranded_when_a_caller_aborts_between_prefill_and_decode(holding: Prefill) -> None:
-    assert holding.feed(events.HandoffEnded, "a", False) == [effects.ReleaseKv("a")]
+    assert holding.feed(events.HandoffEnded, key="a", pulled=False) == [effects.ReleaseKv(key="a")]
 
 
 def test_kv_that_nobody_claims_is_released(prefill: Prefill) -> None:
     prefill.submit("a")
     prefill.computed()
     assert prefill.pass_time(CLAIM_US - 1) == []
-    assert prefill.pass_time(1) == [effects.ReleaseKv("a")]
+    assert prefill.pass_time(1) == [effects.ReleaseKv(key="a")]
 
 
 def test_a_prompt_that_nobody_claims_is_dropped_while_it_is_computing(prefill: Prefill) -> None:
     prefill.submit("a")
-    assert prefill.pass_time(CLAIM_US) == [effects.CancelCompute("a")]
+    assert prefill.pass_time(CLAIM_US) == [effects.CancelCompute(key="a")]
     assert prefill.state.prompts == {}
 
 
-def test_a_claimed_prompt_may_take_longer_to_compute_than_claims_may_take(
-    prefill: Prefill,
-) -> None:
+def test_a_claimed_prompt_may_take_longer_to_compute_than_claims_may_take(prefill: Prefill) -> None:
     prefill.submit("a")
     prefill.claim()
     assert prefill.pass_time(10 * CLAIM_US) == []
-    assert prefill.computed() == [effects.OfferKv("a")]
+    assert prefill.computed() == [effects.OfferKv(key="a")]
 
 
 def test_a_claimer_that_goes_away_stops_the_computing(prefill: Prefill) -> None:
     prefill.submit("a")
     prefill.claim()
-    assert prefill.feed(events.HandoffEnded, "a", False) == [effects.CancelCompute("a")]
+    assert prefill.feed(events.HandoffEnded, key="a", pulled=False) == [
+        effects.CancelCompute(key="a")
+    ]
 
 
 def test_kv_computed_for_a_prompt_given_up_is_released(prefill: Prefill) -> None:
-    assert prefill.computed("given-up") == [effects.ReleaseKv("given-up")]
+    assert prefill.computed("given-up") == [effects.ReleaseKv(key="given-up")]
 
 
 # -- claims that cannot be met
@@ -150,7 +153,7 @@ def test_a_claim_of_what_is_not_here_is_lost_kv(prefill: Prefill) -> None:
 
 def test_a_second_claim_is_refused_and_the_first_stands(holding: Prefill) -> None:
     assert one(effects.RefuseHandoff, holding.claim()).reason == "TICKET_USED"
-    assert holding.feed(events.HandoffEnded, "a", True) == [effects.ReleaseKv("a")]
+    assert holding.feed(events.HandoffEnded, key="a", pulled=True) == [effects.ReleaseKv(key="a")]
 
 
 @pytest.mark.parametrize("claimed_first", [True, False])
@@ -158,19 +161,25 @@ def test_a_failure_reaches_the_claimer_whenever_it_claims(
     prefill: Prefill, claimed_first: bool
 ) -> None:
     prefill.submit("a")
-    happened = [(events.HandoffClaimed, "a"), (events.ComputeFailed, "a", "BAD_REQUEST", "too odd")]
+    happened = [
+        (events.HandoffClaimed, {"key": "a"}),
+        (events.ComputeFailed, {"key": "a", "reason": "BAD_REQUEST", "message": "too odd"}),
+    ]
     found = [
         effect
-        for event in (happened if claimed_first else reversed(happened))
-        for effect in prefill.feed(*event)
+        for kind, fields in (happened if claimed_first else reversed(happened))
+        for effect in prefill.feed(kind, **fields)
     ]
-    assert found == [effects.RefuseHandoff("a", "BAD_REQUEST", "too odd"), effects.ReleaseKv("a")]
+    assert found == [
+        effects.RefuseHandoff(key="a", reason="BAD_REQUEST", message="too odd"),
+        effects.ReleaseKv(key="a"),
+    ]
     assert (prefill.state.prompts, prefill.timers) == ({}, {})
 
 
 def test_a_failure_nobody_asks_for_is_forgotten(prefill: Prefill) -> None:
     prefill.submit("a")
-    prefill.feed(events.ComputeFailed, "a", "BAD_REQUEST", "too odd")
+    prefill.feed(events.ComputeFailed, key="a", reason="BAD_REQUEST", message="too odd")
     prefill.pass_time(CLAIM_US)
     assert prefill.state.prompts == {}
 
@@ -203,8 +212,8 @@ def test_an_empty_instance_is_drained_at_once(prefill: Prefill) -> None:
 def test_a_drain_ends_when_the_last_prompt_is_pulled(holding: Prefill) -> None:
     holding.submit("b")
     assert holding.feed(events.DrainStarted) == []
-    assert holding.feed(events.HandoffEnded, "a", True) == [effects.ReleaseKv("a")]
-    assert holding.pass_time(CLAIM_US) == [effects.CancelCompute("b"), effects.ReportIdle()]
+    assert holding.feed(events.HandoffEnded, key="a", pulled=True) == [effects.ReleaseKv(key="a")]
+    assert holding.pass_time(CLAIM_US) == [effects.CancelCompute(key="b"), effects.ReportIdle()]
 
 
 def test_a_cut_lets_go_of_every_prompt_and_tells_who_waits_for_one(holding: Prefill) -> None:
@@ -213,7 +222,11 @@ def test_a_cut_lets_go_of_every_prompt_and_tells_who_waits_for_one(holding: Pref
     found = holding.feed(events.DrainCut)
     refused = one(effects.RefuseHandoff, found)
     assert (refused.key, refused.reason) == ("a", "DRAINING")
-    assert found[1:] == [effects.ReleaseKv("a"), effects.CancelCompute("b"), effects.ReportIdle()]
+    assert found[1:] == [
+        effects.ReleaseKv(key="a"),
+        effects.CancelCompute(key="b"),
+        effects.ReportIdle(),
+    ]
     assert holding.timers == {}
 
 
@@ -233,8 +246,8 @@ def test_a_drain_that_was_turned_round_takes_prompts_and_reports_no_idleness(
 ) -> None:
     holding.feed(events.DrainStarted)
     assert holding.feed(events.DrainEnded) == []
-    assert holding.submit("b") == [effects.StartCompute("b")]
-    assert holding.feed(events.HandoffEnded, "a", True) == [effects.ReleaseKv("a")]
+    assert holding.submit("b") == [effects.StartCompute(key="b")]
+    assert holding.feed(events.HandoffEnded, key="a", pulled=True) == [effects.ReleaseKv(key="a")]
 
 
 # -- when it will be idle
@@ -273,7 +286,7 @@ def test_a_prediction_follows_an_engine_that_became_slower(prefill: Prefill) -> 
 
 
 def test_nothing_is_predicted_before_anything_was_learned(prefill: Prefill) -> None:
-    assert prefill.submit("a", tokens=4_000) == [effects.StartCompute("a")]
+    assert prefill.submit("a", tokens=4_000) == [effects.StartCompute(key="a")]
 
 
 def test_a_prediction_that_did_not_change_is_not_sent_again(prefill: Prefill) -> None:
@@ -290,7 +303,7 @@ def test_prompts_given_up_do_not_make_the_engine_look_fast(prefill: Prefill) -> 
     prefill.claim("a")
     prefill.submit("b", tokens=9_000)
     prefill.claim("b")
-    prefill.feed(events.HandoffEnded, "b", False)
+    prefill.feed(events.HandoffEnded, key="b", pulled=False)
     prefill.pass_time(50 * MS)
     prefill.step(500)
     assert abs(prefill.state.predicted_us - prefill.now_us - 50 * MS) < 10 * MS

@@ -21,7 +21,7 @@ def round_trip(value: Any, kind: Any) -> Any:
     return msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=kind)
 
 
-class AnyOrder(RuleBasedStateMachine):
+class AnyPrefillOrder(RuleBasedStateMachine):
     """Feeds the core as a shell would, and a twin that is made anew before every event."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def end(self, key: str, pulled: bool) -> None:
         del self.handoffs[key]
-        self.feed(events.HandoffEnded(self.now_us, key, pulled))
+        self.feed(events.HandoffEnded(now_us=self.now_us, key=key, pulled=pulled))
 
     # -- what happens
 
@@ -97,14 +97,14 @@ class AnyOrder(RuleBasedStateMachine):
         while due := sorted((at, key) for key, at in self.timers.items() if at <= until_us):
             self.now_us, key = due[0]
             del self.timers[key]
-            self.feed(TimerFired(self.now_us, key))
+            self.feed(TimerFired(now_us=self.now_us, key=key))
         self.now_us = until_us
 
     @rule(submitted=st.lists(keys, min_size=1, max_size=3, unique=True))
     def submit(self, submitted: list[str]) -> None:
         before, self.refused_all = set(self.prompts), False
         prompts = [events.SubmittedPrompt(key, 100) for key in submitted]
-        self.feed(events.PromptsSubmitted(self.now_us, prompts))
+        self.feed(events.PromptsSubmitted(now_us=self.now_us, prompts=prompts))
         expected = before if self.refused_all else before | set(submitted)
         assert set(self.prompts) == expected
 
@@ -117,15 +117,19 @@ class AnyOrder(RuleBasedStateMachine):
         self.computing.remove(key)
         self.held.add(key)
         if fails:
-            self.feed(events.ComputeFailed(self.now_us, key, "INSTANCE_LOST", "it broke"))
+            self.feed(
+                events.ComputeFailed(
+                    now_us=self.now_us, key=key, reason="INSTANCE_LOST", message="it broke"
+                )
+            )
         else:
-            self.feed(events.KvComputed(self.now_us, key, 4))
+            self.feed(events.KvComputed(now_us=self.now_us, key=key, kv_blocks=4))
 
     @rule(key=keys)
     def claim(self, key: str) -> None:
         if key not in self.handoffs:
             self.handoffs[key] = False
-            self.feed(events.HandoffClaimed(self.now_us, key))
+            self.feed(events.HandoffClaimed(now_us=self.now_us, key=key))
 
     @precondition(lambda self: self.handoffs)
     @rule(data=st.data())
@@ -135,21 +139,21 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(queued=st.integers(0, 2000))
     def step_engine(self, queued: int) -> None:
-        self.feed(events.StepEnded(self.now_us, queued))
+        self.feed(events.EngineStepEnded(now_us=self.now_us, queued_prefill_tokens=queued))
 
     @rule()
     def drain(self) -> None:
         self.draining = True
-        self.feed(events.DrainStarted(self.now_us))
+        self.feed(events.DrainStarted(now_us=self.now_us))
 
     @rule()
     def turn_round(self) -> None:
         self.draining = False
-        self.feed(events.DrainEnded(self.now_us))
+        self.feed(events.DrainEnded(now_us=self.now_us))
 
     @rule()
     def cut(self) -> None:
-        self.feed(events.DrainCut(self.now_us))
+        self.feed(events.DrainCut(now_us=self.now_us))
         assert not (self.draining and self.prompts)
 
     @invariant()
@@ -168,5 +172,5 @@ class AnyOrder(RuleBasedStateMachine):
         assert not self.handoffs
 
 
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = AnyPrefillOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

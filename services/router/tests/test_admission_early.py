@@ -15,9 +15,13 @@ def busy_for(new_router: Any, us: int, **limits: Any) -> Any:
     """A router whose one instance is prefilling for so long; 0.1 ms a token."""
     router = new_router(**limits)
     router.join(
-        "decode-0", timing=TENTH_MS_PER_TOKEN, max_running=50, kv_blocks=10_000, context=100_000,
+        "decode-0",
+        timing=TENTH_MS_PER_TOKEN,
+        max_running=50,
+        kv_blocks=10_000,
+        context=100_000,
         tokens_per_pass=100_000,
-    )  # fmt: skip
+    )
     if us:
         router.load("decode-0", running=1, tokens=us // 100)
         router.pass_time(1)
@@ -101,7 +105,7 @@ def test_room_for_kv_counts_at_the_rate_at_which_answers_end(new_router: Any) ->
     for number in range(200):
         router.arrive(f"r{number}", 1024)
         router.pass_time(S)
-        router.feed(events.FirstTokenSeen, f"r{number}")
+        router.feed(events.FirstTokenSeen, request_id=f"r{number}")
         router.end(f"r{number}", output_tokens=1)
     router.load("decode-0", running=10, kv=1000)
     refused = router.arrive("a", 10_240).one(effects.Reject)

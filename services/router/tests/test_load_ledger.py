@@ -79,9 +79,7 @@ def test_kv_of_what_was_sent_is_spoken_for_until_it_ends(new_router: Any) -> Non
     assert router.rank("decode-0").kv_blocks == 0
 
 
-def test_a_request_prefilled_elsewhere_is_expected_until_its_first_token(
-    new_router: Any,
-) -> None:
+def test_a_request_prefilled_elsewhere_is_expected_until_its_first_token(new_router: Any) -> None:
     router = new_router(policy="immediate_least_loaded")
     router.join("decode-0")
     router.join("prefill-0", "prefill")
@@ -89,7 +87,7 @@ def test_a_request_prefilled_elsewhere_is_expected_until_its_first_token(
     decode, prefill = router.rank("decode-0"), router.rank("prefill-0")
     assert (decode.requests, decode.kv_blocks, decode.prefill_tokens) == (1, 4, 0)
     assert (prefill.requests, prefill.kv_blocks, prefill.prefill_tokens) == (1, 4, 100)
-    router.feed(events.FirstTokenSeen, "a")
+    router.feed(events.FirstTokenSeen, request_id="a")
     assert (decode.requests, decode.kv_blocks) == (0, 0)
 
 
@@ -126,9 +124,7 @@ def test_a_queue_reported_once_and_never_again_does_not_hold_for_ever(new_router
     assert router.pass_time(3 * S).sent == ["a"]
 
 
-def test_work_sent_is_believed_done_when_its_time_is_over_reports_or_not(
-    new_router: Any,
-) -> None:
+def test_work_sent_is_believed_done_when_its_time_is_over_reports_or_not(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0", timing=TENTH_MS_PER_TOKEN, tokens_per_pass=1000, max_running=9)
     router.arrive("a", tokens=2500)
@@ -144,7 +140,9 @@ def test_an_instance_that_says_it_is_idle_is_sent_what_waits_for_it(new_router: 
     router.pass_time(25 * MS)
     router.load("decode-0", running=1, tokens=4000)
     assert router.arrive("b").sent == []
-    idle = router.feed(events.IdlePredicted, "decode-0", "e1", router.now_us)
+    idle = router.feed(
+        events.IdlePredicted, instance="decode-0", epoch="e1", idle_at_us=router.now_us
+    )
     assert idle.sent == ["b"]
 
 
@@ -153,7 +151,10 @@ def test_an_idle_time_of_another_epoch_changes_nothing(new_router: Any) -> None:
     router.join("decode-0", epoch="e2")
     router.load("decode-0", tokens=4000, epoch="e2")
     before = router.snapshot()
-    assert router.feed(events.IdlePredicted, "decode-0", "e1", router.now_us) == []
+    assert (
+        router.feed(events.IdlePredicted, instance="decode-0", epoch="e1", idle_at_us=router.now_us)
+        == []
+    )
     assert router.snapshot() == before
 
 
@@ -162,7 +163,9 @@ def test_an_absurd_idle_time_freezes_nothing(new_router: Any, idle_in_us: int) -
     router = new_router()
     router.join("decode-0", timing=TENTH_MS_PER_TOKEN, max_running=9)
     router.load("decode-0", tokens=4000)
-    router.feed(events.IdlePredicted, "decode-0", "e1", router.now_us + idle_in_us)
+    router.feed(
+        events.IdlePredicted, instance="decode-0", epoch="e1", idle_at_us=router.now_us + idle_in_us
+    )
     router.pass_time(MS)
     assert [*router.arrive("a").sent, *router.pass_time(2 * S).sent] == ["a"]
 

@@ -12,7 +12,13 @@ MS, S = 1_000, 1_000_000
 
 
 def taken(router: Any, sequence: int, *blocks: list[int], epoch: str = "e1") -> Any:
-    return router.feed(events.KvSnapshotTaken, "decode-0", epoch, sequence, list(blocks))
+    return router.feed(
+        events.KvSnapshotTaken,
+        instance="decode-0",
+        epoch=epoch,
+        sequence=sequence,
+        blocks=list(blocks),
+    )
 
 
 def held(router: Any, block: int) -> bool:
@@ -62,7 +68,7 @@ def test_changes_of_another_epoch_change_nothing(new_router: Any) -> None:
     assert router.store("decode-0", [5], 2, removed=[1], epoch="e1") == []
     assert router.store("decode-0", [5], 9, epoch="e1") == []
     assert taken(router, 9, [5], epoch="e1") == []
-    assert router.feed(events.KvSnapshotFailed, "decode-0", "e1") == []
+    assert router.feed(events.KvSnapshotFailed, instance="decode-0", epoch="e1") == []
     assert router.snapshot() == before
 
 
@@ -162,7 +168,7 @@ def test_a_snapshot_that_failed_is_asked_for_again_and_not_at_once(new_router: A
     router.feed(events.BusChanged, connected=True)
     router.join("decode-0")
     router.store("decode-0", [3], 3)
-    assert router.feed(events.KvSnapshotFailed, "decode-0", "e1") == []
+    assert router.feed(events.KvSnapshotFailed, instance="decode-0", epoch="e1") == []
     assert router.store("decode-0", [4], 4).all(effects.AskKvSnapshot) == []
     assert router.pass_time(kv_holders.SNAPSHOT_RETRY_US - 1).all(effects.AskKvSnapshot) == []
     assert len(router.pass_time(S).all(effects.AskKvSnapshot)) == 1
@@ -173,13 +179,12 @@ def test_a_snapshot_that_failed_is_asked_for_again_and_not_at_once(new_router: A
 
 @given(
     changes=st.lists(
-        st.tuples(
-            st.lists(st.integers(1, 6), max_size=3), st.lists(st.integers(1, 6), max_size=3)
-        ),
-        min_size=1, max_size=12,
+        st.tuples(st.lists(st.integers(1, 6), max_size=3), st.lists(st.integers(1, 6), max_size=3)),
+        min_size=1,
+        max_size=12,
     ),
     data=st.data(),
-)  # fmt: skip
+)
 def test_whatever_is_lost_the_router_ends_up_knowing_what_is_there(
     new_router: Any, changes: list[tuple[list[int], list[int]]], data: st.DataObject
 ) -> None:

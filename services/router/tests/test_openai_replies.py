@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.router.shell.openai.replies import Choice, error_body, usage_of
+from argosy.router.shell.openai.replies import ChoiceReply, error_body, usage_of
 from argosy.router.shell.openai.tools import ToolSplitter
 from argosy.wire.inference.v1 import inference_pb2
 
@@ -20,33 +20,36 @@ def scored(text: str) -> inference_pb2.PositionLogprobs:
     return inference_pb2.PositionLogprobs(chosen=token, top=[token])
 
 
-def used(prompt: int, completion: int, cached: int = 0) -> Choice:
+def used(prompt: int, completion: int, cached: int = 0) -> ChoiceReply:
     usage = inference_pb2.Usage(
         prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached
     )
-    choice = Choice(0, chat=True)
+    choice = ChoiceReply(0, chat=True)
     choice.add(chunk("", STOP, usage=usage))
     return choice
 
 
 def test_pieces_of_a_chat_are_deltas_and_the_last_says_why_it_ended() -> None:
-    choice = Choice(2, chat=True)
+    choice = ChoiceReply(2, chat=True)
     first, last = choice.add(chunk("ahoy")), choice.add(chunk(" there", LENGTH))
     assert first == {
-        "index": 2, "delta": {"content": "ahoy"}, "logprobs": None, "finish_reason": None,
-    }  # fmt: skip
+        "index": 2,
+        "delta": {"content": "ahoy"},
+        "logprobs": None,
+        "finish_reason": None,
+    }
     assert last is not None
     assert (last["delta"], last["finish_reason"]) == ({"content": " there"}, "length")
 
 
 def test_pieces_of_a_completion_are_text() -> None:
-    piece = Choice(0, chat=False).add(chunk("ahoy", STOP))
+    piece = ChoiceReply(0, chat=False).add(chunk("ahoy", STOP))
     assert piece == {"index": 0, "text": "ahoy", "logprobs": None, "finish_reason": "stop"}
 
 
 def test_the_whole_is_what_the_pieces_were() -> None:
     for chat in (True, False):
-        choice = Choice(0, chat)
+        choice = ChoiceReply(0, chat)
         for piece in (chunk("ahoy"), chunk(" there", STOP)):
             choice.add(piece)
         whole = choice.whole()
@@ -55,11 +58,11 @@ def test_the_whole_is_what_the_pieces_were() -> None:
 
 
 def test_a_chunk_that_says_nothing_yet_is_no_piece() -> None:
-    assert Choice(0, chat=True).add(chunk("")) is None
+    assert ChoiceReply(0, chat=True).add(chunk("")) is None
 
 
 def test_a_call_ends_a_chat_as_such_and_is_not_said() -> None:
-    choice = Choice(0, chat=True, tools=ToolSplitter(forced=False))
+    choice = ChoiceReply(0, chat=True, tools=ToolSplitter(forced=False))
     said = [choice.add(chunk(piece)) for piece in ("Aye. ", CALL[:20], CALL[20:])]
     last = choice.add(chunk("", STOP))
     assert [piece["delta"]["content"] for piece in said if piece] == ["Aye. "]
@@ -71,7 +74,7 @@ def test_a_call_ends_a_chat_as_such_and_is_not_said() -> None:
 
 @pytest.mark.parametrize(("text", "content"), [(CALL, None), ("Aye. " + CALL, "Aye. ")])
 def test_a_whole_message_with_a_call_has_the_text_that_was_said(text: str, content: Any) -> None:
-    choice = Choice(0, chat=True, tools=ToolSplitter(forced=False))
+    choice = ChoiceReply(0, chat=True, tools=ToolSplitter(forced=False))
     choice.add(chunk(text, STOP))
     message = choice.whole()["message"]
     assert message["content"] == content
@@ -79,7 +82,7 @@ def test_a_whole_message_with_a_call_has_the_text_that_was_said(text: str, conte
 
 
 def test_text_held_back_for_a_call_that_never_came_is_said_at_the_end() -> None:
-    choice = Choice(0, chat=True, tools=ToolSplitter(forced=False))
+    choice = ChoiceReply(0, chat=True, tools=ToolSplitter(forced=False))
     choice.add(chunk("a <tool"))
     last = choice.add(chunk("", STOP))
     assert last is not None
@@ -87,7 +90,7 @@ def test_text_held_back_for_a_call_that_never_came_is_said_at_the_end() -> None:
 
 
 def test_logprobs_of_a_chat_name_token_bytes_and_others() -> None:
-    piece = Choice(0, chat=True).add(chunk("é", logprobs=[scored("é")]))
+    piece = ChoiceReply(0, chat=True).add(chunk("é", logprobs=[scored("é")]))
     assert piece is not None
     (position,) = piece["logprobs"]["content"]
     assert (position["token"], position["bytes"]) == ("é", [0xC3, 0xA9])
@@ -95,7 +98,7 @@ def test_logprobs_of_a_chat_name_token_bytes_and_others() -> None:
 
 
 def test_logprobs_of_a_completion_say_where_each_token_begins() -> None:
-    choice = Choice(0, chat=False)
+    choice = ChoiceReply(0, chat=False)
     for text in ("ab", "c"):
         choice.add(chunk(text, logprobs=[scored(text)]))
     logprobs = choice.whole()["logprobs"]
@@ -105,7 +108,7 @@ def test_logprobs_of_a_completion_say_where_each_token_begins() -> None:
 
 
 def test_logprobs_come_even_with_text_that_is_held_back() -> None:
-    piece = Choice(0, chat=True).add(chunk("", logprobs=[scored("<")]))
+    piece = ChoiceReply(0, chat=True).add(chunk("", logprobs=[scored("<")]))
     assert piece is not None
     assert piece["logprobs"]["content"][0]["token"] == "<"
 
@@ -122,7 +125,9 @@ def test_an_error_reads_as_openai_clients_expect_it() -> None:
     body = error_body(ArgosyError(Reason.MODEL_NOT_FOUND, "no model 'x' here"))
     assert body == {
         "error": {
-            "message": "no model 'x' here", "type": "invalid_request_error", "param": None,
+            "message": "no model 'x' here",
+            "type": "invalid_request_error",
+            "param": None,
             "code": "model_not_found",
         }
-    }  # fmt: skip
+    }

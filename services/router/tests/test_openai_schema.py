@@ -52,9 +52,15 @@ def test_a_chat_keeps_its_messages_model_and_tenant() -> None:
 
 def test_sampling_fields_are_carried_over() -> None:
     sampling = chat(
-        temperature=0.5, top_p=0.25, seed=-7, stop="end", presence_penalty=1, frequency_penalty=-1,
-        max_tokens=9, ignore_eos=True,
-    ).sampling  # fmt: skip
+        temperature=0.5,
+        top_p=0.25,
+        seed=-7,
+        stop="end",
+        presence_penalty=1,
+        frequency_penalty=-1,
+        max_tokens=9,
+        ignore_eos=True,
+    ).sampling
     assert (sampling.temperature, sampling.top_p, sampling.seed) == (0.5, 0.25, -7)
     assert (list(sampling.stop), sampling.max_tokens, sampling.ignore_eos) == (["end"], 9, True)
     assert (sampling.presence_penalty, sampling.frequency_penalty) == (1, -1)
@@ -81,11 +87,19 @@ def test_a_field_that_cannot_be_honoured_may_say_its_default(name: str, value: A
 @pytest.mark.parametrize(
     "encoded",
     [
-        b"", b"{", b"null", b"[]", b"7", b"[" * 100_000, b"\xff",
-        b'{"model": "a\xff", "prompt": "b"}', b'{"model": "\\ud800", "prompt": "a"}',
-        body(prompt="no model"), body(model="no prompt"),
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"7",
+        b"[" * 100_000,
+        b"\xff",
+        b'{"model": "a\xff", "prompt": "b"}',
+        b'{"model": "\\ud800", "prompt": "a"}',
+        body(prompt="no model"),
+        body(model="no prompt"),
     ],
-)  # fmt: skip
+)
 def test_a_body_that_is_no_request_is_refused(encoded: bytes) -> None:
     assert refusal(parse, encoded, CompletionRequest)
 
@@ -93,11 +107,21 @@ def test_a_body_that_is_no_request_is_refused(encoded: bytes) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"temperature": "hot"}, {"n": True}, {"n": 1.5}, {"seed": 2**63}, {"seed": "lucky"},
-        {"max_tokens": 2**32}, {"max_tokens": 1e30}, {"max_tokens": 0}, {"max_tokens": -1},
-        {"stop": [3]}, {"stream": "yes"}, {"stream_options": []}, {"model": None},
+        {"temperature": "hot"},
+        {"n": True},
+        {"n": 1.5},
+        {"seed": 2**63},
+        {"seed": "lucky"},
+        {"max_tokens": 2**32},
+        {"max_tokens": 1e30},
+        {"max_tokens": 0},
+        {"max_tokens": -1},
+        {"stop": [3]},
+        {"stream": "yes"},
+        {"stream_options": []},
+        {"model": None},
     ],
-)  # fmt: skip
+)
 def test_a_field_of_the_wrong_kind_or_size_is_refused(fields: dict[str, Any]) -> None:
     assert refusal(chat, **fields)
     assert refusal(complete, **fields)
@@ -138,13 +162,16 @@ def test_a_message_without_content_has_empty_content() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        {"content": "no role"}, {"role": 1, "content": "x"}, {"role": "user", "content": 7},
+        {"content": "no role"},
+        {"role": 1, "content": "x"},
+        {"role": "user", "content": 7},
         {"role": "user", "content": [{"type": "image_url", "image_url": {}}]},
         {"role": "user", "content": [{"type": "text", "text": 7}]},
-        {"role": "user", "content": [{"type": "text"}]}, {"role": "user", "content": ["hi"]},
+        {"role": "user", "content": [{"type": "text"}]},
+        {"role": "user", "content": ["hi"]},
         "hi",
     ],
-)  # fmt: skip
+)
 def test_a_message_that_is_not_text_is_refused(message: Any) -> None:
     assert refusal(chat, messages=[message])
 
@@ -193,10 +220,13 @@ def test_logprobs_that_the_contract_cannot_hold_are_refused(top: int) -> None:
 @pytest.mark.parametrize(
     ("prompt", "inputs"),
     [
-        ("sail", ["sail"]), (["sail", "ho"], ["sail", "ho"]), ([1, 2], [[1, 2]]),
-        ([[1, 2], [3]], [[1, 2], [3]]), ([[1], "ho"], [[1], "ho"]),
+        ("sail", ["sail"]),
+        (["sail", "ho"], ["sail", "ho"]),
+        ([1, 2], [[1, 2]]),
+        ([[1, 2], [3]], [[1, 2], [3]]),
+        ([[1], "ho"], [[1], "ho"]),
     ],
-)  # fmt: skip
+)
 def test_a_completion_takes_one_prompt_or_many_as_text_or_tokens(
     prompt: Any, inputs: list[Any]
 ) -> None:
@@ -206,9 +236,20 @@ def test_a_completion_takes_one_prompt_or_many_as_text_or_tokens(
 
 @pytest.mark.parametrize(
     "prompt",
-    [[], [-1], [2**32], [1, "a"], ["a", 1], [1, [2]], [True], [1.5], {"a": 1}, 7,
-     ["a"] * (CHOICES_MAX + 1)],
-)  # fmt: skip
+    [
+        [],
+        [-1],
+        [2**32],
+        [1, "a"],
+        ["a", 1],
+        [1, [2]],
+        [True],
+        [1.5],
+        {"a": 1},
+        7,
+        ["a"] * (CHOICES_MAX + 1),
+    ],
+)
 def test_a_prompt_that_is_neither_text_nor_tokens_is_refused(prompt: Any) -> None:
     assert refusal(complete, prompt=prompt)
 
@@ -235,11 +276,14 @@ def test_plain_text_needs_no_schema() -> None:
 @pytest.mark.parametrize(
     "response_format",
     [
-        {}, {"type": "xml"}, {"type": ["text"]}, {"type": "json_schema"},
+        {},
+        {"type": "xml"},
+        {"type": ["text"]},
+        {"type": "json_schema"},
         {"type": "json_schema", "json_schema": "x"},
         {"type": "json_schema", "json_schema": {"schema": "x"}},
     ],
-)  # fmt: skip
+)
 def test_a_response_format_nobody_knows_is_refused(response_format: Any) -> None:
     assert refusal(chat, response_format=response_format)
 

@@ -26,7 +26,7 @@ def split(pieces: list[str], *, forced: bool = False) -> tuple[str, list[tuple[s
 
 pieces_of_text = st.sampled_from(
     ["Aye. ", "a < b", "<", "<tool_call>", CALL, "\n", "</tool_call>", BROKEN]
-)  # fmt: skip
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -66,8 +66,7 @@ def test_a_call_cut_short_by_its_mark_is_still_a_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken",
-    [BROKEN, '<tool_call>{"arguments": {}}</tool_call>', "<tool_call>"],
+    "broken", [BROKEN, '<tool_call>{"arguments": {}}</tool_call>', "<tool_call>"]
 )
 def test_a_call_that_does_not_parse_stays_text(broken: str) -> None:
     assert split([broken]) == (broken, [])
@@ -144,13 +143,18 @@ def test_a_named_tool_is_that_tools_schema() -> None:
 @pytest.mark.parametrize(
     ("tools", "choice"),
     [
-        ([], "required"), ([SAIL], "sometimes"), ([SAIL], {}), ([SAIL], {"function": "sail"}),
-        ([SAIL], {"function": {"name": "sink"}}), ([SAIL], {"function": {"name": ["sail"]}}),
-        ([{"type": "function"}], "required"), ([{"function": "sail"}], "required"),
+        ([], "required"),
+        ([SAIL], "sometimes"),
+        ([SAIL], {}),
+        ([SAIL], {"function": "sail"}),
+        ([SAIL], {"function": {"name": "sink"}}),
+        ([SAIL], {"function": {"name": ["sail"]}}),
+        ([{"type": "function"}], "required"),
+        ([{"function": "sail"}], "required"),
         ([{"function": {"name": 7}}], "required"),
         ([{"function": {"name": "f", "parameters": "x"}}], "required"),
     ],
-)  # fmt: skip
+)
 def test_a_choice_that_cannot_be_kept_is_refused(tools: list[Any], choice: Any) -> None:
     with pytest.raises(ArgosyError) as refused:
         forced_schema(tools, choice)

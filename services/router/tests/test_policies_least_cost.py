@@ -17,9 +17,11 @@ PREFIX = [*range(1, 101)]
 def fleet(new_router: Any, instances: int, **fields: Any) -> Any:
     router = new_router(queue_limit=10_000)
     usual = {
-        "timing": TENTH_MS_PER_TOKEN, "max_running": 1000, "kv_blocks": 1_000_000,
+        "timing": TENTH_MS_PER_TOKEN,
+        "max_running": 1000,
+        "kv_blocks": 1_000_000,
         "context": 100_000,
-    }  # fmt: skip
+    }
     for number in range(instances):
         router.join(f"decode-{number}", **(usual | fields))
     return router
@@ -48,9 +50,7 @@ def test_a_prompt_waits_for_its_prefix_while_that_is_quicker(new_router: Any) ->
     assert router.pass_time(200 * MS).decoded_at == ["decode-1"]
 
 
-def test_a_hot_prefix_is_replicated_once_waiting_costs_more_than_computing(
-    new_router: Any,
-) -> None:
+def test_a_hot_prefix_is_replicated_once_waiting_costs_more_than_computing(new_router: Any) -> None:
     router = fleet(new_router, 2)
     router.store("decode-1", PREFIX)
     busy(router, "decode-1", 500 * MS)
@@ -61,9 +61,7 @@ def test_a_hot_prefix_is_replicated_once_waiting_costs_more_than_computing(
     assert held == {"decode-0/0": 100, "decode-1/0": 100}
 
 
-def test_one_shared_system_prompt_does_not_pin_all_traffic_to_one_instance(
-    new_router: Any,
-) -> None:
+def test_one_shared_system_prompt_does_not_pin_all_traffic_to_one_instance(new_router: Any) -> None:
     router = fleet(new_router, 4)
     router.store("decode-0", PREFIX)
     told = []
@@ -169,9 +167,13 @@ def test_free_instances_prefill_for_one_another_when_that_is_cheaper(new_router:
     router = new_router()
     for name in ("free-0", "free-1"):
         router.join(
-            name, "free", timing=Timing(prefill_ms=(0, 0.1, 0)), max_running=99, kv_blocks=1000,
+            name,
+            "free",
+            timing=Timing(prefill_ms=(0, 0.1, 0)),
+            max_running=99,
+            kv_blocks=1000,
             context=100_000,
-        )  # fmt: skip
+        )
     router.load("free-0", tokens=4000)
     router.load("free-1", kv=850)
     router.pass_time(1)
@@ -183,9 +185,12 @@ def test_a_decode_instance_does_not_prefill_for_another(new_router: Any) -> None
     router = new_router()
     for name in ("decode-0", "decode-1"):
         router.join(
-            name, timing=Timing(prefill_ms=(0, 0.1, 0)), max_running=99, kv_blocks=1000,
+            name,
+            timing=Timing(prefill_ms=(0, 0.1, 0)),
+            max_running=99,
+            kv_blocks=1000,
             context=100_000,
-        )  # fmt: skip
+        )
     router.load("decode-0", tokens=4000)
     router.load("decode-1", kv=850)
     router.pass_time(1)
@@ -197,9 +202,13 @@ def test_in_a_mixed_fleet_only_free_instances_prefill_for_others(new_router: Any
     router = new_router()
     for name, role in (("a-free", "free"), ("b-decode", "decode")):
         router.join(
-            name, role, timing=Timing(prefill_ms=(0, 0.1, 0)), max_running=99, kv_blocks=1000,
+            name,
+            role,
+            timing=Timing(prefill_ms=(0, 0.1, 0)),
+            max_running=99,
+            kv_blocks=1000,
             context=100_000,
-        )  # fmt: skip
+        )
     router.load("a-free", tokens=4000)
     router.load("b-decode", kv=850)
     router.pass_time(1)

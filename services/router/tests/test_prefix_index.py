@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from argosy.router.core import prefix_index as core
 from argosy.router.core.prefix_index import PrefixIndex
 
-GUESS_US = 50
+SPECULATIVE_US = 50
 PROMPTS = [[1, 2, 3, 4], [1, 2, 5], [1, 6], [7, 8, 9], [9], [4, 3, 2, 1], []]
 
 holders = st.sampled_from(["a/0", "a/1", "b/0", "c/0", "d/0", "e/0"])
@@ -25,11 +25,11 @@ def leading(prompt: Sequence[int], held: set[int]) -> int:
 
 
 class Naive:
-    """Sets of blocks by holder, and guesses with the time each is believed to."""
+    """Sets of blocks by holder, and speculative with the time each is believed to."""
 
     def __init__(self) -> None:
         self.held: dict[str, set[int]] = {}
-        self.guessed: dict[str, dict[int, int]] = {}
+        self.speculated: dict[str, dict[int, int]] = {}
 
     def store(self, holder: str, found: Sequence[int]) -> None:
         self.held.setdefault(holder, set()).update(found)
@@ -39,25 +39,29 @@ class Naive:
 
     def wipe(self, holder: str) -> None:
         self.held.pop(holder, None)
-        self.guessed.pop(holder, None)
+        self.speculated.pop(holder, None)
 
-    def guess(self, holder: str, found: Sequence[int], until_us: int) -> None:
-        self.guessed.setdefault(holder, {}).update(dict.fromkeys(found, until_us))
+    def add_speculative(self, holder: str, found: Sequence[int], until_us: int) -> None:
+        self.speculated.setdefault(holder, {}).update(dict.fromkeys(found, until_us))
 
-    def forget_guesses(self, now_us: int) -> None:
-        for holder, guesses in self.guessed.items():
-            self.guessed[holder] = {b: until for b, until in guesses.items() if until > now_us}
+    def forget_speculative(self, now_us: int) -> None:
+        for holder, speculative in self.speculated.items():
+            self.speculated[holder] = {
+                b: until for b, until in speculative.items() if until > now_us
+            }
 
     def match(self, prompt: Sequence[int]) -> dict[str, int]:
         found = {
-            holder: leading(prompt, self.held.get(holder, set()) | {*self.guessed.get(holder, {})})
-            for holder in {*self.held, *self.guessed}
+            holder: leading(
+                prompt, self.held.get(holder, set()) | {*self.speculated.get(holder, {})}
+            )
+            for holder in {*self.held, *self.speculated}
         }
         return {holder: depth for holder, depth in found.items() if depth}
 
 
-class AnyOrder(RuleBasedStateMachine):
-    """An index, the naive model, and an index made anew from the first one's image."""
+class AnyIndexOrder(RuleBasedStateMachine):
+    """An index, the naive model, and an index made anew from the first one's snapshot."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,23 +85,23 @@ class AnyOrder(RuleBasedStateMachine):
         self.naive.wipe(holder)
 
     @rule(holder=holders, found=blocks)
-    def guess(self, holder: str, found: list[int]) -> None:
-        self.index.guess(holder, found, self.now_us + GUESS_US)
-        self.naive.guess(holder, found, self.now_us + GUESS_US)
+    def add_speculative(self, holder: str, found: list[int]) -> None:
+        self.index.add_speculative(holder, found, self.now_us + SPECULATIVE_US)
+        self.naive.add_speculative(holder, found, self.now_us + SPECULATIVE_US)
 
-    @rule(us=st.sampled_from([1, GUESS_US - 1, GUESS_US]))
-    def forget_guesses(self, us: int) -> None:
+    @rule(us=st.sampled_from([1, SPECULATIVE_US - 1, SPECULATIVE_US]))
+    def forget_speculative(self, us: int) -> None:
         self.now_us += us
-        self.index.forget_guesses(self.now_us)
-        self.naive.forget_guesses(self.now_us)
+        self.index.forget_speculative(self.now_us)
+        self.naive.forget_speculative(self.now_us)
 
     @rule()
     def sweep(self) -> None:
         self.index.sweep()
 
     @rule()
-    def begin_anew_from_its_image(self) -> None:
-        self.index = PrefixIndex.from_image(self.index.image())
+    def begin_anew_from_its_snapshot(self) -> None:
+        self.index = PrefixIndex.from_snapshot(self.index.to_snapshot())
 
     @invariant()
     def answers_as_the_naive_model(self) -> None:
@@ -107,7 +111,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.index.held_by(holder) == len(self.naive.held.get(holder, ()))
 
 
-class AnyOrderFewAtATime(AnyOrder):
+class AnyOrderFewAtATime(AnyIndexOrder):
     """As above, when a sweep takes several calls."""
 
     @rule()
@@ -117,7 +121,7 @@ class AnyOrderFewAtATime(AnyOrder):
             self.index.sweep()
 
 
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = AnyIndexOrder.TestCase
 TestAnyOrderFewAtATime = AnyOrderFewAtATime.TestCase
 TestAnyOrder.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestAnyOrderFewAtATime.settings = TestAnyOrder.settings
@@ -126,7 +130,7 @@ TestAnyOrderFewAtATime.settings = TestAnyOrder.settings
 def test_a_holder_wiped_has_no_block_left_at_once() -> None:
     index = PrefixIndex(1000)
     index.store("a/0", range(100))
-    index.guess("a/0", range(100, 200), 50)
+    index.add_speculative("a/0", range(100, 200), 50)
     index.store("b/0", range(100))
     index.wipe("a/0")
     assert (index.held_by("a/0"), index.match([*range(200)])) == (0, {"b/0": 100})
@@ -142,23 +146,23 @@ def test_a_wiped_holder_that_comes_back_has_only_what_it_stored_since() -> None:
 
 def test_guesses_of_a_wiped_holder_are_never_those_of_the_next_to_get_its_bit() -> None:
     index = PrefixIndex(1000)
-    index.guess("a/0", [1, 2], 50)
+    index.add_speculative("a/0", [1, 2], 50)
     index.wipe("a/0")
     index.sweep()
     index.store("b/0", [3])
     assert index.match([1, 2]) == {}
-    index.guess("b/0", [1, 2], 99)
-    index.forget_guesses(50)
+    index.add_speculative("b/0", [1, 2], 99)
+    index.forget_speculative(50)
     assert index.match([1, 2]) == {"b/0": 2}
 
 
 def test_a_guess_made_again_is_believed_for_its_full_time() -> None:
     index = PrefixIndex(1000)
-    index.guess("a/0", [1, 2], 50)
-    index.guess("a/0", [1], 80)
-    index.forget_guesses(50)
+    index.add_speculative("a/0", [1, 2], 50)
+    index.add_speculative("a/0", [1], 80)
+    index.forget_speculative(50)
     assert index.match([1, 2]) == {"a/0": 1}
-    index.forget_guesses(80)
+    index.forget_speculative(80)
     assert index.match([1, 2]) == {}
 
 

@@ -41,8 +41,8 @@ def test_what_is_dispatched_stays_while_what_is_not_goes() -> None:
     index.store("b/0", [4, 5, 6])
     for turn in range(20):
         index.store("a/0", range(1000 + 20 * turn, 1020 + 20 * turn))
-        index.guess("a/0", [1, 2, 3], turn)
-        index.forget_guesses(turn)
+        index.add_speculative("a/0", [1, 2, 3], turn)
+        index.forget_speculative(turn)
     assert index.match([1, 2, 3]) == {"a/0": 3}
     assert index.match([4]) == {}
 
@@ -64,14 +64,12 @@ def test_a_forgotten_block_can_be_stored_anew_by_one_of_its_holders() -> None:
     after=st.lists(st.tuples(st.sampled_from("abc"), prompts), max_size=20),
 )
 def test_one_made_from_an_image_answers_and_forgets_as_the_first(
-    blocks_max: int,
-    before: list[tuple[str, list[int]]],
-    after: list[tuple[str, list[int]]],
+    blocks_max: int, before: list[tuple[str, list[int]]], after: list[tuple[str, list[int]]]
 ) -> None:
     index = PrefixIndex(blocks_max)
     for holder, blocks in before:
         index.store(holder, blocks)
-    twin = PrefixIndex.from_image(index.image())
+    twin = PrefixIndex.from_snapshot(index.to_snapshot())
     for holder, blocks in ((".", []), *after):
         index.store(holder, blocks)
         twin.store(holder, blocks)

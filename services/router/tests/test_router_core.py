@@ -43,9 +43,7 @@ def test_a_model_that_is_full_does_not_hold_up_another(new_router: Any) -> None:
     assert router.queued == ["a"]
 
 
-def test_a_model_asleep_does_not_hold_up_another_however_many_wait_for_it(
-    new_router: Any,
-) -> None:
+def test_a_model_asleep_does_not_hold_up_another_however_many_wait_for_it(new_router: Any) -> None:
     router = new_router(queue_limit=2 * ROUND_MAX)
     router.join("decode-0", model="k")
     router.leave("decode-0", reason="asleep")
@@ -178,7 +176,7 @@ def test_the_end_of_a_request_nobody_knows_changes_nothing(new_router: Any) -> N
     router.join("decode-0")
     before = router.snapshot()
     assert router.end("never-came", output_tokens=5) == []
-    assert router.feed(events.FirstTokenSeen, "never-came") == []
+    assert router.feed(events.FirstTokenSeen, request_id="never-came") == []
     assert router.snapshot() == before
 
 
@@ -189,7 +187,7 @@ def test_news_of_a_rank_that_a_restart_took_away_changes_nothing(new_router: Any
     assert max(ranks.values()) == 3
     router.join("decode-0", epoch="e2", dp_ranks=1, max_running=9)
     for name in "abcd":
-        router.feed(events.FirstTokenSeen, name)
+        router.feed(events.FirstTokenSeen, request_id=name)
     router.fail("a", at="decode-0", reason="KV_LOST")
     for name in "abcd":
         router.end(name)

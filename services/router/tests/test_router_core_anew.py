@@ -13,9 +13,9 @@ MS, S = 1_000, 1_000_000
 
 
 def made_anew(router: Any) -> Any:
-    image = msgspec.msgpack.encode(router.state, enc_hook=PrefixIndex.image)
+    snapshot = msgspec.msgpack.encode(router.state, enc_hook=PrefixIndex.to_snapshot)
     state = msgspec.msgpack.decode(
-        image, type=RouterState, dec_hook=lambda _, image: PrefixIndex.from_image(image)
+        snapshot, type=RouterState, dec_hook=lambda _, snapshot: PrefixIndex.from_snapshot(snapshot)
     )
     return type(router.core)(state)
 
@@ -30,10 +30,15 @@ def test_whatever_it_remembers_beside_its_state_changes_nothing(
     for number in range(300):
         router.pass_time((0, MS, 7 * MS)[number * number % 3])
         arrival = events.RequestArrived(
-            router.now_us, f"r{number}", "m", (100, 1000, 4000)[number % 7 % 3], 16,
-            router.now_us + 600 * S, blocks=[100 * (number % 5) + block for block in range(3)],
-        )  # fmt: skip
+            now_us=router.now_us,
+            request_id=f"r{number}",
+            model="m",
+            prompt_tokens=(100, 1000, 4000)[number % 7 % 3],
+            max_tokens=16,
+            deadline_us=router.now_us + 600 * S,
+            blocks=[100 * (number % 5) + block for block in range(3)],
+        )
         twin = made_anew(router)
-        assert router.feed(lambda _, event=arrival: event) == twin.step(arrival)
+        assert router.feed(lambda now_us, event=arrival: event) == twin.step(arrival)
         if number % 7 == 0:
             router.load(f"decode-{number % instances:02}", running=3, pass_us=100 * MS)

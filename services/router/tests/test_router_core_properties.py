@@ -14,7 +14,7 @@ from argosy.router.core.placement.placing import WAIT, WINDOW
 from argosy.router.core.placement.policies import POLICIES
 from argosy.router.core.prefix_index import PrefixIndex
 from argosy.router.core.router import SPEC, SWEEP_US
-from argosy.router.core.state import Limits, RouterState, new_state
+from argosy.router.core.state import RouterLimits, RouterState, new_state
 
 MS, S = 1_000, 1_000_000
 LIMITS = {"queue_limit": 3, "attempts_max": 3, "stale_us": 3 * S, "ledger_us": 30 * S}
@@ -34,20 +34,20 @@ def round_trip(value: Any, kind: Any) -> Any:
 
 
 def made_anew(state: RouterState) -> RouterState:
-    image = msgspec.msgpack.encode(state, enc_hook=PrefixIndex.image)
+    snapshot = msgspec.msgpack.encode(state, enc_hook=PrefixIndex.to_snapshot)
     return msgspec.msgpack.decode(
-        image, type=RouterState, dec_hook=lambda _, image: PrefixIndex.from_image(image)
+        snapshot, type=RouterState, dec_hook=lambda _, snapshot: PrefixIndex.from_snapshot(snapshot)
     )
 
 
-class AnyOrder(RuleBasedStateMachine):
+class AnyRouterOrder(RuleBasedStateMachine):
     """Feeds the core as a shell would, and a twin that is made anew before every event."""
 
     policy = "argosy"
 
     def __init__(self) -> None:
         super().__init__()
-        limits = Limits(**LIMITS, wait_us=WAIT_US, policy=self.policy, index_blocks_max=12)
+        limits = RouterLimits(**LIMITS, wait_us=WAIT_US, policy=self.policy, index_blocks_max=12)
         self.core = SPEC.build(new_state(limits))
         self.twin = SPEC.build(new_state(limits))
         self.now_us = 1_700_000_000 * S
@@ -178,19 +178,24 @@ class AnyOrder(RuleBasedStateMachine):
         while due := sorted((at, key) for key, at in self.timers.items() if at <= until_us):
             self.now_us, key = max(due[0][0], self.now_us), due[0][1]
             del self.timers[key]
-            self.feed(TimerFired(self.now_us, key))
+            self.feed(TimerFired(now_us=self.now_us, key=key))
         self.now_us = until_us
 
     @rule(connected=st.booleans())
     def change_bus(self, connected: bool) -> None:
         self.connected = connected
         self.heard_us = dict.fromkeys(self.heard_us, self.now_us)
-        self.feed(events.BusChanged(self.now_us, connected))
+        self.feed(events.BusChanged(now_us=self.now_us, connected=connected))
 
     @rule(
-        name=names, epoch=epochs, address=addresses, model=models, running=st.integers(1, 2),
-        ago_us=st.sampled_from([0, S, 5 * S]), ranks=st.integers(1, 2),
-    )  # fmt: skip
+        name=names,
+        epoch=epochs,
+        address=addresses,
+        model=models,
+        running=st.integers(1, 2),
+        ago_us=st.sampled_from([0, S, 5 * S]),
+        ranks=st.integers(1, 2),
+    )
     def join(
         self, name: str, epoch: str, address: str, model: str, running: int, ago_us: int, ranks: int
     ) -> None:
@@ -205,20 +210,37 @@ class AnyOrder(RuleBasedStateMachine):
             self.faulted_us[name] = 0
         self.feed(
             events.InstanceJoined(
-                self.now_us, name, epoch, name.partition("-")[0], address, "n1", model, 100, 32,
-                4096, running, self.now_us - ago_us, ranks,
+                now_us=self.now_us,
+                instance=name,
+                epoch=epoch,
+                role=name.partition("-")[0],
+                address=address,
+                node="n1",
+                model=model,
+                kv_total_blocks=100,
+                block_tokens=32,
+                max_model_tokens=4096,
+                max_running_requests=running,
+                announced_us=self.now_us - ago_us,
+                dp_ranks=ranks,
             )
-        )  # fmt: skip
+        )
 
     @rule(name=names, epoch=epochs)
     def leave(self, name: str, epoch: str) -> None:
         self.goodbyes.add((name, epoch))
-        self.feed(events.InstanceLeft(self.now_us, name, epoch, "stopped"))
+        self.feed(
+            events.InstanceLeft(now_us=self.now_us, instance=name, epoch=epoch, reason="stopped")
+        )
 
     @rule(
-        name=names, epoch=epochs, running=st.integers(0, 5), tokens=st.integers(0, 5000),
-        lag_us=st.sampled_from([0, MS, 30 * MS, 5 * S]), ranks=st.integers(0, 2),
-    )  # fmt: skip
+        name=names,
+        epoch=epochs,
+        running=st.integers(0, 5),
+        tokens=st.integers(0, 5000),
+        lag_us=st.sampled_from([0, MS, 30 * MS, 5 * S]),
+        ranks=st.integers(0, 2),
+    )
     def report(
         self, name: str, epoch: str, running: int, tokens: int, lag_us: int, ranks: int
     ) -> None:
@@ -231,53 +253,113 @@ class AnyOrder(RuleBasedStateMachine):
             if at_us + quickest_us > self.faulted_us.get(name, 0):
                 self.faulted_us.pop(name, None)
         loads = [events.RankLoad(running, 0, tokens, 10 * running)] * ranks
-        self.feed(events.LoadReported(self.now_us, name, epoch, loads, at_us, pass_us=tokens * 10))
+        self.feed(
+            events.LoadReported(
+                now_us=self.now_us,
+                instance=name,
+                epoch=epoch,
+                ranks=loads,
+                at_us=at_us,
+                pass_us=tokens * 10,
+            )
+        )
 
     @rule(name=names, epoch=epochs, in_us=st.sampled_from([-S, 0, S]))
     def predict(self, name: str, epoch: str, in_us: int) -> None:
-        self.feed(events.IdlePredicted(self.now_us, name, epoch, self.now_us + in_us))
+        self.feed(
+            events.IdlePredicted(
+                now_us=self.now_us, instance=name, epoch=epoch, idle_at_us=self.now_us + in_us
+            )
+        )
 
     @rule(
-        name=names, epoch=epochs, sequence=st.integers(1, 5), stored=blocks, removed=blocks,
-        cleared=st.booleans(), rank=st.integers(0, 2),
-    )  # fmt: skip
+        name=names,
+        epoch=epochs,
+        sequence=st.integers(1, 5),
+        stored=blocks,
+        removed=blocks,
+        cleared=st.booleans(),
+        rank=st.integers(0, 2),
+    )
     def change_kv(
-        self, name: str, epoch: str, sequence: int, stored: list[int], removed: list[int],
-        cleared: bool, rank: int,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        epoch: str,
+        sequence: int,
+        stored: list[int],
+        removed: list[int],
+        cleared: bool,
+        rank: int,
+    ) -> None:
         self.feed(
-            events.KvChanged(self.now_us, name, epoch, sequence, stored, removed, cleared, rank)
+            events.KvChanged(
+                now_us=self.now_us,
+                instance=name,
+                epoch=epoch,
+                sequence=sequence,
+                stored=stored,
+                removed=removed,
+                cleared=cleared,
+                dp_rank=rank,
+            )
         )
 
     @rule(name=names, epoch=epochs, sequence=st.integers(0, 5), held=st.lists(blocks, max_size=3))
     def answer_snapshot(self, name: str, epoch: str, sequence: int, held: list[list[int]]) -> None:
         if held:
-            self.feed(events.KvSnapshotTaken(self.now_us, name, epoch, sequence, held))
+            self.feed(
+                events.KvSnapshotTaken(
+                    now_us=self.now_us, instance=name, epoch=epoch, sequence=sequence, blocks=held
+                )
+            )
         else:
-            self.feed(events.KvSnapshotFailed(self.now_us, name, epoch))
+            self.feed(events.KvSnapshotFailed(now_us=self.now_us, instance=name, epoch=epoch))
 
     @rule(prefill=names, decode=names, rank=st.integers(0, 1), number=st.integers(0, 2))
-    def hear_of_sibling(self, prefill: str, decode: str, rank: int, number: int) -> None:
-        self.feed(events.SiblingSeen(self.now_us, "other"))
+    def hear_of_peer_router(self, prefill: str, decode: str, rank: int, number: int) -> None:
+        self.feed(events.PeerRouterSeen(now_us=self.now_us, router="other"))
         self.feed(
-            events.SiblingDispatched(
-                self.now_us, "other", f"s{number}", prefill, rank, decode, 0, 100, 50, [1, 2]
+            events.PeerRouterDispatched(
+                now_us=self.now_us,
+                router="other",
+                request_id=f"s{number}",
+                prefill=prefill,
+                prefill_rank=rank,
+                decode=decode,
+                decode_rank=0,
+                prompt_tokens=100,
+                uncached_tokens=50,
+                blocks=[1, 2],
             )
         )
 
     @rule(number=st.integers(0, 2))
-    def hear_of_siblings_end(self, number: int) -> None:
-        self.feed(events.SiblingEnded(self.now_us, "other", [f"s{number}"]))
+    def hear_of_peer_routers_end(self, number: int) -> None:
+        self.feed(
+            events.PeerRouterEnded(now_us=self.now_us, router="other", request_ids=[f"s{number}"])
+        )
 
     @rule(
-        tokens=prompt_tokens, model=models, direct=st.booleans(), attempt=st.integers(0, 3),
-        within_us=st.sampled_from([0, S, 60 * S]), prompt=blocks,
-        tenant=st.sampled_from(["", "t"]), priority=st.integers(-1, 1),
-    )  # fmt: skip
+        tokens=prompt_tokens,
+        model=models,
+        direct=st.booleans(),
+        attempt=st.integers(0, 3),
+        within_us=st.sampled_from([0, S, 60 * S]),
+        prompt=blocks,
+        tenant=st.sampled_from(["", "t"]),
+        priority=st.integers(-1, 1),
+    )
     def arrive(
-        self, tokens: int, model: str, direct: bool, attempt: int, within_us: int,
-        prompt: list[int], tenant: str, priority: int,
-    ) -> None:  # fmt: skip
+        self,
+        tokens: int,
+        model: str,
+        direct: bool,
+        attempt: int,
+        within_us: int,
+        prompt: list[int],
+        tenant: str,
+        priority: int,
+    ) -> None:
         self.requests += 1
         name, attempt = f"r{self.requests}", attempt if direct else 0
         self.waiting[name] = attempt
@@ -285,23 +367,36 @@ class AnyOrder(RuleBasedStateMachine):
             self.direct.add(name)
         self.feed(
             events.RequestArrived(
-                self.now_us, name, model, tokens, 16, self.now_us + within_us, attempt, direct,
-                blocks=prompt, tenant=tenant, priority=priority,
+                now_us=self.now_us,
+                request_id=name,
+                model=model,
+                prompt_tokens=tokens,
+                max_tokens=16,
+                deadline_us=self.now_us + within_us,
+                attempt=attempt,
+                direct=direct,
+                blocks=prompt,
+                tenant=tenant,
+                priority=priority,
             )
-        )  # fmt: skip
+        )
 
     @precondition(lambda self: self.placed)
     @rule(data=st.data(), cached=st.sampled_from([None, 0, 50]))
     def end(self, data: st.DataObject, cached: int | None) -> None:
         name = data.draw(st.sampled_from(sorted(self.placed)))
         del self.placed[name]
-        self.feed(events.RequestEnded(self.now_us, name, 7, cached))
+        self.feed(
+            events.RequestEnded(
+                now_us=self.now_us, request_id=name, output_tokens=7, cached_tokens=cached
+            )
+        )
 
     @precondition(lambda self: self.placed)
     @rule(data=st.data())
     def see_first_token(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.placed)))
-        self.feed(events.FirstTokenSeen(self.now_us, name))
+        self.feed(events.FirstTokenSeen(now_us=self.now_us, request_id=name))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -309,7 +404,7 @@ class AnyOrder(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.waiting)))
         del self.waiting[name]
         self.direct.discard(name)
-        self.feed(events.RequestEnded(self.now_us, name))
+        self.feed(events.RequestEnded(now_us=self.now_us, request_id=name))
 
     @precondition(lambda self: self.placed)
     @rule(data=st.data(), reason=st.sampled_from(REASONS), at_prefill=st.booleans())
@@ -323,9 +418,15 @@ class AnyOrder(RuleBasedStateMachine):
             self.faulted_us[culprit] = self.now_us
         self.feed(
             events.AttemptFailed(
-                self.now_us, name, dispatch.attempt, reason, "it broke", culprit, 100
+                now_us=self.now_us,
+                request_id=name,
+                attempt=dispatch.attempt,
+                reason=reason,
+                message="it broke",
+                instance=culprit,
+                prompt_tokens=100,
             )
-        )  # fmt: skip
+        )
 
     @precondition(lambda self: self.placed)
     @rule(data=st.data())
@@ -335,7 +436,13 @@ class AnyOrder(RuleBasedStateMachine):
         stale = dispatch.attempt - 1
         self.feed(
             events.AttemptFailed(
-                self.now_us, name, stale, "INSTANCE_LOST", "it broke", dispatch.decode, 100
+                now_us=self.now_us,
+                request_id=name,
+                attempt=stale,
+                reason="INSTANCE_LOST",
+                message="it broke",
+                instance=dispatch.decode,
+                prompt_tokens=100,
             )
         )
 
@@ -343,17 +450,17 @@ class AnyOrder(RuleBasedStateMachine):
         """With time to wait, nobody is left without an answer."""
         for name in sorted(self.placed):
             del self.placed[name]
-            self.feed(events.RequestEnded(self.now_us, name))
+            self.feed(events.RequestEnded(now_us=self.now_us, request_id=name))
         self.pass_time(WAIT_US)
         assert not self.waiting
 
 
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = AnyRouterOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES.keys() - {"argosy"}))
 def test_the_same_holds_under_every_policy(policy: str) -> None:
-    case = type("AnyOrderOfPolicy", (AnyOrder,), {"policy": policy}).TestCase
+    case = type("AnyOrderOfPolicy", (AnyRouterOrder,), {"policy": policy}).TestCase
     case.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
     case("runTest").runTest()

@@ -132,6 +132,6 @@ def test_what_goes_when_it_arrives_is_refused_by_no_timer_later(new_router: Any)
     router = new_router()
     router.join("decode-0")
     router.arrive("a", within_us=5 * S)
-    router.feed(events.TimerFired, "wait:a")
+    router.feed(events.TimerFired, key="wait:a")
     assert router.pass_time(60 * S) == []
     assert not router.queued

@@ -7,9 +7,9 @@ from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.router.core import events
 from argosy.router.core.router import SPEC
-from argosy.router.core.state import Limits, new_state
+from argosy.router.core.state import RouterLimits, new_state
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.live_request import Passage
+from argosy.router.shell.live_request import RequestContext
 from argosy.router.shell.relay import Relay
 from argosy.router.shell.tokenizing import TokenizerPool
 from argosy.wire.inference.v1 import inference_pb2
@@ -22,21 +22,33 @@ async def relay() -> AsyncIterator[Relay]:
     """A relay over a real core that knows of a prefill instance only: requests wait."""
     mesh = Mesh(RouterSettings(fleet_secret="s"), "router")
     relay = Relay(mesh, TokenizerPool("sim", "sim", 32, 1))
-    state = new_state(Limits(8, 3, MINUTE_US, MINUTE_US, MINUTE_US))
+    state = new_state(RouterLimits(8, 3, MINUTE_US, MINUTE_US, MINUTE_US))
     relay.driver = mesh.drive(SPEC, state, relay.perform)
     now_us = relay.driver.now_us()
     relay.driver.feed(
-        events.InstanceJoined(now_us, "p", "e", "prefill", "host:1", "n", "sim", 8, 32, 99, 1)
+        events.InstanceJoined(
+            now_us=now_us,
+            instance="p",
+            epoch="e",
+            role="prefill",
+            address="host:1",
+            node="n",
+            model="sim",
+            kv_total_blocks=8,
+            block_tokens=32,
+            max_model_tokens=99,
+            max_running_requests=1,
+        )
     )
     yield relay
     relay.pool.stop()
     await mesh.close()
 
 
-def passage(relay: Relay, request_id: str) -> Passage:
+def passage(relay: Relay, request_id: str) -> RequestContext:
     sampling = inference_pb2.Sampling(max_tokens=4)
     deadline_us = relay.driver.now_us() + MINUTE_US
-    return Passage(request_id, "sim", sampling, [1, 2, 3], [], "", deadline_us)
+    return RequestContext(request_id, "sim", sampling, [1, 2, 3], [], "", deadline_us)
 
 
 async def until_queued(relay: Relay) -> None:

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from argosy.router.shell.live_request import Passage
+from argosy.router.shell.live_request import RequestContext
 from argosy.wire.inference.v1 import inference_pb2
 
 
-def passage(**sampling: Any) -> Passage:
+def passage(**sampling: Any) -> RequestContext:
     wanted = inference_pb2.Sampling(max_tokens=8, **sampling)
-    return Passage("r", "m", wanted, [1, 2, 3], [], "", 0, produced=[4, 5])
+    return RequestContext("r", "m", wanted, [1, 2, 3], [], "", 0, produced=[4, 5])
 
 
 @pytest.mark.parametrize(

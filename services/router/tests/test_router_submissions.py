@@ -10,20 +10,14 @@ import pytest
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import rpc
 from argosy.router.shell import prompt_stream
-from argosy.router.shell.submissions import Submissions
-from argosy.wire.inference.v1.inference_pb2 import (
-    Load,
-    Prompt,
-    Refusal,
-    SubmitReply,
-    SubmitRequest,
-)
+from argosy.router.shell.submissions import PromptSubmissions
+from argosy.wire.inference.v1.inference_pb2 import Load, Prompt, Refusal, SubmitReply, SubmitRequest
 from argosy.wire.prefill.v1 import prefill_pb2_grpc
 
 PATIENCE_S = 20
 
 
-class Instance(prefill_pb2_grpc.PrefillServicer):
+class PrefillServer(prefill_pb2_grpc.PrefillServicer):
     """Answers batches as the test says. `batches`: the request ids of each that came."""
 
     def __init__(self) -> None:
@@ -57,14 +51,14 @@ def refused(request: SubmitRequest) -> SubmitReply:
     return SubmitReply(batch=request.batch, refused=refusal)
 
 
-class Harbour:
+class PrefillServers:
     """An instance that can be killed, and the router's way to it."""
 
     def __init__(self) -> None:
-        self.instance = Instance()
+        self.instance = PrefillServer()
         self.heard: list[Load] = []
         self.channels = rpc.Channels()
-        self.submissions = Submissions(self._connect, self.heard.append)
+        self.submissions = PromptSubmissions(self._connect, self.heard.append)
         self.address = ""
         self._server: Any = None
 
@@ -87,13 +81,13 @@ class Harbour:
 
 
 @pytest.fixture
-async def harbour() -> AsyncIterator[Harbour]:
-    harbour = Harbour()
-    await harbour.start()
-    yield harbour
-    await harbour.submissions.close()
-    await harbour.channels.close()
-    await harbour.kill()
+async def servers() -> AsyncIterator[PrefillServers]:
+    servers = PrefillServers()
+    await servers.start()
+    yield servers
+    await servers.submissions.close()
+    await servers.channels.close()
+    await servers.kill()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -108,134 +102,136 @@ async def failure(task: "asyncio.Task[None]") -> ArgosyError:
     return caught.value
 
 
-async def test_prompts_of_one_turn_go_as_one_batch(harbour: Harbour) -> None:
-    harbour.instance.take()
-    await asyncio.gather(*(harbour.submit(name) for name in "abc"))
-    assert harbour.instance.batches == [["a", "b", "c"]]
+async def test_prompts_of_one_turn_go_as_one_batch(servers: PrefillServers) -> None:
+    servers.instance.take()
+    await asyncio.gather(*(servers.submit(name) for name in "abc"))
+    assert servers.instance.batches == [["a", "b", "c"]]
 
 
 async def test_prompts_that_come_before_the_answer_go_together_in_the_next_batch(
-    harbour: Harbour,
+    servers: PrefillServers,
 ) -> None:
-    first = harbour.submit("a")
-    await until(lambda: harbour.instance.batches == [["a"]])
-    later = [harbour.submit(name) for name in "bcd"]
-    harbour.instance.take(2)
+    first = servers.submit("a")
+    await until(lambda: servers.instance.batches == [["a"]])
+    later = [servers.submit(name) for name in "bcd"]
+    servers.instance.take(2)
     await asyncio.gather(first, *later)
-    assert harbour.instance.batches == [["a"], ["b", "c", "d"]]
-    assert harbour.instance.streams == 1
+    assert servers.instance.batches == [["a"], ["b", "c", "d"]]
+    assert servers.instance.streams == 1
 
 
-async def test_the_load_on_every_answer_is_heard(harbour: Harbour) -> None:
-    harbour.instance.take(2)
-    await harbour.submit("a")
-    await harbour.submit("b")
-    assert [load.at_us for load in harbour.heard] == [1, 2]
+async def test_the_load_on_every_answer_is_heard(servers: PrefillServers) -> None:
+    servers.instance.take(2)
+    await servers.submit("a")
+    await servers.submit("b")
+    assert [load.at_us for load in servers.heard] == [1, 2]
 
 
-async def test_a_refused_batch_fails_its_own_prompts_only(harbour: Harbour) -> None:
-    harbour.instance.refuse()
-    mine = [harbour.submit("a"), harbour.submit("b")]
+async def test_a_refused_batch_fails_its_own_prompts_only(servers: PrefillServers) -> None:
+    servers.instance.refuse()
+    mine = [servers.submit("a"), servers.submit("b")]
     for task in mine:
         error = await failure(task)
         assert (error.reason, error.instance) == (Reason.OVERLOADED, "p")
         assert error.retry_after_ms == 7
 
-    harbour.instance.take()
-    await harbour.submit("c")
-    assert harbour.instance.batches == [["a", "b"], ["c"]]
-    assert harbour.instance.streams == 1
+    servers.instance.take()
+    await servers.submit("c")
+    assert servers.instance.batches == [["a", "b"], ["c"]]
+    assert servers.instance.streams == 1
 
 
-async def test_an_instance_that_dies_fails_what_it_has_not_answered(harbour: Harbour) -> None:
-    harbour.instance.take()
-    await harbour.submit("answered")
-    written = harbour.submit("written")
-    await until(lambda: len(harbour.instance.batches) == 2)
-    waiting = harbour.submit("waiting")
-    await harbour.kill()
+async def test_an_instance_that_dies_fails_what_it_has_not_answered(
+    servers: PrefillServers,
+) -> None:
+    servers.instance.take()
+    await servers.submit("answered")
+    written = servers.submit("written")
+    await until(lambda: len(servers.instance.batches) == 2)
+    waiting = servers.submit("waiting")
+    await servers.kill()
 
     for task in (written, waiting):
         error = await failure(task)
         assert (error.reason, error.instance) == (Reason.INSTANCE_LOST, "p")
 
 
-async def test_a_prompt_to_nobody_is_instance_lost(harbour: Harbour) -> None:
-    await harbour.kill()
-    error = await failure(harbour.submit("a"))
+async def test_a_prompt_to_nobody_is_instance_lost(servers: PrefillServers) -> None:
+    await servers.kill()
+    error = await failure(servers.submit("a"))
     assert (error.reason, error.instance) == (Reason.INSTANCE_LOST, "p")
 
 
-async def test_an_instance_that_is_back_gets_a_stream_of_its_own(harbour: Harbour) -> None:
-    harbour.instance.take()
-    await harbour.submit("a")
-    await harbour.kill()
-    await harbour.start()
-    harbour.instance.take(2)
+async def test_an_instance_that_is_back_gets_a_stream_of_its_own(servers: PrefillServers) -> None:
+    servers.instance.take()
+    await servers.submit("a")
+    await servers.kill()
+    await servers.start()
+    servers.instance.take(2)
 
     async def served() -> None:
         while True:  # until the channel has found the instance again
             try:
-                return await harbour.submit("b")
+                return await servers.submit("b")
             except ArgosyError as error:
                 assert error.reason is Reason.INSTANCE_LOST  # noqa: PT017 - it may not come
 
     await asyncio.wait_for(served(), PATIENCE_S)
-    assert harbour.instance.batches[-1] == ["b"]
-    assert harbour.instance.streams == 2
+    assert servers.instance.batches[-1] == ["b"]
+    assert servers.instance.streams == 2
 
 
-async def test_a_caller_that_goes_takes_its_unwritten_prompt_back(harbour: Harbour) -> None:
-    first = harbour.submit("a")
-    await until(lambda: harbour.instance.batches == [["a"]])
-    gone, stays = harbour.submit("gone"), harbour.submit("stays")
+async def test_a_caller_that_goes_takes_its_unwritten_prompt_back(servers: PrefillServers) -> None:
+    first = servers.submit("a")
+    await until(lambda: servers.instance.batches == [["a"]])
+    gone, stays = servers.submit("gone"), servers.submit("stays")
     await asyncio.sleep(0)
     gone.cancel()
-    harbour.instance.take(2)
+    servers.instance.take(2)
     await asyncio.gather(first, stays)
-    assert harbour.instance.batches == [["a"], ["stays"]]
+    assert servers.instance.batches == [["a"], ["stays"]]
 
 
-async def test_a_caller_that_goes_takes_nobody_with_it(harbour: Harbour) -> None:
-    gone, stays = harbour.submit("gone"), harbour.submit("stays")
-    await until(lambda: harbour.instance.batches == [["gone", "stays"]])
+async def test_a_caller_that_goes_takes_nobody_with_it(servers: PrefillServers) -> None:
+    gone, stays = servers.submit("gone"), servers.submit("stays")
+    await until(lambda: servers.instance.batches == [["gone", "stays"]])
     gone.cancel()
-    harbour.instance.take()
+    servers.instance.take()
     await asyncio.wait_for(stays, PATIENCE_S)
 
 
 async def test_an_instance_that_does_not_answer_is_lost(
-    harbour: Harbour, monkeypatch: pytest.MonkeyPatch
+    servers: PrefillServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prompt_stream, "ANSWER_S", 0.05)
-    written = harbour.submit("a")
-    await until(lambda: harbour.instance.batches == [["a"]])
+    written = servers.submit("a")
+    await until(lambda: servers.instance.batches == [["a"]])
     error = await failure(written)
     assert error.reason is Reason.INSTANCE_LOST
     assert "no answer within 0.05 s" in error.message
 
 
 async def test_more_prompts_than_an_instance_may_owe_an_answer_for_are_refused(
-    harbour: Harbour, monkeypatch: pytest.MonkeyPatch
+    servers: PrefillServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prompt_stream, "PROMPTS_MAX", 2)
-    owed = [harbour.submit("a"), harbour.submit("b")]
-    assert (await failure(harbour.submit("c"))).reason is Reason.OVERLOADED
-    harbour.instance.take()
+    owed = [servers.submit("a"), servers.submit("b")]
+    assert (await failure(servers.submit("c"))).reason is Reason.OVERLOADED
+    servers.instance.take()
     await asyncio.gather(*owed)
 
 
 async def test_a_message_takes_no_more_prompts_than_its_size_allows(
-    harbour: Harbour, monkeypatch: pytest.MonkeyPatch
+    servers: PrefillServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prompt_stream, "BATCH_BYTES", 1)
-    harbour.instance.take(3)
-    await asyncio.gather(*(harbour.submit(name) for name in "abc"))
-    assert harbour.instance.batches == [["a"], ["b"], ["c"]]
+    servers.instance.take(3)
+    await asyncio.gather(*(servers.submit(name) for name in "abc"))
+    assert servers.instance.batches == [["a"], ["b"], ["c"]]
 
 
-async def test_forgetting_an_address_fails_what_is_under_way_there(harbour: Harbour) -> None:
-    written = harbour.submit("a")
-    await until(lambda: harbour.instance.batches == [["a"]])
-    harbour.submissions.forget(harbour.address)
+async def test_forgetting_an_address_fails_what_is_under_way_there(servers: PrefillServers) -> None:
+    written = servers.submit("a")
+    await until(lambda: servers.instance.batches == [["a"]])
+    servers.submissions.forget(servers.address)
     assert (await failure(written)).reason is Reason.INSTANCE_LOST

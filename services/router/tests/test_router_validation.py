@@ -11,8 +11,8 @@ from argosy.engine.text import sim_tokenizer
 from argosy.mesh.service import Mesh
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.relay import Relay
-from argosy.router.shell.tokenizing import Job, TokenizerPool, encode
-from argosy.router.shell.validation import Intake, check_sampling, job_of
+from argosy.router.shell.tokenizing import TokenizerJob, TokenizerPool, encode
+from argosy.router.shell.validation import RequestValidator, check_sampling, job_of
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2
 
@@ -28,9 +28,9 @@ def pool() -> Iterator[TokenizerPool]:
 
 
 @pytest.fixture
-async def intake(pool: TokenizerPool) -> AsyncIterator[Intake]:
+async def intake(pool: TokenizerPool) -> AsyncIterator[RequestValidator]:
     mesh = Mesh(RouterSettings(fleet_secret="s", request_timeout_s=50), "router")
-    yield Intake(mesh, Relay(mesh, pool), {"sim": CONTEXT})
+    yield RequestValidator(mesh, Relay(mesh, pool), {"sim": CONTEXT})
     await mesh.close()
 
 
@@ -48,7 +48,7 @@ def asked_by_ids(ids: list[int]) -> router_pb2.GenerateRequest:
 # -- one way in
 
 
-async def test_a_request_is_tokenized_and_hashed_on_its_way_in(intake: Intake) -> None:
+async def test_a_request_is_tokenized_and_hashed_on_its_way_in(intake: RequestValidator) -> None:
     passage = await intake.admit(asked("ahoy " * 20, request_id="a", tenant="t"), None)
     ids = sim_tokenizer().encode("ahoy " * 20)
     hashes = chained_block_hashes(ids, 32, root_hash("sim", "t"))
@@ -56,27 +56,27 @@ async def test_a_request_is_tokenized_and_hashed_on_its_way_in(intake: Intake) -
     assert (passage.blocks, passage.blocks_digest) == (hashes, digest_of(hashes))
 
 
-async def test_token_ids_are_hashed_as_the_text_they_spell_is(intake: Intake) -> None:
+async def test_token_ids_are_hashed_as_the_text_they_spell_is(intake: RequestValidator) -> None:
     ids = sim_tokenizer().encode("ahoy " * 20)
     by_text = await intake.admit(asked("ahoy " * 20), None)
     by_ids = await intake.admit(asked_by_ids(ids), None)
     assert (list(by_ids.prompt_ids), by_ids.blocks) == (ids, by_text.blocks)
 
 
-async def test_a_token_id_outside_the_vocabulary_is_refused(intake: Intake) -> None:
+async def test_a_token_id_outside_the_vocabulary_is_refused(intake: RequestValidator) -> None:
     with pytest.raises(ArgosyError, match="token id 1000000 is outside the vocabulary") as refused:
         await intake.admit(asked_by_ids([1, 10**6]), None)
     assert refused.value.reason is Reason.BAD_REQUEST
 
 
-async def test_a_request_without_an_id_gets_one_of_its_own(intake: Intake) -> None:
+async def test_a_request_without_an_id_gets_one_of_its_own(intake: RequestValidator) -> None:
     first, second = [await intake.admit(asked(), None) for _ in range(2)]
     assert first.request_id != second.request_id
 
 
 @pytest.mark.parametrize(("deadline_s", "allowed_s"), [(None, 50), (20, 20), (90, 50)])
 async def test_the_earlier_of_the_callers_deadline_and_ours_holds(
-    intake: Intake, deadline_s: float | None, allowed_s: float
+    intake: RequestValidator, deadline_s: float | None, allowed_s: float
 ) -> None:
     before_us = intake.mesh.clock.now_us()
     passage = await intake.admit(asked(), deadline_s)
@@ -85,7 +85,7 @@ async def test_the_earlier_of_the_callers_deadline_and_ours_holds(
     assert passage.deadline_us <= intake.mesh.clock.now_us() + allowed_us
 
 
-async def test_an_answer_without_a_limit_may_fill_the_context(intake: Intake) -> None:
+async def test_an_answer_without_a_limit_may_fill_the_context(intake: RequestValidator) -> None:
     passage = await intake.admit(asked("ahoy", max_tokens=0), None, fill_max_tokens=True)
     assert passage.sampling.max_tokens == CONTEXT - len(passage.prompt_ids)
 
@@ -99,14 +99,16 @@ async def test_an_answer_without_a_limit_may_fill_the_context(intake: Intake) ->
     ],
 )
 async def test_a_request_that_cannot_be_answered_is_refused(
-    intake: Intake, request_fields: dict[str, Any], reason: Reason, says: str
+    intake: RequestValidator, request_fields: dict[str, Any], reason: Reason, says: str
 ) -> None:
     with pytest.raises(ArgosyError, match=says) as refused:
         await intake.admit(asked(**request_fields), None)
     assert refused.value.reason is reason
 
 
-async def test_a_model_that_is_not_served_is_refused_with_the_one_that_is(intake: Intake) -> None:
+async def test_a_model_that_is_not_served_is_refused_with_the_one_that_is(
+    intake: RequestValidator,
+) -> None:
     request = asked()
     request.model = "other"
     with pytest.raises(ArgosyError, match="no model 'other' here; there are: sim") as refused:
@@ -150,13 +152,15 @@ def test_sampling_that_says_nothing_is_good() -> None:
 @pytest.mark.parametrize(
     ("fields", "job"),
     [
-        ({"text": "ahoy"}, Job(text="ahoy", salt="t")),
-        ({"tokens": router_pb2.TokenIds(ids=[1, 2])}, Job(token_ids=[1, 2], salt="t")),
-        ({"chat": router_pb2.Chat(messages_json="[1]", tools_json="[2]")},
-         Job(messages_json="[1]", tools_json="[2]", salt="t")),
+        ({"text": "ahoy"}, TokenizerJob(text="ahoy", salt="t")),
+        ({"tokens": router_pb2.TokenIds(ids=[1, 2])}, TokenizerJob(token_ids=[1, 2], salt="t")),
+        (
+            {"chat": router_pb2.Chat(messages_json="[1]", tools_json="[2]")},
+            TokenizerJob(messages_json="[1]", tools_json="[2]", salt="t"),
+        ),
     ],
-)  # fmt: skip
-def test_each_kind_of_input_becomes_a_job(fields: dict[str, Any], job: Job) -> None:
+)
+def test_each_kind_of_input_becomes_a_job(fields: dict[str, Any], job: TokenizerJob) -> None:
     assert job_of(router_pb2.GenerateRequest(tenant="t", **fields)) == job
 
 
@@ -170,16 +174,19 @@ def test_a_request_without_input_is_refused(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("job", "says"),
     [
-        (Job(messages_json="["), "messages is not a JSON array"),
-        (Job(messages_json="{}"), "messages is not a JSON array"),
-        (Job(messages_json="[]"), "messages is empty"),
-        (Job(messages_json='["ahoy"]'), "messages is not a JSON array of objects"),
-        (Job(messages_json='[{"content": "x"}]'), "every message needs a role"),
-        (Job(messages_json='[{"role": "user", "content": "x"}]', tools_json="7"), "tools is not"),
-        (Job(text="\ud800"), "not Unicode"),
+        (TokenizerJob(messages_json="["), "messages is not a JSON array"),
+        (TokenizerJob(messages_json="{}"), "messages is not a JSON array"),
+        (TokenizerJob(messages_json="[]"), "messages is empty"),
+        (TokenizerJob(messages_json='["ahoy"]'), "messages is not a JSON array of objects"),
+        (TokenizerJob(messages_json='[{"content": "x"}]'), "every message needs a role"),
+        (
+            TokenizerJob(messages_json='[{"role": "user", "content": "x"}]', tools_json="7"),
+            "tools is not",
+        ),
+        (TokenizerJob(text="\ud800"), "not Unicode"),
     ],
 )
-def test_input_that_cannot_be_made_tokens_of_is_refused(job: Job, says: str) -> None:
+def test_input_that_cannot_be_made_tokens_of_is_refused(job: TokenizerJob, says: str) -> None:
     with pytest.raises(ArgosyError, match=says) as refused:
         encode(job, sim_tokenizer())
     assert refused.value.reason is Reason.BAD_REQUEST

@@ -21,9 +21,14 @@ def fleet(new_router: Any, instances: int, *, role: str = "decode", **fields: An
     router = new_router(queue_limit=10_000)
     for number in range(instances):
         router.join(
-            f"{role}-{number:02}", role, timing=TENTH_MS_PER_TOKEN, max_running=1000,
-            kv_blocks=100_000, context=100_000, **fields,
-        )  # fmt: skip
+            f"{role}-{number:02}",
+            role,
+            timing=TENTH_MS_PER_TOKEN,
+            max_running=1000,
+            kv_blocks=100_000,
+            context=100_000,
+            **fields,
+        )
     return router
 
 
@@ -60,9 +65,11 @@ def test_while_all_are_busy_a_request_waits_here(new_router: Any) -> None:
 
 
 @given(
-    instances=st.integers(1, 4), ranks=st.integers(1, 3),
-    prompts=st.lists(prompts, min_size=1, max_size=30), gap_us=st.sampled_from([0, 1, 10 * MS]),
-)  # fmt: skip
+    instances=st.integers(1, 4),
+    ranks=st.integers(1, 3),
+    prompts=st.lists(prompts, min_size=1, max_size=30),
+    gap_us=st.sampled_from([0, 1, 10 * MS]),
+)
 @settings(deadline=None)
 def test_without_one_report_all_that_waits_goes_when_the_ledger_expects_ranks_idle(
     new_router: Any, instances: int, ranks: int, prompts: list[int], gap_us: int
@@ -79,9 +86,10 @@ def test_without_one_report_all_that_waits_goes_when_the_ledger_expects_ranks_id
 
 
 @given(
-    instances=st.integers(1, 5), prompts=st.lists(prompts, min_size=1, max_size=30),
+    instances=st.integers(1, 5),
+    prompts=st.lists(prompts, min_size=1, max_size=30),
     gaps_us=st.lists(st.integers(0, 100 * MS), min_size=30, max_size=30),
-)  # fmt: skip
+)
 @settings(deadline=None)
 def test_no_instance_is_idle_for_long_while_a_request_waits(
     new_router: Any, instances: int, prompts: list[int], gaps_us: list[int]
@@ -128,9 +136,13 @@ def test_what_does_not_fit_the_first_batch_of_a_round_is_next_in_the_same_round(
     for name, tokens in (("a", 6000), ("b", 1000), ("c", 1000), ("d", 400)):
         router.arrive(name, tokens)
     told = router.join(
-        "decode-1", timing=TENTH_MS_PER_TOKEN, max_running=9, kv_blocks=9999, dp_ranks=2,
+        "decode-1",
+        timing=TENTH_MS_PER_TOKEN,
+        max_running=9,
+        kv_blocks=9999,
+        dp_ranks=2,
         tokens_per_pass=2500,
-    )  # fmt: skip
+    )
     assert told.sent == ["a", "b", "c", "d"]
 
 

@@ -22,9 +22,14 @@ def batch(new_router: Any, prompts: list[int], ranks: int, instances: int = 1) -
     sent = []
     for number in range(instances):
         sent += router.join(
-            f"decode-{number}", epoch="e2", timing=TENTH_MS_PER_TOKEN, max_running=1000,
-            kv_blocks=100_000, dp_ranks=ranks, context=100_000,
-        ).dispatches  # fmt: skip
+            f"decode-{number}",
+            epoch="e2",
+            timing=TENTH_MS_PER_TOKEN,
+            max_running=1000,
+            kv_blocks=100_000,
+            dp_ranks=ranks,
+            context=100_000,
+        ).dispatches
     return sent
 
 
@@ -81,9 +86,13 @@ def test_ranks_of_one_instance_begin_together(new_router: Any) -> None:
 def test_a_rank_without_work_waits_for_the_pass_of_the_others(new_router: Any) -> None:
     router = new_router()
     router.join(
-        "decode-0", timing=TENTH_MS_PER_TOKEN, dp_ranks=2, max_running=9, kv_blocks=999,
+        "decode-0",
+        timing=TENTH_MS_PER_TOKEN,
+        dp_ranks=2,
+        max_running=9,
+        kv_blocks=999,
         context=100_000,
-    )  # fmt: skip
+    )
     first = router.arrive("a", 4000).dispatch
     router.pass_time(10 * MS)
     assert router.arrive("b", 100).sent == []

@@ -22,13 +22,26 @@ RESTS = ("draining", "silent", "waking")
 def rest(
     router: Any, resting: str, change: int, *, name: str = "decode-0", epoch: str = "e1"
 ) -> Any:
-    return router.feed(events.InstanceRested, name, epoch, change, resting, "idle")
+    return router.feed(
+        events.InstanceLifecycleChanged,
+        instance=name,
+        epoch=epoch,
+        change=change,
+        resting=resting,
+        cause="idle",
+    )
 
 
 def report(router: Any, change: int, *, resting: bool, name: str = "decode-0") -> Any:
     idle = [events.RankLoad(0, 0, 0, 0)]
     return router.feed(
-        events.LoadReported, name, "e1", idle, router.now_us, resting=resting, change=change
+        events.LoadReported,
+        instance=name,
+        epoch="e1",
+        ranks=idle,
+        at_us=router.now_us,
+        resting=resting,
+        change=change,
     )
 
 
@@ -47,8 +60,8 @@ def wake(router: Any, name: str = "decode-0", change: int = 4) -> Any:
     return rest(router, "", change + 1, name=name)
 
 
-def demands(told: Any) -> list[effects.TellDemand]:
-    return list(told.all(effects.TellDemand))
+def demands(told: Any) -> list[effects.PublishDemand]:
+    return list(told.all(effects.PublishDemand))
 
 
 # -- what rests is not used
@@ -197,7 +210,16 @@ def test_a_sleeping_instance_is_not_forgotten_as_long_as_it_is_heard_of(new_rout
 def test_a_sibling_that_has_not_heard_puts_nothing_on_who_rests(new_router: Any) -> None:
     router = asleep(new_router)
     router.feed(
-        events.SiblingDispatched, "other", "s", "decode-0", 0, "decode-0", 0, 90, 90, [1, 2]
+        events.PeerRouterDispatched,
+        router="other",
+        request_id="s",
+        prefill="decode-0",
+        prefill_rank=0,
+        decode="decode-0",
+        decode_rank=0,
+        prompt_tokens=90,
+        uncached_tokens=90,
+        blocks=[1, 2],
     )
     assert router.rank("decode-0").requests == 0
     assert router.state.index.held_by(router.rank("decode-0").holder) == 0
@@ -251,7 +273,9 @@ def test_a_snapshot_taken_before_it_slept_brings_nothing_back(new_router: Any) -
     rest(router, "draining", 2)
     router.store("decode-0", [], sequence=4, cleared=True)
     rest(router, "silent", 3)
-    router.feed(events.KvSnapshotTaken, "decode-0", "e1", 3, [[1, 2, 9]])
+    router.feed(
+        events.KvSnapshotTaken, instance="decode-0", epoch="e1", sequence=3, blocks=[[1, 2, 9]]
+    )
     assert entries(router) == 0
 
 
@@ -388,7 +412,7 @@ def test_a_wake_is_asked_for_again_and_again_but_not_more_often(new_router: Any)
     for number in range(100):
         told = router.arrive(f"{number}", within_us=3600 * S) if number < 5 else []
         told = [*told, *router.pass_time(100 * MS)]
-        times += [router.now_us] * sum(isinstance(effect, effects.TellDemand) for effect in told)
+        times += [router.now_us] * sum(isinstance(effect, effects.PublishDemand) for effect in told)
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert min(gaps) >= DEMAND_US - 100 * MS
     assert max(gaps) <= 2 * DEMAND_US + 100 * MS
@@ -412,7 +436,7 @@ def test_nothing_is_asked_while_somebody_is_awake(new_router: Any) -> None:
     for _ in range(10):
         told += [*router.load("decode-0", running=2), *router.pass_time(S)]
     assert router.queued
-    assert not any(isinstance(effect, effects.TellDemand) for effect in told)
+    assert not any(isinstance(effect, effects.PublishDemand) for effect in told)
 
 
 def test_nothing_is_asked_once_nobody_waits(new_router: Any) -> None:
@@ -457,8 +481,17 @@ def test_a_prefill_instance_alone_serves_nobody_so_a_wake_is_asked_for(new_route
 
 # -- whatever comes in whatever order
 
-LIFE = ((1, ""), (2, "draining"), (3, "silent"), (4, "waking"), (5, ""), (6, "draining"),
-        (7, ""), (8, "draining"), (9, "silent"))  # fmt: skip
+LIFE = (
+    (1, ""),
+    (2, "draining"),
+    (3, "silent"),
+    (4, "waking"),
+    (5, ""),
+    (6, "draining"),
+    (7, ""),
+    (8, "draining"),
+    (9, "silent"),
+)
 """What an instance is after each of its changes."""
 
 changes = st.sampled_from(LIFE)
@@ -492,7 +525,7 @@ def test_who_rests_is_never_in_a_dispatch_whatever_comes_in_whatever_order(
         else:
             event, heard = event_of(kind, given_, number, router.now_us)
             newest = max(newest, heard)
-            told = router.feed(lambda _, event=event: event)
+            told = router.feed(lambda now_us, event=event: event)
             assert list(twin.step(event)) == list(told)
         assert not (told.dispatches and newest[1])
         if "decode-0" in router.state.instances:
@@ -507,41 +540,78 @@ def event_of(kind: str, given_: list[Any], number: int, now_us: int) -> tuple[An
     match kind:
         case "fact":
             ((change, resting),) = given_
-            event: Any = events.InstanceRested(now_us, "decode-0", "e1", change, resting, "idle")
+            event: Any = events.InstanceLifecycleChanged(
+                now_us=now_us,
+                instance="decode-0",
+                epoch="e1",
+                change=change,
+                resting=resting,
+                cause="idle",
+            )
             return event, (change, resting)
         case "report":
             ((change, resting),) = given_
             loads = [events.RankLoad(0, 0, 0, 0)]
             event = events.LoadReported(
-                now_us, "decode-0", "e1", loads, now_us, resting=bool(resting), change=change
+                now_us=now_us,
+                instance="decode-0",
+                epoch="e1",
+                ranks=loads,
+                at_us=now_us,
+                resting=bool(resting),
+                change=change,
             )
             return event, (change, resting)
         case "join":
             event = events.InstanceJoined(
-                now_us, "decode-0", "e1", "decode", "host:1", "n1", "m", 100, 32, 4096, 8,
+                now_us=now_us,
+                instance="decode-0",
+                epoch="e1",
+                role="decode",
+                address="host:1",
+                node="n1",
+                model="m",
+                kv_total_blocks=100,
+                block_tokens=32,
+                max_model_tokens=4096,
+                max_running_requests=8,
                 change=given_[0],
-            )  # fmt: skip
+            )
             return event, (given_[0], "")
         case "kv":
             sequence, cleared = given_
             stored = [] if cleared else [sequence, sequence + 1]
             return events.KvChanged(
-                now_us, "decode-0", "e1", sequence, stored, [], cleared
+                now_us=now_us,
+                instance="decode-0",
+                epoch="e1",
+                sequence=sequence,
+                stored=stored,
+                removed=[],
+                cleared=cleared,
             ), nothing
         case "snapshot":
-            return events.KvSnapshotTaken(now_us, "decode-0", "e1", given_[0], [[1, 2]]), nothing
+            return events.KvSnapshotTaken(
+                now_us=now_us, instance="decode-0", epoch="e1", sequence=given_[0], blocks=[[1, 2]]
+            ), nothing
         case _:
             deadline_us = now_us + 600 * S
             event = events.RequestArrived(
-                now_us, f"r{number}", "m", 100, 16, deadline_us, priority=given_[0]
+                now_us=now_us,
+                request_id=f"r{number}",
+                model="m",
+                prompt_tokens=100,
+                max_tokens=16,
+                deadline_us=deadline_us,
+                priority=given_[0],
             )
             return event, nothing
 
 
 def made_anew(state: RouterState) -> RouterState:
-    image = msgspec.msgpack.encode(state, enc_hook=PrefixIndex.image)
+    snapshot = msgspec.msgpack.encode(state, enc_hook=PrefixIndex.to_snapshot)
     return msgspec.msgpack.decode(
-        image, type=RouterState, dec_hook=lambda _, image: PrefixIndex.from_image(image)
+        snapshot, type=RouterState, dec_hook=lambda _, snapshot: PrefixIndex.from_snapshot(snapshot)
     )
 
 

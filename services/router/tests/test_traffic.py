@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from argosy.domain import histogram
 from argosy.mesh.service import Mesh
-from argosy.router.core.events import FirstTokenSeen, SiblingDispatched
-from argosy.router.core.state import Traffic
+from argosy.router.core.events import FirstTokenSeen, PeerRouterDispatched
+from argosy.router.core.state import TrafficCounters
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.view import View
+from argosy.router.shell.view import FleetView
 
 MS, S = 1_000, 1_000_000
 ways = st.sampled_from(["answered", "failed before", "failed after", "hung up"])
@@ -30,11 +30,11 @@ def run(router: Any, name: str, tokens: int, way: str) -> float:
         router.fail(name, at="decode-0", reason="KV_LOST", tokens=tokens)
         until_sent(router, name)
     ttft_us = router.now_us - arrived_us
-    router.feed(FirstTokenSeen, name)
+    router.feed(FirstTokenSeen, request_id=name)
     if way == "failed after":
         router.fail(name, at="decode-0", reason="KV_LOST", tokens=tokens + 5)
         until_sent(router, name)
-        router.feed(FirstTokenSeen, name)
+        router.feed(FirstTokenSeen, request_id=name)
     router.end(name, output_tokens=9)
     return ttft_us / 1e3
 
@@ -58,10 +58,14 @@ def test_sums_are_those_of_the_requests_however_often_each_was_tried(
     for waited_ms in waits:
         if waited_ms >= 0:
             histogram.count(ttft, waited_ms)
-    assert router.state.traffic == Traffic(
-        len(asked), sum(tokens for tokens, _ in asked), sum(tokens**2 for tokens, _ in asked), 0,
-        sum(ttft), ttft,
-    )  # fmt: skip
+    assert router.state.traffic == TrafficCounters(
+        len(asked),
+        sum(tokens for tokens, _ in asked),
+        sum(tokens**2 for tokens, _ in asked),
+        0,
+        sum(ttft),
+        ttft,
+    )
 
 
 def test_a_one_token_answer_has_a_first_token_too(new_router: Any) -> None:
@@ -104,7 +108,7 @@ def test_a_direct_callers_way_back_is_no_other_request(new_router: Any) -> None:
     # The prefill instance did not take the prompt; then decode died in mid answer.
     router.arrive("a", 50, direct=True, failed_instance="decode-0", failed_address="elsewhere")
     router.arrive("a", 60, direct=True, attempt=1, failed_instance="decode-1", failed_address="?")
-    assert router.state.traffic == Traffic(1, 50, 2500, 0, 1, [])
+    assert router.state.traffic == TrafficCounters(1, 50, 2500, 0, 1, [])
 
 
 def test_cached_tokens_are_those_known_when_the_request_is_first_sent(new_router: Any) -> None:
@@ -120,8 +124,19 @@ def test_cached_tokens_are_those_known_when_the_request_is_first_sent(new_router
 def test_what_another_router_sent_is_not_counted_here(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0")
-    router.feed(SiblingDispatched, "other", "a", "decode-0", 0, "decode-0", 0, 100, 100, [])
-    assert router.state.traffic == Traffic()
+    router.feed(
+        PeerRouterDispatched,
+        router="other",
+        request_id="a",
+        prefill="decode-0",
+        prefill_rank=0,
+        decode="decode-0",
+        decode_rank=0,
+        prompt_tokens=100,
+        uncached_tokens=100,
+        blocks=[],
+    )
+    assert router.state.traffic == TrafficCounters()
 
 
 @pytest.fixture
@@ -142,7 +157,7 @@ async def test_a_router_that_starts_again_counts_anew_under_another_epoch(
         router.join("decode-0")
         for number, tokens in enumerate(asked):
             run(router, f"r{number}", tokens, "answered")
-        told.append(View(mesh, router.state).queue_fact())
+        told.append(FleetView(mesh, router.state).queue_fact())
     first, then = told
     assert first.epoch
     assert then.epoch

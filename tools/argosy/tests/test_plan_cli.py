@@ -20,8 +20,8 @@ from argosy.cli.plan.show import next_time
 from argosy.cli.plan.source import moments
 from argosy.cli.plan.why import alternatives, weighed
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.fleet.plans import Plans
-from argosy.launcher.home import FleetHome, Running
+from argosy.fleet.plans import OperationalPlan, Plans
+from argosy.launcher.home import FleetHome, RunningFleet
 from argosy.launcher.launch import UpError
 from argosy.mesh import rpc
 from argosy.wire.autoscaler.v1 import autoscaler_pb2, autoscaler_pb2_grpc, events_pb2
@@ -29,11 +29,18 @@ from argosy.wire.autoscaler.v1 import autoscaler_pb2, autoscaler_pb2_grpc, event
 S, MINUTE = 1_000_000, 60_000_000
 HOUR = 60 * MINUTE
 DECISION = events_pb2.ScaleDecided(
-    id="19abc-7", generation=7, reason="decode 2 to 3 awake: 4.00 requests/s now",
+    id="19abc-7",
+    generation=7,
+    reason="decode 2 to 3 awake: 4.00 requests/s now",
     at_us=1_767_571_200 * S,
     pools=[
         events_pb2.PoolDecided(
-            role="decode", awake=3, exist=4, awake_before=2, exist_before=4, wake=["decode-2"],
+            role="decode",
+            awake=3,
+            exist=4,
+            awake_before=2,
+            exist_before=4,
+            wake=["decode-2"],
             at_most=6,
         ),
         events_pb2.PoolDecided(
@@ -41,23 +48,50 @@ DECISION = events_pb2.ScaleDecided(
         ),
     ],
     forecast=events_pb2.ForecastMade(
-        rate_now=4, rate_mean=5.5, rate_upper=7.25, quantile=0.9, ahead_s=240, prompt_tokens=1024,
-        output_tokens=128, hit_share=0.25,
+        rate_now=4,
+        rate_mean=5.5,
+        rate_upper=7.25,
+        quantile=0.9,
+        ahead_s=240,
+        prompt_tokens=1024,
+        output_tokens=128,
+        hit_share=0.25,
         weights={"last": 0.5, "day": 0.3, "week": 0.15, "drift": 0.05},
     ),
     chosen=events_pb2.Alternative(
-        name="1 prefill, 3 decode", prefill=1, decode=3, silent=1, cost=12_345, ttft_p90_ms=210,
-        tpot_p90_ms=31.5, attained=0.998,
+        name="1 prefill, 3 decode",
+        prefill=1,
+        decode=3,
+        silent=1,
+        cost=12_345,
+        ttft_p90_ms=210,
+        tpot_p90_ms=31.5,
+        attained=0.998,
     ),
     rejected=[
         events_pb2.Alternative(
-            name="1 prefill, 2 decode", prefill=1, decode=2, silent=2, cost=13_000,
-            ttft_p90_ms=900, tpot_p90_ms=55, attained=0.8, rejected="655 instance-seconds more",
+            name="1 prefill, 2 decode",
+            prefill=1,
+            decode=2,
+            silent=2,
+            cost=13_000,
+            ttft_p90_ms=900,
+            tpot_p90_ms=55,
+            attained=0.8,
+            rejected="655 instance-seconds more",
         )
     ],
     constraints=["plan friday", "decode: none taken away for 40 s more"],
     load_traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-)  # fmt: skip
+)
+
+
+def shown_plan(plans: Plans, plan: OperationalPlan, now_us: int) -> autoscaler_pb2.Plan:
+    """A plan as the service shows it, with the first of its windows."""
+    shown = autoscaler_pb2.Plan(name=plan.name, text=plan.text, source=plan.source)
+    for window in plans.windows_of(plan, now_us)[:1]:
+        shown.from_us, shown.until_us = window.from_us, window.until_us
+    return shown
 
 
 class Autoscaler(autoscaler_pb2_grpc.AutoscalerServicer):
@@ -72,12 +106,12 @@ class Autoscaler(autoscaler_pb2_grpc.AutoscalerServicer):
         now_us = time.time_ns() // 1000
         name = self.plans.check(request.name, request.text, now_us)
         self.plans.changed(name, request.text, now_us)
-        return self.plans.shown(self.plans.all()[-1], now_us)
+        return shown_plan(self.plans, self.plans.all()[-1], now_us)
 
     @rpc.handler("list", traced=False)
     async def ListPlans(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         now_us = time.time_ns() // 1000
-        plans = [self.plans.shown(plan, now_us) for plan in self.plans.all()]
+        plans = [shown_plan(self.plans, plan, now_us) for plan in self.plans.all()]
         return autoscaler_pb2.ListPlansReply(plans=plans)
 
     @rpc.handler("remove", traced=False)
@@ -86,7 +120,7 @@ class Autoscaler(autoscaler_pb2_grpc.AutoscalerServicer):
         if plan is None:
             raise ArgosyError(Reason.NO_DECISION, f"no plan '{request.name}'; there is friday")
         self.plans.changed(plan.name, "", 0)
-        return self.plans.shown(plan, time.time_ns() // 1000)
+        return shown_plan(self.plans, plan, time.time_ns() // 1000)
 
     @rpc.handler("explain", traced=False)
     async def Explain(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
@@ -103,15 +137,20 @@ class Autoscaler(autoscaler_pb2_grpc.AutoscalerServicer):
     async def History(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         for number in range(30):
             yield events_pb2.DemandMeasured(
-                start_us=self.began_us + number * MINUTE, seconds=60, requests=120,
-                prompt_tokens=120_000, prompt_tokens_squared=150e6, finished=100,
-                output_tokens=20_000, output_tokens_squared=5e6,
-            )  # fmt: skip
+                start_us=self.began_us + number * MINUTE,
+                seconds=60,
+                requests=120,
+                prompt_tokens=120_000,
+                prompt_tokens_squared=150e6,
+                finished=100,
+                output_tokens=20_000,
+                output_tokens_squared=5e6,
+            )
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[rpc.Server]:
-    server = rpc.Server()
+async def server() -> AsyncIterator[rpc.GrpcServer]:
+    server = rpc.GrpcServer()
     descriptor = autoscaler_pb2.DESCRIPTOR.services_by_name["Autoscaler"]
     server.add(autoscaler_pb2_grpc.add_AutoscalerServicer_to_server, Autoscaler(), descriptor)
     await server.start("127.0.0.1:0")
@@ -120,7 +159,7 @@ async def server() -> AsyncIterator[rpc.Server]:
 
 
 @pytest.fixture
-def argosy(server: rpc.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def argosy(server: rpc.GrpcServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command line, for a fleet whose autoscaler is that server."""
     address = f"127.0.0.1:{server.port}"
     save(tmp_path, address)
@@ -138,11 +177,20 @@ def save(home: Path, autoscaler: str) -> None:
     folder = FleetHome(home, "demo")
     folder.path.mkdir()
     folder.save(
-        Running(
-            "demo", "sim", os.getpid(), psutil.Process().create_time(), autoscaler,
-            "http://127.0.0.1:1", autoscaler, autoscaler, "nats://127.0.0.1:1", "sim", autoscaler,
+        RunningFleet(
+            "demo",
+            "sim",
+            os.getpid(),
+            psutil.Process().create_time(),
+            autoscaler,
+            "http://127.0.0.1:1",
+            autoscaler,
+            autoscaler,
+            "nats://127.0.0.1:1",
+            "sim",
+            autoscaler,
         )
-    )  # fmt: skip
+    )
 
 
 async def test_a_plan_is_added_listed_and_removed_by_its_name(argosy: Any) -> None:
@@ -193,14 +241,27 @@ async def test_a_fleet_without_an_autoscaler_is_told_what_brings_one(tmp_path: P
 async def test_why_explains_the_last_decision_in_a_few_lines(argosy: Any) -> None:
     shown = (await argosy("why")).stdout
     for text in (
-        "2026-01-05T00:00:00Z", "19abc-7, generation 7",
-        "2 to 3 awake; 4 in all (at most 6); wake decode-2", "1 awake; 1 in all (at most 4)",
-        "decode 2 to 3 awake: 4.00 requests/s now", "4.00 requests/s now; within 240 s 5.50",
-        "at most 7.25 (90% sure)", "1,024 tokens (25% cached)", "last 50%, day 30%, week 15%",
-        "plan friday", "decode: none taken away for 40 s more", "decode-2 woke in 6,100 ms",
-        "argosy trace 4bf92f3577b3", "210 ms", "31.5 ms", "99.8%", "12,345", "chosen",
-        "900 ms", "655 instance-seconds more",
-    ):  # fmt: skip
+        "2026-01-05T00:00:00Z",
+        "19abc-7, generation 7",
+        "2 to 3 awake; 4 in all (at most 6); wake decode-2",
+        "1 awake; 1 in all (at most 4)",
+        "decode 2 to 3 awake: 4.00 requests/s now",
+        "4.00 requests/s now; within 240 s 5.50",
+        "at most 7.25 (90% sure)",
+        "1,024 tokens (25% cached)",
+        "last 50%, day 30%, week 15%",
+        "plan friday",
+        "decode: none taken away for 40 s more",
+        "decode-2 woke in 6,100 ms",
+        "argosy trace 4bf92f3577b3",
+        "210 ms",
+        "31.5 ms",
+        "99.8%",
+        "12,345",
+        "chosen",
+        "900 ms",
+        "655 instance-seconds more",
+    ):
         assert text in shown, shown
     assert "drift" not in shown, "the fourth of the experts"
     assert "advice" not in shown
@@ -250,9 +311,15 @@ def test_a_plans_time_is_told_in_utc_and_from_now() -> None:
 
 @pytest.mark.parametrize(
     ("span", "said"),
-    [(0, "0 s"), (59 * S, "59 s"), (61 * S, "1 min 1 s"), (HOUR, "1 h"), (26 * HOUR, "1 d 2 h"),
-     (-5, "0 s")],
-)  # fmt: skip
+    [
+        (0, "0 s"),
+        (59 * S, "59 s"),
+        (61 * S, "1 min 1 s"),
+        (HOUR, "1 h"),
+        (26 * HOUR, "1 d 2 h"),
+        (-5, "0 s"),
+    ],
+)
 def test_spans_are_told_in_two_units(span: int, said: str) -> None:
     assert lasting(span) == said
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from argosy.cli.profile.fit import DecodePoint, PrefillPoint, fit
 from argosy.cli.profile.measure import Measurement, context_lengths
 from argosy.cli.profile.model import kv_bytes_per_token
-from argosy.cli.profile.report import Report
+from argosy.cli.profile.report import ProfileReport
 from argosy.cli.profile.written import write_yaml
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.api import EngineInfo
@@ -104,7 +104,7 @@ def test_what_is_written_is_what_is_loaded(tmp_path: Path) -> None:
     prefill, decode = timed(Profile())
     fitted, errors = fit(prefill, decode, Profile(prefill_ms=(0, 0, 0), kv_bytes_per_token=46_080))
     measured = Measurement(prefill, decode, 1.0, [128, 512], 1000.0)
-    report = Report("an engine", "sleep", 3, measured, fitted, errors, 900.0)
+    report = ProfileReport("an engine", "sleep", 3, measured, fitted, errors, 900.0)
     write_yaml(report, tmp_path / "fitted.yaml")
     text, loaded = (tmp_path / "fitted.yaml").read_text(), load_profile(tmp_path / "fitted.yaml")
     assert "an engine" in text
@@ -123,8 +123,13 @@ def test_contexts_leave_room_for_the_largest_batch_to_decode() -> None:
 
 
 def test_kv_per_token_follows_the_models_config() -> None:
-    config = {"num_attention_heads": 9, "num_key_value_heads": 3, "num_hidden_layers": 30,
-              "hidden_size": 576, "torch_dtype": "bfloat16"}  # fmt: skip
+    config = {
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "num_hidden_layers": 30,
+        "hidden_size": 576,
+        "torch_dtype": "bfloat16",
+    }
     assert kv_bytes_per_token(config, "float32") == 46_080
     assert kv_bytes_per_token(config, "auto") == 23_040
     with pytest.raises(ArgosyError, match="num_hidden_layers"):

@@ -16,13 +16,13 @@ from argosy.cli import console
 from argosy.cli.app import app
 from argosy.cli.sim import show
 from argosy.cli.sim.app import check_policy, check_shape
-from argosy.sim.reports.outcome import Outcome
+from argosy.sim.reports.outcome import RequestOutcome
 from argosy.sim.traces.trace import TraceRequest
 
 LINE = '{"timestamp": 0, "input_length": 100, "output_length": 11, "hash_ids": [0]}\n'
 
 
-class Simulated:
+class SimReport:
     """Stands where the simulation would: every request is served alike; keeps what it got."""
 
     def __init__(self) -> None:
@@ -35,15 +35,15 @@ class Simulated:
         self.trace, self.fleet = trace, fleet
         progress(len(trace), len(trace))
         outcomes = [
-            Outcome(r.arrived_us, r.prompt_tokens, r.output_tokens, 64, 100_000, 200_000)
+            RequestOutcome(r.arrived_us, r.prompt_tokens, r.output_tokens, 64, 100_000, 200_000)
             for r in trace
-        ]  # fmt: skip
+        ]
         return SimpleNamespace(outcomes=outcomes, virtual_us=200_000, instance_seconds=3600.0)
 
 
 @pytest.fixture
-def simulated(monkeypatch: pytest.MonkeyPatch) -> Simulated:
-    simulated = Simulated()
+def simulated(monkeypatch: pytest.MonkeyPatch) -> SimReport:
+    simulated = SimReport()
     monkeypatch.setattr(show, "simulate", simulated)
     return simulated
 
@@ -59,7 +59,7 @@ def sim(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["sim", *map(str, arguments)])
 
 
-def test_json_is_one_object_on_stdout(simulated: Simulated, trace: Path) -> None:
+def test_json_is_one_object_on_stdout(simulated: SimReport, trace: Path) -> None:
     ran = sim("--trace", trace, "--aggregated", 2, "--json")
     assert ran.exit_code == 0
     report = json.loads(ran.stdout)
@@ -69,13 +69,35 @@ def test_json_is_one_object_on_stdout(simulated: Simulated, trace: Path) -> None
     assert (simulated.fleet.slo_ttft_ms, simulated.fleet.slo_itl_ms) == (None, None)
 
 
-def test_options_reach_the_fleet_and_the_trace(simulated: Simulated, trace: Path) -> None:
+def test_options_reach_the_fleet_and_the_trace(simulated: SimReport, trace: Path) -> None:
     trace.write_text(LINE + LINE.replace('"timestamp": 0', '"timestamp": 80'))
     ran = sim(
-        "--trace", trace, "--prefill", 3, "--decode", 4, "--dp", 2, "--kv-tokens", 4096,
-        "--block-tokens", 32, "--policy", "kv_cost", "--timing", "dynamo-mocker", "--speedup", 8,
-        "--slo-ttft", 90, "--slo-itl", 10, "--seed", 5, "--json",
-    )  # fmt: skip
+        "--trace",
+        trace,
+        "--prefill",
+        3,
+        "--decode",
+        4,
+        "--dp",
+        2,
+        "--kv-tokens",
+        4096,
+        "--block-tokens",
+        32,
+        "--policy",
+        "kv_cost",
+        "--timing",
+        "dynamo-mocker",
+        "--speedup",
+        8,
+        "--slo-ttft",
+        90,
+        "--slo-itl",
+        10,
+        "--seed",
+        5,
+        "--json",
+    )
     fleet = simulated.fleet
     assert (fleet.aggregated, fleet.prefill, fleet.decode, fleet.free) == (0, 3, 4, 0)
     assert (fleet.dp_ranks, fleet.kv_tokens, fleet.block_tokens) == (2, 4096, 32)
@@ -84,7 +106,7 @@ def test_options_reach_the_fleet_and_the_trace(simulated: Simulated, trace: Path
     assert json.loads(ran.stdout)["slo"] == {"ttft_ms": 90, "itl_ms": 10, "share": 0.5}
 
 
-def test_people_get_tables_and_a_picture(simulated: Simulated, trace: Path, tmp_path: Path) -> None:
+def test_people_get_tables_and_a_picture(simulated: SimReport, trace: Path, tmp_path: Path) -> None:
     picture = tmp_path / "ttft.svg"
     ran = sim("--trace", trace, "--free", 2, "--plot", picture)
     assert ran.exit_code == 0
@@ -93,7 +115,7 @@ def test_people_get_tables_and_a_picture(simulated: Simulated, trace: Path, tmp_
     assert "trace.jsonl at 1×: 2 free, argosy" in picture.read_text()
 
 
-def test_a_bad_trace_ends_in_one_message(simulated: Simulated, trace: Path) -> None:
+def test_a_bad_trace_ends_in_one_message(simulated: SimReport, trace: Path) -> None:
     trace.write_text("{")
     ran = sim("--trace", trace, "--aggregated", 2)
     assert (ran.exit_code, ran.stdout) == (1, "")
@@ -101,7 +123,7 @@ def test_a_bad_trace_ends_in_one_message(simulated: Simulated, trace: Path) -> N
 
 
 def test_a_picture_that_cannot_be_written_costs_no_report(
-    simulated: Simulated, trace: Path, tmp_path: Path
+    simulated: SimReport, trace: Path, tmp_path: Path
 ) -> None:
     ran = sim("--trace", trace, "--free", 2, "--json", "--plot", tmp_path / "none" / "a.svg")
     assert ran.exit_code == 1
@@ -112,16 +134,23 @@ def test_a_picture_that_cannot_be_written_costs_no_report(
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((0, 0, 0, 0), "nobody serves: write --aggregated 16, or --prefill 6 --decode 10, or "
-                       "--free 16"),
+        (
+            (0, 0, 0, 0),
+            "nobody serves: write --aggregated 16, or --prefill 6 --decode 10, or --free 16",
+        ),
         ((0, 6, 0, 0), "prefill without decode answers nobody: write --prefill 6 --decode 6"),
-        ((0, 0, 3, 0), "decode without prefill has nothing to decode: write --prefill 3 "
-                       "--decode 3, or --aggregated 3"),
+        (
+            (0, 0, 3, 0),
+            "decode without prefill has nothing to decode: write --prefill 3 "
+            "--decode 3, or --aggregated 3",
+        ),
         ((4, 0, 0, 5), "a fleet has one shape: write either --aggregated 4 or --free 5"),
-        ((4, 1, 2, 0), "a fleet has one shape: write either --aggregated 4 or --prefill 1 "
-                       "--decode 2"),
+        (
+            (4, 1, 2, 0),
+            "a fleet has one shape: write either --aggregated 4 or --prefill 1 --decode 2",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_fleet_has_exactly_one_shape(shape: tuple[int, int, int, int], message: str) -> None:
     with pytest.raises(typer.BadParameter) as refused:
         check_shape(*shape)
@@ -140,7 +169,7 @@ def test_an_unknown_policy_is_answered_with_those_there_are() -> None:
 
 @pytest.mark.parametrize("wrong", [["--plot", "a.png"], ["--free", "1"], ["--policy", "best"]])
 def test_what_is_refused_ends_with_code_2(
-    simulated: Simulated, trace: Path, wrong: list[str]
+    simulated: SimReport, trace: Path, wrong: list[str]
 ) -> None:
     ran = sim("--trace", trace, "--aggregated", 2, *wrong)
     assert ran.exit_code == 2
@@ -149,7 +178,7 @@ def test_what_is_refused_ends_with_code_2(
 
 @pytest.mark.parametrize(("after_s", "shown"), [(3600.0, False), (0.0, True)])
 def test_only_a_long_run_shows_a_progress_bar(
-    simulated: Simulated, trace: Path, monkeypatch: pytest.MonkeyPatch, after_s: float, shown: bool
+    simulated: SimReport, trace: Path, monkeypatch: pytest.MonkeyPatch, after_s: float, shown: bool
 ) -> None:
     terminal = StringIO()
     monkeypatch.setattr(console, "err", Console(file=terminal, force_terminal=True))

@@ -1,4 +1,4 @@
-"""What the tests of virtual time share: small traces by seeded chance, worlds run to their end."""
+"""What the tests of virtual time share: small traces by seeded chance, simulations run to their end."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -6,7 +6,7 @@ from heapq import heappop
 
 import pytest
 
-from argosy.sim.fleet.simulation import Fault, Fleet, World
+from argosy.sim.fleet.simulation import InstanceFault, SimFleet, Simulation
 from argosy.sim.traces.trace import TraceRequest
 from argosy.sim.traces.trace_blocks import unique_blocks
 
@@ -14,7 +14,7 @@ BLOCK_TOKENS = 64
 S = 1_000_000
 
 
-class Traffic:
+class TraceMaker:
     """Makes traces. Prompts share no KV block unless they are told to."""
 
     def __init__(self, seed: int) -> None:
@@ -34,21 +34,36 @@ class Traffic:
             at_s += self.chance.expovariate(requests_per_s)
 
     def request(
-        self, at_us: int, prompt_tokens: tuple[int, int], output_tokens: tuple[int, int],
-        shared: Sequence[int] = (), tenant: str = "", priority: int = 0,
-    ) -> TraceRequest:  # fmt: skip
+        self,
+        at_us: int,
+        prompt_tokens: tuple[int, int],
+        output_tokens: tuple[int, int],
+        shared: Sequence[int] = (),
+        tenant: str = "",
+        priority: int = 0,
+    ) -> TraceRequest:
         """One request; its prompt begins with the shared blocks, and is longer by what is drawn."""
         own_tokens = self.chance.randint(*prompt_tokens)
         return TraceRequest(
-            at_us, own_tokens + len(shared) * BLOCK_TOKENS, self.chance.randint(*output_tokens),
-            [*shared, *self.blocks(own_tokens // BLOCK_TOKENS)], tenant, priority,
-        )  # fmt: skip
+            at_us,
+            own_tokens + len(shared) * BLOCK_TOKENS,
+            self.chance.randint(*output_tokens),
+            [*shared, *self.blocks(own_tokens // BLOCK_TOKENS)],
+            tenant,
+            priority,
+        )
 
     def stream(
-        self, requests_per_s: float, seconds: float, *, shared: Sequence[int] = (),
-        prompt_tokens: tuple[int, int] = (500, 6000), output_tokens: tuple[int, int] = (10, 100),
-        tenant: str = "", priority: int = 0,
-    ) -> list[TraceRequest]:  # fmt: skip
+        self,
+        requests_per_s: float,
+        seconds: float,
+        *,
+        shared: Sequence[int] = (),
+        prompt_tokens: tuple[int, int] = (500, 6000),
+        output_tokens: tuple[int, int] = (10, 100),
+        tenant: str = "",
+        priority: int = 0,
+    ) -> list[TraceRequest]:
         """A tenant's requests."""
         return [
             self.request(at_us, prompt_tokens, output_tokens, shared, tenant, priority)
@@ -72,29 +87,31 @@ def trace_of(*streams: list[TraceRequest]) -> list[TraceRequest]:
 
 
 def play(
-    trace: list[TraceRequest], fleet: Fleet, faults: Sequence[Fault] = (),
-    prepare: Callable[[World], None] = lambda _: None,
-) -> World:  # fmt: skip
-    """Run a world to the end of its trace."""
-    world = World(trace, fleet)
-    prepare(world)
+    trace: list[TraceRequest],
+    fleet: SimFleet,
+    faults: Sequence[InstanceFault] = (),
+    prepare: Callable[[Simulation], None] = lambda _: None,
+) -> Simulation:
+    """Run a simulation to the end of its trace."""
+    simulation = Simulation(trace, fleet)
+    prepare(simulation)
     for fault in faults:
-        world.at(fault.at_us, world.kill, fault.instance, fault.restart_us)
-    world.run(lambda ended, total: None)
-    return world
+        simulation.at(fault.at_us, simulation.kill, fault.instance, fault.restart_us)
+    simulation.run(lambda ended, total: None)
+    return simulation
 
 
-def settle(world: World, for_us: int = 2 * S) -> None:
+def settle(simulation: Simulation, for_us: int = 2 * S) -> None:
     """Let what is still under way arrive."""
-    until_us = world.now_us + for_us
-    while world._heap and world._heap[0][0] <= until_us:
-        world.now_us, _, call, arguments = heappop(world._heap)
+    until_us = simulation.now_us + for_us
+    while simulation._heap and simulation._heap[0][0] <= until_us:
+        simulation.now_us, _, call, arguments = heappop(simulation._heap)
         call(*arguments)
 
 
 @pytest.fixture(name="traffic", scope="session")
-def traffic_fixture() -> type[Traffic]:
-    return Traffic
+def traffic_fixture() -> type[TraceMaker]:
+    return TraceMaker
 
 
 @pytest.fixture(name="trace_of", scope="session")
@@ -103,7 +120,7 @@ def trace_of_fixture() -> Callable[..., list[TraceRequest]]:
 
 
 @pytest.fixture(name="play", scope="session")
-def play_fixture() -> Callable[..., World]:
+def play_fixture() -> Callable[..., Simulation]:
     return play
 
 

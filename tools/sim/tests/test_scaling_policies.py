@@ -3,17 +3,28 @@ import pytest
 
 from argosy.domain.demand import Machine, Slo
 from argosy.engine.profile_files import load_profile
-from argosy.sim.scaling.observation import Seen
+from argosy.sim.scaling.observation import Observation
 from argosy.sim.scaling.policies.dynamo import Dynamo
 from argosy.sim.scaling.policies.hpa import Hpa
 from argosy.sim.scaling.policies.keda_slo import KedaSlo, desired
 
-IDLE = Seen(
-    now_s=0, arrived_requests=0, prompt_tokens=0, prompt_tokens_squared=0, output_tokens=0,
-    output_tokens_squared=0, finished_requests=0, cached_tokens=0, queued_requests=0,
-    running_requests=0, ttft_p90_ms=0, tpot_p90_ms=0, kv_share=0,
-    ready={"prefill": 4, "decode": 4}, warming={"prefill": 0, "decode": 0},
-)  # fmt: skip
+IDLE = Observation(
+    now_s=0,
+    arrived_requests=0,
+    prompt_tokens=0,
+    prompt_tokens_squared=0,
+    output_tokens=0,
+    output_tokens_squared=0,
+    finished_requests=0,
+    cached_tokens=0,
+    queued_requests=0,
+    running_requests=0,
+    ttft_p90_ms=0,
+    tpot_p90_ms=0,
+    kv_share=0,
+    ready={"prefill": 4, "decode": 4},
+    warming={"prefill": 0, "decode": 0},
+)
 CEILING = {"prefill": 16, "decode": 16}
 
 
@@ -100,9 +111,13 @@ def traffic(now_s, rate, **seen):
     """Five seconds of prompts of 4,000 tokens and answers of 500."""
     count = rate * 5
     return at(
-        now_s, arrived_requests=count, prompt_tokens=4000.0 * count, finished_requests=count,
-        output_tokens=500.0 * count, **seen,
-    )  # fmt: skip
+        now_s,
+        arrived_requests=count,
+        prompt_tokens=4000.0 * count,
+        finished_requests=count,
+        output_tokens=500.0 * count,
+        **seen,
+    )
 
 
 def test_dynamos_floor_is_the_last_intervals_rate_over_what_an_engine_does(dynamo):

@@ -1,13 +1,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argosy.sim.scaling.replicas import Crew, flaps, within
+from argosy.sim.scaling.replicas import Replicas, flaps, within
 
 COUNTS = st.fixed_dictionaries({"prefill": st.integers(0, 40), "decode": st.integers(0, 40)})
 
 
-def crew(prefill: int = 2, decode: int = 2, budget: int = 8) -> Crew:
-    return Crew(budget, 100.0, {"prefill": prefill, "decode": decode})
+def replicas(prefill: int = 2, decode: int = 2, budget: int = 8) -> Replicas:
+    return Replicas(budget, 100.0, {"prefill": prefill, "decode": decode})
 
 
 @given(COUNTS, st.integers(2, 32))
@@ -25,7 +25,7 @@ def test_a_wish_is_cut_in_proportion():
 
 @given(st.lists(st.tuples(COUNTS, st.booleans()), max_size=20))
 def test_the_budget_holds_while_instances_drain(wishes):
-    fleet = crew()
+    fleet = replicas()
     for number, (wanted, done) in enumerate(wishes):
         now_s = 60.0 * number
         fleet.pass_time(now_s)
@@ -39,7 +39,7 @@ def test_the_budget_holds_while_instances_drain(wishes):
 
 
 def test_an_instance_serves_after_its_warm_up_and_costs_from_the_start():
-    fleet = crew()
+    fleet = replicas()
     assert fleet.decide({"prefill": 3, "decode": 2}, 0.0)["prefill"].start == 1
     assert fleet.warmed(99.0) == {"prefill": 0, "decode": 0}
     assert fleet.used == 5
@@ -49,7 +49,7 @@ def test_an_instance_serves_after_its_warm_up_and_costs_from_the_start():
 
 
 def test_those_still_starting_are_given_up_first():
-    fleet = crew()
+    fleet = replicas()
     fleet.decide({"prefill": 4, "decode": 2}, 0.0)
     step = fleet.decide({"prefill": 1, "decode": 2}, 10.0)["prefill"]
     assert (step.cancel, step.drain) == (2, 1)
@@ -61,8 +61,14 @@ def test_those_still_starting_are_given_up_first():
 def test_a_scale_up_undone_within_ten_minutes_is_one_flap():
     up, down = 1, -1
     changes = [
-        (0.0, "prefill", up), (300.0, "prefill", down), (310.0, "prefill", down),
-        (400.0, "decode", up), (1100.0, "decode", down), (1200.0, "decode", down),
-        (2000.0, "prefill", up), (2100.0, "decode", down), (2600.0, "prefill", down),
-    ]  # fmt: skip
+        (0.0, "prefill", up),
+        (300.0, "prefill", down),
+        (310.0, "prefill", down),
+        (400.0, "decode", up),
+        (1100.0, "decode", down),
+        (1200.0, "decode", down),
+        (2000.0, "prefill", up),
+        (2100.0, "decode", down),
+        (2600.0, "prefill", down),
+    ]
     assert flaps(changes) == 2

@@ -4,9 +4,9 @@ import pytest
 from argosy.domain.demand import Machine, Slo
 from argosy.engine.profile_files import load_profile
 from argosy.sim.scaling import lengths, oracle, workload
-from argosy.sim.scaling.flow_level import FlowWorld, Setting
+from argosy.sim.scaling.flow_level import FlowSimulation, ScalingSetup
 from argosy.sim.scaling.policies.static import Static
-from argosy.sim.scaling.request_level import EventWorld
+from argosy.sim.scaling.request_level import RequestSimulation
 
 TICK_S = 5.0
 PROFILE = load_profile(None)
@@ -20,7 +20,7 @@ def steady(rate, minutes, factor=1.0):
 
 def setting(prefill, decode, budget=8, warm_up_s=60.0, machine=None):
     initial = {"prefill": prefill, "decode": decode}
-    return Setting(PROFILE, machine or Machine(), SLO, budget, warm_up_s, initial)
+    return ScalingSetup(PROFILE, machine or Machine(), SLO, budget, warm_up_s, initial)
 
 
 class Script:
@@ -39,36 +39,36 @@ class Script:
         return {"prefill": prefill, "decode": decode}
 
 
-WORLDS = pytest.mark.parametrize("world", [FlowWorld, EventWorld])
+WORLDS = pytest.mark.parametrize("simulation", [FlowSimulation, RequestSimulation])
 
 
 @WORLDS
-def test_nothing_is_lost_when_instances_drain(world):
+def test_nothing_is_lost_when_instances_drain(simulation):
     policy = Script([(0, (2, 3)), (30, (1, 1)), (60, (2, 2)), (65, (1, 1))])
-    run = world(steady(4, 3), setting(2, 3), policy)
+    run = simulation(steady(4, 3), setting(2, 3), policy)
     found = run.run()
     assert found.requests == len(run.work.at_s)
-    if world is FlowWorld:
+    if simulation is FlowSimulation:
         assert run.finished == pytest.approx(run.arrived)
         assert run.in_system == pytest.approx(0, abs=1e-3)
     else:
-        outcomes = [passage.outcome for passage in run.world.passages]
+        outcomes = [sim_request.outcome for sim_request in run.simulation.requests]
         assert all(o.ended_us is not None and not o.rejected for o in outcomes)
         assert [o.output_tokens for o in outcomes] == [int(o) for o in run.work.output]
-    assert run.crew.draining == {"prefill": 0, "decode": 0}
+    assert run.replicas.draining == {"prefill": 0, "decode": 0}
 
 
 @WORLDS
-def test_the_budget_is_never_exceeded(world):
+def test_the_budget_is_never_exceeded(simulation):
     policy = Script([(0, (1, 2)), (20, (9, 9)), (60, (3, 1)), (90, (1, 8))])
-    found = world(steady(3, 3), setting(1, 2, budget=4), policy).run()
+    found = simulation(steady(3, 3), setting(1, 2, budget=4), policy).run()
     assert found.peak_replicas <= 4
 
 
 @WORLDS
-def test_a_new_instance_serves_when_it_is_warm_and_is_used_from_the_decision(world):
+def test_a_new_instance_serves_when_it_is_warm_and_is_used_from_the_decision(simulation):
     policy = Script([(0, (1, 2)), (30, (2, 2))])
-    found = world(steady(1, 3), setting(1, 2), policy).run()
+    found = simulation(steady(1, 3), setting(1, 2), policy).run()
     ready = {seen.now_s: seen.ready["prefill"] for seen in policy.seen}
     warming = {seen.now_s: seen.warming["prefill"] for seen in policy.seen}
     assert (ready[35], warming[35]) == (1, 1)
@@ -77,23 +77,25 @@ def test_a_new_instance_serves_when_it_is_warm_and_is_used_from_the_decision(wor
 
 
 @WORLDS
-def test_waiting_for_capacity_shows_in_ttft(world):
+def test_waiting_for_capacity_shows_in_ttft(simulation):
     work = steady(16, 2, 1.0)
-    short = world(work, setting(1, 3), Static({"prefill": 1, "decode": 3})).run()
-    enough = world(work, setting(3, 4), Static({"prefill": 3, "decode": 4})).run()
+    short = simulation(work, setting(1, 3), Static({"prefill": 1, "decode": 3})).run()
+    enough = simulation(work, setting(3, 4), Static({"prefill": 3, "decode": 4})).run()
     assert enough.attainment > 0.99
     assert short.attainment < 0.7
     assert short.ttft_p90_ms > 4 * enough.ttft_p90_ms
 
 
 @WORLDS
-def test_the_same_run_twice_is_the_same(world):
-    runs = [world(steady(3, 2), setting(1, 2), Script([(0, (1, 2)), (40, (2, 3))])) for _ in "ab"]
+def test_the_same_run_twice_is_the_same(simulation):
+    runs = [
+        simulation(steady(3, 2), setting(1, 2), Script([(0, (1, 2)), (40, (2, 3))])) for _ in "ab"
+    ]
     assert runs[0].run() == runs[1].run()
 
 
 def test_the_flow_keeps_count_of_every_request():
-    run = FlowWorld(
+    run = FlowSimulation(
         steady(12, 4), setting(1, 2), Script([(0, (1, 2)), (60, (2, 1)), (120, (1, 3))])
     )
     for number in range(run.work.ticks):
@@ -105,8 +107,8 @@ def test_the_flow_keeps_count_of_every_request():
 
 def test_both_worlds_agree_where_there_is_room():
     work, fleet = steady(4, 4, 1.5), setting(2, 3)
-    flow = FlowWorld(work, fleet, Static(fleet.initial)).run()
-    event = EventWorld(work, fleet, Static(fleet.initial)).run()
+    flow = FlowSimulation(work, fleet, Static(fleet.initial)).run()
+    event = RequestSimulation(work, fleet, Static(fleet.initial)).run()
     assert flow.attainment == pytest.approx(event.attainment, abs=0.01)
     assert flow.ttft_p90_ms == pytest.approx(event.ttft_p90_ms, rel=0.2)
     assert flow.tpot_p90_ms == pytest.approx(event.tpot_p90_ms, rel=0.1)
@@ -134,7 +136,7 @@ def test_the_oracle_attains_its_target_with_less_than_the_peak_needs_all_along()
     fleet = setting(1, 2, budget=8)
     plans = oracle.Planner(work, PROFILE, Machine(), SLO, {"prefill": 3, "decode": 5})
     found, _ = oracle.best(
-        plans, fleet.warm_up_s, 0.99, lambda policy: FlowWorld(work, fleet, policy).run()
+        plans, fleet.warm_up_s, 0.99, lambda policy: FlowSimulation(work, fleet, policy).run()
     )
     assert found.attainment >= 0.99
     assert found.mean_replicas < 7

@@ -9,16 +9,14 @@ from typing import Any
 
 import pytest
 
-from argosy.sim.fleet.simulation import Fault, Fleet, World
+from argosy.sim.fleet.simulation import InstanceFault, SimFleet, Simulation
 from argosy.sim.reports.report import digest_of
 from argosy.sim.traces.trace import TraceRequest
 
 S = 1_000_000
 LINE = '{{"timestamp": {ms}, "input_length": {n}, "output_length": {out}, "hash_ids": {ids}}}\n'
 SIM = "from argosy.cli.app import app; app()"
-FLEETS = [
-    ("--aggregated", "2", "--dp", "2"), ("--prefill", "2", "--decode", "2"), ("--free", "3"),
-]  # fmt: skip
+FLEETS = [("--aggregated", "2", "--dp", "2"), ("--prefill", "2", "--decode", "2"), ("--free", "3")]
 
 
 def write(trace: Path, requests: list[TraceRequest]) -> None:
@@ -36,8 +34,10 @@ def simulated_digest(trace: Path, fleet: tuple[str, ...], hash_seed: str) -> str
     """As told by a process of its own."""
     ran = subprocess.run(
         [sys.executable, "-c", SIM, "sim", "--trace", str(trace), "--json", *fleet],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed}, check=True, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        check=True,
+        stdout=subprocess.PIPE,
+    )
     report = json.loads(ran.stdout)
     assert report["completed"] == report["requests"] > 100
     return report["digest"]
@@ -52,13 +52,13 @@ def test_the_digest_does_not_depend_on_the_hash_seed(
     assert simulated_digest(trace, fleet, "1") == simulated_digest(trace, fleet, "4242")
 
 
-def digest(world: World) -> str:
-    return digest_of(passage.outcome for passage in world.passages)
+def digest(simulation: Simulation) -> str:
+    return digest_of(sim_request.outcome for sim_request in simulation.requests)
 
 
 def test_twice_the_same_and_otherwise_different(traffic: Any, play: Any) -> None:
-    trace, fleet = traffic(seed=1).chats(5, 10, turns=3), Fleet(aggregated=3, routers=2)
-    faults = [Fault(5 * S, "decode-001", 1 * S)]
+    trace, fleet = traffic(seed=1).chats(5, 10, turns=3), SimFleet(aggregated=3, routers=2)
+    faults = [InstanceFault(5 * S, "decode-001", 1 * S)]
     first = digest(play(trace, fleet, faults))
     assert digest(play(trace, fleet, faults)) == first
     assert digest(play(trace, fleet)) != first

@@ -5,20 +5,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from argosy.sim.fleet.simulation import Fleet, World
+from argosy.sim.fleet.simulation import SimFleet, Simulation
 from argosy.sim.reports.report import ttft_ms
 from argosy.sim.traces.trace import TraceRequest
 
 SECONDS = 5
-FLEETS = {"aggregated": (Fleet(aggregated=16), 200), "apart": (Fleet(prefill=12, decode=8), 200)}
+FLEETS = {
+    "aggregated": (SimFleet(aggregated=16), 200),
+    "apart": (SimFleet(prefill=12, decode=8), 200),
+}
 """With about as many requests a second as it can prefill. Engines do not interrupt a prompt
 for another: with two instances, those they are at decide how long anybody waits.
 """
 QUIET, LOUD = "quiet", "loud"
 
 
-def p99_ms(world: World, tenant: str) -> float:
-    outcomes = [p.outcome for p in world.passages if p.request.tenant == tenant]
+def p99_ms(simulation: Simulation, tenant: str) -> float:
+    outcomes = [p.outcome for p in simulation.requests if p.request.tenant == tenant]
     return float(np.percentile([ttft_ms(outcome) for outcome in outcomes], 99))
 
 
@@ -40,9 +43,14 @@ def neighbours(traffic: Any, trace_of: Any, per_s: float, loudness: float) -> li
 )
 @pytest.mark.parametrize(("fleet", "full_per_s"), FLEETS.values(), ids=FLEETS)
 def test_a_tenant_with_ten_times_its_share_hardly_slows_a_quiet_one(
-    traffic: Any, trace_of: Any, play: Any, fleet: Fleet, full_per_s: float, load: float,
+    traffic: Any,
+    trace_of: Any,
+    play: Any,
+    fleet: SimFleet,
+    full_per_s: float,
+    load: float,
     factor: float,
-) -> None:  # fmt: skip
+) -> None:
     before = play(neighbours(traffic, trace_of, load * full_per_s, 1), fleet)
     beside = play(neighbours(traffic, trace_of, load * full_per_s, 10), fleet)
     assert p99_ms(beside, LOUD) > 2 * p99_ms(beside, QUIET)
@@ -57,9 +65,14 @@ def test_a_tenant_with_ten_times_its_share_hardly_slows_a_quiet_one(
     ids=FLEETS,
 )
 def test_background_work_hardly_slows_what_people_wait_for_and_gets_done(
-    traffic: Any, trace_of: Any, play: Any, fleet: Fleet, full_per_s: float, factor: float,
+    traffic: Any,
+    trace_of: Any,
+    play: Any,
+    fleet: SimFleet,
+    full_per_s: float,
+    factor: float,
     load: float,
-) -> None:  # fmt: skip
+) -> None:
     people = traffic(seed=1).stream(load * full_per_s, SECONDS, tenant=QUIET)
     background = traffic(seed=2).stream(
         (1.2 - load) * full_per_s, SECONDS, tenant=LOUD, priority=-1
@@ -67,7 +80,7 @@ def test_background_work_hardly_slows_what_people_wait_for_and_gets_done(
     alone = play(people, fleet)
     both = play(trace_of(people, background), fleet)
     last_us = people[-1].arrived_us
-    ended_us = [p.outcome.ended_us for p in both.passages if p.request.tenant == LOUD]
+    ended_us = [p.outcome.ended_us for p in both.requests if p.request.tenant == LOUD]
     assert None not in ended_us
     assert any(at_us < last_us for at_us in ended_us)
     assert p99_ms(both, QUIET) <= factor * p99_ms(alone, QUIET)

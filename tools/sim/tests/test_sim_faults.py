@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from argosy.domain.core import Event
 from argosy.router.core import events
-from argosy.sim.fleet.simulation import Fault, Fleet, Router, World
+from argosy.sim.fleet.simulation import InstanceFault, SimFleet, SimRouter, Simulation
 
 MS, S = 1_000, 1_000_000
 SETTLE_US = 40 * S
@@ -17,37 +17,42 @@ SETTLE_US = 40 * S
 
 fleets = st.sampled_from(
     [
-        Fleet(aggregated=3), Fleet(aggregated=2, dp_ranks=2), Fleet(prefill=2, decode=2),
-        Fleet(prefill=1, decode=2, dp_ranks=2), Fleet(free=3), Fleet(aggregated=3, routers=2),
-        Fleet(prefill=2, decode=2, routers=2), Fleet(free=3, routers=2, kv_tokens=16_384),
+        SimFleet(aggregated=3),
+        SimFleet(aggregated=2, dp_ranks=2),
+        SimFleet(prefill=2, decode=2),
+        SimFleet(prefill=1, decode=2, dp_ranks=2),
+        SimFleet(free=3),
+        SimFleet(aggregated=3, routers=2),
+        SimFleet(prefill=2, decode=2, routers=2),
+        SimFleet(free=3, routers=2, kv_tokens=16_384),
     ]
-)  # fmt: skip
+)
 Deaths = list[tuple[int, int, int]]
 deaths = st.lists(
     st.tuples(st.integers(0, 6 * S), st.integers(0, 10), st.integers(100 * MS, 3 * S)), max_size=8
 )
 
 
-def held(router: Router, holder: str) -> Counter[int]:
+def held(router: SimRouter, holder: str) -> Counter[int]:
     """What a router believes a rank caches."""
     image = router.core.state.index.image()
     return Counter([*image["young"].get(holder, ()), *image["old"].get(holder, ())])
 
 
-def assert_index_is_right(world: World) -> None:
-    for router in world.routers:
-        for name, ship in world.ships.items():
-            for number, rank in enumerate(ship.scheduler.ranks):
+def assert_index_is_right(simulation: Simulation) -> None:
+    for router in simulation.routers:
+        for name, instance in simulation.instances.items():
+            for number, rank in enumerate(instance.scheduler.ranks):
                 assert held(router, f"{name}/{number}") == Counter(rank.pool.known_blocks())
 
 
-def assert_nothing_is_left(world: World) -> None:
-    for ship in world.ships.values():
-        for rank in ship.scheduler.ranks:
+def assert_nothing_is_left(simulation: Simulation) -> None:
+    for instance in simulation.instances.values():
+        for rank in instance.scheduler.ranks:
             rank.pool.check()
             assert rank.pool.used == 0
             assert not [*rank.waiting, *rank.running, *rank.pulling, *rank.held]
-    for router in world.routers:
+    for router in simulation.routers:
         state = router.core.state
         assert not state.requests
         assert state.queued_requests == 0
@@ -59,34 +64,43 @@ def assert_nothing_is_left(world: World) -> None:
 @settings(max_examples=60, deadline=None)
 @given(fleet=fleets, deaths=deaths, seed=st.integers(0, 99))
 def test_killing_any_instance_at_any_time_loses_no_request_and_repeats_no_token(
-    traffic: Any, play: Any, settle: Any, fleet: Fleet, deaths: Deaths, seed: int
+    traffic: Any, play: Any, settle: Any, fleet: SimFleet, deaths: Deaths, seed: int
 ) -> None:
     trace = traffic(seed).chats(10, 4, turns=2)
     names = [name for name, _ in fleet.instances()]
-    faults = [Fault(at_us, names[n % len(names)], after_us) for at_us, n, after_us in deaths]
-    world = play(trace, fleet, faults)
-    assert [p.outcome.output_tokens for p in world.passages] == [r.output_tokens for r in trace]
-    assert not any(p.outcome.rejected for p in world.passages)
-    settle(world, SETTLE_US)
-    assert_nothing_is_left(world)
-    assert_index_is_right(world)
+    faults = [
+        InstanceFault(at_us, names[n % len(names)], after_us) for at_us, n, after_us in deaths
+    ]
+    simulation = play(trace, fleet, faults)
+    assert [p.outcome.output_tokens for p in simulation.requests] == [
+        r.output_tokens for r in trace
+    ]
+    assert not any(p.outcome.rejected for p in simulation.requests)
+    settle(simulation, SETTLE_US)
+    assert_nothing_is_left(simulation)
+    assert_index_is_right(simulation)
 
 
 def test_an_instance_that_died_leaves_no_phantom_blocks(traffic: Any, play: Any) -> None:
     at_us, counts = 10 * S, []
 
-    def prepare(world: World) -> None:
+    def prepare(simulation: Simulation) -> None:
         def count() -> None:
             counts.append(
-                [router.core.state.index.held_by("decode-001/0") for router in world.routers]
+                [router.core.state.index.held_by("decode-001/0") for router in simulation.routers]
             )
 
-        world.at(at_us - 1, count)
+        simulation.at(at_us - 1, count)
         # What it said last has arrived; it starts again later.
-        world.at(at_us + 1 * MS, count)
+        simulation.at(at_us + 1 * MS, count)
 
     trace = traffic(seed=1).chats(5, 15, turns=3)
-    play(trace, Fleet(aggregated=3, routers=2), [Fault(at_us, "decode-001", 1 * S)], prepare)
+    play(
+        trace,
+        SimFleet(aggregated=3, routers=2),
+        [InstanceFault(at_us, "decode-001", 1 * S)],
+        prepare,
+    )
     before, after = counts
     assert min(before) > 0
     assert after == [0, 0]
@@ -104,14 +118,16 @@ def test_the_index_is_right_in_the_end_though_news_of_blocks_was_lost(
         lost["lost"] += lost["asked"] % 7 == 0
         return lost["asked"] % 7 == 0
 
-    def prepare(world: World) -> None:
-        world.on_lost_fact = loses
+    def prepare(simulation: Simulation) -> None:
+        simulation.on_lost_fact = loses
 
-    fleet = Fleet(prefill=2, decode=2, routers=2, kv_tokens=131_072)
-    world = play(many.chats(6, 15, turns=4), fleet, [Fault(7 * S, "decode-001", 1 * S)], prepare)
-    settle(world)
+    fleet = SimFleet(prefill=2, decode=2, routers=2, kv_tokens=131_072)
+    simulation = play(
+        many.chats(6, 15, turns=4), fleet, [InstanceFault(7 * S, "decode-001", 1 * S)], prepare
+    )
+    settle(simulation)
     assert lost["lost"] > 20
-    assert_index_is_right(world)
+    assert_index_is_right(simulation)
 
 
 def test_without_news_of_load_no_instance_is_given_up_and_all_is_served_from_the_ledger(
@@ -120,23 +136,26 @@ def test_without_news_of_load_no_instance_is_given_up_and_all_is_served_from_the
     trace = traffic(seed=3).stream(25, 40)
     gone: set[str] = set()
 
-    def prepare(world: World) -> None:
+    def prepare(simulation: Simulation) -> None:
         def loses(event: Event) -> bool:
-            instances = world.routers[0].core.state.instances.values()
+            instances = simulation.routers[0].core.state.instances.values()
             gone.update(instance.name for instance in instances if not instance.live)
             return (
                 isinstance(event, events.LoadReported | events.IdlePredicted)
                 and event.now_us > 5 * S
             )
 
-        world.on_lost_fact = loses
+        simulation.on_lost_fact = loses
 
-    told, untold = play(trace, Fleet(aggregated=4)), play(trace, Fleet(aggregated=4), (), prepare)
+    told, untold = (
+        play(trace, SimFleet(aggregated=4)),
+        play(trace, SimFleet(aggregated=4), (), prepare),
+    )
     assert not gone
-    assert [p.outcome.output_tokens for p in untold.passages] == [r.output_tokens for r in trace]
+    assert [p.outcome.output_tokens for p in untold.requests] == [r.output_tokens for r in trace]
     assert mean_ttft_us(untold) <= 2 * mean_ttft_us(told)
 
 
-def mean_ttft_us(world: World) -> float:
-    outcomes = [p.outcome for p in world.passages]
+def mean_ttft_us(simulation: Simulation) -> float:
+    outcomes = [p.outcome for p in simulation.requests]
     return sum((o.first_us or o.arrived_us) - o.arrived_us for o in outcomes) / len(outcomes)

@@ -9,63 +9,83 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argosy.sim.reports.outcome import Outcome
+from argosy.sim.reports.outcome import RequestOutcome
 from argosy.sim.reports.plot import plot
 from argosy.sim.reports.report import digest_of, report_of
 
 OUTCOMES = st.builds(
-    Outcome,
-    arrived_us=st.integers(0, 10**10), prompt_tokens=st.integers(1, 10**6),
-    output_tokens=st.integers(1, 10**5), cached_tokens=st.integers(0, 10**6),
-    first_us=st.integers(0, 10**10), ended_us=st.integers(0, 10**10),
-    rejected=st.booleans(), instance=st.text(max_size=8),
-)  # fmt: skip
+    RequestOutcome,
+    arrived_us=st.integers(0, 10**10),
+    prompt_tokens=st.integers(1, 10**6),
+    output_tokens=st.integers(1, 10**5),
+    cached_tokens=st.integers(0, 10**6),
+    first_us=st.integers(0, 10**10),
+    ended_us=st.integers(0, 10**10),
+    rejected=st.booleans(),
+    instance=st.text(max_size=8),
+)
 OTHER: dict[str, Any] = {
-    "arrived_us": 7, "prompt_tokens": 7, "output_tokens": 7, "cached_tokens": 7, "first_us": None,
-    "ended_us": None, "rejected": True, "instance": "decode-7",
-}  # fmt: skip
+    "arrived_us": 7,
+    "prompt_tokens": 7,
+    "output_tokens": 7,
+    "cached_tokens": 7,
+    "first_us": None,
+    "ended_us": None,
+    "rejected": True,
+    "instance": "decode-7",
+}
 
 
-def served(ttft_ms: int = 100, itl_ms: int = 10, tokens: int = 11, **fields: Any) -> Outcome:
+def served(ttft_ms: int = 100, itl_ms: int = 10, tokens: int = 11, **fields: Any) -> RequestOutcome:
     """Arrived at one second, 1,000 prompt tokens of which 250 were cached."""
     first_us = 1_000_000 + ttft_ms * 1000
     ended_us = first_us + itl_ms * 1000 * (tokens - 1)
     return msgspec.structs.replace(
-        Outcome(1_000_000, 1000, tokens, 250, first_us, ended_us, instance="a"), **fields
+        RequestOutcome(1_000_000, 1000, tokens, 250, first_us, ended_us, instance="a"), **fields
     )
 
 
-def turned_away() -> Outcome:
-    return Outcome(1_000_000, 1000, 0, 0, None, None, rejected=True)
+def turned_away() -> RequestOutcome:
+    return RequestOutcome(1_000_000, 1000, 0, 0, None, None, rejected=True)
 
 
-def cut_short() -> Outcome:
+def cut_short() -> RequestOutcome:
     return served(ended_us=None)
 
 
-def reported(*outcomes: Outcome) -> dict[str, Any]:
+def reported(*outcomes: RequestOutcome) -> dict[str, Any]:
     return report_of(
-        outcomes, slo_ttft_ms=200, slo_itl_ms=20, instance_seconds=7200, virtual_us=10_000_000,
+        outcomes,
+        slo_ttft_ms=200,
+        slo_itl_ms=20,
+        instance_seconds=7200,
+        virtual_us=10_000_000,
         wall_s=0.5,
-    )  # fmt: skip
+    )
 
 
 def test_the_report_says_all_of_it() -> None:
     report = reported(served(100, 10), served(300, 30, tokens=21), turned_away())
     assert report == {
-        "requests": 3, "completed": 2, "rejected": 1, "reuse": 0.25,
+        "requests": 3,
+        "completed": 2,
+        "rejected": 1,
+        "reuse": 0.25,
         "ttft_ms": {"mean": 200, "p50": 200, "p90": 280, "p99": 298},
         "itl_ms": {"mean": 20, "p50": 20, "p90": 28, "p99": 29.8},
         "e2e_ms": {"mean": 550, "p50": 550, "p90": 830, "p99": 893},
         "slo": {"ttft_ms": 200, "itl_ms": 20, "share": 0.333333},
         "throughput": {"requests_per_s": 0.2, "output_tokens_per_s": 3.2},
-        "instance_hours": 2, "virtual_s": 10, "wall_s": 0.5, "digest": report["digest"],
-    }  # fmt: skip
+        "instance_hours": 2,
+        "virtual_s": 10,
+        "wall_s": 0.5,
+        "digest": report["digest"],
+    }
     assert json.loads(json.dumps(report)) == report
 
 
 @pytest.mark.parametrize("outcomes", [[], [turned_away()], [cut_short()]])
-def test_what_there_is_none_of_is_none_or_zero(outcomes: list[Outcome]) -> None:
+def test_what_there_is_none_of_is_none_or_zero(outcomes: list[RequestOutcome]) -> None:
     report = report_of(
         outcomes, slo_ttft_ms=200, slo_itl_ms=20, instance_seconds=0, virtual_us=0, wall_s=0
     )
@@ -84,11 +104,14 @@ def test_a_request_with_one_token_has_no_itl_and_can_meet_the_slo() -> None:
 @pytest.mark.parametrize(
     ("outcome", "share"),
     [
-        (served(200, 20), 1), (served(201, 20), 0), (served(200, 21), 0),
-        (turned_away(), 0), (cut_short(), 0),
+        (served(200, 20), 1),
+        (served(201, 20), 0),
+        (served(200, 21), 0),
+        (turned_away(), 0),
+        (cut_short(), 0),
     ],
-)  # fmt: skip
-def test_the_slo_is_met_by_who_completes_within_both(outcome: Outcome, share: int) -> None:
+)
+def test_the_slo_is_met_by_who_completes_within_both(outcome: RequestOutcome, share: int) -> None:
     assert reported(outcome)["slo"]["share"] == share
 
 
@@ -107,13 +130,13 @@ def test_percentiles_are_in_order_and_within_what_was_seen(waits_ms: list[int]) 
 
 
 @given(outcome=OUTCOMES, field=st.sampled_from(sorted(OTHER)))
-def test_the_digest_changes_with_every_field(outcome: Outcome, field: str) -> None:
+def test_the_digest_changes_with_every_field(outcome: RequestOutcome, field: str) -> None:
     changed = msgspec.structs.replace(outcome, **{field: OTHER[field]})
     assert (digest_of([changed]) == digest_of([outcome])) is (changed == outcome)
 
 
 @given(outcomes=st.lists(OUTCOMES, max_size=5))
-def test_the_digest_is_of_the_outcomes_in_their_order(outcomes: list[Outcome]) -> None:
+def test_the_digest_is_of_the_outcomes_in_their_order(outcomes: list[RequestOutcome]) -> None:
     assert digest_of(outcomes) == digest_of(msgspec.structs.replace(o) for o in outcomes)
     backwards = outcomes[::-1]
     assert (digest_of(backwards) == digest_of(outcomes)) is (backwards == outcomes)
@@ -133,7 +156,9 @@ def test_the_digest_is_the_same_on_every_machine_and_knows_no_wall_time() -> Non
 @pytest.mark.parametrize(
     "outcomes", [[], [turned_away()], [served()], [served(n + 1) for n in range(200)]]
 )
-def test_the_same_outcomes_are_the_same_picture(tmp_path: Path, outcomes: list[Outcome]) -> None:
+def test_the_same_outcomes_are_the_same_picture(
+    tmp_path: Path, outcomes: list[RequestOutcome]
+) -> None:
     one, other = tmp_path / "one.svg", tmp_path / "other.svg"
     plot(outcomes, one, "a title", 2000)
     plot(outcomes, other, "a title", 2000)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from argosy.router.core.placement.policies import POLICIES
-from argosy.sim.fleet.instance import Ship
-from argosy.sim.fleet.simulation import Fault, Fleet, World, simulate
+from argosy.sim.fleet.instance import SimInstance
+from argosy.sim.fleet.simulation import InstanceFault, SimFleet, Simulation, simulate
 from argosy.sim.reports.report import report_of, ttft_ms
 from argosy.sim.traces.trace import TraceRequest
 
@@ -19,29 +19,34 @@ TOLERATED_US = 10_000
 FAIR = 1 / 5
 """Of five instances' work."""
 FLEETS = {
-    "aggregated": Fleet(aggregated=4), "apart": Fleet(prefill=2, decode=2), "free": Fleet(free=4),
-    "ranks": Fleet(aggregated=2, dp_ranks=2), "ranks apart": Fleet(prefill=1, decode=1, dp_ranks=2),
-}  # fmt: skip
+    "aggregated": SimFleet(aggregated=4),
+    "apart": SimFleet(prefill=2, decode=2),
+    "free": SimFleet(free=4),
+    "ranks": SimFleet(aggregated=2, dp_ranks=2),
+    "ranks apart": SimFleet(prefill=1, decode=1, dp_ranks=2),
+}
 
 
-class Watch:
-    """Looks at a world again and again: for how long did instances idle while requests waited?"""
+class IdleWatch:
+    """Looks at a simulation again and again: for how long did instances idle while requests waited?"""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
         self.since_us: int | None = None
         self.worst_us = 0
         self.seen: Counter[str] = Counter()
-        world.at(0, self.look)
+        simulation.at(0, self.look)
 
     def look(self) -> None:
-        world, now_us = self.world, self.world.now_us
-        ships = list(world.ships.values())
-        roles = {ship.role for ship in ships}
-        able = [s for s in ships if s.role == "prefill" or "prefill" not in roles]
+        simulation, now_us = self.simulation, self.simulation.now_us
+        instances = list(simulation.instances.values())
+        roles = {instance.role for instance in instances}
+        able = [s for s in instances if s.role == "prefill" or "prefill" not in roles]
         idle = sum(map(is_idle, able))
-        queued = any(router.core.state.queued_requests for router in world.routers)
-        queued = queued or any(rank.waiting for ship in able for rank in ship.scheduler.ranks)
+        queued = any(router.core.state.queued_requests for router in simulation.routers)
+        queued = queued or any(
+            rank.waiting for instance in able for rank in instance.scheduler.ranks
+        )
         self.seen["idle"] += idle >= 2
         self.seen["queued"] += queued
         if idle >= 2 and queued:
@@ -49,29 +54,29 @@ class Watch:
             self.worst_us = max(self.worst_us, now_us - self.since_us)
         else:
             self.since_us = None
-        world.at(now_us + LOOK_US, self.look)
+        simulation.at(now_us + LOOK_US, self.look)
 
 
-def is_idle(ship: Ship) -> bool:
-    ranks = ship.scheduler.ranks
+def is_idle(instance: SimInstance) -> bool:
+    ranks = instance.scheduler.ranks
     return not any(rank.waiting or rank.running or rank.pulling for rank in ranks)
 
 
-def shares(world: World, picked: list[TraceRequest]) -> list[float]:
+def shares(simulation: Simulation, picked: list[TraceRequest]) -> list[float]:
     """The share of these requests that each instance had, in order of the instances' names."""
     wanted = {id(request) for request in picked}
-    had = Counter(p.outcome.instance for p in world.passages if id(p.request) in wanted)
-    return [had[name] / had.total() for name in sorted(world.ships)]
+    had = Counter(p.outcome.instance for p in simulation.requests if id(p.request) in wanted)
+    return [had[name] / had.total() for name in sorted(simulation.instances)]
 
 
 @pytest.mark.parametrize("requests_per_s", [15, 30, 45])
-@pytest.mark.parametrize("fleet", [Fleet(aggregated=5), Fleet(prefill=5, decode=2)])
+@pytest.mark.parametrize("fleet", [SimFleet(aggregated=5), SimFleet(prefill=5, decode=2)])
 def test_two_of_five_instances_never_idle_while_requests_queue(
-    traffic: Any, play: Any, fleet: Fleet, requests_per_s: float
+    traffic: Any, play: Any, fleet: SimFleet, requests_per_s: float
 ) -> None:
     trace = traffic(seed=1).stream(requests_per_s, 10, output_tokens=(1, 8))
-    watches: list[Watch] = []
-    play(trace, fleet, prepare=lambda world: watches.append(Watch(world)))
+    watches: list[IdleWatch] = []
+    play(trace, fleet, prepare=lambda simulation: watches.append(IdleWatch(simulation)))
     (watch,) = watches
     assert watch.seen["idle"]
     assert watch.seen["queued"]
@@ -80,8 +85,8 @@ def test_two_of_five_instances_never_idle_while_requests_queue(
 
 def test_a_cold_miss_does_not_flood_the_emptiest_cache(traffic: Any, play: Any) -> None:
     stream = traffic(seed=2).stream(25, 30)
-    world = play(stream, Fleet(aggregated=5), [Fault(20 * S, "decode-003", 1 * S)])
-    had = shares(world, [r for r in stream if 21 * S < r.arrived_us < 26 * S])
+    simulation = play(stream, SimFleet(aggregated=5), [InstanceFault(20 * S, "decode-003", 1 * S)])
+    had = shares(simulation, [r for r in stream if 21 * S < r.arrived_us < 26 * S])
     assert min(had) > FAIR / 2
     assert max(had) < FAIR * 2
 
@@ -91,7 +96,7 @@ def test_a_shared_system_prompt_does_not_pin_all_traffic_to_one_instance(
 ) -> None:
     many = traffic(seed=3)
     stream = many.stream(60, 20, shared=many.blocks(64), prompt_tokens=(200, 1500))
-    had = shares(play(stream, Fleet(aggregated=5)), stream)
+    had = shares(play(stream, SimFleet(aggregated=5)), stream)
     assert min(had) > FAIR / 2
     assert max(had) < FAIR * 2
 
@@ -99,22 +104,28 @@ def test_a_shared_system_prompt_does_not_pin_all_traffic_to_one_instance(
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("fleet", FLEETS.values(), ids=FLEETS)
 def test_every_request_of_any_fleet_and_policy_completes(
-    traffic: Any, play: Any, fleet: Fleet, policy: str
+    traffic: Any, play: Any, fleet: SimFleet, policy: str
 ) -> None:
     trace = traffic(seed=4).chats(4, 10, turns=3)
-    world = play(trace, replace(fleet, policy=policy))
-    assert [p.outcome.output_tokens for p in world.passages] == [r.output_tokens for r in trace]
-    assert all(p.outcome.ended_us is not None for p in world.passages)
-    assert not any(p.outcome.rejected for p in world.passages)
+    simulation = play(trace, replace(fleet, policy=policy))
+    assert [p.outcome.output_tokens for p in simulation.requests] == [
+        r.output_tokens for r in trace
+    ]
+    assert all(p.outcome.ended_us is not None for p in simulation.requests)
+    assert not any(p.outcome.rejected for p in simulation.requests)
 
 
 def test_who_is_refused_early_has_missed_the_objective(traffic: Any) -> None:
     trace = traffic(seed=5).stream(40, 15)
-    simulated = simulate(trace, Fleet(aggregated=2, slo_ttft_ms=500), lambda ended, total: None)
+    simulated = simulate(trace, SimFleet(aggregated=2, slo_ttft_ms=500), lambda ended, total: None)
     report = report_of(
-        simulated.outcomes, slo_ttft_ms=500, slo_itl_ms=1e9, virtual_us=simulated.virtual_us,
-        instance_seconds=simulated.instance_seconds, wall_s=0,
-    )  # fmt: skip
+        simulated.outcomes,
+        slo_ttft_ms=500,
+        slo_itl_ms=1e9,
+        virtual_us=simulated.virtual_us,
+        instance_seconds=simulated.instance_seconds,
+        wall_s=0,
+    )
     within = sum(
         o.first_us is not None and ttft_ms(o) <= 500 for o in simulated.outcomes if not o.rejected
     )

@@ -36,8 +36,11 @@ def asked(
 ) -> dict[str, Any]:
     hash_ids = list(range(-(-prompt // 512))) if ids is None else ids
     return {
-        "timestamp": at_ms, "input_length": prompt, "output_length": output, "hash_ids": hash_ids,
-    }  # fmt: skip
+        "timestamp": at_ms,
+        "input_length": prompt,
+        "output_length": output,
+        "hash_ids": hash_ids,
+    }
 
 
 def refusal(path: Path, *, block_tokens: int = 64, trace_format: Any = None) -> str:
@@ -53,10 +56,7 @@ def test_a_mooncake_line_is_a_request(write: Write) -> None:
 
 
 def test_an_azure_line_is_a_request_that_shares_nothing(write: Write) -> None:
-    rows = [
-        "2023-11-16 18:15:46.6805900,374,44",
-        "2023-11-16 18:15:50.9951690,396,109",
-    ]
+    rows = ["2023-11-16 18:15:46.6805900,374,44", "2023-11-16 18:15:50.9951690,396,109"]
     first, second = read_trace(write(AZURE_HEAD, *rows, name="trace.csv"), None, 64)
     assert (first.arrived_us, first.prompt_tokens, first.output_tokens) == (0, 374, 44)
     assert second.arrived_us == 4_314_579
@@ -74,8 +74,10 @@ def test_requests_come_by_arrival_and_the_first_at_zero(write: Write) -> None:
     path = write(asked(700, output=3), asked(500, output=1), asked(500, output=2))
     trace = read_trace(path, None, 64)
     assert [(request.arrived_us, request.output_tokens) for request in trace] == [
-        (0, 1), (0, 2), (200_000, 3),
-    ]  # fmt: skip
+        (0, 1),
+        (0, 2),
+        (200_000, 3),
+    ]
 
 
 def test_speedup_brings_arrivals_closer(write: Write) -> None:
@@ -136,8 +138,11 @@ def test_unique_blocks_never_meet(first: int, count: int, more: int) -> None:
 def test_block_hashes_are_the_same_on_every_machine() -> None:
     # Of (0, 0), (0, 1), (7, 0), (7, 1); and splitmix64's own first number from seed 0.
     assert split_blocks([0, 7], 2) == [
-        12035550249420947055, 3069472533636442495, 13309476754707697221, 2875738036014693257,
-    ]  # fmt: skip
+        12035550249420947055,
+        3069472533636442495,
+        13309476754707697221,
+        2875738036014693257,
+    ]
     assert unique_blocks(0, 1) == [0xE220A8397B1DCDAF]
 
 

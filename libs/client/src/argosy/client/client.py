@@ -103,9 +103,12 @@ class Client:
         Closing the iterator cancels the request everywhere.
         """
         request = router_pb2.GenerateRequest(
-            model=model, request_id=request_id, tenant=tenant, priority=priority,
+            model=model,
+            request_id=request_id,
+            tenant=tenant,
+            priority=priority,
             sampling=inference_pb2.Sampling(**sampling),
-        )  # fmt: skip
+        )
         if text is not None:
             request.text = text
         elif token_ids is not None:

@@ -13,31 +13,31 @@ from typing import Any, Protocol, Self
 import msgspec
 
 
-class Event(msgspec.Struct, frozen=True, tag=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Something that happened. Subclasses are named in the past tense."""
 
     now_us: int
     """Wall time of the step, Unix microseconds; never runs backwards."""
 
 
-class TimerFired(Event, frozen=True, tag=True):
+class TimerFired(Event, frozen=True, kw_only=True, tag=True):
     """A timer set by `SetTimer` is due."""
 
     key: str
 
 
-class Effect(msgspec.Struct, frozen=True, tag=True):
+class Effect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Something to do. Subclasses are named in the imperative."""
 
 
-class SetTimer(Effect, frozen=True, tag=True):
+class SetTimer(Effect, frozen=True, kw_only=True, tag=True):
     """Ask for `TimerFired(key)` at `at_us`; replaces an earlier timer of that key."""
 
     key: str
     at_us: int
 
 
-class CancelTimer(Effect, frozen=True, tag=True):
+class CancelTimer(Effect, frozen=True, kw_only=True, tag=True):
     """Forget the timer of that key; nothing happens if there is none."""
 
     key: str
@@ -53,27 +53,27 @@ class Core(Protocol):
         ...
 
 
-class Imaged(Protocol):
+class Snapshotable(Protocol):
     """A part of a state that is no plain data, but can be written as such and read back."""
 
-    def image(self) -> Any:
+    def to_snapshot(self) -> Any:
         """All of it as plain data; for the journal."""
         ...
 
     @classmethod
-    def from_image(cls, image: Any) -> Self:
-        """One that decides as that of which the image was taken."""
+    def from_snapshot(cls, snapshot: Any) -> Self:
+        """One that decides as that of which the snapshot was taken."""
         ...
 
 
-def to_image(part: Any) -> Any:
+def to_snapshot(part: Any) -> Any:
     """msgspec's enc_hook for states."""
-    return part.image()
+    return part.to_snapshot()
 
 
-def from_image(kind: Any, image: Any) -> Any:
+def from_snapshot(kind: Any, snapshot: Any) -> Any:
     """msgspec's dec_hook for states."""
-    return kind.from_image(image)
+    return kind.from_snapshot(snapshot)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from enum import Enum
 
 
 @dataclass(frozen=True)
-class Mapped:
+class ReasonDetails:
     """How a reason looks on the wire, and what it means to the caller."""
 
     grpc: str
@@ -23,47 +23,47 @@ class Mapped:
 class Reason(Enum):
     """Why. The names are part of the API."""
 
-    BAD_REQUEST = Mapped("INVALID_ARGUMENT", 400, "invalid_request_error",
+    BAD_REQUEST = ReasonDetails("INVALID_ARGUMENT", 400, "invalid_request_error",
         "A field is missing, malformed or out of range: the message says which.")
-    PROMPT_TOO_LONG = Mapped("INVALID_ARGUMENT", 400, "invalid_request_error",
+    PROMPT_TOO_LONG = ReasonDetails("INVALID_ARGUMENT", 400, "invalid_request_error",
         "Prompt plus one token exceeds the model's context. Shorten it.")
-    BODY_TOO_LARGE = Mapped("RESOURCE_EXHAUSTED", 413, "invalid_request_error",
+    BODY_TOO_LARGE = ReasonDetails("RESOURCE_EXHAUSTED", 413, "invalid_request_error",
         "The message exceeds the size limit, which the message names.")
-    MODEL_NOT_FOUND = Mapped("NOT_FOUND", 404, "invalid_request_error",
+    MODEL_NOT_FOUND = ReasonDetails("NOT_FOUND", 404, "invalid_request_error",
         "No such model here; the message lists those there are.")
-    TICKET_FORGED = Mapped("UNAUTHENTICATED", 401, "authentication_error",
+    TICKET_FORGED = ReasonDetails("UNAUTHENTICATED", 401, "authentication_error",
         "The ticket's signature is not this fleet's. Ask the router for one.")
-    TICKET_EXPIRED = Mapped("FAILED_PRECONDITION", 409, "invalid_request_error",
+    TICKET_EXPIRED = ReasonDetails("FAILED_PRECONDITION", 409, "invalid_request_error",
         "The ticket came too late. Ask the router for a new one.")
-    TICKET_USED = Mapped("ALREADY_EXISTS", 409, "invalid_request_error",
+    TICKET_USED = ReasonDetails("ALREADY_EXISTS", 409, "invalid_request_error",
         "The ticket has been used; each is good for one answer.")
-    TICKET_MISDIRECTED = Mapped("FAILED_PRECONDITION", 409, "invalid_request_error",
+    TICKET_MISDIRECTED = ReasonDetails("FAILED_PRECONDITION", 409, "invalid_request_error",
         "The ticket names another decode instance.")
-    OVERLOADED = Mapped("RESOURCE_EXHAUSTED", 429, "rate_limit_error",
+    OVERLOADED = ReasonDetails("RESOURCE_EXHAUSTED", 429, "rate_limit_error",
         "A queue is full. Retry after the time given.")
-    NO_INSTANCE = Mapped("UNAVAILABLE", 503, "server_error",
+    NO_INSTANCE = ReasonDetails("UNAVAILABLE", 503, "server_error",
         "No instance could take the request in time. Retry after the time given.")
-    INSTANCE_LOST = Mapped("UNAVAILABLE", 503, "server_error",
+    INSTANCE_LOST = ReasonDetails("UNAVAILABLE", 503, "server_error",
         "An instance died with the request in hand. The router re-routes it by itself.")
-    KV_LOST = Mapped("UNAVAILABLE", 503, "server_error",
+    KV_LOST = ReasonDetails("UNAVAILABLE", 503, "server_error",
         "The prompt's KV is gone (expired, or its transfer failed). The router re-routes.")
-    DRAINING = Mapped("UNAVAILABLE", 503, "server_error",
+    DRAINING = ReasonDetails("UNAVAILABLE", 503, "server_error",
         "The instance goes to sleep or shuts down. Retry: another answers, or it wakes.")
-    NO_DECISION = Mapped("NOT_FOUND", 404, "invalid_request_error",
+    NO_DECISION = ReasonDetails("NOT_FOUND", 404, "invalid_request_error",
         "The autoscaler knows no such decision or plan; the message lists those there are.")
-    PLAN_CONFLICT = Mapped("ALREADY_EXISTS", 409, "invalid_request_error",
+    PLAN_CONFLICT = ReasonDetails("ALREADY_EXISTS", 409, "invalid_request_error",
         "An operational plan contradicts another, or the fleet file; the message names both.")
-    NOT_READY = Mapped("UNAVAILABLE", 503, "server_error",
+    NOT_READY = ReasonDetails("UNAVAILABLE", 503, "server_error",
         "The service is starting; the message says what it waits for.")
-    DEADLINE = Mapped("DEADLINE_EXCEEDED", 504, "timeout_error",
+    DEADLINE = ReasonDetails("DEADLINE_EXCEEDED", 504, "timeout_error",
         "The caller's deadline passed first.")
-    CANCELLED = Mapped("CANCELLED", 499, "cancelled",
+    CANCELLED = ReasonDetails("CANCELLED", 499, "cancelled",
         "The caller hung up.")
-    DIVERGED = Mapped("ABORTED", 500, "server_error",
+    DIVERGED = ReasonDetails("ABORTED", 500, "server_error",
         "A structured answer could not be continued identically after a failure. Ask again.")
-    FLEET_FILE = Mapped("INVALID_ARGUMENT", 400, "invalid_request_error",
+    FLEET_FILE = ReasonDetails("INVALID_ARGUMENT", 400, "invalid_request_error",
         "The fleet file is wrong: the message gives line and remedy.")
-    INTERNAL = Mapped("INTERNAL", 500, "server_error",
+    INTERNAL = ReasonDetails("INTERNAL", 500, "server_error",
         "A defect in Argosy; the service's log has the trace.")
 
 # fmt: on

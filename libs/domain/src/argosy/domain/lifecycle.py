@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class State(StrEnum):
+class LifecycleState(StrEnum):
     """Where an instance is."""
 
     PENDING = "pending"
@@ -21,25 +21,25 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-RESTING = frozenset({State.DRAINING, State.SILENT, State.WAKING})
+RESTING = frozenset({LifecycleState.DRAINING, LifecycleState.SILENT, LifecycleState.WAKING})
 """States in which a process takes no requests for now."""
 MEANING = {
-    State.PENDING: "decided, but no process yet: no node, no room, or a wait between restarts",
-    State.LOADING: "the process runs and loads the model",
-    State.ACTIVE: "takes requests",
-    State.DRAINING: "takes no new requests; finishes what runs, then sleeps or stops",
-    State.SILENT: "asleep: the process is there, KV memory and perhaps weights are not",
-    State.WAKING: "memory is coming back; it takes requests as soon as it is active",
-    State.STOPPED: "left in good order",
-    State.FAILED: "its process ended, or gave itself up; the node agent starts another",
+    LifecycleState.PENDING: "decided, but no process: no node, no room, or a wait between restarts",
+    LifecycleState.LOADING: "the process runs and loads the model",
+    LifecycleState.ACTIVE: "takes requests",
+    LifecycleState.DRAINING: "takes no new requests; finishes what runs, then sleeps or stops",
+    LifecycleState.SILENT: "asleep: the process is there, KV memory and perhaps weights are not",
+    LifecycleState.WAKING: "memory is coming back; it takes requests as soon as it is active",
+    LifecycleState.STOPPED: "left in good order",
+    LifecycleState.FAILED: "its process ended, or gave itself up; the node agent starts another",
 }
 
 
 class Transition(NamedTuple):
     """One row: from where to where, who may cause it, and the fact that tells of it."""
 
-    before: State
-    after: State
+    before: LifecycleState
+    after: LifecycleState
     who: str
     fact: str
 
@@ -50,33 +50,33 @@ ITSELF = "the instance"
 AGENT = "the node agent"
 
 TABLE = (
-    Transition(State.PENDING, State.LOADING, AGENT, "InstanceStarted"),
-    Transition(State.LOADING, State.ACTIVE, ITSELF, "InstanceReady"),
-    Transition(State.ACTIVE, State.DRAINING, ASKED, "InstanceDraining"),
-    Transition(State.DRAINING, State.ACTIVE, DECIDED, "InstanceReady"),
-    Transition(State.DRAINING, State.SILENT, ITSELF, "InstanceSlept"),
-    Transition(State.SILENT, State.WAKING, DECIDED, "InstanceWaking"),
-    Transition(State.WAKING, State.ACTIVE, ITSELF, "InstanceWoke"),
-    Transition(State.DRAINING, State.STOPPED, ITSELF, "InstanceStopped"),
-    Transition(State.SILENT, State.STOPPED, ITSELF, "InstanceStopped"),
-    Transition(State.WAKING, State.STOPPED, ITSELF, "InstanceStopped"),
-    Transition(State.PENDING, State.STOPPED, AGENT, "InstanceExited"),
-    Transition(State.LOADING, State.STOPPED, AGENT, "InstanceExited"),
-    Transition(State.LOADING, State.FAILED, AGENT, "InstanceExited"),
-    Transition(State.ACTIVE, State.FAILED, AGENT, "InstanceExited"),
-    Transition(State.DRAINING, State.FAILED, AGENT, "InstanceExited"),
-    Transition(State.SILENT, State.FAILED, AGENT, "InstanceExited"),
-    Transition(State.WAKING, State.FAILED, AGENT, "InstanceExited"),
-    Transition(State.STOPPED, State.LOADING, AGENT, "InstanceStarted"),
-    Transition(State.FAILED, State.LOADING, AGENT, "InstanceStarted"),
-    Transition(State.FAILED, State.PENDING, AGENT, "InstanceRefused"),
+    Transition(LifecycleState.PENDING, LifecycleState.LOADING, AGENT, "InstanceStarted"),
+    Transition(LifecycleState.LOADING, LifecycleState.ACTIVE, ITSELF, "InstanceReady"),
+    Transition(LifecycleState.ACTIVE, LifecycleState.DRAINING, ASKED, "InstanceDraining"),
+    Transition(LifecycleState.DRAINING, LifecycleState.ACTIVE, DECIDED, "InstanceReady"),
+    Transition(LifecycleState.DRAINING, LifecycleState.SILENT, ITSELF, "InstanceSlept"),
+    Transition(LifecycleState.SILENT, LifecycleState.WAKING, DECIDED, "InstanceWaking"),
+    Transition(LifecycleState.WAKING, LifecycleState.ACTIVE, ITSELF, "InstanceWoke"),
+    Transition(LifecycleState.DRAINING, LifecycleState.STOPPED, ITSELF, "InstanceStopped"),
+    Transition(LifecycleState.SILENT, LifecycleState.STOPPED, ITSELF, "InstanceStopped"),
+    Transition(LifecycleState.WAKING, LifecycleState.STOPPED, ITSELF, "InstanceStopped"),
+    Transition(LifecycleState.PENDING, LifecycleState.STOPPED, AGENT, "InstanceExited"),
+    Transition(LifecycleState.LOADING, LifecycleState.STOPPED, AGENT, "InstanceExited"),
+    Transition(LifecycleState.LOADING, LifecycleState.FAILED, AGENT, "InstanceExited"),
+    Transition(LifecycleState.ACTIVE, LifecycleState.FAILED, AGENT, "InstanceExited"),
+    Transition(LifecycleState.DRAINING, LifecycleState.FAILED, AGENT, "InstanceExited"),
+    Transition(LifecycleState.SILENT, LifecycleState.FAILED, AGENT, "InstanceExited"),
+    Transition(LifecycleState.WAKING, LifecycleState.FAILED, AGENT, "InstanceExited"),
+    Transition(LifecycleState.STOPPED, LifecycleState.LOADING, AGENT, "InstanceStarted"),
+    Transition(LifecycleState.FAILED, LifecycleState.LOADING, AGENT, "InstanceStarted"),
+    Transition(LifecycleState.FAILED, LifecycleState.PENDING, AGENT, "InstanceRefused"),
 )
 """Every change there is."""
 
 FACTS = {(row.before, row.after): row.fact for row in TABLE}
 
 
-def fact_of(before: State, after: State) -> str:
+def fact_of(before: LifecycleState, after: LifecycleState) -> str:
     """The fact that tells of this change. Raises ValueError for one that is not in the table."""
     fact = FACTS.get((before, after))
     if fact is None:
@@ -84,7 +84,7 @@ def fact_of(before: State, after: State) -> str:
     return fact
 
 
-class Step(StrEnum):
+class LifecycleStep(StrEnum):
     """What sleeping and waking are made of."""
 
     DRAIN = "drain"
@@ -96,11 +96,11 @@ class Step(StrEnum):
     WARM_UP = "warm_up"
 
 
-SLEEP = (Step.DRAIN, Step.FLUSH, Step.WITHDRAW, Step.FREE)
+SLEEP = (LifecycleStep.DRAIN, LifecycleStep.FLUSH, LifecycleStep.WITHDRAW, LifecycleStep.FREE)
 """Requests end or go elsewhere; KV goes to the stores; NIXL lets go of memory; memory goes."""
-WAKE = (Step.LOAD, Step.REGISTER, Step.WARM_UP)
+WAKE = (LifecycleStep.LOAD, LifecycleStep.REGISTER, LifecycleStep.WARM_UP)
 """Memory comes back; NIXL hears of it; one token is made."""
-STOP = (Step.DRAIN, Step.FLUSH)
+STOP = (LifecycleStep.DRAIN, LifecycleStep.FLUSH)
 """Before a process ends."""
-TURNS = (Step.DRAIN, Step.FLUSH)
+TURNS = (LifecycleStep.DRAIN, LifecycleStep.FLUSH)
 """Steps that a wake can end at once: nothing has been let go of yet."""

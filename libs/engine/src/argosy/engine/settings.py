@@ -20,9 +20,11 @@ class EngineSettings(BaseModel):
     )
     max_running: int = Field(16, ge=1, description="Most sequences in one engine step.")
     pass_tokens: int = Field(
-        0, ge=0, description="Most tokens in one engine pass; 0: the engine's own choice. Short "
-        "passes let cancellations and other prompts in sooner."
-    )  # fmt: skip
+        0,
+        ge=0,
+        description="Most tokens in one engine pass; 0: the engine's own choice. Short "
+        "passes let cancellations and other prompts in sooner.",
+    )
     advertise_host: str = Field("127.0.0.1", description="Host others reach this process at.")
     nixl_port: int = Field(
         0,
@@ -35,10 +37,11 @@ class EngineSettings(BaseModel):
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="What vLLM runs on.")
     cpu_cores: str = Field(
-        "", pattern=r"^(\d+(-\d+)?(,\d+(-\d+)?)*)?$",
+        "",
+        pattern=r"^(\d+(-\d+)?(,\d+(-\d+)?)*)?$",
         description="Cores for the engine, e.g. `0` or `0-3`; unset: any. Engines that "
-        "share cores slow each other down."
-    )  # fmt: skip
+        "share cores slow each other down.",
+    )
     gpu_memory_share: float = Field(
         0.9, gt=0, le=1, description="Share of a GPU's memory vLLM may take."
     )
@@ -51,10 +54,11 @@ class EngineSettings(BaseModel):
     )
     sim_speed: float = Field(1, gt=0, description="Sim engine: how many times faster it runs.")
     timing_profile: str = Field(
-        "", description="How long passes take, by name or a YAML file. Sim engine: what it runs "
+        "",
+        description="How long passes take, by name or a YAML file. Sim engine: what it runs "
         "by; unset: dynamo-mocker. vLLM: what `argosy profile fit` found, for the router to "
-        "predict with; unset: it goes by a default."
-    )  # fmt: skip
+        "predict with; unset: it goes by a default.",
+    )
     dp_ranks: int = Field(
         1, ge=1, description="Sim engine: data-parallel ranks, each with `kv_bytes` of its own."
     )
@@ -62,6 +66,8 @@ class EngineSettings(BaseModel):
         False, description="Save computed KV to the fleet's KV stores, and load it from there."
     )
     kv_staging_bytes: int = Field(
-        512 << 20, ge=1 << 20, description="Memory through which KV goes to and from stores: half "
-        "bounds what one prompt can load, half what waits to be saved."
-    )  # fmt: skip
+        512 << 20,
+        ge=1 << 20,
+        description="Memory through which KV goes to and from stores: half "
+        "bounds what one prompt can load, half what waits to be saved.",
+    )

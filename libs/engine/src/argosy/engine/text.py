@@ -57,9 +57,11 @@ class Tokenizer:
         """
         try:
             text = compiled(self.template).render(
-                messages=list(messages), tools=list(tools) if tools else None,
-                add_generation_prompt=True, **self.special,
-            )  # fmt: skip
+                messages=list(messages),
+                tools=list(tools) if tools else None,
+                add_generation_prompt=True,
+                **self.special,
+            )
         except (jinja2.TemplateError, TypeError, AttributeError, ValueError) as error:
             raise ArgosyError(
                 Reason.BAD_REQUEST, f"the model's chat template refuses these messages: {error}"

@@ -54,9 +54,13 @@ def read(text: str) -> PlanText:
     if found := _SPAN.fullmatch(words.lower()):
         kind = f"at_{found['bound']}"
         return PlanText(
-            kind, found["day"] or "daily", clock(found["start"]), clock(found["end"]),
-            count=int(found["count"]), role=found["role"] or "",
-        )  # fmt: skip
+            kind,
+            found["day"] or "daily",
+            clock(found["start"]),
+            clock(found["end"]),
+            count=int(found["count"]),
+            role=found["role"] or "",
+        )
     if found := re.compile(_DRAIN.pattern, re.IGNORECASE).fullmatch(words):
         lasts = FOREVER
         if found["count"]:

@@ -24,7 +24,7 @@ FILE = "fleet file"
 
 
 @dataclass(frozen=True)
-class Plan:
+class OperationalPlan:
     """A plan and when it was made, Unix microseconds."""
 
     name: str
@@ -40,8 +40,8 @@ class Plans:
         self._timezone = "UTC"
         self._highs: dict[str, int] = {}
         self._budget = 0
-        self._of_file: dict[str, Plan] = {}
-        self._added: dict[str, Plan] = {}
+        self._of_file: dict[str, OperationalPlan] = {}
+        self._added: dict[str, OperationalPlan] = {}
 
     def apply(
         self, texts: list[str], timezone: str, highs: dict[str, int], budget: int, made_us: int
@@ -53,14 +53,15 @@ class Plans:
         self._timezone, self._highs, self._budget = timezone or "UTC", highs, budget
         before = {plan.text: plan for plan in self._of_file.values()}
         self._of_file = {
-            f"file-{number}": before.get(text) or Plan(f"file-{number}", text, FILE, made_us)
+            f"file-{number}": before.get(text)
+            or OperationalPlan(f"file-{number}", text, FILE, made_us)
             for number, text in enumerate(texts, start=1)
         }
 
     def changed(self, name: str, text: str, made_us: int) -> None:
         """The control log says so; no text: it is no more."""
         if text:
-            self._added[name] = Plan(name, text, "operator", made_us)
+            self._added[name] = OperationalPlan(name, text, "operator", made_us)
         else:
             self._added.pop(name, None)
 
@@ -75,7 +76,7 @@ class Plans:
         if name in self._of_file:
             message = f"plan '{name}' is of the fleet file: choose another name, or change the file"
             raise ArgosyError(Reason.PLAN_CONFLICT, message)
-        new = Plan(name, text, "operator", now_us)
+        new = OperationalPlan(name, text, "operator", now_us)
         mine = self.windows_of(new, now_us)
         for window in mine:
             if refused := self._beyond_file(window):
@@ -85,7 +86,9 @@ class Plans:
                 self._check_pair(new, mine, other, now_us)
         return name
 
-    def _check_pair(self, new: Plan, mine: list[PlanWindow], other: Plan, now_us: int) -> None:
+    def _check_pair(
+        self, new: OperationalPlan, mine: list[PlanWindow], other: OperationalPlan, now_us: int
+    ) -> None:
         for theirs in self.windows_of(other, now_us):
             for window in mine:
                 apart = window.until_us <= theirs.from_us or theirs.until_us <= window.from_us
@@ -110,11 +113,11 @@ class Plans:
             return f"the fleet file's {of} is {most}: raise it there, or ask for fewer"
         return ""
 
-    def all(self) -> list[Plan]:
+    def all(self) -> list[OperationalPlan]:
         """Those of the file first."""
         return [*self._of_file.values(), *self._added.values()]
 
-    def get(self, name: str) -> Plan | None:
+    def get(self, name: str) -> OperationalPlan | None:
         """By its name, one that can be removed."""
         return self._added.get(name)
 
@@ -134,7 +137,7 @@ class Plans:
         return ZoneInfo(self._timezone)
 
     def windows_of(
-        self, plan: Plan, now_us: int, ahead: timedelta = CONFLICTS_AHEAD
+        self, plan: OperationalPlan, now_us: int, ahead: timedelta = CONFLICTS_AHEAD
     ) -> list[PlanWindow]:
         """When a plan holds over the time ahead. Raises ArgosyError for one that cannot be read."""
         try:
@@ -146,11 +149,16 @@ class Plans:
             raise ArgosyError(Reason.BAD_REQUEST, str(error)) from error
         return [
             PlanWindow(
-                plan.name, round(1e6 * start.timestamp()), round(1e6 * end.timestamp()), read.kind,
-                read.role, read.count, read.rack,
+                plan.name,
+                round(1e6 * start.timestamp()),
+                round(1e6 * end.timestamp()),
+                read.kind,
+                read.role,
+                read.count,
+                read.rack,
             )
             for start, end in spans
-        ]  # fmt: skip
+        ]
 
 
 def contradiction(one: PlanWindow, other: PlanWindow) -> str:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field, model_validator
 
 from argosy.fleet import plan_text
-from argosy.fleet.section import INSTANCES_MAX, Part, contradiction
+from argosy.fleet.section import INSTANCES_MAX, Section, contradiction
 from argosy.fleet.units import Duration, seconds
 
 DWELL = "10m"
@@ -33,14 +33,14 @@ def check_zone(name: str) -> str:
     return name
 
 
-class Slo(Part):
+class SloSpec(Section):
     """What callers are promised."""
 
     ttft_p99: Duration | None = Field(None, alias="ttftP99")
     tpot_p99: Duration | None = Field(None, alias="tpotP99")
 
 
-class PoolScaling(Part):
+class PoolScaling(Section):
     """How many of a role may be awake. `max`: there may be in all; unset: `replicas`."""
 
     min: int = Field(1, ge=0, le=INSTANCES_MAX)
@@ -54,7 +54,7 @@ class PoolScaling(Part):
         return self
 
 
-class Scaling(Part):
+class ScalingSpec(Section):
     """When instances sleep, and how many there may be."""
 
     mode: Literal["advise", "act"] | None = None
@@ -72,12 +72,12 @@ class Scaling(Part):
     """All that serve the model sleep when nothing was asked for as long; unset: never."""
     sleep_level: Literal["dram", "disk"] = "dram"
     """Where weights are meanwhile: in host memory, or only in the model's files."""
-    slo: Slo | None = None
+    slo: SloSpec | None = None
     plans: list[Annotated[str, AfterValidator(check_plan)]] = Field(default_factory=list)
     timezone: Annotated[str, AfterValidator(check_zone)] = "UTC"
 
     @model_validator(mode="after")
-    def check(self) -> "Scaling":
+    def check(self) -> "ScalingSpec":
         """Refuse what contradicts itself."""
         for role in ("prefill", "decode"):
             if getattr(self, role).min == 0 and self.idle_sleep_after is None:

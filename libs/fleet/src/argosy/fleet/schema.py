@@ -6,28 +6,28 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from argosy.domain.pools import Pool, Template
-from argosy.fleet.scaling import Scaling
-from argosy.fleet.section import INSTANCES_MAX, Part, contradiction
+from argosy.fleet.scaling import ScalingSpec
+from argosy.fleet.section import INSTANCES_MAX, Section, contradiction
 from argosy.fleet.units import Bytes, Ratio, share
 
 STORE_OVERHEAD_BYTES = 256 << 20
 """What a store takes beside its blocks: Python, NIXL, the directory."""
 
 
-class Metadata(Part):
+class Metadata(Section):
     """Who this fleet is."""
 
     name: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")
 
 
-class Model(Part):
+class ModelSpec(Section):
     """What it serves. `source`: a folder, relative to the file, or `sim`."""
 
     name: str = Field(min_length=1)
     source: str = "sim"
 
 
-class EngineSpec(Part):
+class EngineSpec(Section):
     """What serves it."""
 
     kind: Literal["vllm", "sim"]
@@ -43,7 +43,7 @@ class EngineSpec(Part):
     """A timing profile: its name, or a YAML file relative to this one."""
 
 
-class Resources(Part):
+class Resources(Section):
     """What one instance takes of its node."""
 
     cpu: int = Field(1, ge=0, le=4096)
@@ -52,27 +52,27 @@ class Resources(Part):
     """Accelerators, while it is awake: those asleep leave theirs to others."""
 
 
-class PoolSpec(Part):
+class PoolSpec(Section):
     """Equal instances."""
 
     replicas: int = Field(ge=0, le=INSTANCES_MAX)
     resources: Resources = Field(default_factory=Resources)
 
 
-class RatioSpec(Part):
+class RatioSpec(Section):
     """Bounds of prefill to decode instances."""
 
     min: Ratio
     max: Ratio
 
 
-class Placement(Part):
+class Placement(Section):
     """Where pairs go."""
 
     near: Literal["node", "rack", "zone"]
 
 
-class Split(Part):
+class Split(Section):
     """Prefill and decode apart."""
 
     prefill: PoolSpec
@@ -98,14 +98,14 @@ class Split(Part):
         return self
 
 
-class SsdSpec(Part):
+class SsdSpec(Section):
     """A store's SSD tier. `path`: a folder, relative to the file; each store has its own in it."""
 
     path: str = Field(min_length=1)
     size: Bytes
 
 
-class KvStoreSpec(Part):
+class KvStoreSpec(Section):
     """KV blocks kept for all instances: `replicas` stores share them out among themselves."""
 
     replicas: int = Field(1, ge=0, le=INSTANCES_MAX)
@@ -115,14 +115,14 @@ class KvStoreSpec(Part):
     """Memory of each instance through which KV goes to and from stores."""
 
 
-class Spec(Part):
+class Spec(Section):
     """The fleet."""
 
-    model: Model
+    model: ModelSpec
     engine: EngineSpec
     split: Split
     kv_store: KvStoreSpec | None = None
-    scaling: Scaling | None = None
+    scaling: ScalingSpec | None = None
 
     @model_validator(mode="after")
     def check(self) -> "Spec":
@@ -156,7 +156,7 @@ class Spec(Part):
             raise contradiction(message, "scaling", "budget")
 
 
-class FleetFile(Part):
+class FleetFile(Section):
     """A whole file."""
 
     api_version: Literal["argosy.dev/v1alpha1"]
@@ -194,15 +194,20 @@ class FleetFile(Part):
         """Settings every instance starts with."""
         engine = self.spec.engine
         return {
-            "engine": engine.kind, "model": self.spec.model.name,
-            "model_source": self.model_source(base_dir), "device": engine.device,
-            "block_tokens": str(engine.block_tokens), "kv_bytes": str(engine.kv_memory),
-            "dtype": engine.dtype, "max_model_tokens": str(engine.max_model_tokens),
-            "max_running": str(engine.max_running), "sim_speed": str(engine.sim_speed),
+            "engine": engine.kind,
+            "model": self.spec.model.name,
+            "model_source": self.model_source(base_dir),
+            "device": engine.device,
+            "block_tokens": str(engine.block_tokens),
+            "kv_bytes": str(engine.kv_memory),
+            "dtype": engine.dtype,
+            "max_model_tokens": str(engine.max_model_tokens),
+            "max_running": str(engine.max_running),
+            "sim_speed": str(engine.sim_speed),
             "pass_tokens": str(engine.max_pass_tokens),
             "timing_profile": self.timing_profile(base_dir),
             **self.link_settings(),
-        }  # fmt: skip
+        }
 
     def link_settings(self) -> dict[str, str]:
         """How instances reach the stores, if there are any."""

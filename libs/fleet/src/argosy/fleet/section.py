@@ -17,7 +17,7 @@ def camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-class Part(BaseModel):
+class Section(BaseModel):
     """A mapping of the file: only fields that are known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=camel)

@@ -24,26 +24,32 @@ def sampling_spec(sampling: wire.Sampling) -> SamplingSpec:
     given = {
         name: getattr(sampling, name)
         for name in (
-            "temperature", "top_p", "seed", "top_logprobs", "json_schema",
-            "presence_penalty", "frequency_penalty",
+            "temperature",
+            "top_p",
+            "seed",
+            "top_logprobs",
+            "json_schema",
+            "presence_penalty",
+            "frequency_penalty",
         )
         if sampling.HasField(name)
-    }  # fmt: skip
+    }
     return SamplingSpec(sampling.max_tokens, ignore_eos=sampling.ignore_eos, **given)
 
 
 def engine_request(
-    prompt: wire.Prompt,
-    *,
-    dp_rank: int = 0,
-    produce: bool = False,
-    kv_handle: bytes | None = None,
+    prompt: wire.Prompt, *, dp_rank: int = 0, produce: bool = False, kv_handle: bytes | None = None
 ) -> EngineRequest:
     """A prompt as the engine takes it."""
     return EngineRequest(
-        prompt_key(prompt), list(prompt.token_ids), sampling_spec(prompt.sampling),
-        prompt.cache_salt, produce, kv_handle, dp_rank,
-    )  # fmt: skip
+        prompt_key(prompt),
+        list(prompt.token_ids),
+        sampling_spec(prompt.sampling),
+        prompt.cache_salt,
+        produce,
+        kv_handle,
+        dp_rank,
+    )
 
 
 def load_message(
@@ -63,13 +69,14 @@ def load_message(
         pass_us=stats.pass_us,
         ranks=[
             wire.RankLoad(
-                running_requests=rank.running_requests, waiting_requests=rank.waiting_requests,
+                running_requests=rank.running_requests,
+                waiting_requests=rank.waiting_requests,
                 queued_prefill_tokens=rank.queued_prefill_tokens,
                 kv_used_blocks=rank.kv_used_blocks,
             )
             for rank in stats.ranks
         ],
-    )  # fmt: skip
+    )
 
 
 def timing_message(timing: Timing | None) -> events_pb2.Timing | None:
@@ -77,11 +84,13 @@ def timing_message(timing: Timing | None) -> events_pb2.Timing | None:
     if timing is None:
         return None
     return events_pb2.Timing(
-        prefill_ms=timing.prefill_ms, decode_ms=timing.decode_ms,
+        prefill_ms=timing.prefill_ms,
+        decode_ms=timing.decode_ms,
         decode_ms_per_request=timing.decode_ms_per_request,
         kv_bytes_per_token=timing.kv_bytes_per_token,
-        transfer_ms=timing.transfer_ms, transfer_gb_per_s=timing.transfer_gb_per_s,
-    )  # fmt: skip
+        transfer_ms=timing.transfer_ms,
+        transfer_gb_per_s=timing.transfer_gb_per_s,
+    )
 
 
 def position_logprobs(position: Logprobs, tokenizer: Tokenizer) -> wire.PositionLogprobs:

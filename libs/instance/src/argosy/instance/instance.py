@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from argosy.domain.lifecycle import State
+from argosy.domain.lifecycle import LifecycleState
 from argosy.engine.api import (
     BlocksChanged,
     EngineInfo,
@@ -29,9 +29,9 @@ from argosy.engine.build import build_engine
 from argosy.engine.kv.revision import revision, with_layout
 from argosy.instance.convert import load_message, timing_message
 from argosy.instance.kv_store.link import StoreLink
-from argosy.instance.lifecycle.runner import Life, Work
+from argosy.instance.lifecycle.runner import InstanceWork, LifecycleRunner
 from argosy.instance.settings import InstanceSettings
-from argosy.instance.work_counters import Worked
+from argosy.instance.work_counters import WorkCounters
 from argosy.mesh.ports import free_port
 from argosy.mesh.service import Mesh
 from argosy.wire.inference.v1 import inference_pb2
@@ -41,14 +41,14 @@ log = logging.getLogger(__name__)
 
 REPORT_S = 0.02
 EXIT_ENGINE_DIED = 70
-AT_WORK = frozenset({State.ACTIVE, State.DRAINING})
+AT_WORK = frozenset({LifecycleState.ACTIVE, LifecycleState.DRAINING})
 """States whose passes are for callers: others have warm-ups only."""
 SNAPSHOT_PART_BLOCKS = 50_000
 
 S = TypeVar("S", bound=InstanceSettings)
 
 
-class Instance:
+class EngineInstance:
     """An engine with a name on the mesh.
 
     work: what it does with the engine, to be held when it sleeps or stops.
@@ -60,7 +60,7 @@ class Instance:
         self,
         mesh: Mesh[S],
         role: events_pb2.Role,
-        work: Work,
+        work: InstanceWork,
         *,
         load_fact: Callable[[inference_pb2.Load], Message],
         kv_fact: Callable[[inference_pb2.KvChange], Message],
@@ -71,7 +71,7 @@ class Instance:
         settings = mesh.settings.model_copy(update={"nixl_port": port})
         self.engine = build_engine(settings, mesh.service)
         self.info = EngineInfo(0, 0, 0, 0)
-        self.worked = Worked()
+        self.worked = WorkCounters()
         self.held_blocks = 0
         self.requests_before_engine = 0
         """Accepted, but not the engine's yet: they wait for their KV."""
@@ -79,7 +79,7 @@ class Instance:
         self._load_fact = load_fact
         self._kv_fact = kv_fact
         self._stepped = stepped
-        self.life = Life(mesh, self.engine, work, self._tell, self._on_death)
+        self.life = LifecycleRunner(mesh, self.engine, work, self._tell, self._on_death)
         self._changes = 0
         self._blocks: list[dict[int, None]] = []
         """The KV blocks each data-parallel rank holds: for routers that missed changes."""
@@ -170,7 +170,11 @@ class Instance:
             self.report()
 
     def _on_connection(self, connected: bool) -> None:
-        if connected and self.life.state.state in (State.ACTIVE, State.SILENT, State.WAKING):
+        if connected and self.life.state.state in (
+            LifecycleState.ACTIVE,
+            LifecycleState.SILENT,
+            LifecycleState.WAKING,
+        ):
             self._announce(self.life.change())
 
     def _tell(self, fact: str, change: events_pb2.Change) -> None:
@@ -195,15 +199,23 @@ class Instance:
         mesh, info = self.mesh, self.info
         mesh.bus.publish(
             events_pb2.InstanceReady(
-                instance_id=mesh.name, epoch=mesh.epoch, role=self._role, address=mesh.address,
-                node=mesh.settings.node, model=mesh.settings.model,
-                block_tokens=info.block_tokens, kv_total_blocks=info.kv_total_blocks,
+                instance_id=mesh.name,
+                epoch=mesh.epoch,
+                role=self._role,
+                address=mesh.address,
+                node=mesh.settings.node,
+                model=mesh.settings.model,
+                block_tokens=info.block_tokens,
+                kv_total_blocks=info.kv_total_blocks,
                 max_model_tokens=info.max_model_tokens,
-                max_running_requests=info.max_running_requests, dp_ranks=info.dp_ranks,
-                tokens_per_pass=info.tokens_per_pass, rack=mesh.settings.rack,
-                timing=timing_message(info.timing), change=change,
+                max_running_requests=info.max_running_requests,
+                dp_ranks=info.dp_ranks,
+                tokens_per_pass=info.tokens_per_pass,
+                rack=mesh.settings.rack,
+                timing=timing_message(info.timing),
+                change=change,
             )
-        )  # fmt: skip
+        )
 
     async def _beat(self) -> None:
         while True:
@@ -225,12 +237,14 @@ class Instance:
             held = list(self._blocks[dp_rank]) if dp_rank < len(self._blocks) else []
             parts += [
                 inference_pb2.KvSnapshotPart(
-                    instance_id=self.mesh.name, epoch=self.mesh.epoch,
-                    change_sequence=self._changes, dp_rank=dp_rank,
+                    instance_id=self.mesh.name,
+                    epoch=self.mesh.epoch,
+                    change_sequence=self._changes,
+                    dp_rank=dp_rank,
                     blocks=held[start : start + SNAPSHOT_PART_BLOCKS],
                 )
                 for start in range(0, max(1, len(held)), SNAPSHOT_PART_BLOCKS)
-            ]  # fmt: skip
+            ]
         return parts
 
     def _on_blocks(self, changed: BlocksChanged) -> None:
@@ -244,10 +258,14 @@ class Instance:
             held.pop(block, None)
         held.update(dict.fromkeys(changed.stored))
         change = inference_pb2.KvChange(
-            instance_id=self.mesh.name, epoch=self.mesh.epoch, stored=changed.stored,
-            removed=changed.removed, cleared=changed.cleared, change_sequence=self._changes,
+            instance_id=self.mesh.name,
+            epoch=self.mesh.epoch,
+            stored=changed.stored,
+            removed=changed.removed,
+            cleared=changed.cleared,
+            change_sequence=self._changes,
             dp_rank=changed.dp_rank,
-        )  # fmt: skip
+        )
         self.mesh.bus.publish(self._kv_fact(change))
 
     def _on_staged(self, blocks: list[Staged]) -> None:

@@ -12,7 +12,7 @@ from argosy.mesh import rpc
 from argosy.wire.inference.v1 import inference_pb2
 
 
-class Submissions:
+class SubmissionServer:
     """Serves Submit streams.
 
     take: queues every prompt of a batch, or raises ArgosyError and queues none.
@@ -58,7 +58,6 @@ class Submissions:
             self._take(request.prompts)
         except ArgosyError as error:
             refused = inference_pb2.Refusal(
-                reason=error.reason.name, message=error.message,
-                retry_after_ms=error.retry_after_ms,
-            )  # fmt: skip
+                reason=error.reason.name, message=error.message, retry_after_ms=error.retry_after_ms
+            )
         return inference_pb2.SubmitReply(load=self._load(), batch=request.batch, refused=refused)

@@ -10,7 +10,7 @@ PASSES_MAX = 32
 """Passes told in one report; of more, the last ones."""
 
 
-class Worked:
+class WorkCounters:
     """Keeps the contract's Work and Passes; a few additions for each pass and each answer."""
 
     def __init__(self) -> None:
@@ -47,7 +47,9 @@ class Worked:
         for ended in self._passes:
             slowest = ended.ranks[0]
             load.passes.add(
-                us=ended.us, prefill_tokens=slowest.prefill_tokens,
-                decode_requests=slowest.decode_requests, kv_share=slowest.kv_share,
-            )  # fmt: skip
+                us=ended.us,
+                prefill_tokens=slowest.prefill_tokens,
+                decode_requests=slowest.decode_requests,
+                kv_share=slowest.kv_share,
+            )
         self._passes.clear()

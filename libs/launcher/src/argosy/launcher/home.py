@@ -9,7 +9,7 @@ import psutil
 HOME = Path(".argosy")
 
 
-class Running(msgspec.Struct):
+class RunningFleet(msgspec.Struct):
     """A fleet that was brought up: enough to talk to it and to take it down."""
 
     fleet: str
@@ -40,17 +40,17 @@ class FleetHome:
         """There while the fleet is up."""
         return self.path / "state.json"
 
-    def save(self, running: Running) -> None:
+    def save(self, running: RunningFleet) -> None:
         """Note that the fleet is up."""
         self.state_file.write_bytes(msgspec.json.encode(running))
 
-    def last(self) -> Running | None:
+    def last(self) -> RunningFleet | None:
         """The fleet that was brought up and not taken down, alive or not."""
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode(self.state_file.read_bytes(), type=Running)
+            return msgspec.json.decode(self.state_file.read_bytes(), type=RunningFleet)
         return None
 
-    def running(self) -> Running | None:
+    def running(self) -> RunningFleet | None:
         """The fleet, if its node agent is alive."""
         running = self.last()
         alive = running is not None and is_alive(running.pid, running.started)
@@ -74,7 +74,7 @@ class NoFleet(Exception):
 
 def find_running(
     home: Path, fleet: str | None, *, also_dead: bool = False
-) -> tuple[FleetHome, Running]:
+) -> tuple[FleetHome, RunningFleet]:
     """The fleet of that name, or the only one that is up. Raises NoFleet.
 
     also_dead: or whose node agent died without taking it down.

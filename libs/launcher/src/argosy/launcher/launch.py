@@ -17,7 +17,7 @@ import yaml
 from argosy.client.control import Remote
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.fleet.file import FleetFile, parse_fleet
-from argosy.launcher.home import FleetHome, Running, is_alive
+from argosy.launcher.home import FleetHome, RunningFleet, is_alive
 from argosy.launcher.nats_process import nats_command
 from argosy.mesh.ports import free_port, port_is_free
 from argosy.wire.operator.v1 import operator_pb2
@@ -34,17 +34,17 @@ class UpError(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """A fleet file, checked, and where things will be."""
 
     fleet: FleetFile
     text: str
     base_dir: Path
     home: FleetHome
-    running: Running
+    running: RunningFleet
 
 
-def plan(path: Path, home: Path, grpc_port: int, http_port: int) -> Plan:
+def plan(path: Path, home: Path, grpc_port: int, http_port: int) -> LaunchPlan:
     """Check everything that can be checked before anything starts. Raises UpError."""
     try:
         text = path.read_text()
@@ -67,12 +67,20 @@ def plan(path: Path, home: Path, grpc_port: int, http_port: int) -> Plan:
             raise UpError(f"port {port} is in use: stop what holds it, or choose another {option}")
     ports = [grpc_port or free_port(), http_port or free_port(), *(free_port() for _ in range(3))]
     grpc, http, operator, node_agent, nats = (f"127.0.0.1:{port}" for port in ports)
-    running = Running(
-        fleet.metadata.name, fleet.spec.model.name, 0, 0, grpc, f"http://{http}", operator,
-        node_agent, f"nats://{nats}", fleet.model_source(base_dir),
+    running = RunningFleet(
+        fleet.metadata.name,
+        fleet.spec.model.name,
+        0,
+        0,
+        grpc,
+        f"http://{http}",
+        operator,
+        node_agent,
+        f"nats://{nats}",
+        fleet.model_source(base_dir),
         f"127.0.0.1:{free_port()}",
-    )  # fmt: skip
-    return Plan(fleet, text, base_dir, folder, running)
+    )
+    return LaunchPlan(fleet, text, base_dir, folder, running)
 
 
 def check_model(source: str, name: str) -> None:
@@ -89,7 +97,7 @@ def check_model(source: str, name: str) -> None:
         )
 
 
-async def up(planned: Plan, progress: Progress, timeout_s: float) -> Running:
+async def up(planned: LaunchPlan, progress: Progress, timeout_s: float) -> RunningFleet:
     """Start the fleet and return when every instance is ready.
 
     Raises UpError with the end of the log of whoever failed; what had started is
@@ -113,7 +121,7 @@ async def up(planned: Plan, progress: Progress, timeout_s: float) -> Running:
     return running
 
 
-def start_node_agent(planned: Plan) -> Running:
+def start_node_agent(planned: LaunchPlan) -> RunningFleet:
     """Start the one process everything else belongs to, and note it."""
     folder = planned.home.path
     keep_previous(folder)
@@ -125,17 +133,24 @@ def start_node_agent(planned: Plan) -> Running:
     secret_file.write_text(secrets.token_hex(32))
     running = planned.running
     settings = {
-        "fleet": running.fleet, "instance_id": "node-agent", "listen": running.node_agent,
-        "nats_url": running.nats, "data_dir": str(folder), "boot_file": str(boot),
+        "fleet": running.fleet,
+        "instance_id": "node-agent",
+        "listen": running.node_agent,
+        "nats_url": running.nats,
+        "data_dir": str(folder),
+        "boot_file": str(boot),
         "fleet_secret": secret_file.read_text(),
-    }  # fmt: skip
+    }
     environment = {f"ARGOSY_NODE_AGENT_{k.upper()}": v for k, v in settings.items()}
     with (folder / "logs/node-agent.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "argosy.node_agent"],
-            env={**os.environ, **environment}, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
+            env={**os.environ, **environment},
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
     running.pid = process.pid
     running.started = psutil.Process(process.pid).create_time()
     planned.home.save(running)
@@ -150,15 +165,17 @@ def keep_previous(folder: Path) -> None:
         folder.rename(previous)
 
 
-def boot_entries(planned: Plan) -> dict[str, object]:
+def boot_entries(planned: LaunchPlan) -> dict[str, object]:
     """What the node agent runs besides instances, in order of start."""
     running, spec = planned.running, planned.fleet.spec
     nats_port = int(running.nats.rpartition(":")[2])
     router = {
-        "listen": running.grpc, "http_listen": running.http.removeprefix("http://"),
-        "model": spec.model.name, "model_source": running.model_source,
+        "listen": running.grpc,
+        "http_listen": running.http.removeprefix("http://"),
+        "model": spec.model.name,
+        "model_source": running.model_source,
         "block_tokens": str(spec.engine.block_tokens),
-    }  # fmt: skip
+    }
     found: dict[str, object] = {
         "nats": {"command": nats_command(nats_port, planned.home.path / "nats")},
         "operator": {"service": "operator", "settings": {"listen": running.operator}},
@@ -170,7 +187,7 @@ def boot_entries(planned: Plan) -> dict[str, object]:
     return found
 
 
-async def apply(planned: Plan, remote: Remote) -> None:
+async def apply(planned: LaunchPlan, remote: Remote) -> None:
     """Hand the fleet file to the operator, once it serves."""
     running = planned.running
     while True:
@@ -189,7 +206,7 @@ UP = frozenset({"active", "draining", "silent", "waking"})
 """An instance that has loaded is up, whatever sleep it is on its way to or from."""
 
 
-async def until_ready(planned: Plan, remote: Remote, progress: Progress) -> None:
+async def until_ready(planned: LaunchPlan, remote: Remote, progress: Progress) -> None:
     """Return when every instance and the router are ready. Raises UpError on a refusal."""
     wanted = sum(pool.replicas for pool in planned.fleet.pools(planned.base_dir))
     while True:
@@ -208,7 +225,7 @@ async def until_ready(planned: Plan, remote: Remote, progress: Progress) -> None
         await asyncio.sleep(0.1)
 
 
-def down(home: FleetHome, running: Running, timeout_s: float = 60) -> None:
+def down(home: FleetHome, running: RunningFleet, timeout_s: float = 60) -> None:
     """Stop everything of a fleet, in good order if it can be, and see that it is gone."""
     if is_alive(running.pid, running.started):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):

@@ -237,10 +237,13 @@ class Bus:
             ]
             await self._ensure_stream(
                 StreamConfig(
-                    name=name, subjects=subjects, max_bytes=size, max_age=age_s,
+                    name=name,
+                    subjects=subjects,
+                    max_bytes=size,
+                    max_age=age_s,
                     duplicate_window=DUPLICATE_WINDOW_S,
                 )
-            )  # fmt: skip
+            )
 
     async def _ensure_stream(self, config: StreamConfig) -> None:
         told = False

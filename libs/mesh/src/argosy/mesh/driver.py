@@ -113,4 +113,4 @@ class Driver:
 
     def _fire(self, key: str) -> None:
         self._timers.pop(key, None)
-        self.feed(TimerFired(self.clock.now_us(), key))
+        self.feed(TimerFired(now_us=self.clock.now_us(), key=key))

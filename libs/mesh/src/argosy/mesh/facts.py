@@ -11,8 +11,16 @@ from google.protobuf.message import Message
 
 from argosy.wire.fact.v1 import options_pb2
 
-EVENT_MODULES = ("prefill", "decode", "instance", "router", "kvstore", "node_agent", "operator",
-                 "autoscaler")  # fmt: skip
+EVENT_MODULES = (
+    "prefill",
+    "decode",
+    "instance",
+    "router",
+    "kvstore",
+    "node_agent",
+    "operator",
+    "autoscaler",
+)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ def timing_of(fact: events_pb2.InstanceReady) -> Timing | None:
     return Timing(
         (timing.prefill_ms[0], timing.prefill_ms[1], timing.prefill_ms[2]),
         (timing.decode_ms[0], timing.decode_ms[1], timing.decode_ms[2]),
-        timing.decode_ms_per_request, timing.kv_bytes_per_token, timing.transfer_ms,
+        timing.decode_ms_per_request,
+        timing.kv_bytes_per_token,
+        timing.transfer_ms,
         (timing.transfer_gb_per_s[0], timing.transfer_gb_per_s[1], timing.transfer_gb_per_s[2]),
-    )  # fmt: skip
+    )

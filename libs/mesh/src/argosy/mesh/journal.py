@@ -27,7 +27,7 @@ import msgspec
 import xxhash
 import zstandard
 
-from argosy.domain.core import CoreSpec, to_image
+from argosy.domain.core import CoreSpec, to_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ FLUSH_S = 0.05
 SUFFIX = ".argj"
 
 
-class Header(msgspec.Struct, frozen=True):
+class SegmentHeader(msgspec.Struct, frozen=True):
     """The first frame of a segment."""
 
     format: int
@@ -50,7 +50,7 @@ class Header(msgspec.Struct, frozen=True):
     digest: int
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
+class StepRecord(msgspec.Struct, frozen=True, array_like=True):
     """One step of a core. `digest` chains over the effects of all steps before."""
 
     sequence: int
@@ -87,7 +87,7 @@ class JournalWriter:
         self._header_bytes = 0
         self._total_bytes = total_bytes
         self._started_ms = time.time_ns() // 1_000_000
-        self._encoder = msgspec.msgpack.Encoder(enc_hook=to_image)
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=to_snapshot)
         self._sequence = 0
         self._digest = 0
         self._segment = 0
@@ -116,7 +116,7 @@ class JournalWriter:
                 self.dropped += 1
             else:
                 raw_event = msgspec.Raw(self._encoder.encode(event))
-                record = Record(self._sequence, raw_event, msgspec.Raw(encoded), self._digest)
+                record = StepRecord(self._sequence, raw_event, msgspec.Raw(encoded), self._digest)
                 data = self._encoder.encode(record)
                 self._pending.append((False, data))
                 self._pending_bytes += len(data)
@@ -134,10 +134,14 @@ class JournalWriter:
         self._thread.join(timeout=10)
 
     def _header(self, state: Any) -> bytes:
-        header = Header(
-            FORMAT, self._spec.name, self._segment, self._started_ms,
-            self._encoder.encode(state), self._digest,
-        )  # fmt: skip
+        header = SegmentHeader(
+            FORMAT,
+            self._spec.name,
+            self._segment,
+            self._started_ms,
+            self._encoder.encode(state),
+            self._digest,
+        )
         return self._encoder.encode(header)
 
     def _write_all(self) -> None:
@@ -183,7 +187,7 @@ class JournalWriter:
         if current is not None:
             current.close()
         self._prune()
-        decoded = msgspec.msgpack.decode(header, type=Header)
+        decoded = msgspec.msgpack.decode(header, type=SegmentHeader)
         name = f"{self._spec.name}-{self._started_ms}-{decoded.segment:06d}{SUFFIX}"
         path = self.directory / name
         out = path.open("ab", buffering=0)

@@ -13,8 +13,8 @@ import crc32c
 import msgspec
 import zstandard
 
-from argosy.domain.core import CoreSpec, from_image
-from argosy.mesh.journal import FORMAT, FRAME, SUFFIX, Header, Record, chain
+from argosy.domain.core import CoreSpec, from_snapshot
+from argosy.mesh.journal import FORMAT, FRAME, SUFFIX, SegmentHeader, StepRecord, chain
 
 
 class JournalError(Exception):
@@ -70,7 +70,7 @@ def replay_segment(path: Path, specs: Mapping[str, CoreSpec]) -> Replayed:
     first = next(payloads, None)
     if first is None:
         return Replayed(path, core="?", cut=True)
-    header = msgspec.msgpack.decode(first, type=Header)
+    header = msgspec.msgpack.decode(first, type=SegmentHeader)
     if header.format != FORMAT or header.core not in specs:
         known = ", ".join(sorted(specs))
         raise JournalError(
@@ -87,12 +87,12 @@ def replay_segment(path: Path, specs: Mapping[str, CoreSpec]) -> Replayed:
 
 
 def replay_records(
-    result: Replayed, header: Header, payloads: Iterator[bytes | None], spec: CoreSpec
+    result: Replayed, header: SegmentHeader, payloads: Iterator[bytes | None], spec: CoreSpec
 ) -> Replayed:
     """Step through the frames after the header; stops at the first difference."""
-    core = spec.build(msgspec.msgpack.decode(header.state, type=spec.state, dec_hook=from_image))
+    core = spec.build(msgspec.msgpack.decode(header.state, type=spec.state, dec_hook=from_snapshot))
     decode_event = msgspec.msgpack.Decoder(spec.events).decode
-    decode_records = msgspec.msgpack.Decoder(list[Record]).decode
+    decode_records = msgspec.msgpack.Decoder(list[StepRecord]).decode
     digest = header.digest
     for payload in payloads:
         if payload is None:

@@ -89,7 +89,7 @@ async def abort(context: Context, error: ArgosyError) -> None:
     await context.abort(status_code(error), message, trailers(error))
 
 
-class Server:
+class GrpcServer:
     """A gRPC server that reports NOT_SERVING until told otherwise."""
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ from argosy.mesh.bus import Bus
 from argosy.mesh.driver import Clock, Driver
 from argosy.mesh.journal import JournalWriter
 from argosy.mesh.metrics import Metrics
-from argosy.mesh.rpc import Channels, Server
+from argosy.mesh.rpc import Channels, GrpcServer
 from argosy.mesh.settings import ServiceSettings, load_or_exit
 from argosy.mesh.telemetry import start_telemetry
 
@@ -53,15 +53,16 @@ class Mesh(Generic[S]):
         self.clock = Clock()
         data = settings.data_dir
         self.telemetry = start_telemetry(
-            service, self.name, otlp_endpoint=settings.otlp_endpoint,
+            service,
+            self.name,
+            otlp_endpoint=settings.otlp_endpoint,
             traces_dir=data / "traces" if data else None,
-        )  # fmt: skip
+        )
         self.tracer = self.telemetry.tracer
         self.metrics = Metrics(
-            service, self.name, otlp_endpoint=settings.otlp_endpoint,
-            listen=settings.metrics_listen,
-        )  # fmt: skip
-        self.server = Server()
+            service, self.name, otlp_endpoint=settings.otlp_endpoint, listen=settings.metrics_listen
+        )
+        self.server = GrpcServer()
         self.channels = Channels()
         self.bus = Bus(settings.nats_url, settings.fleet, self.name)
         self.waiting_for = "start-up"
@@ -145,9 +146,10 @@ def run(kind: type[S], make: Callable[[Mesh[S]], Service]) -> None:
     """Run a service until it is told to stop, then exit the process."""
     settings = load_or_exit(kind)
     logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr,
+        level=settings.log_level,
+        stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )  # fmt: skip
+    )
     faulthandler.enable()
     service = kind.prefix().removeprefix("ARGOSY_").removesuffix("_").lower().replace("_", "-")
     # uvloop: a tenth less CPU per call than asyncio's own loop.

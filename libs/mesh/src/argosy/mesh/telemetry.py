@@ -187,9 +187,7 @@ def start_telemetry(
     resource = Resource.create({"service.name": service, "service.instance.id": instance})
     provider = TracerProvider(resource=resource)
     if otlp_endpoint:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
-            OTLPSpanExporter,
-        )
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=otlp_endpoint)))
     elif traces_dir is not None:
@@ -250,9 +248,12 @@ class span:  # noqa: N801 - used as a function is
     __slots__ = ("_arguments", "_opened", "_token", "_tracer")
 
     def __init__(
-        self, tracer: trace.Tracer, name: str, context: Context | None = None,
+        self,
+        tracer: trace.Tracer,
+        name: str,
+        context: Context | None = None,
         **attributes: str | int | bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._tracer = tracer
         self._arguments = (name, context, attributes)
         self._opened: trace.Span | None = None

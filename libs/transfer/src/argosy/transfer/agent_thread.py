@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from argosy.transfer.job import Job, TransferFailed
+from argosy.transfer.job import TransferFailed, TransferJob
 from argosy.transfer.memory import Memory
 
 log = logging.getLogger(__name__)
@@ -31,19 +31,19 @@ IDLE_TICK_S = 1.0
 MAX_FILE_BYTES = (1 << 63) - 1
 
 
-class Lane:
+class NixlAgentThread:
     """The agent's thread, and what the event loop may ask of it."""
 
     def __init__(self, name: str, make_agent: Callable[[], Any], *, tick: bool) -> None:
         self._agent: Any = None
-        self._jobs: list[Job] = []
+        self._jobs: list[TransferJob] = []
         self._make_agent = make_agent
         self._closed = False
         self._tick = tick
         self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._moved_s = 0.0
         self._new_ones_turn = False
-        self._outcomes: list[tuple[Job, str]] = []
+        self._outcomes: list[tuple[TransferJob, str]] = []
         self._first_outcome_s = 0.0
         self._lost: set[str] = set()
         self._leaving: set[str] = set()
@@ -56,7 +56,7 @@ class Lane:
             self._thread.start()
         await self._call(self._make)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TransferJob) -> None:
         """Begin a job."""
         self._put(lambda: self._jobs.append(job))
 
@@ -181,7 +181,7 @@ class Lane:
         to_post = any(job.handle is None for job in self._jobs)
         return 0.0 if to_post or time.monotonic() < self._moved_s + HOT_S else POLL_S
 
-    def _next(self, waiting: list[Job]) -> Job:
+    def _next(self, waiting: list[TransferJob]) -> TransferJob:
         """Whose turn it is to post: by turns one that has begun and one that has not.
 
         So a small transfer waits for one post of a large one, and neither starves.
@@ -192,7 +192,7 @@ class Lane:
         self._jobs.append(job)
         return job
 
-    def _advance(self, job: Job, step: Callable[[Job], str]) -> None:
+    def _advance(self, job: TransferJob, step: Callable[[TransferJob], str]) -> None:
         """Post or poll; end the job when that was the last of it."""
         try:
             state = step(job)
@@ -210,10 +210,10 @@ class Lane:
         elif job.abandoned or not job.posts:
             self._end(job, "")
 
-    def _poll(self, job: Job) -> str:
+    def _poll(self, job: TransferJob) -> str:
         return str(self._agent.check_xfer_state(job.handle))
 
-    def _post(self, job: Job) -> str:
+    def _post(self, job: TransferJob) -> str:
         if job.abandoned or not job.posts:
             return "DONE"
         if job.peer in self._leaving:
@@ -235,7 +235,7 @@ class Lane:
         state = str(self._agent.transfer(job.handle))
         return self._poll(job) if state == "PROC" else state  # often it is done by now
 
-    def _end(self, job: Job, wrong: str) -> None:
+    def _end(self, job: TransferJob, wrong: str) -> None:
         self._release(job)
         self._jobs.remove(job)
         if job.fd in self._files and all(other.fd != job.fd for other in self._jobs):
@@ -253,13 +253,13 @@ class Lane:
             # Nobody waits for this, and the thread must not end of it.
             log.exception("NIXL failed between transfers")
 
-    def _release(self, job: Job) -> None:
+    def _release(self, job: TransferJob) -> None:
         if job.handle is not None:
             with contextlib.suppress(Exception):  # it has failed before, and said so
                 job.handle.release()
             job.handle = None
 
-    def _settle(self, job: Job, wrong: str) -> None:
+    def _settle(self, job: TransferJob, wrong: str) -> None:
         if not self._outcomes:
             self._first_outcome_s = time.monotonic()
         self._outcomes.append((job, wrong))

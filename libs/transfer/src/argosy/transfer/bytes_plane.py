@@ -20,8 +20,8 @@ import secrets
 from collections import defaultdict
 from typing import Any
 
-from argosy.transfer.agent_thread import Lane
-from argosy.transfer.job import Job, Piece, TransferFailed
+from argosy.transfer.agent_thread import NixlAgentThread
+from argosy.transfer.job import Piece, TransferFailed, TransferJob
 from argosy.transfer.memory import Memory
 from argosy.transfer.progress_polling import slow_down_polling
 
@@ -53,10 +53,12 @@ class BytesPlane:
         self._metadata = b""
         self._passive = passive
         self._started = False
-        self._wire = Lane(f"{name}-wire", self._make_wire_agent, tick=not passive)
-        self._disk = Lane(f"{name}-disk", self._make_disk_agent, tick=False) if files else None
-        self._registrations: dict[Memory, list[tuple[Lane, Any]]] = {}
-        self._rooms: dict[tuple[Lane, str], asyncio.Semaphore] = defaultdict(
+        self._wire = NixlAgentThread(f"{name}-wire", self._make_wire_agent, tick=not passive)
+        self._disk = (
+            NixlAgentThread(f"{name}-disk", self._make_disk_agent, tick=False) if files else None
+        )
+        self._registrations: dict[Memory, list[tuple[NixlAgentThread, Any]]] = {}
+        self._rooms: dict[tuple[NixlAgentThread, str], asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(MAX_TRANSFERS)
         )
 
@@ -145,7 +147,7 @@ class BytesPlane:
 
     async def _move(
         self,
-        lane: Lane,
+        lane: NixlAgentThread,
         operation: str,
         peer: str,
         pieces: list[Piece],
@@ -168,7 +170,7 @@ class BytesPlane:
                 f"{what}: not begun within {timeout_s} s, {MAX_TRANSFERS} others were under "
                 "way; retry later, or elsewhere"
             ) from None
-        job = Job(operation, peer, pieces, fd)
+        job = TransferJob(operation, peer, pieces, fd)
         job.rest.add_done_callback(lambda _: room.release())
         lane.submit(job)
         cancelled = False
@@ -189,10 +191,10 @@ class BytesPlane:
         if wrong := job.rest.result():
             raise TransferFailed(f"{what}: {wrong}; " + _remedy(fd))
 
-    def _lanes(self) -> list[Lane]:
+    def _lanes(self) -> list[NixlAgentThread]:
         return [self._wire] if self._disk is None else [self._wire, self._disk]
 
-    def _files(self) -> Lane:
+    def _files(self) -> NixlAgentThread:
         if self._disk is None:
             raise TransferFailed("this bytes plane has no files; make it with files=True")
         return self._disk

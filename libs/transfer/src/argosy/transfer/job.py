@@ -26,7 +26,7 @@ class TransferFailed(Exception):
         return self.settled is not None and not self.settled.done()
 
 
-class Job:
+class TransferJob:
     """One transfer. `rest` gets "", or what went wrong, once its memory is at rest."""
 
     def __init__(self, operation: str, peer: str, pieces: list[Piece], fd: int | None) -> None:

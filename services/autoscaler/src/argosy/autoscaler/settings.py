@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from argosy.autoscaler.core.state import Limits
+from argosy.autoscaler.core.state import ScalerLimits
 from argosy.mesh.settings import ServiceSettings
 
 
@@ -28,11 +28,14 @@ class AutoscalerSettings(ServiceSettings):
         "", pattern="^([A-Z]{2})?$", description="Whose public holidays count, e.g. DE; none unset."
     )
 
-    def limits(self) -> Limits:
+    def limits(self) -> ScalerLimits:
         """What the core is told of these."""
-        return Limits(
-            tick_us=round(1e6 * self.tick_s), slot_us=1_000_000 * self.slot_s,
-            plan_slots=self.plan_slots, stale_us=round(1e6 * self.stale_s),
-            decay_us=round(1e6 * self.decay_s), hand_us=round(1e6 * self.hand_s),
+        return ScalerLimits(
+            tick_us=round(1e6 * self.tick_s),
+            slot_us=1_000_000 * self.slot_s,
+            plan_slots=self.plan_slots,
+            stale_us=round(1e6 * self.stale_s),
+            decay_us=round(1e6 * self.decay_s),
+            hand_us=round(1e6 * self.hand_s),
             season_us=round(1e6 * self.season_s),
-        )  # fmt: skip
+        )

@@ -14,12 +14,14 @@ class KvstoreSettings(ServiceSettings):
     dram_bytes: int = Field(1 << 30, ge=1 << 20, description="Memory for blocks; never more.")
     ssd_dir: Path | None = Field(
         None, description="Folder of the SSD tier, in which each store has one; unset: no SSD tier."
-    )  # fmt: skip
+    )
     ssd_bytes: int = Field(0, ge=0, description="Room for blocks in `ssd_dir`; never more.")
     lease_s: float = Field(
-        10, gt=0, description="How long blocks stay put for whoever reads or writes them; whoever "
-        "takes longer, or died, loses them."
-    )  # fmt: skip
+        10,
+        gt=0,
+        description="How long blocks stay put for whoever reads or writes them; whoever "
+        "takes longer, or died, loses them.",
+    )
     heartbeat_s: float = Field(0.5, gt=0, description="Between reports of what it holds.")
 
     @model_validator(mode="after")

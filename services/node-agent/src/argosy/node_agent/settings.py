@@ -21,9 +21,11 @@ class NodeAgentSettings(ServiceSettings):
         0, ge=0, description="Most memory that sleeping instances may hold; 0: what the node has."
     )
     silent_per_device: int = Field(
-        8, ge=1, description="Most instances that may sleep on one device: each leaves something "
-        "there, such as its CUDA context."
-    )  # fmt: skip
+        8,
+        ge=1,
+        description="Most instances that may sleep on one device: each leaves something "
+        "there, such as its CUDA context.",
+    )
     boot_file: Path | None = Field(
         None, description="Processes to run besides decided instances (YAML), as `argosy up` does."
     )

@@ -16,14 +16,14 @@ class RouterSettings(ServiceSettings):
     tokenizer_processes: int = Field(1, ge=1, description="Processes that tokenize.")
     queue_limit: int = Field(1024, ge=1, description="Most requests waiting for an instance.")
     queue_bytes_max: int = Field(
-        1 << 28,
-        ge=1 << 20,
-        description="Most memory of waiting prompts, at 40 bytes a token.",
+        1 << 28, ge=1 << 20, description="Most memory of waiting prompts, at 40 bytes a token."
     )
     queue_timeout_s: float = Field(
-        300, gt=0, description="Longest wait for an instance, restarts of one included: a large "
-        "model loads for minutes."
-    )  # fmt: skip
+        300,
+        gt=0,
+        description="Longest wait for an instance, restarts of one included: a large "
+        "model loads for minutes.",
+    )
     request_timeout_s: float = Field(
         600, gt=0, description="Longest request when the caller sets no deadline."
     )
@@ -37,16 +37,20 @@ class RouterSettings(ServiceSettings):
         0, ge=0, description="Most requests of one tenant waiting; 0: only `queue_limit`."
     )
     ttft_limit_s: float = Field(
-        0, ge=0, description="Refuse at the door what is predicted to wait longer for its first "
-        "token; 0: only what would miss its own deadline."
-    )  # fmt: skip
+        0,
+        ge=0,
+        description="Refuse at the door what is predicted to wait longer for its first "
+        "token; 0: only what would miss its own deadline.",
+    )
     itl_target_ms: float = Field(
         50, gt=0, description="Time per token that decode batches are kept under if they can be."
     )
     index_blocks_max: int = Field(
-        4_000_000, ge=1000, description="KV blocks the prefix index remembers, at about 100 bytes; "
-        "beyond it, those not used for longest are forgotten."
-    )  # fmt: skip
+        4_000_000,
+        ge=1000,
+        description="KV blocks the prefix index remembers, at about 100 bytes; "
+        "beyond it, those not used for longest are forgotten.",
+    )
     ticket_s: float = Field(30, gt=0, description="How long a ticket is good for.")
     stale_s: float = Field(3, gt=0, description="An instance this long silent is not used.")
     body_bytes_max: int = Field(4 << 20, ge=1024, description="Largest HTTP body.")

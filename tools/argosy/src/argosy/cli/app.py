@@ -1,6 +1,7 @@
 """The argosy command: one function per command, each a few lines over its own module."""
 
 import asyncio
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +17,11 @@ from argosy.domain.errors import ArgosyError
 from argosy.launcher.home import HOME, NoFleet, find_running
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Serve large language models with prefill and decode apart.",
-)  # fmt: skip
+)
 model_app = typer.Typer(no_args_is_help=True, help="Prepare models.")
 app.add_typer(model_app, name="model")
 app.command()(sim)
@@ -26,6 +29,8 @@ app.add_typer(profile, name="profile")
 app.add_typer(kv, name="kv")
 app.add_typer(plan_app, name="plan")
 app.command()(why)
+for extra in entry_points(group="argosy.commands"):
+    app.add_typer(extra.load(), name=extra.name)
 
 HomeOption = Annotated[Path, typer.Option("--home", help="Where fleets keep their things.")]
 FleetOption = Annotated[str | None, typer.Option("--fleet", help="Which fleet, if several are up.")]
@@ -189,8 +194,7 @@ def replay(
 
 @app.command()
 def demo(
-    engine: Annotated[str, typer.Option(help="vllm or sim.")] = "vllm",
-    json: JsonOption = False,
+    engine: Annotated[str, typer.Option(help="vllm or sim.")] = "vllm", json: JsonOption = False
 ) -> None:
     """Everything once: up, a conversation, a killed decode, a trace, down.
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from argosy.cli import console
 from argosy.client import Answer, Client
-from argosy.launcher.home import FleetHome, Running
+from argosy.launcher.home import FleetHome, RunningFleet
 from argosy.mesh.telemetry import start_telemetry
 
 
 @asynccontextmanager
 async def traced_client(
-    folder: FleetHome, running: Running, *, direct: bool = False
+    folder: FleetHome, running: RunningFleet, *, direct: bool = False
 ) -> AsyncIterator[Client]:
     """A client whose spans join the fleet's."""
     telemetry = start_telemetry("client", "client", traces_dir=folder.path / "traces")
@@ -26,9 +26,14 @@ async def traced_client(
 
 
 async def continue_text(
-    folder: FleetHome, running: Running, text: str, sampling: dict[str, Any], *,
-    direct: bool, as_json: bool,
-) -> None:  # fmt: skip
+    folder: FleetHome,
+    running: RunningFleet,
+    text: str,
+    sampling: dict[str, Any],
+    *,
+    direct: bool,
+    as_json: bool,
+) -> None:
     """Print the continuation as it comes, or whole as JSON."""
     answer = Answer()
     began = time.monotonic()
@@ -45,15 +50,19 @@ async def continue_text(
         console.err.print(f"[dim]TTFT {first_s * 1e3:.0f} ms · argosy trace {trace_id[:8]}[/]")
         return
     report = {
-        "text": answer.text, "token_ids": answer.token_ids, "finish": answer.finish_reason,
-        "prompt_tokens": answer.usage.prompt_tokens, "ttft_ms": round(first_s * 1e3, 1),
-        "disaggregated": answer.timing.disaggregated, "trace_id": trace_id,
-    }  # fmt: skip
+        "text": answer.text,
+        "token_ids": answer.token_ids,
+        "finish": answer.finish_reason,
+        "prompt_tokens": answer.usage.prompt_tokens,
+        "ttft_ms": round(first_s * 1e3, 1),
+        "disaggregated": answer.timing.disaggregated,
+        "trace_id": trace_id,
+    }
     print(json.dumps(report))
 
 
 async def converse(
-    folder: FleetHome, running: Running, system: str, sampling: dict[str, Any]
+    folder: FleetHome, running: RunningFleet, system: str, sampling: dict[str, Any]
 ) -> None:
     """Read a line, stream an answer, until an empty line."""
     messages = [{"role": "system", "content": system}] if system else []

@@ -63,8 +63,10 @@ def show_difference(result: Replayed) -> None:
     assert difference is not None
     console.out.print(f"\n{result.path}: step {difference.sequence}", style="bold")
     for title, value in (
-        ("event", difference.event), ("expected", difference.expected), ("got", difference.got),
-    ):  # fmt: skip
+        ("event", difference.event),
+        ("expected", difference.expected),
+        ("got", difference.got),
+    ):
         console.out.print(f"  {title}:", style="bold")
         items = value if isinstance(value, list) else [value]
         for item in items or ["nothing"]:
@@ -75,8 +77,10 @@ def row_of(directory: Path, result: Replayed) -> dict[str, Any]:
     """One segment for programs."""
     difference = result.difference
     return {
-        "segment": str(result.path.relative_to(directory)), "core": result.core,
-        "steps": result.steps, "cut": result.cut,
+        "segment": str(result.path.relative_to(directory)),
+        "core": result.core,
+        "steps": result.steps,
+        "cut": result.cut,
         "digest": f"{result.digests[-1]:016x}" if result.digests else None,
         "difference": msgspec.to_builtins(difference) if difference is not None else None,
-    }  # fmt: skip
+    }

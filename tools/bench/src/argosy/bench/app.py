@@ -234,9 +234,16 @@ def scale(
         hint = plot.with_suffix(".svg")
         raise typer.BadParameter(f"the picture is SVG: write --plot {hint}", param_hint="--plot")
     options = ScaleOptions(
-        trace, lengths, replicas or (8 if trace is None else 32), warm_up_s, wake_s, timing,
-        Slo(slo_ttft, slo_tpot), chosen, seed,
-    )  # fmt: skip
+        trace,
+        lengths,
+        replicas or (8 if trace is None else 32),
+        warm_up_s,
+        wake_s,
+        timing,
+        Slo(slo_ttft, slo_tpot),
+        chosen,
+        seed,
+    )
     run_scale(options, as_json=json, plot=plot)
 
 

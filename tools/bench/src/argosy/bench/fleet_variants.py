@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from argosy.launcher.launch import Plan, plan
+from argosy.launcher.launch import LaunchPlan, plan
 
 
 def read_fleet(fleet: Path) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def read_fleet(fleet: Path) -> dict[str, Any]:
     return text
 
 
-def plan_in(home: Path, text: dict[str, Any]) -> Plan:
+def plan_in(home: Path, text: dict[str, Any]) -> LaunchPlan:
     """A fleet of this file, in this new folder, on any free ports."""
     home.mkdir(parents=True)
     file = home / "fleet.yaml"

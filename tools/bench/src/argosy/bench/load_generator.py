@@ -25,7 +25,7 @@ LETTERS = 256
 """Of the sim engine's vocabulary: every one of them is a token."""
 
 
-class Order(msgspec.Struct, frozen=True):
+class LoadOrder(msgspec.Struct, frozen=True):
     """What to do. direct: ask Route and take the ticket to decode; else ask Generate.
 
     rate: requests per second, Poisson, for `seconds`; 0: `requests` of them at once.
@@ -41,7 +41,7 @@ class Order(msgspec.Struct, frozen=True):
     max_tokens: int = 1
 
 
-class Outcome(msgspec.Struct):
+class LoadOutcome(msgspec.Struct):
     """What came of it. Times in milliseconds, one per request that was answered.
 
     route_ms: the Route call alone. ttft_ms: from sending Generate (to the router, or
@@ -62,12 +62,12 @@ class Outcome(msgspec.Struct):
 
 
 @dataclass
-class Load:
+class LoadGenerator:
     """One order under way. channels: by address, kept from order to order."""
 
-    order: Order
+    order: LoadOrder
     channels: dict[str, grpc.aio.Channel]
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: LoadOutcome = field(default_factory=LoadOutcome)
     open: int = 0
 
     def channel(self, address: str) -> grpc.aio.Channel:
@@ -76,7 +76,7 @@ class Load:
             self.channels[address] = grpc.aio.insecure_channel(address)
         return self.channels[address]
 
-    async def run(self) -> Outcome:
+    async def run(self) -> LoadOutcome:
         """Ask, open loop: an answer that is late holds up no question."""
         order, chance = self.order, random.Random(self.order.seed)  # noqa: S311 - no secrets
         stub = router_pb2_grpc.RouterStub(self.channel(order.address))
@@ -133,23 +133,24 @@ class Load:
         self.outcome.incomplete += not (finished and tokens == self.order.max_tokens)
 
 
-def question(order: Order, chance: random.Random) -> router_pb2.GenerateRequest:
+def question(order: LoadOrder, chance: random.Random) -> router_pb2.GenerateRequest:
     """A prompt nobody has seen before."""
     ids = chance.choices(range(LETTERS), k=order.prompt_tokens)
     return router_pb2.GenerateRequest(
-        model="sim", tokens=router_pb2.TokenIds(ids=ids),
+        model="sim",
+        tokens=router_pb2.TokenIds(ids=ids),
         sampling=inference_pb2.Sampling(
             max_tokens=order.max_tokens, temperature=0, ignore_eos=True
         ),
-    )  # fmt: skip
+    )
 
 
 async def obey() -> None:
     """Take orders until stdin ends."""
     channels: dict[str, grpc.aio.Channel] = {}
     while line := await asyncio.to_thread(sys.stdin.buffer.readline):
-        order = msgspec.json.decode(line, type=Order)
-        outcome = await Load(order, channels).run()
+        order = msgspec.json.decode(line, type=LoadOrder)
+        outcome = await LoadGenerator(order, channels).run()
         print(msgspec.json.encode(outcome).decode(), flush=True)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from argosy.bench.load_generator import Order, Outcome
+from argosy.bench.load_generator import LoadOrder, LoadOutcome
 from argosy.client import Client
 from argosy.domain.errors import ArgosyError
 from argosy.launcher.nats_process import nats_command
@@ -26,9 +26,12 @@ UP_S = 60
 END_S = 10
 QUEUE_LIMIT = "8192"
 INSTANCE = {
-    "engine": "sim", "sim_speed": "1000", "max_running": "4096", "queue_limit": QUEUE_LIMIT,
+    "engine": "sim",
+    "sim_speed": "1000",
+    "max_running": "4096",
+    "queue_limit": QUEUE_LIMIT,
     "kv_bytes": str(1 << 37),
-}  # fmt: skip
+}
 
 
 class BenchFailed(Exception):
@@ -36,7 +39,7 @@ class BenchFailed(Exception):
 
 
 @dataclass
-class Yard:
+class BenchProcesses:
     """Everything that runs. `folder` holds logs, journals and NATS's store."""
 
     folder: Path
@@ -48,9 +51,12 @@ class Yard:
         """A process with pipes, its stderr in `folder`."""
         with (self.folder / f"{name}.log").open("wb") as log:
             process = self.processes[name] = subprocess.Popen(
-                command, env={**os.environ, **environment}, stderr=log,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            )  # fmt: skip
+                command,
+                env={**os.environ, **environment},
+                stderr=log,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
         return process
 
     def start_module(self, name: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -60,9 +66,13 @@ class Yard:
     def start_service(self, service: str, name: str, **settings: str) -> None:
         """A service of the fleet, with what it keeps under `folder`."""
         given = {
-            "fleet": FLEET, "instance_id": name, "nats_url": self.nats,
-            "data_dir": str(self.folder / name), "log_level": "WARNING", **settings,
-        }  # fmt: skip
+            "fleet": FLEET,
+            "instance_id": name,
+            "nats_url": self.nats,
+            "data_dir": str(self.folder / name),
+            "log_level": "WARNING",
+            **settings,
+        }
         environment = {f"ARGOSY_{service.upper()}_{k.upper()}": v for k, v in given.items()}
         self.start(name, sys.executable, "-m", f"argosy.{service}", **environment)
 
@@ -112,13 +122,13 @@ class Yard:
         log = (self.folder / f"{name}.log").read_text()
         raise BenchFailed(f"{name} ended: {log[-2000:]}")
 
-    async def order(self, order: Order) -> Outcome:
+    async def order(self, order: LoadOrder) -> LoadOutcome:
         """Have the load generator do something."""
         stdin = self.processes["load"].stdin
         assert stdin is not None
         stdin.write(msgspec.json.encode(order) + b"\n")
         stdin.flush()
-        return msgspec.json.decode(await self.line("load"), type=Outcome)
+        return msgspec.json.decode(await self.line("load"), type=LoadOutcome)
 
     def cpu_s(self, name: str) -> float:
         """CPU time a process and its children have had, seconds."""

@@ -2,17 +2,12 @@
 
 from collections.abc import Sequence
 
-from argosy.domain.kv_blocks import (
-    chained_block_hashes,
-    chained_block_keys,
-    root_hash,
-    root_key,
-)
+from argosy.domain.kv_blocks import chained_block_hashes, chained_block_keys, root_hash, root_key
 from argosy.engine.api import Staged
 from argosy.engine.kv.owners import SPAN_BLOCKS
 
 
-class Chain:
+class BlockNames:
     """Names full blocks once each. Memory: about 100 B a block."""
 
     def __init__(self, model: str, revision: str, cache_salt: str, block_tokens: int) -> None:
@@ -35,6 +30,10 @@ class Chain:
     def staged(self, number: int, slot: int) -> Staged:
         """A block of the chain, copied to that slot."""
         return Staged(
-            slot, self.keys[number], self.keys[number - 1] if number else b"",
-            self.keys[number - number % SPAN_BLOCKS], self.hashes[number], self._block_tokens,
-        )  # fmt: skip
+            slot,
+            self.keys[number],
+            self.keys[number - 1] if number else b"",
+            self.keys[number - number % SPAN_BLOCKS],
+            self.hashes[number],
+            self._block_tokens,
+        )

@@ -17,11 +17,16 @@ LAYOUT = 1
 def revision(settings: EngineSettings) -> str:
     """Names model files, number formats, engine version and block shape."""
     parts = {
-        "engine": settings.engine, "version": engine_version(settings.engine), "layout": LAYOUT,
-        "model": settings.model, "files": digest_of_files(settings.model_source),
-        "dtype": settings.dtype, "device": settings.device,
-        "tensor_parallel": settings.tensor_parallel, "block_tokens": settings.block_tokens,
-    }  # fmt: skip
+        "engine": settings.engine,
+        "version": engine_version(settings.engine),
+        "layout": LAYOUT,
+        "model": settings.model,
+        "files": digest_of_files(settings.model_source),
+        "dtype": settings.dtype,
+        "device": settings.device,
+        "tensor_parallel": settings.tensor_parallel,
+        "block_tokens": settings.block_tokens,
+    }
     return json.dumps(parts, sort_keys=True)
 
 

@@ -24,11 +24,11 @@ from argosy.engine.api import (
     Listener,
     SleepLevel,
 )
-from argosy.engine.kv.chain import Chain
+from argosy.engine.kv.chain import BlockNames
 from argosy.engine.profile_files import load_profile
 from argosy.engine.settings import EngineSettings
 from argosy.engine.sim.outputs import joined, with_logprobs, word_ids
-from argosy.engine.sim.scheduler import Progress, Scheduler
+from argosy.engine.sim.scheduler import Scheduler, StepProgress
 from argosy.engine.sim.sequence import Sequence
 from argosy.engine.sim.staging import SimStaging
 from argosy.engine.sim.tokens import TokenSource
@@ -37,14 +37,14 @@ DEFAULT_CONTEXT_TOKENS = 8192
 
 
 @dataclass
-class Running:
+class RunningRequest:
     """A request under way: the answer it will have, and who waits for it."""
 
     request: EngineRequest
     answer: list[int]
     finish: str
     sequence: Sequence
-    chain: Chain | None = None
+    chain: BlockNames | None = None
     """Where there is a KV store."""
     outputs: "asyncio.Queue[EngineOutput | EngineFailed]" = field(default_factory=asyncio.Queue)
 
@@ -69,7 +69,7 @@ class SimEngine:
         )
         self._tokenizer = text.load(settings.model_source)
         self._words = word_ids(self._tokenizer)
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, RunningRequest] = {}
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
@@ -77,10 +77,15 @@ class SimEngine:
         self._level: SleepLevel = "dram"
         self._staging = SimStaging(settings) if settings.kv_store else None
         self._info = EngineInfo(
-            settings.block_tokens, blocks, context, self._scheduler.ranks[0].max_running,
-            settings.dp_ranks, self._profile.tokens_per_pass, self._profile,
+            settings.block_tokens,
+            blocks,
+            context,
+            self._scheduler.ranks[0].max_running,
+            settings.dp_ranks,
+            self._profile.tokens_per_pass,
+            self._profile,
             self._staging.info if self._staging is not None else None,
-        )  # fmt: skip
+        )
 
     async def start(self, listener: Listener) -> EngineInfo:
         """Take as long as the profile says loading takes, then run passes."""
@@ -175,7 +180,7 @@ class SimEngine:
                 f"no data-parallel rank {request.dp_rank}: this engine has {self._info.dp_ranks}"
             )
 
-    def _begin(self, request: EngineRequest) -> Running:
+    def _begin(self, request: EngineRequest) -> RunningRequest:
         """Invent the whole answer, and queue its computation."""
         prompt_tokens = len(request.token_ids)
         limit = min(request.sampling.max_tokens, self._info.max_model_tokens - prompt_tokens)
@@ -191,9 +196,13 @@ class SimEngine:
         whole = [*request.token_ids, *answer]
         hashes = chained_block_hashes(whole, self._settings.block_tokens, root)
         sequence = Sequence(
-            request.request_id, prompt_tokens, len(answer), hashes,
-            hold=request.produce, pull=request.kv_handle is not None,
-        )  # fmt: skip
+            request.request_id,
+            prompt_tokens,
+            len(answer),
+            hashes,
+            hold=request.produce,
+            pull=request.kv_handle is not None,
+        )
         chain = None
         if self._staging is not None:
             chain = self._staging.chain(request.cache_salt, whole)
@@ -203,7 +212,9 @@ class SimEngine:
                 sequence.preloaded = (preload.first_block, end)
         self._scheduler.add(sequence, request.dp_rank)
         self._work.set()
-        return Running(request, answer, "length" if request.produce else finish, sequence, chain)
+        return RunningRequest(
+            request, answer, "length" if request.produce else finish, sequence, chain
+        )
 
     def _forget(self, request_id: str) -> None:
         self._scheduler.remove(request_id)
@@ -253,7 +264,7 @@ class SimEngine:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._work.wait(), left_s)
 
-    def _emit(self, progress: Progress) -> None:
+    def _emit(self, progress: StepProgress) -> None:
         sequence = progress.sequence
         running = self._running.get(sequence.key)
         if running is None:

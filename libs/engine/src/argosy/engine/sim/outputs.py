@@ -35,6 +35,10 @@ def with_logprobs(output: EngineOutput, top: int | None) -> EngineOutput:
         return output
     logprobs = [Logprobs(i, 0.0, {i: 0.0} if top else {}) for i in output.token_ids]
     return EngineOutput(
-        output.token_ids, logprobs, output.finish, output.cached_tokens,
-        output.kv_handle, output.transferred_bytes,
-    )  # fmt: skip
+        output.token_ids,
+        logprobs,
+        output.finish,
+        output.cached_tokens,
+        output.kv_handle,
+        output.transferred_bytes,
+    )

@@ -17,7 +17,7 @@ from argosy.engine.sim.sequence import Sequence
 
 
 @dataclass(slots=True)
-class Share:
+class RankShare:
     """What one rank does in a pass; `passes` may be repeated without a change."""
 
     duration_ms: float = 0.0
@@ -32,7 +32,7 @@ class Share:
         return sum(tokens for _, tokens in self.chunks)
 
 
-class Rank:
+class SimRank:
     """See the module."""
 
     def __init__(self, profile: Profile, blocks: int, block_tokens: int, max_running: int) -> None:
@@ -67,10 +67,10 @@ class Rank:
             self.waiting.remove(found)
         return found
 
-    def plan(self, now_us: int) -> Share | None:
+    def plan(self, now_us: int) -> RankShare | None:
         """The rank's share of the next pass; None when it has nothing to compute."""
         self._finish_pulls(now_us)
-        share = Share()
+        share = RankShare()
         budget = self._decode_share(share)
         for sequence in self.running.values():
             if budget > 0 and (missing := sequence.missing):
@@ -113,7 +113,7 @@ class Rank:
         else:
             self._free(sequence)
 
-    def _decode_share(self, share: Share) -> int:
+    def _decode_share(self, share: RankShare) -> int:
         """Let every answer in; returns what is left of the pass's tokens."""
         share.passes = 1 << 30
         for sequence in list(self.running.values()):

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 from argosy.engine.api import BlocksChanged, EngineStats, PassEnded, RankPass
 from argosy.engine.profile import Profile
-from argosy.engine.sim.rank import Rank, Share
+from argosy.engine.sim.rank import RankShare, SimRank
 from argosy.engine.sim.sequence import Sequence
 
 
 @dataclass(slots=True)
-class Pass:
+class EngineStep:
     """A planned pass, or `passes` equal ones in a row. started_us + passes·each_us is its end."""
 
     started_us: int
     each_us: int
     passes: int
-    shares: list[Share | None]
+    shares: list[RankShare | None]
 
     @property
     def ends_us(self) -> int:
@@ -31,8 +31,7 @@ class Pass:
         """One of these passes, as listeners hear of it."""
         busy = sorted((s for s in self.shares if s is not None), key=lambda s: -s.duration_ms)
         return PassEnded(
-            self.each_us,
-            [RankPass(s.prefill_tokens, len(s.decoding), s.kv_share) for s in busy],
+            self.each_us, [RankPass(s.prefill_tokens, len(s.decoding), s.kv_share) for s in busy]
         )
 
     def cut(self, now_us: int) -> None:
@@ -42,7 +41,7 @@ class Pass:
 
 
 @dataclass(slots=True)
-class Progress:
+class StepProgress:
     """What a pass did for one sequence. `first`, `last`: its first or last token is among them."""
 
     sequence: Sequence
@@ -59,9 +58,9 @@ class Scheduler:
     ) -> None:
         self.profile = profile
         self.block_tokens = block_tokens
-        self.ranks = [Rank(profile, blocks, block_tokens, max_running) for _ in range(dp_ranks)]
+        self.ranks = [SimRank(profile, blocks, block_tokens, max_running) for _ in range(dp_ranks)]
         self.pass_us = 0
-        self._rank_of: dict[str, Rank] = {}
+        self._rank_of: dict[str, SimRank] = {}
 
     def add(self, sequence: Sequence, dp_rank: int = 0) -> None:
         """Queue a sequence at a rank. Its blocks must fit the rank when it is alone."""
@@ -74,7 +73,7 @@ class Scheduler:
         if (rank := self._rank_of.pop(key, None)) is not None:
             rank.remove(key)
 
-    def plan(self, now_us: int, passes_max: int = 1) -> Pass | None:
+    def plan(self, now_us: int, passes_max: int = 1) -> EngineStep | None:
         """The next pass, or up to `passes_max` that are all alike; None: nothing to compute."""
         shares = [rank.plan(now_us) for rank in self.ranks]
         busy = [share for share in shares if share is not None]
@@ -84,17 +83,18 @@ class Scheduler:
         passes = min(passes_max, *(share.passes for share in busy))
         if (pull_us := self.next_pull_us()) is not None:
             passes = min(passes, max(1, -(-(pull_us - now_us) // each_us)))
-        return Pass(now_us, each_us, passes, shares)
+        return EngineStep(now_us, each_us, passes, shares)
 
     def next_pull_us(self) -> int | None:
         """When the next KV transfer is over; the engine is idle until then if `plan` says None."""
-        return min((at for rank in self.ranks if (at := rank.next_pull_us()) is not None),
-                   default=None)  # fmt: skip
+        return min(
+            (at for rank in self.ranks if (at := rank.next_pull_us()) is not None), default=None
+        )
 
-    def finish(self, done: Pass) -> list[Progress]:
+    def finish(self, done: EngineStep) -> list[StepProgress]:
         """What a pass yields, in order of ranks. Requests removed meanwhile yield nothing."""
         self.pass_us = done.each_us
-        found: list[Progress] = []
+        found: list[StepProgress] = []
         for rank, share in zip(self.ranks, done.shares, strict=True):
             if share is not None:
                 self._finish_chunks(rank, share, found)
@@ -126,8 +126,9 @@ class Scheduler:
             sum(part.waiting_requests for part in parts),
             sum(part.queued_prefill_tokens for part in parts),
             sum(part.kv_used_blocks for part in parts),
-            self.pass_us, parts if len(parts) > 1 else (),
-        )  # fmt: skip
+            self.pass_us,
+            parts if len(parts) > 1 else (),
+        )
 
     def take_changes(self) -> list[BlocksChanged]:
         """KV blocks that came and went since the last call, by rank."""
@@ -139,7 +140,7 @@ class Scheduler:
                 )
         return found
 
-    def _finish_chunks(self, rank: Rank, share: Share, found: list[Progress]) -> None:
+    def _finish_chunks(self, rank: SimRank, share: RankShare, found: list[StepProgress]) -> None:
         for sequence, tokens in share.chunks:
             if sequence.key not in rank.running:
                 continue
@@ -149,9 +150,9 @@ class Scheduler:
                 sequence.produced += 1
                 found.append(self._progress(rank, sequence, 1))
 
-    def _progress(self, rank: Rank, sequence: Sequence, tokens: int) -> Progress:
+    def _progress(self, rank: SimRank, sequence: Sequence, tokens: int) -> StepProgress:
         last = sequence.produced >= sequence.answer_tokens
-        progress = Progress(sequence, tokens, sequence.produced == tokens, last)
+        progress = StepProgress(sequence, tokens, sequence.produced == tokens, last)
         if last:
             rank.end(sequence)
             if not sequence.hold:

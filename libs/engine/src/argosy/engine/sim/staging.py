@@ -9,7 +9,7 @@ from pathlib import Path
 
 from argosy.domain.kv_blocks import KEY_BYTES
 from argosy.engine.api import EngineFailed, Preload, Staged, Staging
-from argosy.engine.kv.chain import Chain
+from argosy.engine.kv.chain import BlockNames
 from argosy.engine.kv.revision import revision, with_layout
 from argosy.engine.settings import EngineSettings
 from argosy.transfer.memory import Memory
@@ -31,21 +31,21 @@ class SimStaging:
         self.info = Staging(path, SLOT_BYTES, slots // 2, slots)
         self._free = deque(range(slots // 2, slots))
 
-    def chain(self, cache_salt: str, token_ids: list[int]) -> Chain:
+    def chain(self, cache_salt: str, token_ids: list[int]) -> BlockNames:
         """The names of a request's blocks."""
         settings = self._settings
-        chain = Chain(settings.model, self._revision, cache_salt, settings.block_tokens)
+        chain = BlockNames(settings.model, self._revision, cache_salt, settings.block_tokens)
         chain.extend(token_ids, len(token_ids))
         return chain
 
-    def check(self, preload: Preload, chain: Chain) -> None:
+    def check(self, preload: Preload, chain: BlockNames) -> None:
         """Raise EngineFailed when what was preloaded is not the KV of these blocks."""
         for number, slot in enumerate(preload.slots, preload.first_block):
             found = self._memory.view[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES]
             if found != content(chain.keys[number]):
                 raise EngineFailed(f"block {number} was preloaded with the KV of another")
 
-    def stage(self, chain: Chain, first: int, last: int) -> list[Staged]:
+    def stage(self, chain: BlockNames, first: int, last: int) -> list[Staged]:
         """Copy blocks [first, last) out, as far as there are slots."""
         staged = []
         for number in range(first, min(last, first + len(self._free))):

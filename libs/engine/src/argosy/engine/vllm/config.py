@@ -36,19 +36,20 @@ def environment(settings: EngineSettings) -> dict[str, str]:
     # On one machine nothing has to listen where others could reach it.
     devices = {"UCX_NET_DEVICES": "lo"} if settings.advertise_host == "127.0.0.1" else {}
     return {
-        **common, **threads, **devices,
+        **common,
+        **threads,
+        **devices,
         "UCX_TLS": os.environ.get("UCX_TLS", "tcp,sm,self"),
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "TORCH_COMPILE_DISABLE": "1",
         names.POLL_US_VARIABLE: str(NIXL_POLL_US),
-    }  # fmt: skip
+    }
 
 
 def engine_args(
-    settings: EngineSettings, role: str, events_endpoint: str,
-    store: dict[str, Any] | None = None,
-) -> "AsyncEngineArgs":  # fmt: skip
+    settings: EngineSettings, role: str, events_endpoint: str, store: dict[str, Any] | None = None
+) -> "AsyncEngineArgs":
     """role: kv_producer, kv_consumer, or empty for an engine that hands no KV over.
     store: settings of the store connector, if there is a store.
     """
@@ -78,9 +79,10 @@ def engine_args(
         arguments["max_model_len"] = settings.max_model_tokens
     if cpu:
         arguments |= {
-            "enforce_eager": True, "distributed_executor_backend": "uni",
+            "enforce_eager": True,
+            "distributed_executor_backend": "uni",
             "kv_cache_memory_bytes": settings.kv_bytes,
-        }  # fmt: skip
+        }
     else:
         arguments |= {
             "gpu_memory_utilization": settings.gpu_memory_share,

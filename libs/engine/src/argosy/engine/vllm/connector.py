@@ -28,7 +28,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.nixl.connector import NixlPull
 from vllm.distributed.kv_transfer.kv_connector.v1.nixl.worker import NixlPullConnectorWorker
 
 from argosy.engine.vllm.names import POLL_US_VARIABLE
-from argosy.engine.vllm.sleep.cpu_worker import Resting
+from argosy.engine.vllm.sleep.cpu_worker import CpuSleepWorker
 from argosy.engine.vllm.store.connector import ArgosyStoreConnector
 from argosy.transfer.progress_polling import slow_down_polling
 
@@ -147,7 +147,7 @@ class ArgosyNixlConnector(NixlPullConnector):  # type: ignore[misc]
         super().update_connector_output(connector_output)
 
 
-class WorkerExtension(Resting):
+class WorkerExtension(CpuSleepWorker):
     """Methods vLLM adds to its worker, for AsyncLLM.collective_rpc."""
 
     def argosy_release(self, request_ids: list[str]) -> int:

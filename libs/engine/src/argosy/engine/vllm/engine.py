@@ -38,9 +38,9 @@ from argosy.engine.profile_files import load_profile
 from argosy.engine.settings import EngineSettings
 from argosy.engine.vllm import config, kv_events
 from argosy.engine.vllm.names import PRELOAD
-from argosy.engine.vllm.passes import Passes, Step
+from argosy.engine.vllm.passes import StepReport, StepTimes
 from argosy.engine.vllm.sampling import logprobs_of, sampling_params
-from argosy.engine.vllm.sleep.sleeper import Sleeper
+from argosy.engine.vllm.sleep.sleeper import VllmSleeper
 from argosy.engine.vllm.store.service_side import StoreSide
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class VllmEngine:
         self._uncomputed: dict[str, int] = {}
         """Prompt tokens of requests that have yielded nothing yet."""
         self._transfers: deque[int] = deque(maxlen=1024)
-        self._passes = Passes()
+        self._passes = StepTimes()
         self._under_way = 0
         """Requests that vLLM may have something to do for."""
         self._own = 0
@@ -73,7 +73,7 @@ class VllmEngine:
         self._tasks: list[asyncio.Task[None]] = []
         self._sockets = tempfile.TemporaryDirectory(prefix="argosy-kv-")
         self._store = StoreSide(settings, self._sockets.name) if settings.kv_store else None
-        self._sleeper: Sleeper | None = None
+        self._sleeper: VllmSleeper | None = None
 
     async def start(self, listener: Listener) -> EngineInfo:
         """Load the model. Raises ArgosyError (NOT_READY) when it cannot."""
@@ -101,7 +101,7 @@ class VllmEngine:
             self._info = replace(self._info, staging=self._store.staging(*shape))
             self._tasks.append(asyncio.create_task(self._store.follow(listener)))
         translator = kv_events.HashTranslator(self._settings.model, self._info.block_tokens)
-        self._sleeper = Sleeper(self._settings.device, self._step, listener.blocks_changed)
+        self._sleeper = VllmSleeper(self._settings.device, self._step, listener.blocks_changed)
         events = kv_events.follow(endpoint, translator, self._sleeper.blocks_changed)
         self._tasks += [asyncio.create_task(events), asyncio.create_task(self._watch())]
         await self._llm.collective_rpc("argosy_die_with_parent")
@@ -238,7 +238,7 @@ class VllmEngine:
             transferred_bytes=self._transfers.popleft() if pulling and self._transfers else 0,
         )
 
-    def _on_stats(self, step: Step) -> None:
+    def _on_stats(self, step: StepReport) -> None:
         self._transfers.extend(step.moved)
         ended = self._passes.stepped(step, time.monotonic())
         if ended is not None and self._listener is not None and not self._own:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from argosy.engine.api import PassEnded, RankPass
 
 
-class Step(NamedTuple):
+class StepReport(NamedTuple):
     """What vLLM tells of one step.
 
     goes_on: it has requests that the next step can compute.
@@ -27,7 +27,7 @@ class Step(NamedTuple):
     finished_s: float
 
 
-class Passes:
+class StepTimes:
     """See the module."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Passes:
         """All requests are gone: there is no next step until another comes."""
         self._goes_on = False
 
-    def stepped(self, step: Step, now_s: float) -> PassEnded | None:
+    def stepped(self, step: StepReport, now_s: float) -> PassEnded | None:
         """The pass that this step was, if it was one."""
         took_s = now_s - self._ended_s if self._goes_on else step.finished_s
         self._ended_s, self._goes_on = now_s, step.goes_on

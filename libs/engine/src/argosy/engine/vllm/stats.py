@@ -5,9 +5,9 @@ from typing import Any
 
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from argosy.engine.vllm.passes import Step
+from argosy.engine.vllm.passes import StepReport
 
-OnStats = Callable[[Step], None]
+OnStats = Callable[[StepReport], None]
 
 
 def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
@@ -20,9 +20,12 @@ def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
             pass
 
         def record(
-            self, scheduler_stats: Any = None, iteration_stats: Any = None,
-            mm_cache_stats: Any = None, engine_idx: int = 0,
-        ) -> None:  # fmt: skip
+            self,
+            scheduler_stats: Any = None,
+            iteration_stats: Any = None,
+            mm_cache_stats: Any = None,
+            engine_idx: int = 0,
+        ) -> None:
             """Pass on what we need."""
             if scheduler_stats is None:
                 return
@@ -30,12 +33,16 @@ def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
             running, waiting = scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs
             ended = iteration_stats.finished_requests if iteration_stats is not None else []
             on_stats(
-                Step(
-                    running, waiting + scheduler_stats.num_skipped_waiting_reqs,
-                    scheduler_stats.kv_cache_usage, moved, bool(running or waiting),
-                    scheduler_stats.iteration_details, ended[0].prefill_time if ended else 0.0,
+                StepReport(
+                    running,
+                    waiting + scheduler_stats.num_skipped_waiting_reqs,
+                    scheduler_stats.kv_cache_usage,
+                    moved,
+                    bool(running or waiting),
+                    scheduler_stats.iteration_details,
+                    ended[0].prefill_time if ended else 0.0,
                 )
-            )  # fmt: skip
+            )
 
         def log_engine_initialized(self) -> None:
             """Nothing to say."""

@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 
 from argosy.engine.api import EngineInfo, EngineRequest, Preload, Staged
-from argosy.engine.kv.chain import Chain
+from argosy.engine.kv.chain import BlockNames
 from argosy.engine.kv.owners import owner_of, owners_of
-from argosy.instance.kv_store.load import Load
+from argosy.instance.kv_store.load import KvLoad
 from argosy.instance.kv_store.load_slots import LoadSlots
-from argosy.instance.kv_store.store import Store, Window
+from argosy.instance.kv_store.store import KvStoreClient, StagingWindow
 from argosy.mesh import telemetry
 from argosy.mesh.bus import Envelope
 from argosy.mesh.service import Mesh
@@ -46,9 +46,8 @@ class StoreLink:
     """
 
     def __init__(
-        self, mesh: Mesh[Any], info: EngineInfo, revision: str,
-        unstage: Callable[[list[int]], None],
-    ) -> None:  # fmt: skip
+        self, mesh: Mesh[Any], info: EngineInfo, revision: str, unstage: Callable[[list[int]], None]
+    ) -> None:
         assert info.staging is not None
         self._mesh = mesh
         self._info = info
@@ -56,13 +55,13 @@ class StoreLink:
         self._revision = revision
         staging = info.staging
         size = staging.slots * staging.slot_bytes
-        self._window = Window(Memory(size, Path(staging.path)), staging.slot_bytes)
+        self._window = StagingWindow(Memory(size, Path(staging.path)), staging.slot_bytes)
         self._slots = LoadSlots(staging.load_slots)
         self._plane = BytesPlane(
             f"{mesh.name}-store", host=mesh.settings.advertise_host, passive=False
         )
         self._withdrawn = False
-        self._stores: dict[str, Store] = {}
+        self._stores: dict[str, KvStoreClient] = {}
         self._preloads: dict[str, list[int]] = {}
         self._loads = 0
         self._stopping: set[asyncio.Task[None]] = set()
@@ -118,7 +117,7 @@ class StoreLink:
         stores = self._live()
         if not usable or not stores or request.kv_handle is not None:
             return request
-        chain = Chain(self._mesh.settings.model, self._revision, request.cache_salt, width)
+        chain = BlockNames(self._mesh.settings.model, self._revision, request.cache_salt, width)
         chain.extend(request.token_ids, usable)
         first = next((n for n, h in enumerate(chain.hashes) if h not in held), usable)
         if first == usable:
@@ -161,16 +160,18 @@ class StoreLink:
             numbers.setdefault(owners[number], []).append(number)
         return {
             name: (
-                Load(
+                KvLoad(
                     [keys[n] for n in range(first) if owners[n] == name],
-                    [keys[n] for n in share], [slots[n - first] for n in share], until_s,
+                    [keys[n] for n in share],
+                    [slots[n - first] for n in share],
+                    until_s,
                 ),
                 share,
             )
             for name, share in numbers.items()
-        }  # fmt: skip
+        }
 
-    def _give_back(self, slots: list[int], loads: list[Load]) -> None:
+    def _give_back(self, slots: list[int], loads: list[KvLoad]) -> None:
         """Free slots, once nothing moves into them any more."""
         moving = [load.settled for load in loads if load.settled is not None]
         if moving:
@@ -234,7 +235,7 @@ class StoreLink:
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
 
-    def _live(self) -> dict[str, Store]:
+    def _live(self) -> dict[str, KvStoreClient]:
         """Stores to be used. While the bus is away their silence says nothing."""
         now_s = time.monotonic()
         heard = self._mesh.bus.connected.is_set()
@@ -255,15 +256,20 @@ class StoreLink:
             for name, store in list(self._stores.items()):
                 if name == fact.store_id or time.monotonic() - store.seen_s > FORGET_S:
                     self._forget(name)
-            known = self._stores[fact.store_id] = Store(
-                fact.store_id, fact.epoch, fact.address, self._mesh.channels, self._plane,
-                self._window, self._saved,
-            )  # fmt: skip
+            known = self._stores[fact.store_id] = KvStoreClient(
+                fact.store_id,
+                fact.epoch,
+                fact.address,
+                self._mesh.channels,
+                self._plane,
+                self._window,
+                self._saved,
+            )
         known.seen_s = time.monotonic()
         self._heard.set()
 
 
-Shares = dict[str, tuple[Load, list[int]]]
+Shares = dict[str, tuple[KvLoad, list[int]]]
 """By store: what is asked of it, and which blocks of the chain that is."""
 
 

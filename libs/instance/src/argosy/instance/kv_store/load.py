@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Load:
+class KvLoad:
     """What is wanted, and how far it has come: filled in as it goes, whatever becomes of it."""
 
     before: list[bytes]

@@ -18,7 +18,7 @@ from argosy.domain.errors import ArgosyError
 from argosy.domain.kv_blocks import block_checksum
 from argosy.engine.api import Staged
 from argosy.instance.kv_store.breaker import Breaker
-from argosy.instance.kv_store.load import Load
+from argosy.instance.kv_store.load import KvLoad
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.rpc import Channels
 from argosy.transfer.bytes_plane import BytesPlane, TransferFailed
@@ -35,13 +35,17 @@ FULL_S = 10.0
 SAVE_BLOCKS = 64
 READ_BLOCKS = 8
 FAILURES = (
-    ArgosyError, TransferFailed, OSError, TimeoutError, grpc.aio.AioRpcError,
+    ArgosyError,
+    TransferFailed,
+    OSError,
+    TimeoutError,
+    grpc.aio.AioRpcError,
     asyncio.InvalidStateError,  # gRPC's word for writing to a call that is over.
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
-class Window:
+class StagingWindow:
     """Staging memory, as slots of one block."""
 
     memory: Memory
@@ -56,13 +60,19 @@ class Window:
         return self.memory.view[slot * self.slot_bytes : (slot + 1) * self.slot_bytes]
 
 
-class Store:
+class KvStoreClient:
     """See the module. `freed` is told which staging slots a save needs no more."""
 
     def __init__(
-        self, name: str, epoch: str, address: str, channels: Channels, plane: BytesPlane,
-        window: Window, freed: Callable[[list[int]], None],
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        epoch: str,
+        address: str,
+        channels: Channels,
+        plane: BytesPlane,
+        window: StagingWindow,
+        freed: Callable[[list[int]], None],
+    ) -> None:
         self.name = name
         self.epoch = epoch
         self.address = address
@@ -80,7 +90,7 @@ class Store:
         self.greeted = asyncio.create_task(self._greet())
         """Done when the first attempt to reach it has ended, well or not."""
 
-    async def load(self, load: Load) -> None:
+    async def load(self, load: KvLoad) -> None:
         """Bring the longest stored prefix of its keys into its slots."""
         try:
             whole = await self._load(load)
@@ -98,7 +108,7 @@ class Store:
             self._peer = ""
         self.breaker.fail(error)
 
-    async def _load(self, load: Load) -> bool:
+    async def _load(self, load: KvLoad) -> bool:
         """False when a block was not what it should be."""
         await self._known()
         request = kvstore_pb2.GetRequest(
@@ -124,7 +134,7 @@ class Store:
             self.breaker.succeed()
         return True
 
-    async def _take(self, leased: list[kvstore_pb2.LeasedBlock], load: Load) -> bool:
+    async def _take(self, leased: list[kvstore_pb2.LeasedBlock], load: KvLoad) -> bool:
         """Read the next blocks and check them; False when one is not what it should be."""
         first = load.blocks
         wanted = list(zip(load.slots[first:], load.keys[first:], leased, strict=False))
@@ -154,7 +164,7 @@ class Store:
         request = kvstore_pb2.SuspectRequest(keys=[key])
         await rpc.call(self._stub.Suspect, request, timeout_s=LOOKUP_S)
 
-    async def _check(self, part: "Part", load: Load) -> bool:
+    async def _check(self, part: "Part", load: KvLoad) -> bool:
         """Count what was stored just so; False when some of it was not."""
 
         def whole() -> int:

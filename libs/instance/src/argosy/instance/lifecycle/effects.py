@@ -3,28 +3,28 @@
 from argosy.domain.core import Effect
 
 
-class TakeStep(Effect, frozen=True, tag=True):
+class TakeStep(Effect, frozen=True, kw_only=True, tag=True):
     """Begin this step (a name of table.Step); ends in StepEnded."""
 
     step: str
     level: str = ""
 
 
-class AbandonStep(Effect, frozen=True, tag=True):
+class AbandonStep(Effect, frozen=True, kw_only=True, tag=True):
     """Stop what the step waits for; no StepEnded is to follow."""
 
     step: str
 
 
-class CutWork(Effect, frozen=True, tag=True):
+class AbortWork(Effect, frozen=True, kw_only=True, tag=True):
     """What still runs has had its time: it ends here, to go on elsewhere."""
 
 
-class TakeWork(Effect, frozen=True, tag=True):
+class ResumeWork(Effect, frozen=True, kw_only=True, tag=True):
     """Requests may come again."""
 
 
-class Tell(Effect, frozen=True, tag=True):
+class PublishChange(Effect, frozen=True, kw_only=True, tag=True):
     """Publish the fact of this name (table.FACTS)."""
 
     fact: str
@@ -42,11 +42,11 @@ class Tell(Effect, frozen=True, tag=True):
     """As last read."""
 
 
-class GiveUp(Effect, frozen=True, tag=True):
+class GiveUp(Effect, frozen=True, kw_only=True, tag=True):
     """End the process: what it is in cannot be known any more."""
 
     reason: str
 
 
-class ReportStopped(Effect, frozen=True, tag=True):
+class ReportStopped(Effect, frozen=True, kw_only=True, tag=True):
     """The process may end."""

@@ -3,11 +3,11 @@
 from argosy.domain.core import Event, TimerFired
 
 
-class Loaded(Event, frozen=True, tag=True):
+class Loaded(Event, frozen=True, kw_only=True, tag=True):
     """The engine can take requests."""
 
 
-class SleepDecided(Event, frozen=True, tag=True):
+class SleepRequested(Event, frozen=True, kw_only=True, tag=True):
     """It shall sleep. turn: orders decisions; level: where weights stay (api.SleepLevel);
     drain_us: how long what runs may go on.
     """
@@ -18,37 +18,43 @@ class SleepDecided(Event, frozen=True, tag=True):
     cause: str
 
 
-class WakeDecided(Event, frozen=True, tag=True):
+class WakeRequested(Event, frozen=True, kw_only=True, tag=True):
     """It shall be awake."""
 
     turn: int
     cause: str
 
 
-class StopAsked(Event, frozen=True, tag=True):
+class StopAsked(Event, frozen=True, kw_only=True, tag=True):
     """Its process is to end."""
 
     cause: str
 
 
-class Ending(Event, frozen=True, tag=True):
+class Ending(Event, frozen=True, kw_only=True, tag=True):
     """Its process ends now, whatever is under way."""
 
 
-class StepEnded(Event, frozen=True, tag=True):
+class LifecycleStepEnded(Event, frozen=True, kw_only=True, tag=True):
     """A step is done; `trouble`: or it failed, and why."""
 
     step: str
     trouble: str = ""
 
 
-class MemoryRead(Event, frozen=True, tag=True):
+class MemoryRead(Event, frozen=True, kw_only=True, tag=True):
     """How much memory the process holds, read when it had changed."""
 
     resident_bytes: int
 
 
-LifeEvent = (
-    Loaded | SleepDecided | WakeDecided | StopAsked | Ending | StepEnded | MemoryRead
+LifecycleEvent = (
+    Loaded
+    | SleepRequested
+    | WakeRequested
+    | StopAsked
+    | Ending
+    | LifecycleStepEnded
+    | MemoryRead
     | TimerFired
-)  # fmt: skip
+)

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.domain.lifecycle import RESTING, State, Step
+from argosy.domain.lifecycle import RESTING, LifecycleState, LifecycleStep
 from argosy.engine.api import Engine, EngineRequest, SamplingSpec
 from argosy.engine.memory import resident_bytes, trim_heap
 from argosy.instance.kv_store.link import StoreLink
 from argosy.instance.lifecycle import effects, events
-from argosy.instance.lifecycle.core import SPEC, LifeState
+from argosy.instance.lifecycle.core import SPEC, LifecycleCoreState
 from argosy.instance.settings import InstanceSettings
 from argosy.mesh import rpc
 from argosy.mesh.service import Mesh
@@ -29,12 +29,12 @@ FLUSH_S = 5
 QUIET_S = 10
 QUIET_POLL_S = 0.01
 WARM_UP_TOKENS = 8
-STATES = {state: getattr(events_pb2, f"STATE_{state.name}") for state in State}
+STATES = {state: getattr(events_pb2, f"STATE_{state.name}") for state in LifecycleState}
 
 S = TypeVar("S", bound=InstanceSettings)
 
 
-class Work(Protocol):
+class InstanceWork(Protocol):
     """What an instance does for others, as its life sees it."""
 
     def hold(self) -> None:
@@ -50,18 +50,22 @@ class Work(Protocol):
         ...
 
 
-class Life(instance_pb2_grpc.LifeServicer):
+class LifecycleRunner(instance_pb2_grpc.LifeServicer):
     """See the module. tell: publishes the fact of this name with this change.
     give_up: ends the process, with a reason.
     """
 
     def __init__(
-        self, mesh: Mesh[S], engine: Engine, work: Work,
-        tell: Callable[[str, events_pb2.Change], None], give_up: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        self,
+        mesh: Mesh[S],
+        engine: Engine,
+        work: InstanceWork,
+        tell: Callable[[str, events_pb2.Change], None],
+        give_up: Callable[[str], None],
+    ) -> None:
         self.tracer = mesh.tracer
         self.link: StoreLink | None = None
-        self.state = LifeState(since_us=mesh.clock.now_us())
+        self.state = LifecycleCoreState(since_us=mesh.clock.now_us())
         self._mesh = mesh
         self._engine = engine
         self._work = work
@@ -72,10 +76,14 @@ class Life(instance_pb2_grpc.LifeServicer):
         self._work_ended = asyncio.Event()
         self._stopped = asyncio.Event()
         self._steps: dict[str, Callable[[str], Awaitable[None]]] = {
-            Step.DRAIN: self._drain, Step.FLUSH: self._flush, Step.WITHDRAW: self._withdraw,
-            Step.FREE: self._free, Step.LOAD: self._load, Step.REGISTER: self._register,
-            Step.WARM_UP: self._warm_up,
-        }  # fmt: skip
+            LifecycleStep.DRAIN: self._drain,
+            LifecycleStep.FLUSH: self._flush,
+            LifecycleStep.WITHDRAW: self._withdraw,
+            LifecycleStep.FREE: self._free,
+            LifecycleStep.LOAD: self._load,
+            LifecycleStep.REGISTER: self._register,
+            LifecycleStep.WARM_UP: self._warm_up,
+        }
         descriptor = instance_pb2.DESCRIPTOR.services_by_name["Life"]
         mesh.server.add(instance_pb2_grpc.add_LifeServicer_to_server, self, descriptor)
 
@@ -86,7 +94,7 @@ class Life(instance_pb2_grpc.LifeServicer):
 
     def loaded(self) -> None:
         """The engine takes requests."""
-        self._driver.feed(events.Loaded(self._driver.now_us()))
+        self._driver.feed(events.Loaded(now_us=self._driver.now_us()))
 
     def work_ended(self) -> None:
         """Nothing is left of what was taken before `Work.hold`."""
@@ -94,23 +102,26 @@ class Life(instance_pb2_grpc.LifeServicer):
 
     async def stop(self, cause: str) -> None:
         """Return when what runs is done, and what was computed is stored."""
-        self._driver.feed(events.StopAsked(self._driver.now_us(), cause))
+        self._driver.feed(events.StopAsked(now_us=self._driver.now_us(), cause=cause))
         await self._stopped.wait()
 
     def end(self) -> None:
         """The process ends now."""
         if self._step is not None:
             self._step.cancel()
-        self._driver.feed(events.Ending(self._driver.now_us()))
+        self._driver.feed(events.Ending(now_us=self._driver.now_us()))
 
     def change(self) -> events_pb2.Change:
         """The last change, as facts tell it."""
         state = self.state
         return events_pb2.Change(
-            state=STATES[state.state], number=state.change,
-            cause=state.led_why, turn=state.led_turn, resident_bytes=state.resident_bytes,
+            state=STATES[state.state],
+            number=state.change,
+            cause=state.led_why,
+            turn=state.led_turn,
+            resident_bytes=state.resident_bytes,
             level=state.level,
-        )  # fmt: skip
+        )
 
     @rpc.handler("life.sleep")
     async def Sleep(  # noqa: N802 - gRPC names methods as the contract does
@@ -120,10 +131,13 @@ class Life(instance_pb2_grpc.LifeServicer):
         if request.level not in ("dram", "disk"):
             message = f"no sleep level '{request.level}': there are dram and disk"
             raise ArgosyError(Reason.BAD_REQUEST, message)
-        event = events.SleepDecided(
-            self._driver.now_us(), request.turn, request.level, request.drain_ms * 1000,
-            request.cause,
-        )  # fmt: skip
+        event = events.SleepRequested(
+            now_us=self._driver.now_us(),
+            turn=request.turn,
+            level=request.level,
+            drain_us=request.drain_ms * 1000,
+            cause=request.cause,
+        )
         self._driver.feed(event)
         return instance_pb2.LifeReply(change=self.change(), epoch=self._mesh.epoch)
 
@@ -132,7 +146,11 @@ class Life(instance_pb2_grpc.LifeServicer):
         self, request: instance_pb2.WakeRequest, context: rpc.Context
     ) -> instance_pb2.LifeReply:
         """Take in a decision to wake."""
-        self._driver.feed(events.WakeDecided(self._driver.now_us(), request.turn, request.cause))
+        self._driver.feed(
+            events.WakeRequested(
+                now_us=self._driver.now_us(), turn=request.turn, cause=request.cause
+            )
+        )
         return instance_pb2.LifeReply(change=self.change(), epoch=self._mesh.epoch)
 
     def _perform(self, effect: Any) -> None:
@@ -142,23 +160,27 @@ class Life(instance_pb2_grpc.LifeServicer):
             case effects.AbandonStep():
                 assert self._step is not None
                 self._step.cancel()
-            case effects.CutWork():
+            case effects.AbortWork():
                 self._work.cut()
-            case effects.TakeWork():
+            case effects.ResumeWork():
                 self._work.take()
-            case effects.Tell():
+            case effects.PublishChange():
                 self._publish(effect)
             case effects.ReportStopped():
                 self._stopped.set()
             case effects.GiveUp():
                 self._give_up(effect.reason)
 
-    def _publish(self, effect: effects.Tell) -> None:
+    def _publish(self, effect: effects.PublishChange) -> None:
         change = events_pb2.Change(
-            state=STATES[State(effect.state)], number=effect.change, cause=effect.cause,
-            turn=effect.turn, took_ms=effect.took_us // 1000,
-            resident_bytes=effect.resident_bytes, level=effect.level,
-        )  # fmt: skip
+            state=STATES[LifecycleState(effect.state)],
+            number=effect.change,
+            cause=effect.cause,
+            turn=effect.turn,
+            took_ms=effect.took_us // 1000,
+            resident_bytes=effect.resident_bytes,
+            level=effect.level,
+        )
         for name, took_us in effect.steps_us:
             change.steps.add(name=name, ms=took_us // 1000)
         log.info("%s: %s", effect.state, effect.cause)
@@ -171,7 +193,9 @@ class Life(instance_pb2_grpc.LifeServicer):
         except Exception as error:
             log.exception("%s failed", step)
             trouble = repr(error)
-        self._driver.feed(events.StepEnded(self._driver.now_us(), step, trouble))
+        self._driver.feed(
+            events.LifecycleStepEnded(now_us=self._driver.now_us(), step=step, trouble=trouble)
+        )
 
     # -- steps
 
@@ -200,7 +224,7 @@ class Life(instance_pb2_grpc.LifeServicer):
         await self._engine.sleep("disk" if level == "disk" else "dram")
         await asyncio.to_thread(give_back_memory)
         held = await asyncio.to_thread(resident_bytes, os.getpid())
-        self._driver.feed(events.MemoryRead(self._driver.now_us(), held))
+        self._driver.feed(events.MemoryRead(now_us=self._driver.now_us(), resident_bytes=held))
 
     async def _load(self, level: str) -> None:
         await self._engine.wake()

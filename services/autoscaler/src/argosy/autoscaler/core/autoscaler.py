@@ -18,9 +18,9 @@ from argosy.autoscaler.core.planning import (
     feedback,
     guard,
 )
-from argosy.autoscaler.core.planning.costs import Context, RoleCosts
+from argosy.autoscaler.core.planning.costs import CostContext, RoleCosts
 from argosy.autoscaler.core.planning.targets import Target, plan, targets, within_budget
-from argosy.autoscaler.core.state import Baseline, Pace, ScalerState
+from argosy.autoscaler.core.state import AutoscalerState, Baseline, SloCorrection
 from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
 
 TICK = "tick"
@@ -33,11 +33,11 @@ BURST_GAP_US = 1_000_000
 class AutoscalerCore:
     """See the module. `state` holds all it knows; the cost tables are only remembered results."""
 
-    def __init__(self, state: ScalerState) -> None:
+    def __init__(self, state: AutoscalerState) -> None:
         self.state = state
         self._costs: dict[str, RoleCosts] = {}
 
-    def step(self, event: events.ScalerEvent) -> list[Effect]:
+    def step(self, event: events.AutoscalerEvent) -> list[Effect]:
         """Decide on one event."""
         state = self.state
         match event:
@@ -56,7 +56,7 @@ class AutoscalerCore:
             case events.MemberJoined():
                 members.joined(state, event)
                 baseline.joined(state, event)
-            case events.SlotRecalled() | events.SeasonFitted() | events.DecisionRecalled():
+            case events.SlotRecalled() | events.SeasonFitted() | events.ScaleRecalled():
                 self._remember(event)
             case _:
                 members.step(state, event)
@@ -69,11 +69,11 @@ class AutoscalerCore:
             baseline.passes_seen(self.state, member, event)
 
     def _remember(
-        self, event: events.SlotRecalled | events.SeasonFitted | events.DecisionRecalled
+        self, event: events.SlotRecalled | events.SeasonFitted | events.ScaleRecalled
     ) -> None:
         """What was known before, or was worked out elsewhere."""
         state = self.state
-        if isinstance(event, events.DecisionRecalled):
+        if isinstance(event, events.ScaleRecalled):
             self._recalled(event)
             return
         slot = event.start_us // state.limits.slot_us
@@ -100,9 +100,9 @@ class AutoscalerCore:
         if not there or any(member.state != "silent" for member in there):
             # What is all asleep, as after a restart, stays so until something is asked.
             self.state.asked_us = max(self.state.asked_us, event.now_us)
-        return [SetTimer(TICK, event.now_us)]
+        return [SetTimer(key=TICK, at_us=event.now_us)]
 
-    def _recalled(self, event: events.DecisionRecalled) -> None:
+    def _recalled(self, event: events.ScaleRecalled) -> None:
         decided = self.state.decided
         if event.generation > decided.generation:
             for role, awake in event.awake.items():
@@ -123,7 +123,7 @@ class AutoscalerCore:
 
     def _tick(self, now_us: int) -> list[Effect]:
         state = self.state
-        found: list[Effect] = [SetTimer(TICK, now_us + state.limits.tick_us)]
+        found: list[Effect] = [SetTimer(key=TICK, at_us=now_us + state.limits.tick_us)]
         guard.ticked(state, now_us)
         for slot in measure.close_slots(state, now_us):
             index = slot.start_us // state.limits.slot_us
@@ -134,7 +134,9 @@ class AutoscalerCore:
             state.fitted_us = now_us
             limits = state.limits
             found.append(
-                effects.FitSeason(limits.slot_us, SEASONS * limits.season_us // limits.slot_us)
+                effects.FitSeason(
+                    slot_us=limits.slot_us, slots=SEASONS * limits.season_us // limits.slot_us
+                )
             )
         return found + self._decide(now_us)
 
@@ -146,7 +148,7 @@ class AutoscalerCore:
         if scaling is None or not scaling.mode or not state.members:
             return []
         kept = bounds.fleet_bounds(state, now_us)
-        seen = expected_demand.look(state, now_us)
+        seen = expected_demand.expect(state, now_us)
         if guard.signals(state, now_us) != guard.FRESH:
             wanted = guard.without_news(state, kept, now_us)
             if wanted is None:
@@ -158,7 +160,7 @@ class AutoscalerCore:
         path = plan(kept, costs)
         return self._publish(targets(state, path, kept, now_us), path, kept, seen, now_us)
 
-    def _costs_of(self, role: str, seen: expected_demand.Ahead) -> list[list[float]]:
+    def _costs_of(self, role: str, seen: expected_demand.ExpectedDemand) -> list[list[float]]:
         """By slot and count; worked out anew only when what they follow from has changed."""
         state = self.state
         scaling = state.scaling
@@ -170,20 +172,29 @@ class AutoscalerCore:
         assert base is not None
         assert base.timing is not None
         alone = role == "decode" and not scaling.pools["prefill"].high
-        context = Context(
-            "both" if alone else role, seen.mix, base.timing, base.machine, scaling.slo,
-            state.limits, high,
-        )  # fmt: skip
+        context = CostContext(
+            "both" if alone else role,
+            seen.mix,
+            base.timing,
+            base.machine,
+            scaling.slo,
+            state.limits,
+            high,
+        )
         if role not in self._costs or self._costs[role].context != context:
             self._costs[role] = RoleCosts(context)
-        factor = state.pace.get(role, Pace()).factor
+        factor = state.pace.get(role, SloCorrection()).factor
         rates = expected_demand.in_first(seen.rates, seen.extra[role], state.limits.slot_us)
         return self._costs[role].of_slots([factor * rate for rate in rates], seen.sigmas)
 
     def _publish(
-        self, wanted: dict[str, Target], path: explain.MaybePath, kept: bounds.FleetBounds,
-        seen: expected_demand.Ahead, now_us: int,
-    ) -> list[Effect]:  # fmt: skip
+        self,
+        wanted: dict[str, Target],
+        path: explain.MaybePath,
+        kept: bounds.FleetBounds,
+        seen: expected_demand.ExpectedDemand,
+        now_us: int,
+    ) -> list[Effect]:
         """The decision, and what each instance is to do for it; nothing if all is so already."""
         state = self.state
         room = actions.room_left(state, kept.together_high[0])
@@ -205,7 +216,7 @@ class AutoscalerCore:
         return found + (self._rests(chosen, decision, now_us) if acts else [])
 
     def _rests(
-        self, chosen: list[effects.Pool], decision: effects.DecideScale, now_us: int
+        self, chosen: list[effects.PoolDecision], decision: effects.DecideScale, now_us: int
     ) -> list[Effect]:
         """Tell each instance that is to wake or to sleep."""
         state, found = self.state, list[Effect]()
@@ -217,19 +228,32 @@ class AutoscalerCore:
                 why, id_, generation = decision.reason, decision.id, decision.generation
                 if wake:
                     found.append(
-                        effects.DecideWake(name, member.node, member.turn, why, id_, generation)
+                        effects.DecideWake(
+                            instance=name,
+                            node=member.node,
+                            turn=member.turn,
+                            reason=why,
+                            decision=id_,
+                            generation=generation,
+                        )
                     )
                 else:
                     found.append(
                         effects.DecideSleep(
-                            name, member.node, member.turn, state.scaling.sleep_level,
-                            actions.DRAIN_US, why, id_, generation,
+                            instance=name,
+                            node=member.node,
+                            turn=member.turn,
+                            level=state.scaling.sleep_level,
+                            drain_us=actions.DRAIN_US,
+                            reason=why,
+                            decision=id_,
+                            generation=generation,
                         )
-                    )  # fmt: skip
+                    )
         return found
 
 
-def _known(state: ScalerState, role: str) -> Baseline | None:
+def _known(state: AutoscalerState, role: str) -> Baseline | None:
     """What an instance of the role can do; of one that never was, what one of the other can."""
     for name in (role, *events.ROLES):
         base = state.baselines.get(name)
@@ -238,4 +262,4 @@ def _known(state: ScalerState, role: str) -> Baseline | None:
     return None
 
 
-SPEC = CoreSpec("autoscaler", events.ScalerEvent, ScalerState, AutoscalerCore)
+SPEC = CoreSpec("autoscaler", events.AutoscalerEvent, AutoscalerState, AutoscalerCore)

@@ -5,7 +5,7 @@ import msgspec
 from argosy.domain.core import Effect
 
 
-class TellSlot(Effect, frozen=True, tag=True):
+class PublishSlot(Effect, frozen=True, kw_only=True, tag=True):
     """Publish and keep what was asked in a slot of time. Sums over its requests."""
 
     start_us: int
@@ -19,14 +19,14 @@ class TellSlot(Effect, frozen=True, tag=True):
     output_tokens_squared: float
 
 
-class FitSeason(Effect, frozen=True, tag=True):
+class FitSeason(Effect, frozen=True, kw_only=True, tag=True):
     """Let Prophet look at the history, and tell what it expects (SeasonFitted)."""
 
     slot_us: int
     slots: int
 
 
-class Pool(msgspec.Struct, frozen=True):
+class PoolDecision(msgspec.Struct, frozen=True):
     """One role's part of a decision."""
 
     role: str
@@ -40,7 +40,7 @@ class Pool(msgspec.Struct, frozen=True):
     sleep: list[str] = []
 
 
-class Expected(msgspec.Struct, frozen=True):
+class ExpectedRates(msgspec.Struct, frozen=True):
     """What was expected of demand. Rates in requests per second."""
 
     rate_now: float
@@ -68,22 +68,22 @@ class Alternative(msgspec.Struct, frozen=True):
     rejected: str = ""
 
 
-class DecideScale(Effect, frozen=True, tag=True):
+class DecideScale(Effect, frozen=True, kw_only=True, tag=True):
     """Publish how many there are to be."""
 
     id: str
     generation: int
-    pools: list[Pool]
+    pools: list[PoolDecision]
     reason: str
     advisory: bool
-    expected: Expected
+    expected: ExpectedRates
     chosen: Alternative
     rejected: list[Alternative]
     constraints: list[str]
     trace: str
 
 
-class DecideSleep(Effect, frozen=True, tag=True):
+class DecideSleep(Effect, frozen=True, kw_only=True, tag=True):
     """Publish that an instance shall sleep."""
 
     instance: str
@@ -96,7 +96,7 @@ class DecideSleep(Effect, frozen=True, tag=True):
     generation: int
 
 
-class DecideWake(Effect, frozen=True, tag=True):
+class DecideWake(Effect, frozen=True, kw_only=True, tag=True):
     """Publish that an instance shall be awake."""
 
     instance: str

@@ -10,7 +10,7 @@ from argosy.domain.timing import Timing
 ROLES = ("prefill", "decode")
 
 
-class Bounds(msgspec.Struct, frozen=True):
+class PoolBounds(msgspec.Struct, frozen=True):
     """How many of a role there may be."""
 
     replicas: int
@@ -19,12 +19,12 @@ class Bounds(msgspec.Struct, frozen=True):
     high: int
 
 
-class ScalingApplied(Event, frozen=True, tag=True):
+class ScalingApplied(Event, frozen=True, kw_only=True, tag=True):
     """The fleet file says how to scale. mode: advise, act, or nothing: not at all."""
 
     generation: int
     mode: str
-    pools: dict[str, Bounds]
+    pools: dict[str, PoolBounds]
     budget: int
     """Most instances that may be at work at once, both roles."""
     silent: int
@@ -39,13 +39,13 @@ class ScalingApplied(Event, frozen=True, tag=True):
     """After an instance was added, none of its role is taken away for as long."""
 
 
-class PlansChanged(Event, frozen=True, tag=True):
+class PlansChanged(Event, frozen=True, kw_only=True, tag=True):
     """These windows hold from now on, instead of all before."""
 
     windows: list[PlanWindow]
 
 
-class MemberDecided(Event, frozen=True, tag=True):
+class MemberDecided(Event, frozen=True, kw_only=True, tag=True):
     """The operator decided that an instance shall run, or not."""
 
     instance: str
@@ -54,7 +54,7 @@ class MemberDecided(Event, frozen=True, tag=True):
     run: bool
 
 
-class MemberJoined(Event, frozen=True, tag=True):
+class MemberJoined(Event, frozen=True, kw_only=True, tag=True):
     """An instance is up: what it is, and what it says it can do."""
 
     instance: str
@@ -67,7 +67,7 @@ class MemberJoined(Event, frozen=True, tag=True):
     machine: Machine
 
 
-class MemberChanged(Event, frozen=True, tag=True):
+class MemberChanged(Event, frozen=True, kw_only=True, tag=True):
     """An instance is somewhere else in its life (docs/reference/life.md)."""
 
     instance: str
@@ -78,7 +78,7 @@ class MemberChanged(Event, frozen=True, tag=True):
     took_us: int = 0
 
 
-class Pass(msgspec.Struct, frozen=True):
+class MeasuredStep(msgspec.Struct, frozen=True):
     """One engine pass, measured."""
 
     us: int
@@ -87,7 +87,7 @@ class Pass(msgspec.Struct, frozen=True):
     kv_share: float
 
 
-class LoadSeen(Event, frozen=True, tag=True):
+class LoadSeen(Event, frozen=True, kw_only=True, tag=True):
     """An instance tells what it has to do, and what it has done since it started."""
 
     instance: str
@@ -101,10 +101,10 @@ class LoadSeen(Event, frozen=True, tag=True):
     output_tokens_squared: float = 0
     ttft_buckets: list[int] = msgspec.field(default_factory=list)
     tpot_buckets: list[int] = msgspec.field(default_factory=list)
-    passes: list[Pass] = msgspec.field(default_factory=list)
+    passes: list[MeasuredStep] = msgspec.field(default_factory=list)
 
 
-class TrafficSeen(Event, frozen=True, tag=True):
+class TrafficSeen(Event, frozen=True, kw_only=True, tag=True):
     """A router tells what waits there, and what came since it started."""
 
     router: str
@@ -120,7 +120,7 @@ class TrafficSeen(Event, frozen=True, tag=True):
     """Trace context of the report, for whoever wants to know what a decision came from."""
 
 
-class SlotRecalled(Event, frozen=True, tag=True):
+class SlotRecalled(Event, frozen=True, kw_only=True, tag=True):
     """History holds this slot; told oldest first, before anything else."""
 
     start_us: int
@@ -134,14 +134,14 @@ class SlotRecalled(Event, frozen=True, tag=True):
     output_tokens_squared: float
 
 
-class SeasonFitted(Event, frozen=True, tag=True):
+class SeasonFitted(Event, frozen=True, kw_only=True, tag=True):
     """Prophet's rates ahead, one per slot from `start_us` on."""
 
     start_us: int
     rates: list[float]
 
 
-class DecisionRecalled(Event, frozen=True, tag=True):
+class ScaleRecalled(Event, frozen=True, kw_only=True, tag=True):
     """The control log holds this decision: made before a restart, by this or another autoscaler."""
 
     generation: int
@@ -150,7 +150,7 @@ class DecisionRecalled(Event, frozen=True, tag=True):
     at_us: int
 
 
-class RestSeen(Event, frozen=True, tag=True):
+class RestSeen(Event, frozen=True, kw_only=True, tag=True):
     """The control log holds that an instance shall sleep, or wake."""
 
     instance: str
@@ -159,7 +159,7 @@ class RestSeen(Event, frozen=True, tag=True):
     by_hand: bool
 
 
-class RestRefused(Event, frozen=True, tag=True):
+class RestRefused(Event, frozen=True, kw_only=True, tag=True):
     """An instance's node does not let it."""
 
     instance: str
@@ -167,8 +167,18 @@ class RestRefused(Event, frozen=True, tag=True):
     wake: bool
 
 
-ScalerEvent = (
-    ScalingApplied | PlansChanged | MemberDecided | MemberJoined | MemberChanged | LoadSeen
-    | TrafficSeen | SlotRecalled | SeasonFitted | DecisionRecalled | RestSeen | RestRefused
+AutoscalerEvent = (
+    ScalingApplied
+    | PlansChanged
+    | MemberDecided
+    | MemberJoined
+    | MemberChanged
+    | LoadSeen
+    | TrafficSeen
+    | SlotRecalled
+    | SeasonFitted
+    | ScaleRecalled
+    | RestSeen
+    | RestRefused
     | TimerFired
-)  # fmt: skip
+)

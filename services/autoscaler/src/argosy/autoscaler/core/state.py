@@ -11,7 +11,7 @@ from argosy.domain.timing import Timing
 FAR_PAST_US = -(1 << 60)
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ScalerLimits(msgspec.Struct, frozen=True):
     """Settings of the service (see settings.py)."""
 
     tick_us: int = 5_000_000
@@ -87,7 +87,7 @@ class Sums(msgspec.Struct):
             setattr(self, name, getattr(self, name) * share)
 
 
-class Fit(msgspec.Struct):
+class StepTimeFit(msgspec.Struct):
     """Decayed normal equations of one role's passes: times against what they computed."""
 
     xx: list[list[float]]
@@ -101,14 +101,14 @@ class Baseline(msgspec.Struct):
     announced: Timing | None = None
     timing: Timing | None = None
     machine: Machine = Machine()
-    prefill: Fit | None = None
-    decode: Fit | None = None
+    prefill: StepTimeFit | None = None
+    decode: StepTimeFit | None = None
     wake_us: int = 5_000_000
     """What waking takes, by what it took; and starting, decision to ready."""
     start_us: int = 120_000_000
 
 
-class Pace(msgspec.Struct):
+class SloCorrection(msgspec.Struct):
     """How one role kept the SLO in this slot, and what that taught before."""
 
     factor: float = 1.0
@@ -138,10 +138,10 @@ class Decided(msgspec.Struct):
     """When one was last taken away."""
 
 
-class ScalerState(msgspec.Struct):
+class AutoscalerState(msgspec.Struct):
     """All that the autoscaler's core knows."""
 
-    limits: Limits = msgspec.field(default_factory=Limits)
+    limits: ScalerLimits = msgspec.field(default_factory=ScalerLimits)
     scaling: events.ScalingApplied | None = None
     windows: list[PlanWindow] = []
     members: dict[str, Member] = {}
@@ -154,7 +154,7 @@ class ScalerState(msgspec.Struct):
     recent: list[tuple[int, float]] = []
     """(time, requests) of the last reports, for what the rate is just now."""
     forecast: ForecastState = msgspec.field(default_factory=ForecastState)
-    pace: dict[str, Pace] = {}
+    pace: dict[str, SloCorrection] = {}
     relayed: bool = False
     """A router tells of TTFT: what decode instances tell of the same requests is not counted."""
     told: dict[str, list[int]] = {}

@@ -21,9 +21,12 @@ class Season:
 
 
 def look_ahead(
-    slots: Sequence[tuple[int, float]], slot_us: int, count: int, country: str = "",
+    slots: Sequence[tuple[int, float]],
+    slot_us: int,
+    count: int,
+    country: str = "",
     windows: Sequence[PlanWindow] = (),
-) -> Season | None:  # fmt: skip
+) -> Season | None:
     """The next `count` slots, from (start, rate) of those seen, oldest first.
 
     Operational plans that ask for more instances are regressors: whoever plans an event for every
@@ -33,8 +36,9 @@ def look_ahead(
     repeat = max(1, FIT_S * 1_000_000 // slot_us)
     planned = [
         PlannedWindow(w.plan, w.from_us / 1e6, w.until_us / 1e6)
-        for w in windows if w.kind == "at_least"
-    ]  # fmt: skip
+        for w in windows
+        if w.kind == "at_least"
+    ]
     found = fit_season(times_s, rates, FIT_S, -(-count // repeat), country, windows=planned)
     if not found:
         return None

@@ -11,9 +11,15 @@ from argosy.wire.autoscaler.v1 import events_pb2
 
 KEPT_S = 90 * 86_400
 COLUMNS = (
-    "seconds", "requests", "prompt_tokens", "prompt_tokens_squared", "cached_tokens", "finished",
-    "output_tokens", "output_tokens_squared",
-)  # fmt: skip
+    "seconds",
+    "requests",
+    "prompt_tokens",
+    "prompt_tokens_squared",
+    "cached_tokens",
+    "finished",
+    "output_tokens",
+    "output_tokens_squared",
+)
 
 INSERT = f"insert or ignore into slots values (?{', ?' * len(COLUMNS)})"  # noqa: S608 - no input
 SELECT = (
@@ -49,11 +55,12 @@ class History:
         rows = self._base.execute(SELECT, [since_us])
         return [
             events_pb2.DemandMeasured(
-                start_us=start_us, seconds=round(seconds),
+                start_us=start_us,
+                seconds=round(seconds),
                 **dict(zip(COLUMNS[1:], rest, strict=True)),
             )
             for start_us, seconds, *rest in rows
-        ]  # fmt: skip
+        ]
 
     def count(self) -> int:
         """Slots that are kept."""

@@ -10,17 +10,17 @@ from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
 from argosy.autoscaler.core.planning import guard
-from argosy.autoscaler.core.state import ScalerState
+from argosy.autoscaler.core.state import AutoscalerState
 from argosy.autoscaler.season import season_job
 from argosy.autoscaler.settings import AutoscalerSettings
 from argosy.autoscaler.shell import publisher
 from argosy.autoscaler.shell.decisions import Decisions
 from argosy.autoscaler.shell.history import History
-from argosy.autoscaler.shell.subscriptions import Ears
-from argosy.autoscaler.shell.tracing import Traced
+from argosy.autoscaler.shell.subscriptions import AutoscalerSubscriptions
+from argosy.autoscaler.shell.tracing import DecisionTraces
 from argosy.domain.core import TimerFired
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.fleet.plans import Plan, Plans
+from argosy.fleet.plans import OperationalPlan, Plans
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
 from argosy.mesh.service import Mesh
@@ -42,14 +42,14 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
     def __init__(self, mesh: Mesh[AutoscalerSettings]) -> None:
         self.mesh = mesh
         self.tracer = mesh.tracer
-        self._state = ScalerState(limits=mesh.settings.limits())
+        self._state = AutoscalerState(limits=mesh.settings.limits())
         self._driver = mesh.drive(SPEC, self._state, self._perform)
         data = mesh.settings.data_dir
         self._history = History(data / mesh.name if data is not None else None)
         self._plans = Plans()
         self._decisions = Decisions()
-        self._ears = Ears(mesh, self._driver, self._plans)
-        self._traced = Traced(mesh.tracer)
+        self._subscriptions = AutoscalerSubscriptions(mesh, self._driver, self._plans)
+        self._traced = DecisionTraces(mesh.tracer)
         self._fits = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
         self._tasks: set[asyncio.Task[None]] = set()
         descriptor = autoscaler_pb2.DESCRIPTOR.services_by_name["Autoscaler"]
@@ -68,7 +68,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
                 await asyncio.sleep(0)  # Health checks are answered meanwhile.
         await bus.follow(events_pb2.ScaleDecided, self._on_scale, f"{durable}-scale").wait()
         self._decisions.follow(bus, durable)
-        await self._ears.start()
+        await self._subscriptions.start()
         self._begin(self._report())
 
     async def drain(self) -> None:
@@ -87,19 +87,22 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         state, now_us = self._state, self._driver.now_us()
         reply = autoscaler_pb2.StatusReply(
             mode=state.scaling.mode if state.scaling is not None else "",
-            generation=state.decided.generation, signals=guard.signals(state, now_us),
-            recent=self._decisions.recent(20), slots=self._history.count(),
-        )  # fmt: skip
+            generation=state.decided.generation,
+            signals=guard.signals(state, now_us),
+            recent=self._decisions.recent(20),
+            slots=self._history.count(),
+        )
         if reply.recent:
             reply.last.CopyFrom(reply.recent[-1])
         slot_us = state.limits.slot_us
         for number, band in enumerate(Forecaster(state.forecast).path(state.limits.plan_slots)):
             reply.ahead.append(
                 autoscaler_pb2.Ahead(
-                    start_us=(now_us // slot_us + number) * slot_us, rate_mean=band.mean,
+                    start_us=(now_us // slot_us + number) * slot_us,
+                    rate_mean=band.mean,
                     rate_upper=band.upper,
                 )
-            )  # fmt: skip
+            )
         return reply
 
     @rpc.handler("autoscaler.explain", traced=False)
@@ -119,7 +122,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         name = self._plans.check(request.name, request.text, now_us)
         self.mesh.bus.publish(events_pb2.PlanChanged(name=name, text=request.text))
         self._plans.changed(name, request.text, now_us)
-        self._ears.tell_plans()
+        self._subscriptions.tell_plans()
         plan = self._plans.get(name)
         assert plan is not None
         return self._shown(plan, now_us)
@@ -138,7 +141,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         shown = self._shown(plan, self._driver.now_us())
         self.mesh.bus.publish(events_pb2.PlanChanged(name=plan.name, removed=True))
         self._plans.changed(plan.name, "", 0)
-        self._ears.tell_plans()
+        self._subscriptions.tell_plans()
         return shown
 
     @rpc.handler("autoscaler.list_plans", traced=False)
@@ -148,7 +151,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         plans = [self._shown(plan, now_us) for plan in self._plans.all()]
         return autoscaler_pb2.ListPlansReply(plans=plans)
 
-    def _shown(self, plan: Plan, now_us: int) -> autoscaler_pb2.Plan:
+    def _shown(self, plan: OperationalPlan, now_us: int) -> autoscaler_pb2.Plan:
         found = autoscaler_pb2.Plan(name=plan.name, text=plan.text, source=plan.source)
         if windows := self._plans.windows_of(plan, now_us):
             first = min(windows, key=lambda window: window.from_us)
@@ -162,7 +165,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
 
     def _perform(self, effect: Any) -> None:
         match effect:
-            case effects.TellSlot():
+            case effects.PublishSlot():
                 slot = publisher.slot_fact(effect)
                 self._history.add(slot)
                 self.mesh.bus.publish(slot)
@@ -187,12 +190,19 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         first_us = slots[0][0] if slots else 0
         windows = self._plans.windows(self._driver.now_us(), first_us)
         found = await loop.run_in_executor(
-            self._fits, season_job.look_ahead, slots, effect.slot_us, effect.slots,
-            self.mesh.settings.country, windows,
-        )  # fmt: skip
+            self._fits,
+            season_job.look_ahead,
+            slots,
+            effect.slot_us,
+            effect.slots,
+            self.mesh.settings.country,
+            windows,
+        )
         if found is not None:
             now_us = self._driver.now_us()
-            self._driver.feed(events.SeasonFitted(now_us, found.start_us, found.rates))
+            self._driver.feed(
+                events.SeasonFitted(now_us=now_us, start_us=found.start_us, rates=found.rates)
+            )
 
     async def _report(self) -> None:
         """Say that an autoscaler is there, and tell the core of loads, as long as it lives."""
@@ -200,12 +210,12 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         while True:
             now_us = self._driver.now_us()
             try:
-                self._ears.tell_loads()
+                self._subscriptions.tell_loads()
                 if now_us - plans_at_us >= PLANS_S * 1_000_000:
                     plans_at_us = now_us
-                    self._ears.tell_plans()
+                    self._subscriptions.tell_plans()
                 if self._late(now_us):
-                    self._driver.feed(TimerFired(now_us, TICK))
+                    self._driver.feed(TimerFired(now_us=now_us, key=TICK))
             except Exception:
                 log.exception("a plan failed; the next one is tried")
             self.mesh.bus.publish(self._report_fact(now_us))
@@ -222,10 +232,11 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         state = self._state
         plans = now_us - state.planned_us <= 2 * LATE_TICKS * max(state.limits.tick_us, 1_000_000)
         return events_pb2.ScalerReported(
-            scaler=self.mesh.name, generation=state.decided.generation,
+            scaler=self.mesh.name,
+            generation=state.decided.generation,
             mode=state.scaling.mode if state.scaling is not None and plans else "",
             signals=guard.signals(state, now_us),
-        )  # fmt: skip
+        )
 
     def _begin(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -244,18 +255,27 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         self._decisions.add(fact)
         if fact.generation > self._state.decided.generation:
             self._driver.feed(
-                events.DecisionRecalled(
-                    self._driver.now_us(), fact.generation,
-                    {pool.role: pool.awake for pool in fact.pools},
-                    {pool.role: pool.exist for pool in fact.pools}, fact.at_us,
+                events.ScaleRecalled(
+                    now_us=self._driver.now_us(),
+                    generation=fact.generation,
+                    awake={pool.role: pool.awake for pool in fact.pools},
+                    exist={pool.role: pool.exist for pool in fact.pools},
+                    at_us=fact.at_us,
                 )
-            )  # fmt: skip
+            )
 
 
 def recalled(slot: events_pb2.DemandMeasured, now_us: int) -> events.SlotRecalled:
     """A slot of history, for the core."""
     return events.SlotRecalled(
-        now_us, slot.start_us, float(max(1, slot.seconds)), slot.requests, slot.prompt_tokens,
-        slot.prompt_tokens_squared, slot.cached_tokens, slot.finished, slot.output_tokens,
-        slot.output_tokens_squared,
-    )  # fmt: skip
+        now_us=now_us,
+        start_us=slot.start_us,
+        seconds=float(max(1, slot.seconds)),
+        requests=slot.requests,
+        prompt_tokens=slot.prompt_tokens,
+        prompt_tokens_squared=slot.prompt_tokens_squared,
+        cached_tokens=slot.cached_tokens,
+        finished=slot.finished,
+        output_tokens=slot.output_tokens,
+        output_tokens_squared=slot.output_tokens_squared,
+    )

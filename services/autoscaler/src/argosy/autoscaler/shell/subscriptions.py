@@ -27,24 +27,24 @@ from argosy.wire.router.v1 import events_pb2 as router_pb2
 OLD_MS = 5_000
 PASSES_MAX = 64
 """Of an instance, told at once; the oldest are left out."""
-CHANGES = (
-    "InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke", "InstanceStopped",
-)  # fmt: skip
+CHANGES = ("InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke", "InstanceStopped")
 RESTS = (
-    operator_pb2.SleepDecided, operator_pb2.WakeDecided, events_pb2.SleepDecided,
+    operator_pb2.SleepDecided,
+    operator_pb2.WakeDecided,
+    events_pb2.SleepDecided,
     events_pb2.WakeDecided,
-)  # fmt: skip
+)
 ROLES = {instance_pb2.ROLE_PREFILL: "prefill", instance_pb2.ROLE_DECODE: "decode"}
 
 
-class Ears:
+class AutoscalerSubscriptions:
     """See the module. What the control log holds is heard first, then what happens."""
 
     def __init__(self, mesh: Mesh[AutoscalerSettings], driver: Driver, plans: Plans) -> None:
         self._mesh = mesh
         self._driver = driver
         self._plans = plans
-        self._loads: dict[str, tuple[inference_pb2.Load, list[events.Pass]]] = {}
+        self._loads: dict[str, tuple[inference_pb2.Load, list[events.MeasuredStep]]] = {}
 
     async def start(self) -> None:
         """Return when what the control log holds has reached the core."""
@@ -75,22 +75,30 @@ class Ears:
     def tell_plans(self) -> None:
         """Let the core know when which plans hold."""
         now_us = self._driver.now_us()
-        self._driver.feed(events.PlansChanged(now_us, self._plans.windows(now_us)))
+        self._driver.feed(events.PlansChanged(now_us=now_us, windows=self._plans.windows(now_us)))
 
     def _on_applied(self, fact: operator_pb2.FleetApplied, envelope: Envelope) -> None:
         scaling = fact.scaling
         highs = {pool.role: pool.max for pool in scaling.pools}
         made_us = envelope.time_ms * 1000
         self._plans.apply(list(scaling.plans), scaling.timezone, highs, scaling.budget, made_us)
-        pools = {p.role: events.Bounds(p.replicas, p.min, p.max) for p in scaling.pools}
+        pools = {p.role: events.PoolBounds(p.replicas, p.min, p.max) for p in scaling.pools}
         self._driver.feed(
             events.ScalingApplied(
-                self._driver.now_us(), fact.generation, scaling.mode, pools, scaling.budget,
-                scaling.silent, scaling.idle_sleep_ms * 1000, scaling.sleep_level,
-                Slo(scaling.ttft_ms, scaling.tpot_ms), scaling.ratio_min, scaling.ratio_max,
-                scaling.dwell_ms * 1000,
+                now_us=self._driver.now_us(),
+                generation=fact.generation,
+                mode=scaling.mode,
+                pools=pools,
+                budget=scaling.budget,
+                silent=scaling.silent,
+                idle_sleep_us=scaling.idle_sleep_ms * 1000,
+                sleep_level=scaling.sleep_level,
+                slo=Slo(scaling.ttft_ms, scaling.tpot_ms),
+                ratio_min=scaling.ratio_min,
+                ratio_max=scaling.ratio_max,
+                dwell_us=scaling.dwell_ms * 1000,
             )
-        )  # fmt: skip
+        )
         self.tell_plans()
 
     def _on_plan(self, fact: events_pb2.PlanChanged, envelope: Envelope) -> None:
@@ -100,7 +108,13 @@ class Ears:
     def _on_member(self, fact: operator_pb2.InstanceDecided, envelope: Envelope) -> None:
         now_us = self._driver.now_us()
         self._driver.feed(
-            events.MemberDecided(now_us, fact.instance_id, fact.role, fact.node, fact.run)
+            events.MemberDecided(
+                now_us=now_us,
+                instance=fact.instance_id,
+                role=fact.role,
+                node=fact.node,
+                run=fact.run,
+            )
         )
 
     def _on_ready(self, fact: instance_pb2.InstanceReady, envelope: Envelope) -> None:
@@ -108,17 +122,25 @@ class Ears:
         if role is None:
             return
         machine = Machine(
-            fact.kv_total_blocks * fact.block_tokens, fact.max_running_requests or 1,
+            fact.kv_total_blocks * fact.block_tokens,
+            fact.max_running_requests or 1,
             fact.tokens_per_pass or Machine().tokens_per_pass,
-        )  # fmt: skip
+        )
         # Told again after the bus was away, and by one that sleeps by now: it joined earlier.
         rests = state_name(fact.change) in ("silent", "waking")
         self._driver.feed(
             events.MemberJoined(
-                self._driver.now_us(), fact.instance_id, fact.epoch, role, fact.node, fact.rack,
-                fact.change.number - rests, timing_of(fact), machine,
+                now_us=self._driver.now_us(),
+                instance=fact.instance_id,
+                epoch=fact.epoch,
+                role=role,
+                node=fact.node,
+                rack=fact.rack,
+                change=fact.change.number - rests,
+                timing=timing_of(fact),
+                machine=machine,
             )
-        )  # fmt: skip
+        )
         if rests:
             self._on_change(fact, envelope)
 
@@ -127,10 +149,14 @@ class Ears:
         took_us = sum(step.ms for step in change.steps if step.name != "drain") * 1000
         self._driver.feed(
             events.MemberChanged(
-                self._driver.now_us(), fact.instance_id, fact.epoch, change.number,
-                state_name(change), took_us,
+                now_us=self._driver.now_us(),
+                instance=fact.instance_id,
+                epoch=fact.epoch,
+                change=change.number,
+                state=state_name(change),
+                took_us=took_us,
             )
-        )  # fmt: skip
+        )
 
     def _on_started(self, fact: node_pb2.InstanceStarted, envelope: Envelope) -> None:
         self._told_by_node(fact, "loading")
@@ -140,21 +166,32 @@ class Ears:
 
     def _told_by_node(self, fact: Any, state: str) -> None:
         now_us = self._driver.now_us()
-        self._driver.feed(events.MemberChanged(now_us, fact.instance_id, fact.epoch, 0, state))
+        self._driver.feed(
+            events.MemberChanged(
+                now_us=now_us, instance=fact.instance_id, epoch=fact.epoch, change=0, state=state
+            )
+        )
 
     def _on_rest(self, fact: Any, envelope: Envelope) -> None:
         wake = isinstance(fact, operator_pb2.WakeDecided | events_pb2.WakeDecided)
         by_hand = isinstance(fact, operator_pb2.SleepDecided | operator_pb2.WakeDecided)
         self._driver.feed(
             events.RestSeen(
-                self._driver.now_us(), fact.instance_id, fact.turn, wake,
-                by_hand and fact.by_hand,
+                now_us=self._driver.now_us(),
+                instance=fact.instance_id,
+                turn=fact.turn,
+                wake=wake,
+                by_hand=by_hand and fact.by_hand,
             )
-        )  # fmt: skip
+        )
 
     def _on_refused(self, fact: node_pb2.RestRefused, envelope: Envelope) -> None:
         now_us = self._driver.now_us()
-        self._driver.feed(events.RestRefused(now_us, fact.instance_id, fact.turn, fact.wake))
+        self._driver.feed(
+            events.RestRefused(
+                now_us=now_us, instance=fact.instance_id, turn=fact.turn, wake=fact.wake
+            )
+        )
 
     def _on_queue(self, fact: router_pb2.QueueReported, envelope: Envelope) -> None:
         if self._is_old(envelope):
@@ -162,13 +199,19 @@ class Ears:
         traffic = fact.traffic
         self._driver.feed(
             events.TrafficSeen(
-                self._driver.now_us(), fact.router, fact.epoch, fact.queued_requests,
-                float(fact.queued_tokens), float(traffic.requests), float(traffic.prompt_tokens),
-                traffic.prompt_tokens_squared, float(traffic.cached_tokens),
-                list(traffic.ttft_buckets),
-                envelope.id or f"{envelope.source}#{envelope.sequence}",
+                now_us=self._driver.now_us(),
+                router=fact.router,
+                epoch=fact.epoch,
+                queued=fact.queued_requests,
+                queued_tokens=float(fact.queued_tokens),
+                requests=float(traffic.requests),
+                prompt_tokens=float(traffic.prompt_tokens),
+                prompt_tokens_squared=traffic.prompt_tokens_squared,
+                cached_tokens=float(traffic.cached_tokens),
+                ttft_buckets=list(traffic.ttft_buckets),
+                trace=envelope.id or f"{envelope.source}#{envelope.sequence}",
             )
-        )  # fmt: skip
+        )
 
     def _on_load(
         self, fact: prefill_pb2.LoadReported | decode_pb2.LoadReported, envelope: Envelope
@@ -178,7 +221,8 @@ class Ears:
         load = fact.load
         passes = self._loads[load.instance_id][1] if load.instance_id in self._loads else []
         passes += [
-            events.Pass(p.us, p.prefill_tokens, p.decode_requests, p.kv_share) for p in load.passes
+            events.MeasuredStep(p.us, p.prefill_tokens, p.decode_requests, p.kv_share)
+            for p in load.passes
         ]
         if isinstance(fact, prefill_pb2.LoadReported):
             load.ClearField("work")  # What prefill finishes is not an answer.
@@ -190,14 +234,21 @@ class Ears:
             work = load.work
             self._driver.feed(
                 events.LoadSeen(
-                    self._driver.now_us(), load.instance_id, load.epoch, load.running_requests,
-                    load.waiting_requests, load.queued_prefill_tokens,
-                    load.kv_used_blocks / max(1, load.kv_total_blocks),
-                    float(work.finished_requests), float(work.output_tokens),
-                    work.output_tokens_squared, list(work.ttft_buckets), list(work.tpot_buckets),
-                    passes,
+                    now_us=self._driver.now_us(),
+                    instance=load.instance_id,
+                    epoch=load.epoch,
+                    running=load.running_requests,
+                    waiting=load.waiting_requests,
+                    queued_tokens=load.queued_prefill_tokens,
+                    kv_share=load.kv_used_blocks / max(1, load.kv_total_blocks),
+                    finished=float(work.finished_requests),
+                    output_tokens=float(work.output_tokens),
+                    output_tokens_squared=work.output_tokens_squared,
+                    ttft_buckets=list(work.ttft_buckets),
+                    tpot_buckets=list(work.tpot_buckets),
+                    passes=passes,
                 )
-            )  # fmt: skip
+            )
         self._loads.clear()
 
     def _is_old(self, envelope: Envelope) -> bool:

@@ -13,13 +13,13 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from argosy.autoscaler.core import effects
-from argosy.autoscaler.core.state import ScalerState
+from argosy.autoscaler.core.state import AutoscalerState
 from argosy.mesh import telemetry
 
 KEPT = 64
 
 
-class Traced:
+class DecisionTraces:
     """Traces of the last decisions."""
 
     def __init__(self, tracer: trace.Tracer) -> None:
@@ -28,7 +28,7 @@ class Traced:
 
     @contextmanager
     def decision(
-        self, effect: effects.DecideScale, state: ScalerState, now_us: int
+        self, effect: effects.DecideScale, state: AutoscalerState, now_us: int
     ) -> Iterator[str]:
         """Within it facts belong to the decision; gives the trace context of the load behind it."""
         heard_us = min(state.heard_us, now_us) if state.heard_us > 0 else now_us
@@ -36,9 +36,13 @@ class Traced:
         load.set_attributes({"fact": effect.trace, "rate_now": effect.expected.rate_now})
         above = trace.set_span_in_context(load, Context())
         with telemetry.span(
-            self._tracer, "autoscaler.forecast", above, rate_mean=str(effect.expected.rate_mean),
-            rate_upper=str(effect.expected.rate_upper), ahead_s=effect.expected.ahead_s,
-        ):  # fmt: skip
+            self._tracer,
+            "autoscaler.forecast",
+            above,
+            rate_mean=str(effect.expected.rate_mean),
+            rate_upper=str(effect.expected.rate_upper),
+            ahead_s=effect.expected.ahead_s,
+        ):
             parent = telemetry.traceparent()
             with telemetry.span(
                 self._tracer, "autoscaler.decide", decision=effect.id, reason=effect.reason

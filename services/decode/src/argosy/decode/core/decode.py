@@ -42,7 +42,9 @@ class DecodeCore:
                 return self._idle()
             case events.DrainCut():
                 return [
-                    effects.EndAnswer(key) for key in self.state.answering if self.state.draining
+                    effects.EndAnswer(key=key)
+                    for key in self.state.answering
+                    if self.state.draining
                 ]
             case events.DrainEnded():
                 self.state.draining = False
@@ -55,28 +57,31 @@ class DecodeCore:
         state, key, ticket = self.state, event.key, event.ticket or event.key
         if event.decode_instance != state.instance:
             message = f"the ticket is for {event.decode_instance}, this is {state.instance}"
-            return [effects.RefuseTicket(key, "TICKET_MISDIRECTED", message)]
+            return [effects.RefuseTicket(key=key, reason="TICKET_MISDIRECTED", message=message)]
         if event.expires_us <= event.now_us:
             late_ms = (event.now_us - event.expires_us) // 1000
             message = f"the ticket for {key} expired {late_ms} ms ago; ask the router for a new one"
-            return [effects.RefuseTicket(key, "TICKET_EXPIRED", message)]
+            return [effects.RefuseTicket(key=key, reason="TICKET_EXPIRED", message=message)]
         if ticket in state.seen or key in state.answering:
             message = f"the ticket for {key} has been used; ask the router for a new one"
-            return [effects.RefuseTicket(key, "TICKET_USED", message)]
+            return [effects.RefuseTicket(key=key, reason="TICKET_USED", message=message)]
         if state.draining:
             message = "this decode instance takes none: it is to sleep or to stop"
-            return [effects.RefuseTicket(key, "DRAINING", message)]
+            return [effects.RefuseTicket(key=key, reason="DRAINING", message=message)]
         if len(state.answering) >= state.queue_limit:
             message = f"{len(state.answering)} answers under way of {state.queue_limit}"
-            return [effects.RefuseTicket(key, "OVERLOADED", message)]
+            return [effects.RefuseTicket(key=key, reason="OVERLOADED", message=message)]
         local = event.prefill_instance == state.instance
         if local and not event.brought:
             message = f"the prompt of {key} has to come with its ticket: send what Route gave"
-            return [effects.RefuseTicket(key, "BAD_REQUEST", message)]
+            return [effects.RefuseTicket(key=key, reason="BAD_REQUEST", message=message)]
         state.seen[ticket] = event.expires_us
         state.answering[key] = event.now_us
-        remember = SetTimer(ticket, event.expires_us)
-        return [remember, effects.ComputeAndAnswer(key) if local else effects.PullAndAnswer(key)]
+        remember = SetTimer(key=ticket, at_us=event.expires_us)
+        return [
+            remember,
+            effects.ComputeAndAnswer(key=key) if local else effects.PullAndAnswer(key=key),
+        ]
 
     def _idle(self) -> list[Effect]:
         idle = self.state.draining and not self.state.answering

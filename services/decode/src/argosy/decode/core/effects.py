@@ -3,7 +3,7 @@
 from argosy.domain.core import Effect
 
 
-class RefuseTicket(Effect, frozen=True, tag=True):
+class RefuseTicket(Effect, frozen=True, kw_only=True, tag=True):
     """Answer the caller with this error (a name of errors.Reason)."""
 
     key: str
@@ -11,23 +11,23 @@ class RefuseTicket(Effect, frozen=True, tag=True):
     message: str
 
 
-class PullAndAnswer(Effect, frozen=True, tag=True):
+class PullAndAnswer(Effect, frozen=True, kw_only=True, tag=True):
     """Claim the KV from the ticket's prefill instance, then stream."""
 
     key: str
 
 
-class ComputeAndAnswer(Effect, frozen=True, tag=True):
+class ComputeAndAnswer(Effect, frozen=True, kw_only=True, tag=True):
     """Prefill the prompt that came with the ticket, then stream."""
 
     key: str
 
 
-class EndAnswer(Effect, frozen=True, tag=True):
+class EndAnswer(Effect, frozen=True, kw_only=True, tag=True):
     """End this answer here; its caller goes on elsewhere, from its last token."""
 
     key: str
 
 
-class ReportIdle(Effect, frozen=True, tag=True):
+class ReportIdle(Effect, frozen=True, kw_only=True, tag=True):
     """Nothing is being answered: a drain may end."""

@@ -3,7 +3,7 @@
 from argosy.domain.core import Event, TimerFired
 
 
-class TicketPresented(Event, frozen=True, tag=True):
+class TicketPresented(Event, frozen=True, kw_only=True, tag=True):
     """A caller wants an answer. The signature is this fleet's (the shell checked)."""
 
     key: str
@@ -16,21 +16,21 @@ class TicketPresented(Event, frozen=True, tag=True):
     """The prompt came with it, to be prefilled here."""
 
 
-class AnswerEnded(Event, frozen=True, tag=True):
+class AnswerEnded(Event, frozen=True, kw_only=True, tag=True):
     """The answer is complete, failed or abandoned."""
 
     key: str
 
 
-class DrainStarted(Event, frozen=True, tag=True):
+class DrainStarted(Event, frozen=True, kw_only=True, tag=True):
     """Take no new tickets."""
 
 
-class DrainCut(Event, frozen=True, tag=True):
+class DrainCut(Event, frozen=True, kw_only=True, tag=True):
     """Answers under way have had their time."""
 
 
-class DrainEnded(Event, frozen=True, tag=True):
+class DrainEnded(Event, frozen=True, kw_only=True, tag=True):
     """Take tickets again."""
 
 

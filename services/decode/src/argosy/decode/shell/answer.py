@@ -10,7 +10,7 @@ from argosy.wire.inference.v1 import inference_pb2
 
 
 @dataclass
-class Answer:
+class AnswerStream:
     """One answer as it grows.
 
     A resumed answer's prompt ends in tokens an earlier attempt produced: they shape the

@@ -2,15 +2,17 @@
 
 import time
 
-from argosy.decode.shell.answer import Answer
-from argosy.instance.work_counters import Worked
+from argosy.decode.shell.answer import AnswerStream
+from argosy.instance.work_counters import WorkCounters
 from argosy.wire.inference.v1 import inference_pb2
 
 
-class Pace:
+class LatencyRecorder:
     """Of one answer, counted once: by who finishes it, or for TTFT by who begins it."""
 
-    def __init__(self, worked: Worked, ticket: inference_pb2.Ticket, answer: Answer) -> None:
+    def __init__(
+        self, worked: WorkCounters, ticket: inference_pb2.Ticket, answer: AnswerStream
+    ) -> None:
         self._worked = worked
         self._issued_ms = ticket.issued_ms
         self._answer = answer

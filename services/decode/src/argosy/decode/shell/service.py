@@ -14,15 +14,15 @@ from typing import Any
 from argosy.decode.core import effects, events
 from argosy.decode.core.decode import SPEC, DecodeState
 from argosy.decode.settings import DecodeSettings
-from argosy.decode.shell.answer import Answer
+from argosy.decode.shell.answer import AnswerStream
 from argosy.decode.shell.handoff import Handoff
-from argosy.decode.shell.latency import Pace
+from argosy.decode.shell.latency import LatencyRecorder
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.domain.kv_blocks import chained_block_hashes, digest_of, root_hash
 from argosy.engine import text
 from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineRequest, KvLost
 from argosy.instance.convert import engine_request, prompt_key
-from argosy.instance.instance import Instance
+from argosy.instance.instance import EngineInstance
 from argosy.mesh import rpc, telemetry, tickets
 from argosy.mesh.service import Mesh
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc, events_pb2
@@ -41,11 +41,14 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         settings = mesh.settings
         self._secret = settings.fleet_secret.get_secret_value().encode()
         self._tokenizer = text.load(settings.model_source)
-        self.instance = Instance(
-            mesh, instance_pb2.ROLE_DECODE, self, stepped=lambda stats: None,
+        self.instance = EngineInstance(
+            mesh,
+            instance_pb2.ROLE_DECODE,
+            self,
+            stepped=lambda stats: None,
             load_fact=lambda load: events_pb2.LoadReported(load=load),
             kv_fact=lambda change: events_pb2.KvChanged(change=change),
-        )  # fmt: skip
+        )
         state = DecodeState(mesh.name, settings.queue_limit)
         self._driver = mesh.drive(SPEC, state, self._perform)
         self._decisions: dict[str, Any] = {}
@@ -64,15 +67,15 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
 
     def hold(self) -> None:
         """Take no new tickets."""
-        self._driver.feed(events.DrainStarted(self._driver.now_us()))
+        self._driver.feed(events.DrainStarted(now_us=self._driver.now_us()))
 
     def cut(self) -> None:
         """End every answer; routers and clients go on elsewhere."""
-        self._driver.feed(events.DrainCut(self._driver.now_us()))
+        self._driver.feed(events.DrainCut(now_us=self._driver.now_us()))
 
     def take(self) -> None:
         """Take tickets again."""
-        self._driver.feed(events.DrainEnded(self._driver.now_us()))
+        self._driver.feed(events.DrainEnded(now_us=self._driver.now_us()))
 
     async def stop(self) -> None:
         """Free the engine."""
@@ -110,7 +113,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         finally:
             del self._answers[key]
             self._cut.discard(key)
-            self._driver.feed(events.AnswerEnded(self._driver.now_us(), key))
+            self._driver.feed(events.AnswerEnded(now_us=self._driver.now_us(), key=key))
 
     @rpc.handler("decode.kv_snapshot", traced=False)
     async def KvSnapshot(
@@ -124,10 +127,15 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         key = prompt_key(ticket)
         self._driver.feed(
             events.TicketPresented(
-                self._driver.now_us(), key, ticket.prefill_instance,
-                ticket.decode_instance, ticket.expires_ms * 1000, signature[:8].hex(), brought,
+                now_us=self._driver.now_us(),
+                key=key,
+                prefill_instance=ticket.prefill_instance,
+                decode_instance=ticket.decode_instance,
+                expires_us=ticket.expires_ms * 1000,
+                ticket=signature[:8].hex(),
+                brought=brought,
             )
-        )  # fmt: skip
+        )
         return self._decisions.pop(key)
 
     def _check_prompt(self, ticket: inference_pb2.Ticket, prompt: inference_pb2.Prompt) -> None:
@@ -175,10 +183,10 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
                 prompt, dp_rank=ticket.decode_dp_rank, kv_handle=offer.kv_handle
             )
         self._check_prompt(ticket, prompt)
-        answer = Answer(prompt, self._tokenizer)
+        answer = AnswerStream(prompt, self._tokenizer)
         if handoff is not None:
             answer.cached_tokens = offer.cached_tokens
-        pace = Pace(self.instance.worked, ticket, answer)
+        pace = LatencyRecorder(self.instance.worked, ticket, answer)
         await self._stream(answer, pace, request, handoff, timing, context)
 
     async def _claim(self, handoff: Handoff) -> prefill_pb2.HandoffOffer:
@@ -192,8 +200,8 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
 
     async def _stream(
         self,
-        answer: Answer,
-        pace: Pace,
+        answer: AnswerStream,
+        pace: LatencyRecorder,
         request: EngineRequest,
         handoff: Handoff | None,
         timing: inference_pb2.Timing,

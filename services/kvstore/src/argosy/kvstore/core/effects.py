@@ -5,7 +5,7 @@ import msgspec
 from argosy.domain.core import Effect
 
 
-class Placed(msgspec.Struct, frozen=True):
+class PlacedBlock(msgspec.Struct, frozen=True):
     """A block in memory: where, and what its bytes must add up to."""
 
     key: bytes
@@ -35,11 +35,11 @@ class Room(msgspec.Struct, frozen=True):
     offset: int
 
 
-class GrantBlocks(Effect, frozen=True, tag=True):
+class GrantBlocks(Effect, frozen=True, kw_only=True, tag=True):
     """Tell the holder of a lease where its next blocks are; `total` will come in all."""
 
     lease: int
-    blocks: list[Placed]
+    blocks: list[PlacedBlock]
     total: int
     last: bool
     """Nothing more will come."""
@@ -47,7 +47,7 @@ class GrantBlocks(Effect, frozen=True, tag=True):
     """Leading ones of the blocks before that are here."""
 
 
-class GrantRoom(Effect, frozen=True, tag=True):
+class GrantRoom(Effect, frozen=True, kw_only=True, tag=True):
     """Tell a writer where it may write what is wanted."""
 
     lease: int
@@ -56,53 +56,53 @@ class GrantRoom(Effect, frozen=True, tag=True):
     """Some were wanted, and there was no room for them."""
 
 
-class ConfirmStored(Effect, frozen=True, tag=True):
+class ConfirmStored(Effect, frozen=True, kw_only=True, tag=True):
     """Tell a writer how many of its blocks are stored now."""
 
     lease: int
     stored: int
 
 
-class EndLease(Effect, frozen=True, tag=True):
+class EndLease(Effect, frozen=True, kw_only=True, tag=True):
     """A lease's time is over: its holder may not touch the memory any more."""
 
     lease: int
 
 
-class ReadSsd(Effect, frozen=True, tag=True):
+class ReadSsd(Effect, frozen=True, kw_only=True, tag=True):
     """Read blocks into memory; ends in SsdRead."""
 
     moves: list[Move]
 
 
-class WriteSsd(Effect, frozen=True, tag=True):
+class WriteSsd(Effect, frozen=True, kw_only=True, tag=True):
     """Write blocks to SSD; ends in SsdWritten."""
 
     moves: list[Move]
     slot_bytes: int
 
 
-class ClearSsd(Effect, frozen=True, tag=True):
+class ClearSsd(Effect, frozen=True, kw_only=True, tag=True):
     """Forget what is in these slots: it is corrupt, or has to go."""
 
     offsets: list[int]
 
 
-class TellStored(Effect, frozen=True, tag=True):
+class PublishStored(Effect, frozen=True, kw_only=True, tag=True):
     """Tell the mesh that a tier has these blocks, by hash."""
 
     tier: int
     hashes: list[int]
 
 
-class TellEvicted(Effect, frozen=True, tag=True):
+class PublishEvicted(Effect, frozen=True, kw_only=True, tag=True):
     """Tell the mesh that a tier has them no more."""
 
     tier: int
     hashes: list[int]
 
 
-class TellFlushed(Effect, frozen=True, tag=True):
+class PublishFlushed(Effect, frozen=True, kw_only=True, tag=True):
     """A flush is over."""
 
     flush: int

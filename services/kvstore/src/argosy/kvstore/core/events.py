@@ -34,14 +34,14 @@ class SegmentFound(msgspec.Struct, frozen=True):
     slot_bytes: int
 
 
-class SsdRecovered(Event, frozen=True, tag=True):
+class SsdRecovered(Event, frozen=True, kw_only=True, tag=True):
     """The scan of the SSD tier at start is over."""
 
     segments: list[SegmentFound]
     blocks: list[Recovered]
 
 
-class BlocksAsked(Event, frozen=True, tag=True):
+class BlocksAsked(Event, frozen=True, kw_only=True, tag=True):
     """Somebody wants the longest stored prefix of `keys`; `before` they have already."""
 
     lease: int
@@ -50,7 +50,7 @@ class BlocksAsked(Event, frozen=True, tag=True):
     before: list[bytes] = msgspec.field(default_factory=list)
 
 
-class RoomAsked(Event, frozen=True, tag=True):
+class RoomAsked(Event, frozen=True, kw_only=True, tag=True):
     """Somebody wants to store these blocks."""
 
     lease: int
@@ -58,20 +58,20 @@ class RoomAsked(Event, frozen=True, tag=True):
     blocks: list[Offered]
 
 
-class BlocksWritten(Event, frozen=True, tag=True):
+class BlocksWritten(Event, frozen=True, kw_only=True, tag=True):
     """The blocks a lease got room for are in memory. checksums: in order; 0: it is not."""
 
     lease: int
     checksums: list[int]
 
 
-class LeaseEnded(Event, frozen=True, tag=True):
+class LeaseEnded(Event, frozen=True, kw_only=True, tag=True):
     """Whoever had the lease gave it back, hung up or died."""
 
     lease: int
 
 
-class SsdRead(Event, frozen=True, tag=True):
+class SsdRead(Event, frozen=True, kw_only=True, tag=True):
     """Blocks were read from SSD and checked; `bad` could not be, or were corrupt."""
 
     good: list[bytes]
@@ -80,28 +80,28 @@ class SsdRead(Event, frozen=True, tag=True):
     """What SSD itself has failed at, if it has."""
 
 
-class SsdWritten(Event, frozen=True, tag=True):
+class SsdWritten(Event, frozen=True, kw_only=True, tag=True):
     """Blocks are on SSD for good, or `trouble` says why they are not."""
 
     keys: list[bytes]
     trouble: str = ""
 
 
-class BlockCorrupt(Event, frozen=True, tag=True):
+class BlockCorrupt(Event, frozen=True, kw_only=True, tag=True):
     """A block's copy in that tier is not what was stored."""
 
     key: bytes
     tier: int
 
 
-class FlushAsked(Event, frozen=True, tag=True):
+class FlushAsked(Event, frozen=True, kw_only=True, tag=True):
     """Write to SSD whatever is only in memory; or drop all that is not in use."""
 
     flush: int
     drop: bool = False
 
 
-class FetchMeasured(Event, frozen=True, tag=True):
+class FetchMeasured(Event, frozen=True, kw_only=True, tag=True):
     """Somebody fetched blocks of a tier: how much, in how long."""
 
     tier: int
@@ -110,6 +110,15 @@ class FetchMeasured(Event, frozen=True, tag=True):
 
 
 StoreEvent = (
-    SsdRecovered | BlocksAsked | RoomAsked | BlocksWritten | LeaseEnded | SsdRead | SsdWritten
-    | BlockCorrupt | FlushAsked | FetchMeasured | TimerFired
-)  # fmt: skip
+    SsdRecovered
+    | BlocksAsked
+    | RoomAsked
+    | BlocksWritten
+    | LeaseEnded
+    | SsdRead
+    | SsdWritten
+    | BlockCorrupt
+    | FlushAsked
+    | FetchMeasured
+    | TimerFired
+)

@@ -4,7 +4,7 @@ import msgspec
 
 from argosy.domain.core import Effect
 from argosy.kvstore.core import effects, events, tiers
-from argosy.kvstore.core.state import DRAM, SSD, Block, Lease, StoreState
+from argosy.kvstore.core.state import DRAM, SSD, Lease, StoredBlock, StoreState
 
 
 def asked(state: StoreState, event: events.BlocksAsked) -> list[Effect]:
@@ -37,7 +37,12 @@ def asked(state: StoreState, event: events.BlocksAsked) -> list[Effect]:
             state.awaited.setdefault(block.key, []).append(event.lease)
         lease.keys.append(block.key)
     if not lease.keys:
-        return [*decided, effects.GrantBlocks(event.lease, [], 0, True, before)]
+        return [
+            *decided,
+            effects.GrantBlocks(
+                lease=event.lease, blocks=[], total=0, last=True, before_held=before
+            ),
+        ]
     state.leases[event.lease] = lease
     first = grant(state, event.lease, lease)
     decided.append(msgspec.structs.replace(first, before_held=before))
@@ -45,7 +50,7 @@ def asked(state: StoreState, event: events.BlocksAsked) -> list[Effect]:
         if block.asked > 1 and block.ssd < 0 and not block.reading:
             # Asked for again: evidence enough to keep it through a restart.
             decided += tiers.write(state, block, event.now_us)
-    return [*decided, effects.ReadSsd(moves)] if moves else decided
+    return [*decided, effects.ReadSsd(moves=moves)] if moves else decided
 
 
 def leading(state: StoreState, keys: list[bytes]) -> int:
@@ -66,8 +71,8 @@ def _note(state: StoreState, chain: list[bytes], event: events.BlocksAsked) -> N
             block.asked_us = event.now_us
 
 
-def _prefix(state: StoreState, event: events.BlocksAsked) -> list[Block]:
-    found: list[Block] = []
+def _prefix(state: StoreState, event: events.BlocksAsked) -> list[StoredBlock]:
+    found: list[StoredBlock] = []
     for key in event.keys:
         block = state.blocks.get(key)
         if block is None or not tiers.held(block) or block.block_bytes != event.block_bytes:
@@ -86,10 +91,10 @@ def grant(state: StoreState, number: int, lease: Lease) -> effects.GrantBlocks:
         if block.reading or block.dram < 0:
             break
         tier = SSD if key in lease.ssd else DRAM
-        placed.append(effects.Placed(key, block.dram, block.checksum, tier))
+        placed.append(effects.PlacedBlock(key, block.dram, block.checksum, tier))
     lease.granted += len(placed)
     last = lease.granted == len(lease.keys)
-    return effects.GrantBlocks(number, placed, len(lease.keys), last)
+    return effects.GrantBlocks(lease=number, blocks=placed, total=len(lease.keys), last=last)
 
 
 def was_read(state: StoreState, event: events.SsdRead) -> list[Effect]:
@@ -131,7 +136,11 @@ def _cut(state: StoreState, number: int, key: bytes) -> list[Effect]:
         if number in (waiting := state.awaited.get(later, [])):
             waiting.remove(number)
     del lease.keys[at:]
-    return [effects.GrantBlocks(number, [], at, True)] if lease.granted >= at else []
+    return (
+        [effects.GrantBlocks(lease=number, blocks=[], total=at, last=True)]
+        if lease.granted >= at
+        else []
+    )
 
 
 def ended(state: StoreState, lease: Lease) -> list[Effect]:
@@ -149,7 +158,7 @@ def settle_all(state: StoreState, keys: list[bytes]) -> list[Effect]:
     return decided
 
 
-def _give_back(state: StoreState, blocks: list[Block]) -> None:
+def _give_back(state: StoreState, blocks: list[StoredBlock]) -> None:
     for block in blocks:
         block.leases -= 1
         tiers.unpin(state, block.key)

@@ -2,14 +2,14 @@
 
 import msgspec
 
-from argosy.kvstore.core.eviction.learned import Argosy
+from argosy.kvstore.core.eviction.learned import Learned
 from argosy.kvstore.core.slots import Slots, new_slots
 
 DRAM, SSD = 0, 1
 """The tiers, as in the contract."""
 
 
-class Limits(msgspec.Struct, frozen=True):
+class StoreLimits(msgspec.Struct, frozen=True):
     """What may be used, and for how long."""
 
     dram_bytes: int
@@ -25,7 +25,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Of memory: kept free, by writing to SSD what is next to go, so that a put need not wait."""
 
 
-class Block(msgspec.Struct):
+class StoredBlock(msgspec.Struct):
     """One block, wherever it is."""
 
     key: bytes
@@ -67,7 +67,7 @@ class Lease(msgspec.Struct):
     """How many of them the holder was told of."""
     ssd: dict[bytes, None] = {}
     """Those that were found on SSD."""
-    blocks: list[Block] = []
+    blocks: list[StoredBlock] = []
     """To write; their slots are theirs already."""
 
 
@@ -87,7 +87,7 @@ class TierState(msgspec.Struct):
     """One tier: its room, who goes next, and what became of it."""
 
     slots: Slots
-    eviction: Argosy
+    eviction: Learned
     blocks: int = 0
     tokens: int = 0
     hit_blocks: int = 0
@@ -106,9 +106,9 @@ class Flush(msgspec.Struct):
 class StoreState(msgspec.Struct):
     """See the module."""
 
-    limits: Limits
+    limits: StoreLimits
     tiers: list[TierState]
-    blocks: dict[bytes, Block] = {}
+    blocks: dict[bytes, StoredBlock] = {}
     leases: dict[int, Lease] = {}
     awaited: dict[bytes, list[int]] = {}
     """Leases that wait for a block to be read from SSD."""
@@ -128,15 +128,18 @@ TYPICAL_BLOCK_BYTES = 1 << 20
 """How many blocks a tier may come to hold is guessed by this, for what policies remember."""
 
 
-def new_state(limits: Limits) -> StoreState:
+def new_state(limits: StoreLimits) -> StoreState:
     """An empty store. Memory is cut evenly, so that all of it is used."""
     sizes = (
-        (limits.dram_bytes, limits.dram_segment_bytes), (limits.ssd_bytes, limits.ssd_segment_bytes)
-    )  # fmt: skip
+        (limits.dram_bytes, limits.dram_segment_bytes),
+        (limits.ssd_bytes, limits.ssd_segment_bytes),
+    )
     return StoreState(
         limits,
         [
-            TierState(new_slots(capacity, segment), Argosy(max(1, capacity // TYPICAL_BLOCK_BYTES)))
+            TierState(
+                new_slots(capacity, segment), Learned(max(1, capacity // TYPICAL_BLOCK_BYTES))
+            )
             for capacity, segment in sizes
         ],
     )

@@ -7,7 +7,7 @@ an event; what a block is at is in its own fields.
 
 from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
 from argosy.kvstore.core import effects, events, reading, tiers, writing
-from argosy.kvstore.core.state import SSD, Block, Flush, StoreState
+from argosy.kvstore.core.state import SSD, Flush, StoredBlock, StoreState
 
 SWEEP = "sweep"
 SWEEP_US = 500_000
@@ -28,7 +28,7 @@ class StoreCore:
         if isinstance(event, events.SsdWritten):
             decided += self._go_on_flushing(event.now_us)
         if (state.leases or state.resting) and (idle or isinstance(event, TimerFired)):
-            decided.append(SetTimer(SWEEP, event.now_us + SWEEP_US))
+            decided.append(SetTimer(key=SWEEP, at_us=event.now_us + SWEEP_US))
         return decided
 
     def _decide(self, event: events.StoreEvent) -> list[Effect]:
@@ -72,7 +72,7 @@ class StoreCore:
         over = [n for n, lease in self.state.leases.items() if lease.expires_us <= now_us]
         for number in over:
             self.state.counts.expired_leases += 1
-            decided += [effects.EndLease(number), *self._end(number, now_us)]
+            decided += [effects.EndLease(lease=number), *self._end(number, now_us)]
         writing.rested(self.state, now_us)
         return decided
 
@@ -108,7 +108,9 @@ class StoreCore:
             stuck = not any(b.writing >= 0 for b in self.state.blocks.values())
             if not flush.waiting or stuck:
                 del self.state.flushes[number]
-                decided.append(effects.TellFlushed(number, flush.written, 0))
+                decided.append(
+                    effects.PublishFlushed(flush=number, written=flush.written, dropped=0)
+                )
         return decided
 
     def _drop_all(self, event: events.FlushAsked) -> list[Effect]:
@@ -119,7 +121,7 @@ class StoreCore:
                 before = len(self.state.blocks)
                 decided += tiers.forget(self.state, block)
                 dropped += before - len(self.state.blocks)
-        return [*decided, effects.TellFlushed(event.flush, 0, dropped)]
+        return [*decided, effects.PublishFlushed(flush=event.flush, written=0, dropped=dropped)]
 
     def _recovered(self, event: events.SsdRecovered) -> list[Effect]:
         """Take in what was found on SSD, but for what has lost its prefix."""
@@ -148,10 +150,15 @@ class StoreCore:
             tier.slots.adopt(segment.number, segment.slot_bytes, held)
         decided: list[Effect] = []
         for found in kept.values():
-            block = Block(
-                found.key, found.parent, found.hash, found.tokens, found.block_bytes,
-                found.checksum, ssd=found.offset,
-            )  # fmt: skip
+            block = StoredBlock(
+                found.key,
+                found.parent,
+                found.hash,
+                found.tokens,
+                found.block_bytes,
+                found.checksum,
+                ssd=found.offset,
+            )
             state.blocks[block.key] = block
             if block.parent:
                 state.blocks[block.parent].children[block.key] = None
@@ -159,7 +166,7 @@ class StoreCore:
         state.counts.recovered_blocks = len(kept)
         # Second copies go, too: or they would be found again once the first is let go.
         if gone := [found.offset for found in event.blocks if found.offset not in kept_at]:
-            decided.append(effects.ClearSsd(gone))
+            decided.append(effects.ClearSsd(offsets=gone))
         return decided
 
 

@@ -7,13 +7,13 @@ nonetheless loses its prefix in both tiers goes with it.
 from argosy.domain.core import Effect
 from argosy.kvstore.core import effects
 from argosy.kvstore.core.slots import ssd_slot_bytes
-from argosy.kvstore.core.state import DRAM, SSD, Block, StoreState, TierState
+from argosy.kvstore.core.state import DRAM, SSD, StoredBlock, StoreState, TierState
 
 TRIES_MAX = 64
 REST_US_MIN, REST_US_MAX = 1_000_000, 60_000_000
 
 
-def held(block: Block | None) -> bool:
+def held(block: StoredBlock | None) -> bool:
     """Whether its bytes can be had, now or after a read."""
     if block is None or block.doomed or block.corrupt >= 0:
         return False
@@ -32,16 +32,16 @@ def unpin(state: StoreState, key: bytes) -> None:
         tier.eviction.unpin(key)
 
 
-def enter(state: StoreState, number: int, block: Block, now_us: int) -> list[Effect]:
+def enter(state: StoreState, number: int, block: StoredBlock, now_us: int) -> list[Effect]:
     """The block is in that tier from now on (its slot is taken already)."""
     tier = state.tiers[number]
     tier.blocks += 1
     tier.tokens += block.tokens
     tier.eviction.stored(block.key, block.parent or None, now_us)
-    return [effects.TellStored(number, [block.hash])]
+    return [effects.PublishStored(tier=number, hashes=[block.hash])]
 
 
-def leave(state: StoreState, number: int, block: Block) -> list[Effect]:
+def leave(state: StoreState, number: int, block: StoredBlock) -> list[Effect]:
     """The block is in that tier no more; its slot is free.
 
     On SSD, what continues it goes with it: a start would not find its prefix.
@@ -61,7 +61,7 @@ def leave(state: StoreState, number: int, block: Block) -> list[Effect]:
     return found
 
 
-def forget(state: StoreState, block: Block) -> list[Effect]:
+def forget(state: StoreState, block: StoredBlock) -> list[Effect]:
     """The block is nowhere: what continues it is of no use any more.
 
     What somebody is at goes when that is over.
@@ -84,17 +84,17 @@ def forget(state: StoreState, block: Block) -> list[Effect]:
     return found
 
 
-def _vacate(state: StoreState, number: int, block: Block) -> list[Effect]:
+def _vacate(state: StoreState, number: int, block: StoredBlock) -> list[Effect]:
     tier = state.tiers[number]
     tier.blocks -= 1
     tier.tokens -= block.tokens
     tier.eviction.removed(block.key)
     tier.slots.give((block.dram, block.ssd)[number])
-    found: list[Effect] = [effects.TellEvicted(number, [block.hash])]
+    found: list[Effect] = [effects.PublishEvicted(tier=number, hashes=[block.hash])]
     if number == DRAM:
         block.dram = -1
     else:
-        found.append(effects.ClearSsd([block.ssd]))
+        found.append(effects.ClearSsd(offsets=[block.ssd]))
         block.ssd = -1
     return found
 
@@ -127,7 +127,7 @@ def victim(tier: TierState, now_us: int) -> bytes | None:
     return key
 
 
-def evict(state: StoreState, number: int, block: Block, size: int) -> list[Effect]:
+def evict(state: StoreState, number: int, block: StoredBlock, size: int) -> list[Effect]:
     """Let a block go for the sake of a slot of `size` bytes."""
     tier = state.tiers[number]
     if number == SSD and block.dram >= 0:
@@ -153,7 +153,7 @@ def evict(state: StoreState, number: int, block: Block, size: int) -> list[Effec
     return found
 
 
-def _let_go(state: StoreState, number: int, block: Block) -> list[Effect]:
+def _let_go(state: StoreState, number: int, block: StoredBlock) -> list[Effect]:
     if (block.dram, block.ssd)[number] < 0 or block.in_use:
         return []
     state.tiers[number].evicted_blocks += 1
@@ -187,13 +187,13 @@ def keep_spare(state: StoreState, now_us: int) -> list[Effect]:
     return found
 
 
-def write(state: StoreState, block: Block, now_us: int) -> list[Effect]:
+def write(state: StoreState, block: StoredBlock, now_us: int) -> list[Effect]:
     """Begin to write a block to SSD, after those it continues: a start finds whole prefixes.
 
     Nothing, or less, when SSD rests, is busy enough or has no room.
     """
-    chain: list[Block] = []
-    at: Block | None = block
+    chain: list[StoredBlock] = []
+    at: StoredBlock | None = block
     while at is not None and at.ssd < 0 and at.writing < 0:
         chain.append(at)
         at = state.blocks.get(at.parent)
@@ -207,7 +207,7 @@ def write(state: StoreState, block: Block, now_us: int) -> list[Effect]:
     return found
 
 
-def depth(state: StoreState, block: Block) -> int:
+def depth(state: StoreState, block: StoredBlock) -> int:
     """How many blocks there are from the first of its chain to this one."""
     found = 1
     while (above := state.blocks.get(block.parent)) is not None:
@@ -215,7 +215,7 @@ def depth(state: StoreState, block: Block) -> int:
     return found
 
 
-def _write_one(state: StoreState, block: Block, now_us: int) -> list[Effect]:
+def _write_one(state: StoreState, block: StoredBlock, now_us: int) -> list[Effect]:
     busy = state.writing_bytes + block.block_bytes > max(
         state.limits.writing_bytes, block.block_bytes
     )
@@ -235,7 +235,7 @@ def _write_one(state: StoreState, block: Block, now_us: int) -> list[Effect]:
         return found
     block.writing = offset
     state.writing_bytes += block.block_bytes
-    return [*found, effects.WriteSsd([move(block, offset)], slot_bytes)]
+    return [*found, effects.WriteSsd(moves=[move(block, offset)], slot_bytes=slot_bytes)]
 
 
 def written(state: StoreState, keys: list[bytes], trouble: str, now_us: int) -> list[Effect]:
@@ -253,7 +253,7 @@ def written(state: StoreState, keys: list[bytes], trouble: str, now_us: int) -> 
         elif above is not None and above.ssd < 0:
             # Its prefix was not written, or has gone meanwhile: a start would not find it.
             state.tiers[SSD].slots.give(offset)
-            found.append(effects.ClearSsd([offset]))
+            found.append(effects.ClearSsd(offsets=[offset]))
         else:
             block.ssd = offset
             found += enter(state, SSD, block, now_us)
@@ -271,7 +271,7 @@ def rest(state: StoreState, trouble: str, now_us: int) -> None:
         state.ssd_rest_until_us = now_us + rest_us
 
 
-def settle(state: StoreState, block: Block) -> list[Effect]:
+def settle(state: StoreState, block: StoredBlock) -> list[Effect]:
     """Somebody is done with the block: it goes now, if it should have gone meanwhile."""
     if block.in_use:
         return []
@@ -281,7 +281,9 @@ def settle(state: StoreState, block: Block) -> list[Effect]:
     return leave(state, number, block) if number >= 0 else []
 
 
-def read(state: StoreState, block: Block, now_us: int) -> tuple[effects.Move | None, list[Effect]]:
+def read(
+    state: StoreState, block: StoredBlock, now_us: int
+) -> tuple[effects.Move | None, list[Effect]]:
     """Begin to read a block from SSD into a slot of memory, if one can be had."""
     offset, found = take_slot(state, DRAM, block.block_bytes, now_us)
     if offset < 0:
@@ -290,12 +292,18 @@ def read(state: StoreState, block: Block, now_us: int) -> tuple[effects.Move | N
     return move(block, block.ssd), found
 
 
-def move(block: Block, ssd_offset: int) -> effects.Move:
+def move(block: StoredBlock, ssd_offset: int) -> effects.Move:
     """A block between its slot in memory and one on SSD."""
     return effects.Move(
-        block.key, block.parent, block.hash, block.tokens, block.block_bytes, block.checksum,
-        block.dram, ssd_offset,
-    )  # fmt: skip
+        block.key,
+        block.parent,
+        block.hash,
+        block.tokens,
+        block.block_bytes,
+        block.checksum,
+        block.dram,
+        ssd_offset,
+    )
 
 
 def measured(tier: TierState, fetched_bytes: int, took_us: int) -> None:

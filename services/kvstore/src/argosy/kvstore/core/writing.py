@@ -2,7 +2,7 @@
 
 from argosy.domain.core import Effect
 from argosy.kvstore.core import effects, events, tiers
-from argosy.kvstore.core.state import DRAM, Block, Lease, StoreState
+from argosy.kvstore.core.state import DRAM, Lease, StoredBlock, StoreState
 
 
 def room_asked(state: StoreState, event: events.RoomAsked) -> list[Effect]:
@@ -33,21 +33,21 @@ def room_asked(state: StoreState, event: events.RoomAsked) -> list[Effect]:
             tiers.pin(state, parent.key)
             lease.keys.append(parent.key)
         state.promised[offered.key] = event.lease
-        block = Block(
+        block = StoredBlock(
             offered.key, offered.parent, offered.hash, offered.tokens, event.block_bytes, 0, offset
         )
         lease.blocks.append(block)
         rooms.append(effects.Room(index, offset))
     if rooms:
         state.leases[event.lease] = lease
-    return [*decided, effects.GrantRoom(event.lease, rooms, full)]
+    return [*decided, effects.GrantRoom(lease=event.lease, rooms=rooms, full=full)]
 
 
 def written(state: StoreState, event: events.BlocksWritten) -> list[Effect]:
     """Take in what a writer has written; a block without its prefix is of no use."""
     lease = state.leases.pop(event.lease, None)
     if lease is None:
-        return [effects.ConfirmStored(event.lease, 0)]
+        return [effects.ConfirmStored(lease=event.lease, stored=0)]
     decided: list[Effect] = []
     stored = 0
     _unpromise(state, lease)
@@ -64,7 +64,7 @@ def written(state: StoreState, event: events.BlocksWritten) -> list[Effect]:
         decided += tiers.enter(state, DRAM, block, event.now_us)
         stored += 1
     state.counts.stored_blocks += stored
-    return [*decided, effects.ConfirmStored(event.lease, stored)]
+    return [*decided, effects.ConfirmStored(lease=event.lease, stored=stored)]
 
 
 def ended(state: StoreState, lease: Lease, rest_until_us: int) -> list[Effect]:

@@ -18,7 +18,7 @@ BATCH_BLOCKS = 8192
 PART_BLOCKS = 50_000
 
 
-class Voice:
+class KvStorePublisher:
     """See the module."""
 
     def __init__(self, mesh: Mesh[KvstoreSettings], state: StoreState) -> None:
@@ -74,10 +74,13 @@ class Voice:
                     self._sequence += 1
                     self._mesh.bus.publish(
                         kind(
-                            store_id=self._mesh.name, epoch=self._mesh.epoch, tier=TIERS[tier],
-                            blocks=blocks, change_sequence=self._sequence,
+                            store_id=self._mesh.name,
+                            epoch=self._mesh.epoch,
+                            tier=TIERS[tier],
+                            blocks=blocks,
+                            change_sequence=self._sequence,
                         )
-                    )  # fmt: skip
+                    )
 
     def snapshot(self) -> list[inference_pb2.KvSnapshotPart]:
         """Every block held now, by tier, in parts."""
@@ -90,25 +93,33 @@ class Voice:
                 held[1].append(block.hash)
         return [
             inference_pb2.KvSnapshotPart(
-                instance_id=self._mesh.name, epoch=self._mesh.epoch, dp_rank=tier,
-                change_sequence=self._sequence, blocks=hashes[start : start + PART_BLOCKS],
+                instance_id=self._mesh.name,
+                epoch=self._mesh.epoch,
+                dp_rank=tier,
+                change_sequence=self._sequence,
+                blocks=hashes[start : start + PART_BLOCKS],
             )
             for tier, hashes in enumerate(held)
             for start in range(0, max(1, len(hashes)), PART_BLOCKS)
-        ]  # fmt: skip
+        ]
 
     def tier_stats(self) -> list[kvstore_pb2.TierStats]:
         """What each tier holds and did."""
         return [
             kvstore_pb2.TierStats(
-                tier=TIERS[number], capacity_bytes=tier.slots.capacity_bytes,
-                used_bytes=tier.slots.used_bytes, blocks=tier.blocks, tokens=tier.tokens,
-                hit_blocks=tier.hit_blocks, evicted_blocks=tier.evicted_blocks,
-                fetch_ms=tier.fetch_ms, fetch_gb_per_s=tier.fetch_gb_per_s,
+                tier=TIERS[number],
+                capacity_bytes=tier.slots.capacity_bytes,
+                used_bytes=tier.slots.used_bytes,
+                blocks=tier.blocks,
+                tokens=tier.tokens,
+                hit_blocks=tier.hit_blocks,
+                evicted_blocks=tier.evicted_blocks,
+                fetch_ms=tier.fetch_ms,
+                fetch_gb_per_s=tier.fetch_gb_per_s,
             )
             for number, tier in enumerate(self._state.tiers)
             if tier.slots.segments
-        ]  # fmt: skip
+        ]
 
     def _on_connection(self, connected: bool) -> None:
         if connected:
@@ -118,21 +129,27 @@ class Voice:
         mesh = self._mesh
         mesh.bus.publish(
             instance_pb2.InstanceReady(
-                instance_id=mesh.name, epoch=mesh.epoch, role=instance_pb2.ROLE_KVSTORE,
+                instance_id=mesh.name,
+                epoch=mesh.epoch,
+                role=instance_pb2.ROLE_KVSTORE,
                 change=instance_pb2.Change(state=instance_pb2.STATE_ACTIVE, number=1),
-                address=mesh.address, node=mesh.settings.node,
+                address=mesh.address,
+                node=mesh.settings.node,
             )
-        )  # fmt: skip
+        )
         self._report()
 
     def _report(self) -> None:
         mesh = self._mesh
         mesh.bus.publish(
             events_pb2.StoreReported(
-                store_id=mesh.name, epoch=mesh.epoch, address=mesh.address,
-                node=mesh.settings.node, tiers=self.tier_stats(),
+                store_id=mesh.name,
+                epoch=mesh.epoch,
+                address=mesh.address,
+                node=mesh.settings.node,
+                tiers=self.tier_stats(),
             )
-        )  # fmt: skip
+        )
 
     async def _beat(self) -> None:
         while True:

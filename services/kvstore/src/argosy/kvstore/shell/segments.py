@@ -144,10 +144,11 @@ class Segments:
             pieces = [
                 (
                     self._memory.address + m.dram_offset,
-                    m.ssd_offset % self._segment_bytes + PAGE_BYTES, m.block_bytes,
+                    m.ssd_offset % self._segment_bytes + PAGE_BYTES,
+                    m.block_bytes,
                 )
                 for m in batch
-            ]  # fmt: skip
+            ]
             try:
                 await self._plane.read_file(file, pieces, READ_S)
             except (OSError, TransferFailed) as error:

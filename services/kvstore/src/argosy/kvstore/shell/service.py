@@ -16,11 +16,11 @@ from argosy.domain.errors import ArgosyError, Reason
 from argosy.domain.kv_blocks import KEY_BYTES
 from argosy.kvstore.core import effects, events
 from argosy.kvstore.core.hot_prefixes import hottest
-from argosy.kvstore.core.state import DRAM, SSD, Limits, new_state
+from argosy.kvstore.core.state import DRAM, SSD, StoreLimits, new_state
 from argosy.kvstore.core.store import SPEC
 from argosy.kvstore.settings import KvstoreSettings
 from argosy.kvstore.shell import metrics
-from argosy.kvstore.shell.publisher import TIERS, Voice
+from argosy.kvstore.shell.publisher import TIERS, KvStorePublisher
 from argosy.kvstore.shell.segments import Segments
 from argosy.kvstore.shell.ssd import Ssd
 from argosy.kvstore.shell.verify import check, verify
@@ -45,16 +45,16 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         self.mesh = mesh
         self.tracer = mesh.tracer
         settings = mesh.settings
-        limits = Limits(
+        limits = StoreLimits(
             settings.dram_bytes, settings.ssd_bytes, lease_us=round(settings.lease_s * 1e6)
         )
         self.state = new_state(limits)
         self._driver = mesh.drive(SPEC, self.state, self._perform)
-        self._voice = Voice(mesh, self.state)
+        self._publisher = KvStorePublisher(mesh, self.state)
         self._leases = itertools.count(1)
         self._reads: dict[int, asyncio.Queue[effects.GrantBlocks | None]] = {}
         self._answers: dict[int, Any] = {}
-        self._flushes: dict[int, asyncio.Future[effects.TellFlushed]] = {}
+        self._flushes: dict[int, asyncio.Future[effects.PublishFlushed]] = {}
         self._memory: Memory
         self._plane: BytesPlane
         self._ssd: Ssd | None = None
@@ -76,7 +76,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         if settings.ssd_dir is not None:
             await self._recover(settings.ssd_dir / mesh.name)
         await mesh.wait_for_bus()
-        self._voice.start()
+        self._publisher.start()
 
     async def _recover(self, folder: Path) -> None:
         """Find again what is on SSD. Raises NOT_READY when the folder cannot be used."""
@@ -95,14 +95,16 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             ) from error
         self._ssd = Ssd(segments)
         self._ssd.driver = self._driver
-        self._driver.feed(events.SsdRecovered(self._driver.now_us(), *found))
+        self._driver.feed(
+            events.SsdRecovered(now_us=self._driver.now_us(), segments=found[0], blocks=found[1])
+        )
 
     async def drain(self) -> None:
         """Nothing: whoever holds a lease goes on without."""
 
     async def stop(self) -> None:
         """Let go of memory and files. What is only in memory is gone."""
-        self._voice.stop()
+        self._publisher.stop()
         if self._ssd is not None:
             await self._ssd.stop()
         if hasattr(self, "_plane"):
@@ -128,9 +130,13 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         grants = self._reads[lease] = asyncio.Queue()
         now_us = self._driver.now_us()
         asked = events.BlocksAsked(
-            now_us, lease, list(request.keys), request.block_bytes, list(request.before)
+            now_us=now_us,
+            lease=lease,
+            keys=list(request.keys),
+            block_bytes=request.block_bytes,
+            before=list(request.before),
         )
-        found = Found(request.block_bytes, now_us)
+        found = GrantedBlocks(request.block_bytes, now_us)
         try:
             self._driver.feed(asked)
             first = True
@@ -146,21 +152,22 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             raise
         finally:
             del self._reads[lease]
-            self._driver.feed(events.LeaseEnded(self._driver.now_us(), lease))
+            self._driver.feed(events.LeaseEnded(now_us=self._driver.now_us(), lease=lease))
 
     def _reply(self, grant: effects.GrantBlocks, *, first: bool) -> kvstore_pb2.GetReply:
         base = self._memory.address
         return kvstore_pb2.GetReply(
             blocks_total=grant.total if first else 0,
             lease_ms=self.state.limits.lease_us // 1000 if first else 0,
-            last=grant.last, before_held=grant.before_held,
+            last=grant.last,
+            before_held=grant.before_held,
             blocks=[
                 kvstore_pb2.LeasedBlock(
                     address=base + placed.offset, checksum=placed.checksum, tier=TIERS[placed.tier]
                 )
                 for placed in grant.blocks
             ],
-        )  # fmt: skip
+        )
 
     @rpc.handler("kvstore.put", traced=False)
     async def Put(
@@ -177,7 +184,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
                     await context.write(self._commit(request.commit, leases))
         finally:
             for lease in leases.values():
-                self._driver.feed(events.LeaseEnded(self._driver.now_us(), lease))
+                self._driver.feed(events.LeaseEnded(now_us=self._driver.now_us(), lease=lease))
 
     def _reserve(
         self, reserve: kvstore_pb2.Reserve, leases: dict[int, int]
@@ -192,7 +199,12 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         lease = leases[reserve.lease] = next(self._leases)
         blocks = [events.Offered(b.key, b.parent, b.hash, b.tokens) for b in reserve.blocks]
         self._driver.feed(
-            events.RoomAsked(self._driver.now_us(), lease, reserve.block_bytes, blocks)
+            events.RoomAsked(
+                now_us=self._driver.now_us(),
+                lease=lease,
+                block_bytes=reserve.block_bytes,
+                blocks=blocks,
+            )
         )
         granted = self._answers.pop(lease)
         base = self._memory.address
@@ -200,19 +212,23 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             del leases[reserve.lease]
         return kvstore_pb2.PutReply(
             granted=kvstore_pb2.Granted(
-                lease=reserve.lease, full=granted.full, lease_ms=self.state.limits.lease_us // 1000,
+                lease=reserve.lease,
+                full=granted.full,
+                lease_ms=self.state.limits.lease_us // 1000,
                 rooms=[
                     kvstore_pb2.Room(index=room.index, address=base + room.offset)
                     for room in granted.rooms
                 ],
             )
-        )  # fmt: skip
+        )
 
     def _commit(self, commit: kvstore_pb2.Commit, leases: dict[int, int]) -> kvstore_pb2.PutReply:
         if commit.lease not in leases:
             raise ArgosyError(Reason.BAD_REQUEST, f"lease {commit.lease} was never granted here")
         lease, now_us = leases.pop(commit.lease), self._driver.now_us()
-        self._driver.feed(events.BlocksWritten(now_us, lease, list(commit.checksums)))
+        self._driver.feed(
+            events.BlocksWritten(now_us=now_us, lease=lease, checksums=list(commit.checksums))
+        )
         stored = self._answers.pop(lease).stored
         return kvstore_pb2.PutReply(
             committed=kvstore_pb2.Committed(lease=commit.lease, stored=stored)
@@ -234,7 +250,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         self, request: inference_pb2.KvSnapshotRequest, context: rpc.Context
     ) -> None:
         """Every block held here, by tier."""
-        for part in self._voice.snapshot():
+        for part in self._publisher.snapshot():
             await context.write(part)
 
     @rpc.handler("kvstore.stats", traced=False)
@@ -244,11 +260,14 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         """What it holds and did."""
         state = self.state
         return kvstore_pb2.StatsReply(
-            store_id=self.mesh.name, epoch=self.mesh.epoch, tiers=self._voice.tier_stats(),
+            store_id=self.mesh.name,
+            epoch=self.mesh.epoch,
+            tiers=self._publisher.tier_stats(),
             counts=kvstore_pb2.Counts(**msgspec.structs.asdict(state.counts)),
-            leases=len(state.leases), ssd_trouble=state.ssd_trouble,
+            leases=len(state.leases),
+            ssd_trouble=state.ssd_trouble,
             ssd_writing=sum(1 for block in state.blocks.values() if block.writing >= 0),
-        )  # fmt: skip
+        )
 
     @rpc.handler("kvstore.top", traced=False)
     async def Top(
@@ -260,13 +279,17 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         return kvstore_pb2.TopReply(
             prefixes=[
                 kvstore_pb2.HotPrefix(
-                    hash=hot.last.hash, tokens=hot.tokens, blocks=hot.blocks, asked=hot.last.asked,
-                    dram_blocks=hot.dram_blocks, ssd_blocks=hot.ssd_blocks,
+                    hash=hot.last.hash,
+                    tokens=hot.tokens,
+                    blocks=hot.blocks,
+                    asked=hot.last.asked,
+                    dram_blocks=hot.dram_blocks,
+                    ssd_blocks=hot.ssd_blocks,
                     idle_ms=(now_us - hot.last.asked_us) // 1000,
                 )
                 for hot in hottest(self.state, limit)
             ]
-        )  # fmt: skip
+        )
 
     @rpc.handler("kvstore.flush")
     async def Flush(
@@ -277,7 +300,9 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         flush = next(self._leases)
         done = self._flushes[flush] = asyncio.get_running_loop().create_future()
         try:
-            self._driver.feed(events.FlushAsked(self._driver.now_us(), flush, request.drop))
+            self._driver.feed(
+                events.FlushAsked(now_us=self._driver.now_us(), flush=flush, drop=request.drop)
+            )
             told = await asyncio.wait_for(done, FLUSH_S)
         finally:
             del self._flushes[flush]
@@ -303,11 +328,11 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
                     grants.put_nowait(None)
             case effects.GrantRoom() | effects.ConfirmStored():
                 self._answers[effect.lease] = effect
-            case effects.TellStored():
-                self._voice.changed(effect.tier, effect.hashes, stored=True)
-            case effects.TellEvicted():
-                self._voice.changed(effect.tier, effect.hashes, stored=False)
-            case effects.TellFlushed():
+            case effects.PublishStored():
+                self._publisher.changed(effect.tier, effect.hashes, stored=True)
+            case effects.PublishEvicted():
+                self._publisher.changed(effect.tier, effect.hashes, stored=False)
+            case effects.PublishFlushed():
                 done = self._flushes.get(effect.flush)
                 if done is not None and not done.done():
                     done.set_result(effect)
@@ -319,7 +344,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
                 self._ssd.queue(effect)
 
 
-class Found(msgspec.Struct):
+class GrantedBlocks(msgspec.Struct):
     """What a Get was granted so far, for the cost of fetching it."""
 
     block_bytes: int
@@ -341,7 +366,10 @@ class Found(msgspec.Struct):
             return None
         took_us = max(1, now_us - self.began_us)
         return events.FetchMeasured(
-            now_us, next(iter(self.tiers)), self.blocks * self.block_bytes, took_us
+            now_us=now_us,
+            tier=next(iter(self.tiers)),
+            fetched_bytes=self.blocks * self.block_bytes,
+            took_us=took_us,
         )
 
 

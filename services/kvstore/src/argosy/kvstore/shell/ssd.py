@@ -57,7 +57,9 @@ class Ssd:
         fine = set(good)
         bad = [move.key for move in batch if move.key not in fine]
         trouble = trouble and f"cannot read from the SSD tier: {trouble}"
-        self.driver.feed(events.SsdRead(self.driver.now_us(), good, bad, trouble))
+        self.driver.feed(
+            events.SsdRead(now_us=self.driver.now_us(), good=good, bad=bad, trouble=trouble)
+        )
 
     async def stop(self) -> None:
         """Stop; what was not written is not there."""
@@ -101,7 +103,7 @@ class Ssd:
             trouble = f"cannot write to the SSD tier: {error}"
             log.warning("%s; it is left alone for a while", trouble)
         keys = [move.key for move in moves]
-        self.driver.feed(events.SsdWritten(self.driver.now_us(), keys, trouble))
+        self.driver.feed(events.SsdWritten(now_us=self.driver.now_us(), keys=keys, trouble=trouble))
 
     def _clear(self, effect: effects.ClearSsd) -> None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from argosy.domain.kv_blocks import block_checksum
 from argosy.kvstore.core import events
 from argosy.kvstore.core.effects import Move
-from argosy.kvstore.core.state import DRAM, SSD, Block, StoreState
+from argosy.kvstore.core.state import DRAM, SSD, StoredBlock, StoreState
 from argosy.kvstore.core.tiers import move
 from argosy.kvstore.shell.segments import Segments
 from argosy.mesh.driver import Driver
@@ -40,11 +40,11 @@ async def check(
         block = state.blocks.get(before.key)
         if block is not None and same_place(block, before, tier):
             corrupt += 1
-            driver.feed(events.BlockCorrupt(driver.now_us(), before.key, tier))
+            driver.feed(events.BlockCorrupt(now_us=driver.now_us(), key=before.key, tier=tier))
     return corrupt
 
 
-def same_place(block: Block, before: Move, tier: int) -> bool:
+def same_place(block: StoredBlock, before: Move, tier: int) -> bool:
     """Whether the copy that was looked at is still where it was."""
     if tier == DRAM:
         return block.dram == before.dram_offset

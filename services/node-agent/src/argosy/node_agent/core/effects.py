@@ -3,7 +3,7 @@
 from argosy.domain.core import Effect
 
 
-class StartProcess(Effect, frozen=True, tag=True):
+class StartProcess(Effect, frozen=True, kw_only=True, tag=True):
     """Start it as it was last described, on these cores (none: any) and devices."""
 
     name: str
@@ -11,21 +11,21 @@ class StartProcess(Effect, frozen=True, tag=True):
     devices: list[int]
 
 
-class StopProcess(Effect, frozen=True, tag=True):
+class StopProcess(Effect, frozen=True, kw_only=True, tag=True):
     """Ask it to end."""
 
     name: str
     pid: int
 
 
-class KillProcess(Effect, frozen=True, tag=True):
+class KillProcess(Effect, frozen=True, kw_only=True, tag=True):
     """It had its time: end it."""
 
     name: str
     pid: int
 
 
-class AnnounceStarted(Effect, frozen=True, tag=True):
+class AnnounceStarted(Effect, frozen=True, kw_only=True, tag=True):
     """Publish that it runs."""
 
     name: str
@@ -35,7 +35,7 @@ class AnnounceStarted(Effect, frozen=True, tag=True):
     generation: int
 
 
-class AnnounceExited(Effect, frozen=True, tag=True):
+class AnnounceExited(Effect, frozen=True, kw_only=True, tag=True):
     """Publish that it ended."""
 
     name: str
@@ -46,7 +46,7 @@ class AnnounceExited(Effect, frozen=True, tag=True):
     generation: int
 
 
-class AnnounceRefused(Effect, frozen=True, tag=True):
+class AnnounceRefused(Effect, frozen=True, kw_only=True, tag=True):
     """Publish why it cannot run here."""
 
     name: str
@@ -54,7 +54,7 @@ class AnnounceRefused(Effect, frozen=True, tag=True):
     generation: int
 
 
-class PutToSleep(Effect, frozen=True, tag=True):
+class PutToSleep(Effect, frozen=True, kw_only=True, tag=True):
     """Ask an instance to sleep."""
 
     name: str
@@ -64,7 +64,7 @@ class PutToSleep(Effect, frozen=True, tag=True):
     cause: str
 
 
-class WakeUp(Effect, frozen=True, tag=True):
+class WakeUp(Effect, frozen=True, kw_only=True, tag=True):
     """Ask an instance to wake."""
 
     name: str
@@ -72,7 +72,7 @@ class WakeUp(Effect, frozen=True, tag=True):
     cause: str
 
 
-class AnnounceRestRefused(Effect, frozen=True, tag=True):
+class AnnounceRestRefused(Effect, frozen=True, kw_only=True, tag=True):
     """Publish why it cannot sleep, or (`wake`) wake."""
 
     name: str
@@ -81,5 +81,5 @@ class AnnounceRestRefused(Effect, frozen=True, tag=True):
     wake: bool
 
 
-class ReportAllStopped(Effect, frozen=True, tag=True):
+class ReportAllStopped(Effect, frozen=True, kw_only=True, tag=True):
     """Nothing runs any more: shutdown may end."""

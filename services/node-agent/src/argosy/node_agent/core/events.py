@@ -3,7 +3,7 @@
 from argosy.domain.core import Event, TimerFired
 
 
-class ProcessWanted(Event, frozen=True, tag=True):
+class ProcessWanted(Event, frozen=True, kw_only=True, tag=True):
     """Somebody decided that this process shall run here."""
 
     name: str
@@ -13,14 +13,14 @@ class ProcessWanted(Event, frozen=True, tag=True):
     devices: int = 0
 
 
-class ProcessUnwanted(Event, frozen=True, tag=True):
+class ProcessUnwanted(Event, frozen=True, kw_only=True, tag=True):
     """Somebody decided that it shall not."""
 
     name: str
     generation: int
 
 
-class ProcessStarted(Event, frozen=True, tag=True):
+class ProcessStarted(Event, frozen=True, kw_only=True, tag=True):
     """It runs."""
 
     name: str
@@ -28,7 +28,7 @@ class ProcessStarted(Event, frozen=True, tag=True):
     epoch: str
 
 
-class ProcessExited(Event, frozen=True, tag=True):
+class ProcessExited(Event, frozen=True, kw_only=True, tag=True):
     """It ended, or could not be started (pid 0)."""
 
     name: str
@@ -37,7 +37,7 @@ class ProcessExited(Event, frozen=True, tag=True):
     message: str = ""
 
 
-class SleepDecided(Event, frozen=True, tag=True):
+class SleepDecided(Event, frozen=True, kw_only=True, tag=True):
     """An instance shall sleep. turn: orders decisions on it; cause: why."""
 
     name: str
@@ -47,7 +47,7 @@ class SleepDecided(Event, frozen=True, tag=True):
     cause: str
 
 
-class WakeDecided(Event, frozen=True, tag=True):
+class WakeDecided(Event, frozen=True, kw_only=True, tag=True):
     """An instance shall be awake."""
 
     name: str
@@ -55,7 +55,7 @@ class WakeDecided(Event, frozen=True, tag=True):
     cause: str
 
 
-class LifeChanged(Event, frozen=True, tag=True):
+class LifecycleChanged(Event, frozen=True, kw_only=True, tag=True):
     """An instance tells where it is in its life."""
 
     name: str
@@ -67,11 +67,18 @@ class LifeChanged(Event, frozen=True, tag=True):
     """Of the decision that led to the change."""
 
 
-class ShutdownStarted(Event, frozen=True, tag=True):
+class ShutdownStarted(Event, frozen=True, kw_only=True, tag=True):
     """Stop everything."""
 
 
 NodeEvent = (
-    ProcessWanted | ProcessUnwanted | ProcessStarted | ProcessExited | SleepDecided | WakeDecided
-    | LifeChanged | ShutdownStarted | TimerFired
-)  # fmt: skip
+    ProcessWanted
+    | ProcessUnwanted
+    | ProcessStarted
+    | ProcessExited
+    | SleepDecided
+    | WakeDecided
+    | LifecycleChanged
+    | ShutdownStarted
+    | TimerFired
+)

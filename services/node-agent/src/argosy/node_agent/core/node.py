@@ -10,7 +10,7 @@ An older generation never undoes a newer one.
 
 from argosy.domain.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
 from argosy.node_agent.core import effects, events, sleep
-from argosy.node_agent.core.state import ALIVE, GIB, NodeState, Phase, Process
+from argosy.node_agent.core.state import ALIVE, GIB, NodeState, Process, ProcessPhase
 
 BACKOFF_US = 500_000
 BACKOFF_MAX_US = 10_000_000
@@ -43,7 +43,7 @@ class NodeCore:
                 return sleep.sleep_decided(self.state, event)
             case events.WakeDecided():
                 return sleep.wake_decided(self.state, event)
-            case events.LifeChanged():
+            case events.LifecycleChanged():
                 sleep.life_changed(self.state, event)
                 return []
             case events.ProcessStarted():
@@ -68,13 +68,18 @@ class NodeCore:
             return self._stop(name, before, event.now_us)
         process = Process(event.generation, event.memory_bytes, event.cores, devices=event.devices)
         state.processes[name] = process
-        return [CancelTimer(name), *self._start(name, process, event.now_us)]
+        return [CancelTimer(key=name), *self._start(name, process, event.now_us)]
 
     def _unwanted(self, event: events.ProcessUnwanted) -> list[Effect]:
         process = self.state.processes.get(event.name)
         if process is None:
             self.state.processes[event.name] = Process(
-                event.generation, 0, 0, wanted=False, phase=Phase.STOPPED, since_us=event.now_us
+                event.generation,
+                0,
+                0,
+                wanted=False,
+                phase=ProcessPhase.STOPPED,
+                since_us=event.now_us,
             )
             return []
         if event.generation <= process.generation:
@@ -88,16 +93,24 @@ class NodeCore:
         state, process.since_us = self.state, now_us
         idle = self._idle_devices()
         if process.memory_bytes > state.free_bytes or process.devices > len(idle):
-            process.phase, process.reason = Phase.REFUSED, self._sum(name, process, idle)
-            return [effects.AnnounceRefused(name, process.reason, process.generation)]
+            process.phase, process.reason = ProcessPhase.REFUSED, self._sum(name, process, idle)
+            return [
+                effects.AnnounceRefused(
+                    name=name, reason=process.reason, generation=process.generation
+                )
+            ]
         process.devices_assigned = idle[: process.devices]
         process.held_bytes = process.memory_bytes
         taken = {core for p in state.processes.values() if p is not process for core in p.assigned}
         spare = [core for core in state.cores if core not in taken]
         enough = 0 < process.cores <= len(spare)
         process.assigned = spare[: process.cores] if enough else []
-        process.phase, process.reason = Phase.STARTING, ""
-        return [effects.StartProcess(name, process.assigned, process.devices_assigned)]
+        process.phase, process.reason = ProcessPhase.STARTING, ""
+        return [
+            effects.StartProcess(
+                name=name, cores=process.assigned, devices=process.devices_assigned
+            )
+        ]
 
     def _idle_devices(self) -> list[int]:
         """Devices nobody awake holds, those with the fewest sleepers first."""
@@ -125,26 +138,34 @@ class NodeCore:
         process.resting, process.change, process.waits = "", 0, ""
         process.pooled, process.woken_turn = False, 0
         announce = effects.AnnounceStarted(
-            event.name, event.pid, event.epoch, process.restarts, process.generation
+            name=event.name,
+            pid=event.pid,
+            epoch=event.epoch,
+            restarts=process.restarts,
+            generation=process.generation,
         )
-        if process.phase is Phase.STOPPING:
+        if process.phase is ProcessPhase.STOPPING:
             return [announce, *self._end(event.name, process, event.now_us)]
-        process.phase = Phase.RUNNING
+        process.phase = ProcessPhase.RUNNING
         return [announce]
 
     def _exited(self, event: events.ProcessExited) -> list[Effect]:
         name, process = event.name, self.state.processes[event.name]
-        meant = process.phase is Phase.STOPPING
+        meant = process.phase is ProcessPhase.STOPPING
         announce = effects.AnnounceExited(
-            name, event.pid, process.epoch, event.exit_code,
-            process.wanted and not meant, process.generation,
-        )  # fmt: skip
+            name=name,
+            pid=event.pid,
+            epoch=process.epoch,
+            exit_code=event.exit_code,
+            wanted=process.wanted and not meant,
+            generation=process.generation,
+        )
         ran_us = event.now_us - process.since_us
         process.pid, process.assigned, process.since_us = 0, [], event.now_us
         process.resting, process.waits, process.pooled = "", "", False
-        found: list[Effect] = [CancelTimer(name), announce]
+        found: list[Effect] = [CancelTimer(key=name), announce]
         if self.state.stopping or not process.wanted:
-            process.phase, process.held_bytes = Phase.STOPPED, 0
+            process.phase, process.held_bytes = ProcessPhase.STOPPED, 0
             return found + self._all_stopped()
         if meant:
             return found + self._start(name, process, event.now_us)
@@ -153,38 +174,38 @@ class NodeCore:
         process.reason = event.message or f"exited with {event.exit_code}"
         if process.failures <= 1:
             return found + self._start(name, process, event.now_us)
-        process.phase = Phase.BACKING_OFF
+        process.phase = ProcessPhase.BACKING_OFF
         delay_us = min(BACKOFF_MAX_US, BACKOFF_US << min(process.failures - 2, 8))
-        return [*found, SetTimer(name, event.now_us + delay_us)]
+        return [*found, SetTimer(key=name, at_us=event.now_us + delay_us)]
 
     def _stop(self, name: str, process: Process, now_us: int) -> list[Effect]:
         process.waits = ""
         match process.phase:
-            case Phase.STOPPING:
+            case ProcessPhase.STOPPING:
                 return []
-            case Phase.STARTING:  # It is ended as soon as it has started.
-                process.phase = Phase.STOPPING
+            case ProcessPhase.STARTING:  # It is ended as soon as it has started.
+                process.phase = ProcessPhase.STOPPING
                 return []
-            case Phase.RUNNING:
-                process.phase = Phase.STOPPING
+            case ProcessPhase.RUNNING:
+                process.phase = ProcessPhase.STOPPING
                 return self._end(name, process, now_us)
-        process.phase, process.held_bytes = Phase.STOPPED, 0
-        return [CancelTimer(name), *self._all_stopped()]
+        process.phase, process.held_bytes = ProcessPhase.STOPPED, 0
+        return [CancelTimer(key=name), *self._all_stopped()]
 
     def _end(self, name: str, process: Process, now_us: int) -> list[Effect]:
         process.since_us = now_us
         return [
-            effects.StopProcess(name, process.pid),
-            SetTimer(name, now_us + self.state.grace_us),
+            effects.StopProcess(name=name, pid=process.pid),
+            SetTimer(key=name, at_us=now_us + self.state.grace_us),
         ]
 
     def _due(self, name: str, now_us: int) -> list[Effect]:
         process = self.state.processes.get(name)
         if process is None:
             return []
-        if process.phase is Phase.STOPPING:
-            return [effects.KillProcess(name, process.pid)]
-        if process.phase is Phase.BACKING_OFF:
+        if process.phase is ProcessPhase.STOPPING:
+            return [effects.KillProcess(name=name, pid=process.pid)]
+        if process.phase is ProcessPhase.BACKING_OFF:
             return self._start(name, process, now_us)
         return []
 
@@ -193,7 +214,7 @@ class NodeCore:
         for name, process in self.state.processes.items():
             fits = process.memory_bytes <= self.state.free_bytes
             fits = fits and process.devices <= len(self._idle_devices())
-            if process.phase is Phase.REFUSED and fits and not self.state.stopping:
+            if process.phase is ProcessPhase.REFUSED and fits and not self.state.stopping:
                 found += self._start(name, process, now_us)
         return found
 

@@ -9,7 +9,7 @@ refused, with the sum. Of several that wait the one decided first goes first.
 
 from argosy.domain.core import Effect
 from argosy.node_agent.core import effects, events
-from argosy.node_agent.core.state import GIB, NodeState, Phase, Process
+from argosy.node_agent.core.state import GIB, NodeState, Process, ProcessPhase
 
 RESTING = ("draining", "silent", "waking")
 
@@ -20,14 +20,26 @@ def sleep_decided(state: NodeState, event: events.SleepDecided) -> list[Effect]:
     if process is None or event.turn <= process.turn:
         return []
     process.turn, process.waits = event.turn, ""
-    if process.phase is not Phase.RUNNING or (
+    if process.phase is not ProcessPhase.RUNNING or (
         process.resting == "silent" and not process.woken_turn
     ):
         return []
     if refusal := full(state, event.name, process, event.level):
-        return [effects.AnnounceRestRefused(event.name, event.turn, refusal, wake=False)]
+        return [
+            effects.AnnounceRestRefused(
+                name=event.name, turn=event.turn, reason=refusal, wake=False
+            )
+        ]
     process.pooled, process.woken_turn, process.level = True, 0, event.level
-    return [effects.PutToSleep(event.name, event.turn, event.level, event.drain_us, event.cause)]
+    return [
+        effects.PutToSleep(
+            name=event.name,
+            turn=event.turn,
+            level=event.level,
+            drain_us=event.drain_us,
+            cause=event.cause,
+        )
+    ]
 
 
 def wake_decided(state: NodeState, event: events.WakeDecided) -> list[Effect]:
@@ -36,19 +48,19 @@ def wake_decided(state: NodeState, event: events.WakeDecided) -> list[Effect]:
     if process is None or event.turn <= process.turn:
         return []
     process.turn, process.waits = event.turn, event.cause
-    if process.phase is not Phase.RUNNING:
+    if process.phase is not ProcessPhase.RUNNING:
         process.waits = ""
         return []
     return try_wake(state, event.name, process)
 
 
-def life_changed(state: NodeState, event: events.LifeChanged) -> None:
+def life_changed(state: NodeState, event: events.LifecycleChanged) -> None:
     """An instance tells where it is."""
     process = state.processes.get(event.name)
     if process is None or event.epoch != process.epoch or event.change < process.change:
         return
     process.change = event.change
-    if process.phase is not Phase.RUNNING:
+    if process.phase is not ProcessPhase.RUNNING:
         return  # What it holds it holds until it is gone.
     process.resting = event.state if event.state in RESTING else ""
     if process.resting == "silent" and event.turn >= process.woken_turn:
@@ -77,13 +89,15 @@ def try_wake(state: NodeState, name: str, process: Process) -> list[Effect]:
         if coming(state, process):
             return []
         process.waits = ""
-        return [effects.AnnounceRestRefused(name, process.turn, lacking, wake=True)]
+        return [
+            effects.AnnounceRestRefused(name=name, turn=process.turn, reason=lacking, wake=True)
+        ]
     cause, process.waits = process.waits, ""
     process.held_bytes = process.memory_bytes
     process.pooled, process.woken_turn = False, process.turn
     if process.resting == "silent":
         process.resting = "waking"
-    return [effects.WakeUp(name, process.turn, cause)]
+    return [effects.WakeUp(name=name, turn=process.turn, cause=cause)]
 
 
 def lacks(state: NodeState, name: str, process: Process) -> str:
@@ -109,7 +123,8 @@ def coming(state: NodeState, process: Process) -> bool:
     leaving = {
         name: other
         for name, other in state.processes.items()
-        if other is not process and (other.phase is Phase.STOPPING or other.resting == "draining")
+        if other is not process
+        and (other.phase is ProcessPhase.STOPPING or other.resting == "draining")
     }
     room = state.free_bytes + sum(other.held_bytes for other in leaving.values())
     held_by = holders(state, process.devices_assigned).values()
@@ -144,7 +159,8 @@ def holders(state: NodeState, devices: list[int]) -> dict[int, str]:
     return {
         device: name
         for name, process in state.processes.items()
-        if process.resting != "silent" and process.phase not in (Phase.STOPPED, Phase.REFUSED)
+        if process.resting != "silent"
+        and process.phase not in (ProcessPhase.STOPPED, ProcessPhase.REFUSED)
         for device in process.devices_assigned
         if device in devices
     }

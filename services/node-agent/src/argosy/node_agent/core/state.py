@@ -7,7 +7,7 @@ import msgspec
 GIB = 1 << 30
 
 
-class Phase(StrEnum):
+class ProcessPhase(StrEnum):
     """Where a process is."""
 
     STARTING = "starting"
@@ -18,7 +18,7 @@ class Phase(StrEnum):
     REFUSED = "refused"
 
 
-ALIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
+ALIVE = frozenset({ProcessPhase.STARTING, ProcessPhase.RUNNING, ProcessPhase.STOPPING})
 """There is a process, or there is about to be one."""
 
 
@@ -29,7 +29,7 @@ class Process(msgspec.Struct):
     memory_bytes: int
     cores: int
     wanted: bool = True
-    phase: Phase = Phase.STARTING
+    phase: ProcessPhase = ProcessPhase.STARTING
     since_us: int = 0
     pid: int = 0
     epoch: str = ""

@@ -36,7 +36,7 @@ RETRY_S = 0.2
 CHANGES = ("InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke")
 
 
-class Lives:
+class Instances:
     """See the module."""
 
     def __init__(self, mesh: Mesh[NodeAgentSettings], state: NodeState, driver: Driver) -> None:
@@ -87,9 +87,11 @@ class Lives:
             self._tell(effect.name, reply.epoch, reply.change)
             return
         sleep = instance_pb2.SleepRequest(
-            turn=effect.turn, level=effect.level, drain_ms=effect.drain_us // 1000,
+            turn=effect.turn,
+            level=effect.level,
+            drain_ms=effect.drain_us // 1000,
             cause=effect.cause,
-        )  # fmt: skip
+        )
         reply = await rpc.call(stub.Sleep, sleep, timeout_s=CALL_S, instance=effect.name)
         # Where it is already, it tells nothing new: the answer says so.
         self._tell(effect.name, reply.epoch, reply.change)
@@ -98,10 +100,13 @@ class Lives:
         """Publish why it cannot be."""
         self._mesh.bus.publish(
             events_pb2.RestRefused(
-                instance_id=effect.name, node=self._mesh.settings.node, reason=effect.reason,
-                turn=effect.turn, wake=effect.wake,
+                instance_id=effect.name,
+                node=self._mesh.settings.node,
+                reason=effect.reason,
+                turn=effect.turn,
+                wake=effect.wake,
             )
-        )  # fmt: skip
+        )
 
     def pool(self) -> dict[str, int]:
         """What the silent pool holds, as NodeReported tells it."""
@@ -126,11 +131,16 @@ class Lives:
     def _tell(self, name: str, epoch: str, change: instance_events_pb2.Change) -> None:
         state = state_name(change)
         self._driver.feed(
-            events.LifeChanged(
-                self._driver.now_us(), name, epoch, change.number, state, change.resident_bytes,
-                change.turn,
+            events.LifecycleChanged(
+                now_us=self._driver.now_us(),
+                name=name,
+                epoch=epoch,
+                change=change.number,
+                state=state,
+                resident_bytes=change.resident_bytes,
+                turn=change.turn,
             )
-        )  # fmt: skip
+        )
 
     def _concerns(self, fact: Sleep | Wake, envelope: Envelope) -> bool:
         """Whether it is of a process of ours: those of the log's past are no more."""
@@ -143,19 +153,27 @@ class Lives:
             # It waited for the bus: what it was decided on is past.
             late = "the decision to sleep came too late"
             self.announce_refused(
-                effects.AnnounceRestRefused(fact.instance_id, fact.turn, late, wake=False)
+                effects.AnnounceRestRefused(
+                    name=fact.instance_id, turn=fact.turn, reason=late, wake=False
+                )
             )
             return
         event = events.SleepDecided(
-            self._driver.now_us(), fact.instance_id, fact.turn, fact.level, fact.drain_ms * 1000,
-            fact.reason,
-        )  # fmt: skip
+            now_us=self._driver.now_us(),
+            name=fact.instance_id,
+            turn=fact.turn,
+            level=fact.level,
+            drain_us=fact.drain_ms * 1000,
+            cause=fact.reason,
+        )
         self._feed("node_agent.sleep", event, envelope)
 
     def _on_wake(self, fact: Wake, envelope: Envelope) -> None:
         if self._concerns(fact, envelope):
             now_us = self._driver.now_us()
-            event = events.WakeDecided(now_us, fact.instance_id, fact.turn, fact.reason)
+            event = events.WakeDecided(
+                now_us=now_us, name=fact.instance_id, turn=fact.turn, cause=fact.reason
+            )
             self._feed("node_agent.wake", event, envelope)
 
     def _feed(

@@ -63,10 +63,14 @@ class Processes:
             if self._logs_dir is not None:
                 output = stack.enter_context(open_log(self._logs_dir / f"{name}.log")).fileno()
             process = await asyncio.create_subprocess_exec(
-                *launch.command, env=launch.environment(extra), start_new_session=True,
-                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+                *launch.command,
+                env=launch.environment(extra),
+                start_new_session=True,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 preexec_fn=die_with_parent,
-            )  # fmt: skip
+            )
         watch = asyncio.create_task(self._watch(name, process))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)

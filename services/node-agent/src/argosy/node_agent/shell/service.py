@@ -21,7 +21,7 @@ from argosy.node_agent.core import effects, events
 from argosy.node_agent.core.node import SPEC
 from argosy.node_agent.core.state import NodeState
 from argosy.node_agent.settings import NodeAgentSettings
-from argosy.node_agent.shell.instances import Lives
+from argosy.node_agent.shell.instances import Instances
 from argosy.node_agent.shell.processes import Launch, Processes, service_launch, signal_group
 from argosy.wire.node_agent.v1 import events_pb2, node_agent_pb2, node_agent_pb2_grpc
 from argosy.wire.operator.v1 import events_pb2 as operator_pb2
@@ -51,7 +51,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         self._driver = mesh.drive(SPEC, state, self._perform)
         data = settings.data_dir
         self._processes = Processes(data / "logs" if data else None, self._on_exit)
-        self._lives = Lives(mesh, state, self._driver)
+        self._lives = Instances(mesh, state, self._driver)
         self._launches: dict[str, Launch] = {}
         self._starts = itertools.count(1)
         self._instances: set[str] = set()
@@ -64,7 +64,11 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         """Start what the boot file names, then follow decisions."""
         for name, launch in read_boot(self.mesh.settings).items():
             self._launches[name] = launch
-            self._driver.feed(events.ProcessWanted(self._driver.now_us(), name, 1, 0, 0))
+            self._driver.feed(
+                events.ProcessWanted(
+                    now_us=self._driver.now_us(), name=name, generation=1, memory_bytes=0, cores=0
+                )
+            )
         await self.mesh.wait_for_bus()
         self._spawn(self._report())
         durable = f"{self.mesh.name}-{self.mesh.epoch}-decided"
@@ -84,7 +88,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
 
     async def stop(self) -> None:
         """End whatever is left, at once if it must be."""
-        self._driver.feed(events.ShutdownStarted(self._driver.now_us()))
+        self._driver.feed(events.ShutdownStarted(now_us=self._driver.now_us()))
         try:
             await asyncio.wait_for(self._all_stopped.wait(), 5)
         except TimeoutError:
@@ -101,11 +105,15 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         for name, process in self._state.processes.items():
             reply.processes.append(
                 node_agent_pb2.Process(
-                    name=name, pid=process.pid, state=process.phase, restarts=process.restarts,
-                    reason=process.reason, since_ms=process.since_us // 1000,
+                    name=name,
+                    pid=process.pid,
+                    state=process.phase,
+                    restarts=process.restarts,
+                    reason=process.reason,
+                    since_ms=process.since_us // 1000,
                     rss_bytes=rss_bytes(process.pid),
                 )
-            )  # fmt: skip
+            )
         return reply
 
     def _on_decided(self, fact: operator_pb2.InstanceDecided, envelope: Envelope) -> None:
@@ -120,18 +128,27 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
             return
         self._instances.add(name)
         if not fact.run:
-            self._driver.feed(events.ProcessUnwanted(now_us, name, fact.generation))
+            self._driver.feed(
+                events.ProcessUnwanted(now_us=now_us, name=name, generation=fact.generation)
+            )
             return
         self._launches[name] = service_launch(fact.role, dict(fact.settings))
         self._driver.feed(
             events.ProcessWanted(
-                now_us, name, fact.generation, fact.memory_bytes, int(fact.cpu), fact.devices
+                now_us=now_us,
+                name=name,
+                generation=fact.generation,
+                memory_bytes=fact.memory_bytes,
+                cores=int(fact.cpu),
+                devices=fact.devices,
             )
-        )  # fmt: skip
+        )
 
     def _unwant(self, name: str) -> None:
         process = self._state.processes[name]
-        event = events.ProcessUnwanted(self._driver.now_us(), name, process.generation + 1)
+        event = events.ProcessUnwanted(
+            now_us=self._driver.now_us(), name=name, generation=process.generation + 1
+        )
         self._driver.feed(event)
 
     def _perform(self, effect: Any) -> None:
@@ -161,18 +178,28 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
             pid = await self._processes.start(name, launch, extra)
         except OSError as error:
             message = f"cannot start {launch.command[0]}: {error.strerror}"
-            self._driver.feed(events.ProcessExited(self._driver.now_us(), name, 0, 127, message))
+            self._driver.feed(
+                events.ProcessExited(
+                    now_us=self._driver.now_us(), name=name, pid=0, exit_code=127, message=message
+                )
+            )
             return
-        self._driver.feed(events.ProcessStarted(self._driver.now_us(), name, pid, epoch))
+        self._driver.feed(
+            events.ProcessStarted(now_us=self._driver.now_us(), name=name, pid=pid, epoch=epoch)
+        )
 
     def _common_settings(self, name: str, epoch: str, cores: list[int]) -> dict[str, str]:
         """What every child shares with this agent."""
         ours = self.mesh.settings
         common = {
-            "fleet": ours.fleet, "instance_id": name, "epoch": epoch, "node": ours.node,
-            "nats_url": ours.nats_url, "fleet_secret": ours.fleet_secret.get_secret_value(),
+            "fleet": ours.fleet,
+            "instance_id": name,
+            "epoch": epoch,
+            "node": ours.node,
+            "nats_url": ours.nats_url,
+            "fleet_secret": ours.fleet_secret.get_secret_value(),
             "log_level": ours.log_level,
-        }  # fmt: skip
+        }
         if ours.data_dir is not None:
             common["data_dir"] = str(ours.data_dir)
         if ours.otlp_endpoint:
@@ -182,7 +209,9 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         return common
 
     def _on_exit(self, name: str, pid: int, code: int) -> None:
-        self._driver.feed(events.ProcessExited(self._driver.now_us(), name, pid, code))
+        self._driver.feed(
+            events.ProcessExited(now_us=self._driver.now_us(), name=name, pid=pid, exit_code=code)
+        )
 
     def _announce(self, effect: Any) -> None:
         if effect.name not in self._instances:
@@ -192,30 +221,43 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
         match effect:
             case effects.AnnounceStarted():
                 fact = events_pb2.InstanceStarted(
-                    instance_id=effect.name, node=node, pid=effect.pid, epoch=effect.epoch,
-                    restarts=effect.restarts, generation=effect.generation,
-                )  # fmt: skip
+                    instance_id=effect.name,
+                    node=node,
+                    pid=effect.pid,
+                    epoch=effect.epoch,
+                    restarts=effect.restarts,
+                    generation=effect.generation,
+                )
             case effects.AnnounceExited():
                 fact = events_pb2.InstanceExited(
-                    instance_id=effect.name, node=node, pid=effect.pid, epoch=effect.epoch,
-                    exit_code=effect.exit_code, wanted=effect.wanted, generation=effect.generation,
-                )  # fmt: skip
+                    instance_id=effect.name,
+                    node=node,
+                    pid=effect.pid,
+                    epoch=effect.epoch,
+                    exit_code=effect.exit_code,
+                    wanted=effect.wanted,
+                    generation=effect.generation,
+                )
             case _:
                 fact = events_pb2.InstanceRefused(
-                    instance_id=effect.name, node=node, reason=effect.reason,
+                    instance_id=effect.name,
+                    node=node,
+                    reason=effect.reason,
                     generation=effect.generation,
-                )  # fmt: skip
+                )
         self.mesh.bus.publish(fact)
 
     async def _report(self) -> None:
         while True:
             self.mesh.bus.publish(
                 events_pb2.NodeReported(
-                    node=self.mesh.settings.node, memory_bytes=self._state.memory_bytes,
+                    node=self.mesh.settings.node,
+                    memory_bytes=self._state.memory_bytes,
                     promised_bytes=self._state.promised_bytes,
-                    processes=len(self._state.processes), **self._lives.pool(),
+                    processes=len(self._state.processes),
+                    **self._lives.pool(),
                 )
-            )  # fmt: skip
+            )
             await asyncio.sleep(REPORT_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -3,7 +3,7 @@
 from argosy.domain.core import Effect
 
 
-class DecideInstance(Effect, frozen=True, tag=True):
+class DecideInstance(Effect, frozen=True, kw_only=True, tag=True):
     """Publish that an instance shall run, or not, at a node."""
 
     instance: str
@@ -18,7 +18,7 @@ class DecideInstance(Effect, frozen=True, tag=True):
     devices: int = 0
 
 
-class DecideSleep(Effect, frozen=True, tag=True):
+class DecideSleep(Effect, frozen=True, kw_only=True, tag=True):
     """Publish that an instance shall sleep."""
 
     instance: str
@@ -30,7 +30,7 @@ class DecideSleep(Effect, frozen=True, tag=True):
     by_hand: bool = False
 
 
-class DecideWake(Effect, frozen=True, tag=True):
+class DecideWake(Effect, frozen=True, kw_only=True, tag=True):
     """Publish that an instance shall be awake."""
 
     instance: str

@@ -6,7 +6,7 @@ from argosy.domain.core import Event
 from argosy.domain.pools import Pool, Template
 
 
-class FleetApplied(Event, frozen=True, tag=True):
+class FleetApplied(Event, frozen=True, kw_only=True, tag=True):
     """The fleet shall be this from now on."""
 
     generation: int
@@ -18,7 +18,7 @@ class FleetApplied(Event, frozen=True, tag=True):
     """By role, the least and most there may be, where an autoscaler says how many."""
 
 
-class ScaleSeen(Event, frozen=True, tag=True):
+class ScaleSeen(Event, frozen=True, kw_only=True, tag=True):
     """An autoscaler decided how many there are to be, by role. An older one changes nothing."""
 
     generation: int
@@ -26,13 +26,13 @@ class ScaleSeen(Event, frozen=True, tag=True):
     stop: list[str] = msgspec.field(default_factory=list)
 
 
-class ScalerSeen(Event, frozen=True, tag=True):
+class ScalerSeen(Event, frozen=True, kw_only=True, tag=True):
     """An autoscaler is there. acts: what it decides is to be done."""
 
     acts: bool
 
 
-class DecisionRecalled(Event, frozen=True, tag=True):
+class InstanceDecisionRecalled(Event, frozen=True, kw_only=True, tag=True):
     """The control log holds this decision, made before a restart or just now."""
 
     instance: str
@@ -42,7 +42,7 @@ class DecisionRecalled(Event, frozen=True, tag=True):
     generation: int = 0
 
 
-class NodeSeen(Event, frozen=True, tag=True):
+class NodeSeen(Event, frozen=True, kw_only=True, tag=True):
     """A node is there."""
 
     node: str
@@ -50,7 +50,7 @@ class NodeSeen(Event, frozen=True, tag=True):
     promised_bytes: int
 
 
-class InstanceChanged(Event, frozen=True, tag=True):
+class InstanceChanged(Event, frozen=True, kw_only=True, tag=True):
     """An instance is `state` now: a state of its life (docs/reference/life.md)."""
 
     instance: str
@@ -69,7 +69,7 @@ class InstanceChanged(Event, frozen=True, tag=True):
     level: str = ""
 
 
-class WorkSeen(Event, frozen=True, tag=True):
+class WorkSeen(Event, frozen=True, kw_only=True, tag=True):
     """A router tells what there is to do: there, and at all instances."""
 
     router: str
@@ -79,7 +79,7 @@ class WorkSeen(Event, frozen=True, tag=True):
     """Since the router started."""
 
 
-class DemandSeen(Event, frozen=True, tag=True):
+class DemandSeen(Event, frozen=True, kw_only=True, tag=True):
     """Requests wait at a router, and no instance is awake for them."""
 
     router: str
@@ -87,7 +87,7 @@ class DemandSeen(Event, frozen=True, tag=True):
     oldest_wait_us: int = 0
 
 
-class RestAsked(Event, frozen=True, tag=True):
+class RestAsked(Event, frozen=True, kw_only=True, tag=True):
     """Somebody asks that instances (none named: all) sleep, or wake."""
 
     instances: list[str]
@@ -98,7 +98,7 @@ class RestAsked(Event, frozen=True, tag=True):
     """-1: as usual."""
 
 
-class RestRecalled(Event, frozen=True, tag=True):
+class RestRecalled(Event, frozen=True, kw_only=True, tag=True):
     """The control log holds this decision to sleep or to wake."""
 
     instance: str
@@ -108,7 +108,7 @@ class RestRecalled(Event, frozen=True, tag=True):
     """The autoscaler made it."""
 
 
-class RestRefused(Event, frozen=True, tag=True):
+class RestRefused(Event, frozen=True, kw_only=True, tag=True):
     """An instance's node does not let it."""
 
     instance: str
@@ -118,6 +118,15 @@ class RestRefused(Event, frozen=True, tag=True):
 
 
 OperatorEvent = (
-    FleetApplied | DecisionRecalled | NodeSeen | InstanceChanged | WorkSeen | DemandSeen
-    | RestAsked | RestRecalled | RestRefused | ScaleSeen | ScalerSeen
-)  # fmt: skip
+    FleetApplied
+    | InstanceDecisionRecalled
+    | NodeSeen
+    | InstanceChanged
+    | WorkSeen
+    | DemandSeen
+    | RestAsked
+    | RestRecalled
+    | RestRefused
+    | ScaleSeen
+    | ScalerSeen
+)

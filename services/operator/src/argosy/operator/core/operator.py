@@ -9,7 +9,7 @@ restart of the operator, which recalls its decisions from the control log.
 from argosy.domain.core import CoreSpec, Effect
 from argosy.domain.pools import Template
 from argosy.operator.core import effects, events, scale, silence
-from argosy.operator.core.state import Instance, OperatorState
+from argosy.operator.core.state import OperatorState, PlacedInstance
 
 
 class OperatorCore:
@@ -23,7 +23,7 @@ class OperatorCore:
         match event:
             case events.FleetApplied():
                 return self._applied(event)
-            case events.DecisionRecalled():
+            case events.InstanceDecisionRecalled():
                 return self._recalled(event)
             case events.NodeSeen():
                 return self._node_seen(event)
@@ -61,7 +61,7 @@ class OperatorCore:
             before = state.instances.get(name)
             if before is not None and before.wanted and before.template == template:
                 continue
-            instance = state.instances[name] = Instance(template, since_us=now_us)
+            instance = state.instances[name] = PlacedInstance(template, since_us=now_us)
             instance.decided = before.decided if before is not None else 0
             if before is not None and before.node:
                 # Same node: there it replaces the one that runs.
@@ -69,12 +69,17 @@ class OperatorCore:
                 found.append(self._put(name, instance, before.node, why, now_us))
         return found + self._place(now_us)
 
-    def _recalled(self, event: events.DecisionRecalled) -> list[Effect]:
+    def _recalled(self, event: events.InstanceDecisionRecalled) -> list[Effect]:
         if event.instance not in self.state.instances:
-            self.state.instances[event.instance] = Instance(
-                event.template, event.run, event.node, "loading", "", event.now_us,
+            self.state.instances[event.instance] = PlacedInstance(
+                event.template,
+                event.run,
+                event.node,
+                "loading",
+                "",
+                event.now_us,
                 decided=event.generation,
-            )  # fmt: skip
+            )
         return []
 
     def _node_seen(self, event: events.NodeSeen) -> list[Effect]:
@@ -111,7 +116,7 @@ class OperatorCore:
             instance.rests = False
         return []
 
-    def _is_news(self, instance: Instance, event: events.InstanceChanged) -> bool:
+    def _is_news(self, instance: PlacedInstance, event: events.InstanceChanged) -> bool:
         """Facts may overtake each other. A process numbers its own; its node agent tells when it
         started and that it ended, after which nothing it told counts.
         """
@@ -155,19 +160,27 @@ class OperatorCore:
         return self.state.nodes[node] - sum(i.template.memory_bytes for i in placed)
 
     def _put(
-        self, name: str, instance: Instance, node: str, why: str, now_us: int
+        self, name: str, instance: PlacedInstance, node: str, why: str, now_us: int
     ) -> effects.DecideInstance:
         instance.node, instance.since_us = node, now_us
         instance.state, instance.reason = "pending", "decided"
         return self._decide(name, instance, why)
 
-    def _decide(self, name: str, instance: Instance, why: str) -> effects.DecideInstance:
+    def _decide(self, name: str, instance: PlacedInstance, why: str) -> effects.DecideInstance:
         template = instance.template
         instance.decided = max(self.state.generation, instance.decided + 1)
         return effects.DecideInstance(
-            name, instance.decided, instance.wanted, instance.node, template.role,
-            template.memory_bytes, template.cores, template.settings, why, template.devices,
-        )  # fmt: skip
+            instance=name,
+            generation=instance.decided,
+            run=instance.wanted,
+            node=instance.node,
+            role=template.role,
+            memory_bytes=template.memory_bytes,
+            cores=template.cores,
+            settings=template.settings,
+            reason=why,
+            devices=template.devices,
+        )
 
 
 SPEC = CoreSpec("operator", events.OperatorEvent, OperatorState, OperatorCore)

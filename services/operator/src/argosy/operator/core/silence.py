@@ -16,7 +16,7 @@ Without a router's word nothing is put to sleep.
 
 from argosy.domain.core import Effect
 from argosy.operator.core import effects, events
-from argosy.operator.core.state import Instance, OperatorState
+from argosy.operator.core.state import OperatorState, PlacedInstance
 
 ROLES = ("prefill", "decode")
 STAY_US = 2_000_000
@@ -126,9 +126,10 @@ def demanded(state: OperatorState, event: events.DemandSeen) -> list[Effect]:
 def wake_more(state: OperatorState, now_us: int) -> list[Effect]:
     """One more pair, if requests wait although those that were woken have come."""
     coming = [
-        i for i in fleet(state, "decode").values()
+        i
+        for i in fleet(state, "decode").values()
         if not i.rests and i.state in ("waking", "silent", "draining")
-    ]  # fmt: skip
+    ]
     known_us = max((i.woke_took_us for i in coming), default=0)
     soon_us = (2 * known_us or WAKE_US) if coming else 0
     if now_us - state.rest.woken_us < max(MORE_US, soon_us):
@@ -165,14 +166,18 @@ def wake_pair(state: OperatorState, why: str, now_us: int, *, by_hand: bool = Tr
     return wake(state, chosen, why, now_us)
 
 
-def wake_cost(state: OperatorState, instance: Instance, near: str) -> tuple[bool, bool, bool, int]:
+def wake_cost(
+    state: OperatorState, instance: PlacedInstance, near: str
+) -> tuple[bool, bool, bool, int]:
     """Orders candidates: one turning round first, then those that fit, near ones, quick ones."""
     lacking = instance.template.memory_bytes - instance.resident_bytes
     fits = lacking <= state.free.get(instance.node, 0)
     return (
-        instance.state == "silent", not fits, bool(near) and instance.node != near,
+        instance.state == "silent",
+        not fits,
+        bool(near) and instance.node != near,
         instance.woke_took_us,
-    )  # fmt: skip
+    )
 
 
 def learn(state: OperatorState, now_us: int) -> None:
@@ -197,9 +202,15 @@ def asked(state: OperatorState, event: events.RestAsked) -> list[Effect]:
 
 
 def sleep(
-    state: OperatorState, names: list[str], level: str, drain_us: int, why: str, now_us: int, *,
+    state: OperatorState,
+    names: list[str],
+    level: str,
+    drain_us: int,
+    why: str,
+    now_us: int,
+    *,
     by_hand: bool = False,
-) -> list[Effect]:  # fmt: skip
+) -> list[Effect]:
     """Decide that they sleep, all at once. by_hand: somebody asked for it."""
     state.rest.slept_us = now_us
     found: list[Effect] = []
@@ -208,7 +219,15 @@ def sleep(
         instance.turn, instance.rest_refused = max(now_us, instance.turn + 1), ""
         instance.rests, instance.by_hand, instance.scaled = True, by_hand, False
         found.append(
-            effects.DecideSleep(name, instance.node, instance.turn, level, drain_us, why, by_hand)
+            effects.DecideSleep(
+                instance=name,
+                node=instance.node,
+                turn=instance.turn,
+                level=level,
+                drain_us=drain_us,
+                reason=why,
+                by_hand=by_hand,
+            )
         )
     return found
 
@@ -222,7 +241,11 @@ def wake(
         instance = state.instances[name]
         instance.turn, instance.rest_refused = max(now_us, instance.turn + 1), ""
         instance.rests, instance.by_hand, instance.scaled = False, False, False
-        found.append(effects.DecideWake(name, instance.node, instance.turn, why, asked))
+        found.append(
+            effects.DecideWake(
+                instance=name, node=instance.node, turn=instance.turn, reason=why, by_hand=asked
+            )
+        )
     return found
 
 
@@ -254,7 +277,7 @@ def refused(state: OperatorState, event: events.RestRefused) -> list[Effect]:
     return wake(state, partners, f"{event.instance} cannot sleep", event.now_us)
 
 
-def fleet(state: OperatorState, role: str = "") -> dict[str, Instance]:
+def fleet(state: OperatorState, role: str = "") -> dict[str, PlacedInstance]:
     """Instances that serve the model."""
     roles = (role,) if role else ROLES
     return {
@@ -264,13 +287,13 @@ def fleet(state: OperatorState, role: str = "") -> dict[str, Instance]:
     }
 
 
-def awake(state: OperatorState) -> dict[str, Instance]:
+def awake(state: OperatorState) -> dict[str, PlacedInstance]:
     """Those that have not been told to sleep, and are at work or will be."""
     busy = ("active", "waking", "loading")
     return {n: i for n, i in fleet(state).items() if i.state in busy and not i.rests}
 
 
-def asleep(instance: Instance, now_us: int) -> bool:
+def asleep(instance: PlacedInstance, now_us: int) -> bool:
     """Whether a wake would do something that is not being done."""
     if not instance.rests and now_us - instance.turn < AGAIN_US:
         return False  # It was told to, and is on its way or waits for room.

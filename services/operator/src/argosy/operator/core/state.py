@@ -5,7 +5,7 @@ import msgspec
 from argosy.domain.pools import Pool, Template
 
 
-class Instance(msgspec.Struct):
+class PlacedInstance(msgspec.Struct):
     """An instance that shall exist, or did."""
 
     template: Template
@@ -47,7 +47,7 @@ class Instance(msgspec.Struct):
     """Generation of the last decision on it."""
 
 
-class Rest(msgspec.Struct):
+class SleepState(msgspec.Struct):
     """What is known of work, and of sleeping and waking, in the fleet as a whole."""
 
     idle_sleep_us: int = 0
@@ -75,12 +75,12 @@ class OperatorState(msgspec.Struct):
 
     generation: int = 0
     pools: list[Pool] = []
-    instances: dict[str, Instance] = {}
+    instances: dict[str, PlacedInstance] = {}
     nodes: dict[str, int] = {}
     """Nodes seen, with their memory in bytes."""
     free: dict[str, int] = {}
     """Bytes that are not promised there, as last heard."""
-    rest: Rest = msgspec.field(default_factory=Rest)
+    rest: SleepState = msgspec.field(default_factory=SleepState)
     scaled: dict[str, int] = {}
     """By role, how many there are to be, as an autoscaler decided last."""
     scale_generation: int = 0

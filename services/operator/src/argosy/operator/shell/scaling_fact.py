@@ -1,7 +1,7 @@
 """What the operator tells the autoscaler of a fleet file."""
 
 from argosy.fleet.file import FleetFile
-from argosy.fleet.scaling import PoolScaling, Slo
+from argosy.fleet.scaling import PoolScaling, SloSpec
 from argosy.fleet.units import seconds, share
 from argosy.wire.operator.v1 import events_pb2
 
@@ -21,15 +21,20 @@ def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling | None:
         pools.append(
             events_pb2.PoolBounds(role=role, replicas=count, min=min(pool.min, high), max=high)
         )
-    slo = scaling.slo or Slo()
+    slo = scaling.slo or SloSpec()
     fact = events_pb2.Scaling(
-        mode=scaling.acting, pools=pools,
-        budget=scaling.budget or sum(pool.max for pool in pools), silent=scaling.silent,
-        idle_sleep_ms=scaling.idle_sleep_us() // 1000, sleep_level=scaling.sleep_level,
-        ttft_ms=1e3 * seconds(slo.ttft_p99 or "2s"), tpot_ms=1e3 * seconds(slo.tpot_p99 or "100ms"),
-        plans=scaling.plans, timezone=scaling.timezone,
+        mode=scaling.acting,
+        pools=pools,
+        budget=scaling.budget or sum(pool.max for pool in pools),
+        silent=scaling.silent,
+        idle_sleep_ms=scaling.idle_sleep_us() // 1000,
+        sleep_level=scaling.sleep_level,
+        ttft_ms=1e3 * seconds(slo.ttft_p99 or "2s"),
+        tpot_ms=1e3 * seconds(slo.tpot_p99 or "100ms"),
+        plans=scaling.plans,
+        timezone=scaling.timezone,
         dwell_ms=round(1e3 * seconds(scaling.dwell)),
-    )  # fmt: skip
+    )
     if split.ratio is not None:
         fact.ratio_min, fact.ratio_max = share(split.ratio.min), share(split.ratio.max)
     return fact

@@ -14,7 +14,7 @@ from argosy.operator.core.operator import SPEC
 from argosy.operator.core.state import OperatorState
 from argosy.operator.settings import OperatorSettings
 from argosy.operator.shell.scaling_fact import scaling_fact
-from argosy.operator.shell.subscriptions import Ears
+from argosy.operator.shell.subscriptions import OperatorSubscriptions
 from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.operator.v1 import events_pb2, operator_pb2, operator_pb2_grpc
 
@@ -38,7 +38,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         await bus.follow(events_pb2.InstanceDecided, self._on_decided, f"{durable}-decided").wait()
         await bus.follow(scaler_pb2.ScaleDecided, self._on_scale, f"{durable}-scale").wait()
         await bus.follow(events_pb2.FleetApplied, self._on_applied, f"{durable}-applied").wait()
-        await Ears(self.mesh, self._driver).start()
+        await OperatorSubscriptions(self.mesh, self._driver).start()
 
     async def drain(self) -> None:
         """Nothing runs here."""
@@ -72,12 +72,17 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             if instance.wanted:
                 reply.instances.append(
                     operator_pb2.InstanceStatus(
-                        instance_id=name, role=instance.template.role, node=instance.node,
-                        state=instance.state, reason=instance.reason,
-                        since_ms=instance.since_us // 1000, restarts=instance.restarts,
-                        refused=instance.refused, rest_refused=instance.rest_refused,
+                        instance_id=name,
+                        role=instance.template.role,
+                        node=instance.node,
+                        state=instance.state,
+                        reason=instance.reason,
+                        since_ms=instance.since_us // 1000,
+                        restarts=instance.restarts,
+                        refused=instance.refused,
+                        rest_refused=instance.rest_refused,
                     )
-                )  # fmt: skip
+                )
         return reply
 
     @rpc.handler("operator.sleep")
@@ -97,7 +102,12 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         drain_us = request.drain_ms * 1000 if request.HasField("drain_ms") else -1
         self._driver.feed(
             events.RestAsked(
-                self._driver.now_us(), names, False, "somebody asked", request.level, drain_us
+                now_us=self._driver.now_us(),
+                instances=names,
+                wake=False,
+                cause="somebody asked",
+                level=request.level,
+                drain_us=drain_us,
             )
         )
         return operator_pb2.RestReply(instance_ids=names)
@@ -107,7 +117,9 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         """Decide that instances wake."""
         names = self._named(list(request.instance_ids))
         now_us = self._driver.now_us()
-        self._driver.feed(events.RestAsked(now_us, names, True, "somebody asked"))
+        self._driver.feed(
+            events.RestAsked(now_us=now_us, instances=names, wake=True, cause="somebody asked")
+        )
         return operator_pb2.RestReply(instance_ids=names)
 
     def _named(self, names: list[str]) -> list[str]:
@@ -125,27 +137,40 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             case effects.DecideInstance():
                 self.mesh.bus.publish(
                     events_pb2.InstanceDecided(
-                        instance_id=effect.instance, generation=effect.generation, run=effect.run,
-                        node=effect.node, role=effect.role, memory_bytes=effect.memory_bytes,
-                        cpu=effect.cores, settings=effect.settings, reason=effect.reason,
+                        instance_id=effect.instance,
+                        generation=effect.generation,
+                        run=effect.run,
+                        node=effect.node,
+                        role=effect.role,
+                        memory_bytes=effect.memory_bytes,
+                        cpu=effect.cores,
+                        settings=effect.settings,
+                        reason=effect.reason,
                         devices=effect.devices,
                     )
-                )  # fmt: skip
+                )
             case effects.DecideSleep():
                 self.mesh.bus.publish(
                     events_pb2.SleepDecided(
-                        instance_id=effect.instance, node=effect.node, turn=effect.turn,
-                        level=effect.level, drain_ms=effect.drain_us // 1000, reason=effect.reason,
+                        instance_id=effect.instance,
+                        node=effect.node,
+                        turn=effect.turn,
+                        level=effect.level,
+                        drain_ms=effect.drain_us // 1000,
+                        reason=effect.reason,
                         by_hand=effect.by_hand,
                     )
-                )  # fmt: skip
+                )
             case effects.DecideWake():
                 self.mesh.bus.publish(
                     events_pb2.WakeDecided(
-                        instance_id=effect.instance, node=effect.node, turn=effect.turn,
-                        reason=effect.reason, by_hand=effect.by_hand,
+                        instance_id=effect.instance,
+                        node=effect.node,
+                        turn=effect.turn,
+                        reason=effect.reason,
+                        by_hand=effect.by_hand,
                     )
-                )  # fmt: skip
+                )
 
     def _apply(self, fact: events_pb2.FleetApplied) -> None:
         fleet = parse_fleet(fact.fleet_yaml)
@@ -154,7 +179,14 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         now_us = self._driver.now_us()
         bounds = {pool.role: (pool.min, pool.max) for pool in fact.scaling.pools}
         self._driver.feed(
-            events.FleetApplied(now_us, fact.generation, pools, idle_us, level, bounds)
+            events.FleetApplied(
+                now_us=now_us,
+                generation=fact.generation,
+                pools=pools,
+                idle_sleep_us=idle_us,
+                sleep_level=level,
+                bounds=bounds,
+            )
         )
 
     def _on_applied(self, fact: events_pb2.FleetApplied, envelope: Envelope) -> None:
@@ -165,19 +197,23 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             return
         stop = [name for pool in fact.pools for name in pool.stop]
         exist = {pool.role: pool.exist for pool in fact.pools}
-        self._driver.feed(events.ScaleSeen(self._driver.now_us(), fact.generation, exist, stop))
+        self._driver.feed(
+            events.ScaleSeen(
+                now_us=self._driver.now_us(), generation=fact.generation, exist=exist, stop=stop
+            )
+        )
 
     def _on_decided(self, fact: events_pb2.InstanceDecided, envelope: Envelope) -> None:
         template = Template(
             fact.role, fact.memory_bytes, int(fact.cpu), dict(fact.settings), fact.devices
         )
         self._driver.feed(
-            events.DecisionRecalled(
-                self._driver.now_us(),
-                fact.instance_id,
-                fact.run,
-                fact.node,
-                template,
-                fact.generation,
+            events.InstanceDecisionRecalled(
+                now_us=self._driver.now_us(),
+                instance=fact.instance_id,
+                run=fact.run,
+                node=fact.node,
+                template=template,
+                generation=fact.generation,
             )
         )

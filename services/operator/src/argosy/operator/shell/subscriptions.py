@@ -17,17 +17,23 @@ from argosy.wire.router.v1 import events_pb2 as router_pb2
 
 OLD_MS = 5_000
 CHANGES = (
-    "InstanceReady", "InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke",
+    "InstanceReady",
+    "InstanceDraining",
+    "InstanceSlept",
+    "InstanceWaking",
+    "InstanceWoke",
     "InstanceStopped",
-)  # fmt: skip
+)
 
 RESTS = (
-    events_pb2.SleepDecided, events_pb2.WakeDecided, scaler_pb2.SleepDecided,
+    events_pb2.SleepDecided,
+    events_pb2.WakeDecided,
+    scaler_pb2.SleepDecided,
     scaler_pb2.WakeDecided,
-)  # fmt: skip
+)
 
 
-class Ears:
+class OperatorSubscriptions:
     """See the module."""
 
     def __init__(self, mesh: Mesh[OperatorSettings], driver: Driver) -> None:
@@ -60,7 +66,12 @@ class Ears:
     def _on_node(self, fact: node_pb2.NodeReported, envelope: Envelope) -> None:
         now_us = self._driver.now_us()
         self._driver.feed(
-            events.NodeSeen(now_us, fact.node, fact.memory_bytes, fact.promised_bytes)
+            events.NodeSeen(
+                now_us=now_us,
+                node=fact.node,
+                memory_bytes=fact.memory_bytes,
+                promised_bytes=fact.promised_bytes,
+            )
         )
 
     def _on_queue(self, fact: router_pb2.QueueReported, envelope: Envelope) -> None:
@@ -69,17 +80,25 @@ class Ears:
         requests = fact.queued_requests + fact.running_requests + fact.busy_requests
         self._driver.feed(
             events.WorkSeen(
-                self._driver.now_us(), fact.router, requests, fact.queued_requests,
-                fact.arrived_requests,
+                now_us=self._driver.now_us(),
+                router=fact.router,
+                requests=requests,
+                queued_requests=fact.queued_requests,
+                arrived_requests=fact.arrived_requests,
             )
-        )  # fmt: skip
+        )
 
     def _on_demand(self, fact: router_pb2.DemandSeen, envelope: Envelope) -> None:
         if self._is_old(envelope):
             return
         waited_us = fact.oldest_wait_ms * 1000
         self._driver.feed(
-            events.DemandSeen(self._driver.now_us(), fact.router, fact.held_requests, waited_us)
+            events.DemandSeen(
+                now_us=self._driver.now_us(),
+                router=fact.router,
+                held_requests=fact.held_requests,
+                oldest_wait_us=waited_us,
+            )
         )
 
     def _is_old(self, envelope: Envelope) -> bool:
@@ -90,14 +109,24 @@ class Ears:
         wake = isinstance(fact, events_pb2.WakeDecided | scaler_pb2.WakeDecided)
         scaled = isinstance(fact, scaler_pb2.SleepDecided | scaler_pb2.WakeDecided)
         now_us = self._driver.now_us()
-        self._driver.feed(events.RestRecalled(now_us, fact.instance_id, fact.turn, wake, scaled))
+        self._driver.feed(
+            events.RestRecalled(
+                now_us=now_us, instance=fact.instance_id, turn=fact.turn, wake=wake, scaled=scaled
+            )
+        )
 
     def _on_scaler(self, fact: scaler_pb2.ScalerReported, envelope: Envelope) -> None:
-        self._driver.feed(events.ScalerSeen(self._driver.now_us(), fact.mode == "act"))
+        self._driver.feed(events.ScalerSeen(now_us=self._driver.now_us(), acts=fact.mode == "act"))
 
     def _on_rest_refused(self, fact: node_pb2.RestRefused, envelope: Envelope) -> None:
         now_us = self._driver.now_us()
-        event = events.RestRefused(now_us, fact.instance_id, fact.turn, fact.wake, fact.reason)
+        event = events.RestRefused(
+            now_us=now_us,
+            instance=fact.instance_id,
+            turn=fact.turn,
+            wake=fact.wake,
+            reason=fact.reason,
+        )
         self._driver.feed(event)
 
     def _on_change(self, fact: Any, envelope: Envelope) -> None:
@@ -106,12 +135,19 @@ class Ears:
         state = state_name(change)
         self._driver.feed(
             events.InstanceChanged(
-                self._driver.now_us(), fact.instance_id, state, change.cause, -1,
-                envelope.time_ms * 1000, fact.epoch, change.number,
-                sum(step.ms for step in change.steps if step.name != "drain") * 1000,
-                change.resident_bytes, change.level,
+                now_us=self._driver.now_us(),
+                instance=fact.instance_id,
+                state=state,
+                reason=change.cause,
+                restarts=-1,
+                at_us=envelope.time_ms * 1000,
+                epoch=fact.epoch,
+                change=change.number,
+                took_us=sum(step.ms for step in change.steps if step.name != "drain") * 1000,
+                resident_bytes=change.resident_bytes,
+                level=change.level,
             )
-        )  # fmt: skip
+        )
 
     def _changed(
         self, fact: Any, state: str, reason: str, envelope: Envelope, restarts: int = -1
@@ -119,7 +155,13 @@ class Ears:
         """What a node agent tells of an instance."""
         now_us, at_us = self._driver.now_us(), envelope.time_ms * 1000
         event = events.InstanceChanged(
-            now_us, fact.instance_id, state, reason, restarts, at_us, getattr(fact, "epoch", "")
+            now_us=now_us,
+            instance=fact.instance_id,
+            state=state,
+            reason=reason,
+            restarts=restarts,
+            at_us=at_us,
+            epoch=getattr(fact, "epoch", ""),
         )
         self._driver.feed(event)
 

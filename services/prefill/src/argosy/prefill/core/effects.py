@@ -3,7 +3,7 @@
 from argosy.domain.core import Effect
 
 
-class RefuseSubmission(Effect, frozen=True, tag=True):
+class RefuseSubmission(Effect, frozen=True, kw_only=True, tag=True):
     """Answer the submission with this error; none of its prompts was taken."""
 
     reason: str
@@ -11,25 +11,25 @@ class RefuseSubmission(Effect, frozen=True, tag=True):
     retry_after_ms: int
 
 
-class StartCompute(Effect, frozen=True, tag=True):
+class StartCompute(Effect, frozen=True, kw_only=True, tag=True):
     """Give the prompt to the engine."""
 
     key: str
 
 
-class CancelCompute(Effect, frozen=True, tag=True):
+class CancelCompute(Effect, frozen=True, kw_only=True, tag=True):
     """Take the prompt back from the engine, and forget it."""
 
     key: str
 
 
-class OfferKv(Effect, frozen=True, tag=True):
+class OfferKv(Effect, frozen=True, kw_only=True, tag=True):
     """Send the handle down the claimed handoff."""
 
     key: str
 
 
-class RefuseHandoff(Effect, frozen=True, tag=True):
+class RefuseHandoff(Effect, frozen=True, kw_only=True, tag=True):
     """End the handoff with this error."""
 
     key: str
@@ -37,18 +37,18 @@ class RefuseHandoff(Effect, frozen=True, tag=True):
     message: str
 
 
-class ReleaseKv(Effect, frozen=True, tag=True):
+class ReleaseKv(Effect, frozen=True, kw_only=True, tag=True):
     """Let the engine free the KV, and forget the prompt."""
 
     key: str
 
 
-class PredictIdle(Effect, frozen=True, tag=True):
+class PredictIdle(Effect, frozen=True, kw_only=True, tag=True):
     """Publish when the queue will be empty."""
 
     idle_at_us: int
     queued_prefill_tokens: int
 
 
-class ReportIdle(Effect, frozen=True, tag=True):
+class ReportIdle(Effect, frozen=True, kw_only=True, tag=True):
     """Nothing is held or computing: a drain may end."""

@@ -12,20 +12,20 @@ class SubmittedPrompt(msgspec.Struct, frozen=True):
     prompt_tokens: int
 
 
-class PromptsSubmitted(Event, frozen=True, tag=True):
+class PromptsSubmitted(Event, frozen=True, kw_only=True, tag=True):
     """The router wants these computed: all of them or none."""
 
     prompts: list[SubmittedPrompt]
 
 
-class KvComputed(Event, frozen=True, tag=True):
+class KvComputed(Event, frozen=True, kw_only=True, tag=True):
     """The engine holds the prompt's KV."""
 
     key: str
     kv_blocks: int
 
 
-class ComputeFailed(Event, frozen=True, tag=True):
+class ComputeFailed(Event, frozen=True, kw_only=True, tag=True):
     """The engine could not; `reason` is a name of errors.Reason."""
 
     key: str
@@ -33,38 +33,46 @@ class ComputeFailed(Event, frozen=True, tag=True):
     message: str
 
 
-class HandoffClaimed(Event, frozen=True, tag=True):
+class HandoffClaimed(Event, frozen=True, kw_only=True, tag=True):
     """Decode asks for the prompt's KV."""
 
     key: str
 
 
-class HandoffEnded(Event, frozen=True, tag=True):
+class HandoffEnded(Event, frozen=True, kw_only=True, tag=True):
     """Decode has pulled the KV, or its stream ended without."""
 
     key: str
     pulled: bool
 
 
-class StepEnded(Event, frozen=True, tag=True):
+class EngineStepEnded(Event, frozen=True, kw_only=True, tag=True):
     """The engine finished a pass and has this much left."""
 
     queued_prefill_tokens: int
 
 
-class DrainStarted(Event, frozen=True, tag=True):
+class DrainStarted(Event, frozen=True, kw_only=True, tag=True):
     """Take no new prompts."""
 
 
-class DrainCut(Event, frozen=True, tag=True):
+class DrainCut(Event, frozen=True, kw_only=True, tag=True):
     """Prompts in hand have had their time."""
 
 
-class DrainEnded(Event, frozen=True, tag=True):
+class DrainEnded(Event, frozen=True, kw_only=True, tag=True):
     """Take prompts again."""
 
 
 PrefillEvent = (
-    PromptsSubmitted | KvComputed | ComputeFailed | HandoffClaimed | HandoffEnded
-    | StepEnded | DrainStarted | DrainCut | DrainEnded | TimerFired
-)  # fmt: skip
+    PromptsSubmitted
+    | KvComputed
+    | ComputeFailed
+    | HandoffClaimed
+    | HandoffEnded
+    | EngineStepEnded
+    | DrainStarted
+    | DrainCut
+    | DrainEnded
+    | TimerFired
+)

@@ -19,7 +19,7 @@ SMOOTHING = 0.3
 PREDICTION_CHANGE_US = 2_000
 
 
-class Phase(StrEnum):
+class PromptPhase(StrEnum):
     """Where a prompt is."""
 
     COMPUTING = "computing"
@@ -31,7 +31,7 @@ class Prompt(msgspec.Struct):
     """A prompt this instance answers for."""
 
     prompt_tokens: int
-    phase: Phase = Phase.COMPUTING
+    phase: PromptPhase = PromptPhase.COMPUTING
     claimed: bool = False
     kv_blocks: int = 0
     reason: str = ""
@@ -73,7 +73,7 @@ class PrefillCore:
                 return self._claimed(event.key, event.now_us)
             case events.HandoffEnded():
                 return self._drop(event.key)
-            case events.StepEnded():
+            case events.EngineStepEnded():
                 return self._stepped(event)
             case events.DrainStarted():
                 self.state.draining = True
@@ -90,10 +90,12 @@ class PrefillCore:
         state = self.state
         if state.draining:
             message = "this prefill instance takes none: it is to sleep or to stop"
-            return [effects.RefuseSubmission("DRAINING", message, 0)]
+            return [effects.RefuseSubmission(reason="DRAINING", message=message, retry_after_ms=0)]
         if len(state.prompts) + len(event.prompts) > state.queue_limit:
             message = f"{len(state.prompts)} prompts held of {state.queue_limit}"
-            return [effects.RefuseSubmission("OVERLOADED", message, 1000)]
+            return [
+                effects.RefuseSubmission(reason="OVERLOADED", message=message, retry_after_ms=1000)
+            ]
         found: list[Effect] = []
         for prompt in event.prompts:
             if prompt.key not in state.prompts:
@@ -101,43 +103,54 @@ class PrefillCore:
                 if state.backlog_tokens == 0:
                     state.pass_started_us = event.now_us
                 state.backlog_tokens += prompt.prompt_tokens
-                found.append(effects.StartCompute(prompt.key))
-                found.append(SetTimer(prompt.key, event.now_us + state.claim_us))
+                found.append(effects.StartCompute(key=prompt.key))
+                found.append(SetTimer(key=prompt.key, at_us=event.now_us + state.claim_us))
         return found + self._predict(event.now_us)
 
     def _computed(self, event: events.KvComputed) -> list[Effect]:
         prompt = self.state.prompts.get(event.key)
         if prompt is None:
-            return [effects.ReleaseKv(event.key)]
-        prompt.phase, prompt.kv_blocks = Phase.HELD, event.kv_blocks
+            return [effects.ReleaseKv(key=event.key)]
+        prompt.phase, prompt.kv_blocks = PromptPhase.HELD, event.kv_blocks
         return self._offer(event.key, event.now_us) if prompt.claimed else []
 
     def _failed(self, event: events.ComputeFailed) -> list[Effect]:
         prompt = self.state.prompts.get(event.key)
         if prompt is None:
             return []
-        prompt.phase, prompt.reason, prompt.message = Phase.FAILED, event.reason, event.message
+        prompt.phase, prompt.reason, prompt.message = (
+            PromptPhase.FAILED,
+            event.reason,
+            event.message,
+        )
         return self._refuse(event.key, prompt) if prompt.claimed else []
 
     def _claimed(self, key: str, now_us: int) -> list[Effect]:
         prompt = self.state.prompts.get(key)
         if prompt is None:
             message = f"request {key} is not here: never submitted, released or expired"
-            return [effects.RefuseHandoff(key, "KV_LOST", message)]
+            return [effects.RefuseHandoff(key=key, reason="KV_LOST", message=message)]
         if prompt.claimed:
-            return [effects.RefuseHandoff(key, "TICKET_USED", f"request {key} is claimed already")]
+            return [
+                effects.RefuseHandoff(
+                    key=key, reason="TICKET_USED", message=f"request {key} is claimed already"
+                )
+            ]
         prompt.claimed = True
-        if prompt.phase is Phase.HELD:
+        if prompt.phase is PromptPhase.HELD:
             return self._offer(key, now_us)
-        if prompt.phase is Phase.FAILED:
+        if prompt.phase is PromptPhase.FAILED:
             return self._refuse(key, prompt)
-        return [CancelTimer(key)]
+        return [CancelTimer(key=key)]
 
     def _offer(self, key: str, now_us: int) -> list[Effect]:
-        return [effects.OfferKv(key), SetTimer(key, now_us + self.state.hold_us)]
+        return [effects.OfferKv(key=key), SetTimer(key=key, at_us=now_us + self.state.hold_us)]
 
     def _refuse(self, key: str, prompt: Prompt) -> list[Effect]:
-        return [effects.RefuseHandoff(key, prompt.reason, prompt.message), *self._drop(key)]
+        return [
+            effects.RefuseHandoff(key=key, reason=prompt.reason, message=prompt.message),
+            *self._drop(key),
+        ]
 
     def _expired(self, key: str) -> list[Effect]:
         prompt = self.state.prompts.get(key)
@@ -146,7 +159,9 @@ class PrefillCore:
         refusal: list[Effect] = []
         if prompt.claimed:
             refusal.append(
-                effects.RefuseHandoff(key, "KV_LOST", f"KV of {key} was not pulled in time")
+                effects.RefuseHandoff(
+                    key=key, reason="KV_LOST", message=f"KV of {key} was not pulled in time"
+                )
             )
         return refusal + self._drop(key)
 
@@ -157,7 +172,7 @@ class PrefillCore:
             for key, prompt in list(self.state.prompts.items()):
                 if prompt.claimed:
                     message = "this prefill instance is to sleep or to stop: go on elsewhere"
-                    found.append(effects.RefuseHandoff(key, "DRAINING", message))
+                    found.append(effects.RefuseHandoff(key=key, reason="DRAINING", message=message))
                 found += self._drop(key)
         return found
 
@@ -165,17 +180,17 @@ class PrefillCore:
         prompt = self.state.prompts.pop(key, None)
         if prompt is None:
             return []
-        found: list[Effect] = [CancelTimer(key)]
-        if prompt.phase is Phase.COMPUTING:
+        found: list[Effect] = [CancelTimer(key=key)]
+        if prompt.phase is PromptPhase.COMPUTING:
             self.state.backlog_tokens = max(0, self.state.backlog_tokens - prompt.prompt_tokens)
-            found.append(effects.CancelCompute(key))
+            found.append(effects.CancelCompute(key=key))
         else:
-            found.append(effects.ReleaseKv(key))
+            found.append(effects.ReleaseKv(key=key))
         if self.state.draining and not self.state.prompts:
             found.append(effects.ReportIdle())
         return found
 
-    def _stepped(self, event: events.StepEnded) -> list[Effect]:
+    def _stepped(self, event: events.EngineStepEnded) -> list[Effect]:
         """Learn from the pass that just ended."""
         state = self.state
         computed = state.backlog_tokens - event.queued_prefill_tokens
@@ -196,7 +211,9 @@ class PrefillCore:
         if not state.us_per_token or not news:
             return []
         state.predicted_us = idle_at_us
-        return [effects.PredictIdle(idle_at_us, state.backlog_tokens)]
+        return [
+            effects.PredictIdle(idle_at_us=idle_at_us, queued_prefill_tokens=state.backlog_tokens)
+        ]
 
 
 SPEC = CoreSpec("prefill", events.PrefillEvent, PrefillState, PrefillCore)

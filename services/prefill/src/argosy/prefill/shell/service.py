@@ -16,8 +16,8 @@ from opentelemetry.context import Context, get_current
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineStats
 from argosy.instance.convert import engine_request, prompt_key, request_key
-from argosy.instance.instance import Instance
-from argosy.instance.submissions import Submissions
+from argosy.instance.instance import EngineInstance
+from argosy.instance.submissions import SubmissionServer
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.service import Mesh
 from argosy.prefill.core import effects, events
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Work:
+class PromptWork:
     """One prompt in hand."""
 
     prompt: inference_pb2.Prompt
@@ -50,21 +50,24 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         self.mesh = mesh
         self.tracer = mesh.tracer
         settings = mesh.settings
-        self.instance = Instance(
-            mesh, instance_pb2.ROLE_PREFILL, self, stepped=self._on_step,
+        self.instance = EngineInstance(
+            mesh,
+            instance_pb2.ROLE_PREFILL,
+            self,
+            stepped=self._on_step,
             load_fact=lambda load: events_pb2.LoadReported(load=load),
             kv_fact=lambda change: events_pb2.KvChanged(change=change),
-        )  # fmt: skip
+        )
         state = PrefillState(
             claim_us=round(settings.kv_claim_s * 1e6),
             hold_us=round(settings.kv_hold_s * 1e6),
             queue_limit=settings.queue_limit,
         )
         self._driver = mesh.drive(SPEC, state, self._perform)
-        self._work: dict[str, Work] = {}
+        self._work: dict[str, PromptWork] = {}
         self._handoffs: dict[str, asyncio.Future[None]] = {}
         self._releases: set[asyncio.Task[None]] = set()
-        self._submissions = Submissions(self._submitted, self.instance.load)
+        self._submissions = SubmissionServer(self._submitted, self.instance.load)
         self._refused: effects.RefuseSubmission | None = None
         self._ended: asyncio.Task[None] | None = None
         descriptor = prefill_pb2.DESCRIPTOR.services_by_name["Prefill"]
@@ -80,15 +83,15 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
 
     def hold(self) -> None:
         """Take no new prompts."""
-        self._driver.feed(events.DrainStarted(self._driver.now_us()))
+        self._driver.feed(events.DrainStarted(now_us=self._driver.now_us()))
 
     def cut(self) -> None:
         """Let go of every prompt; who waits for one goes elsewhere."""
-        self._driver.feed(events.DrainCut(self._driver.now_us()))
+        self._driver.feed(events.DrainCut(now_us=self._driver.now_us()))
 
     def take(self) -> None:
         """Take prompts again."""
-        self._driver.feed(events.DrainEnded(self._driver.now_us()))
+        self._driver.feed(events.DrainEnded(now_us=self._driver.now_us()))
 
     async def stop(self) -> None:
         """Free the engine."""
@@ -109,18 +112,20 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
                 raise ArgosyError(Reason.BAD_REQUEST, f"request {key} was submitted before")
             parent = telemetry.child_of(prompt.traceparent)
             with telemetry.span(self.tracer, "prefill.submit", parent):
-                fresh[key] = Work(prompt, get_current())
+                fresh[key] = PromptWork(prompt, get_current())
             prompts.append(events.SubmittedPrompt(key, len(prompt.token_ids)))
         self._refused = None
         self._work.update(fresh)
-        self._driver.feed(events.PromptsSubmitted(self._driver.now_us(), prompts))
+        self._driver.feed(events.PromptsSubmitted(now_us=self._driver.now_us(), prompts=prompts))
         if refused := self._refused:
             for key in fresh:
                 del self._work[key]
             raise ArgosyError(
-                Reason[refused.reason], refused.message,
-                retry_after_ms=refused.retry_after_ms, instance=self.mesh.name,
-            )  # fmt: skip
+                Reason[refused.reason],
+                refused.message,
+                retry_after_ms=refused.retry_after_ms,
+                instance=self.mesh.name,
+            )
 
     @rpc.handler("prefill.kv_snapshot", traced=False)
     async def KvSnapshot(
@@ -143,16 +148,18 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         offered = self._handoffs[key] = asyncio.get_running_loop().create_future()
         pulled = False
         try:
-            self._driver.feed(events.HandoffClaimed(self._driver.now_us(), key))
+            self._driver.feed(events.HandoffClaimed(now_us=self._driver.now_us(), key=key))
             await offered
             await context.write(self._offer(self._work[key]))
             over = self._handoffs[key] = asyncio.get_running_loop().create_future()
             pulled = await first_of(anext(steps, None), over)
         finally:
             self._handoffs.pop(key, None)
-            self._driver.feed(events.HandoffEnded(self._driver.now_us(), key, pulled))
+            self._driver.feed(
+                events.HandoffEnded(now_us=self._driver.now_us(), key=key, pulled=pulled)
+            )
 
-    def _offer(self, work: Work) -> prefill_pb2.HandoffOffer:
+    def _offer(self, work: PromptWork) -> prefill_pb2.HandoffOffer:
         assert work.output is not None
         return prefill_pb2.HandoffOffer(
             prompt=work.prompt,
@@ -194,9 +201,8 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         request = engine_request(work.prompt, dp_rank=work.prompt.dp_rank, produce=True)
         try:
             with telemetry.span(
-                self.tracer, "prefill.compute", work.trace,
-                prompt_tokens=len(work.prompt.token_ids),
-            ) as span:  # fmt: skip
+                self.tracer, "prefill.compute", work.trace, prompt_tokens=len(work.prompt.token_ids)
+            ) as span:
                 async for output in self.instance.submit(request):
                     work.output = output
                 work.compute_s = time.monotonic() - work.submitted_s
@@ -214,12 +220,16 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
             work.kv_blocks = blocks
             self.instance.held_blocks += blocks
             self.instance.worked.finished()
-            self._driver.feed(events.KvComputed(self._driver.now_us(), key, blocks))
+            self._driver.feed(
+                events.KvComputed(now_us=self._driver.now_us(), key=key, kv_blocks=blocks)
+            )
             self.instance.report()
 
     def _compute_failed(self, key: str, reason: Reason, error: Exception) -> None:
         now_us = self._driver.now_us()
-        self._driver.feed(events.ComputeFailed(now_us, key, reason.name, str(error)))
+        self._driver.feed(
+            events.ComputeFailed(now_us=now_us, key=key, reason=reason.name, message=str(error))
+        )
 
     def _let_go(self, key: str) -> None:
         work = self._work.pop(key, None)
@@ -231,7 +241,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         self._releases.add(release)
         release.add_done_callback(self._releases.discard)
 
-    async def _release(self, key: str, work: Work) -> None:
+    async def _release(self, key: str, work: PromptWork) -> None:
         if work.output is not None and work.output.kv_handle is not None:
             try:
                 await self.instance.engine.release(key, work.output.kv_handle)
@@ -248,7 +258,9 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
 
     def _on_step(self, stats: EngineStats) -> None:
         now_us = self._driver.now_us()
-        self._driver.feed(events.StepEnded(now_us, stats.queued_prefill_tokens))
+        self._driver.feed(
+            events.EngineStepEnded(now_us=now_us, queued_prefill_tokens=stats.queued_prefill_tokens)
+        )
 
     def _publish_idle(self, effect: effects.PredictIdle) -> None:
         self.mesh.bus.publish(

@@ -5,7 +5,7 @@ import msgspec
 from argosy.domain.core import Effect
 
 
-class Dispatch(Effect, frozen=True, tag=True):
+class Dispatch(Effect, frozen=True, kw_only=True, tag=True):
     """Send the request on its way. Equal instances: decode prefills by itself.
 
     Dispatches of one step that name the same `prefill` are one batch: one submission.
@@ -24,7 +24,7 @@ class Dispatch(Effect, frozen=True, tag=True):
     """Prompt tokens to compute where it is prefilled, as far as the index knows."""
 
 
-class Reject(Effect, frozen=True, tag=True):
+class Reject(Effect, frozen=True, kw_only=True, tag=True):
     """Answer the caller with this error (a name of errors.Reason)."""
 
     request_id: str
@@ -33,13 +33,13 @@ class Reject(Effect, frozen=True, tag=True):
     retry_after_ms: int
 
 
-class ForgetAddress(Effect, frozen=True, tag=True):
+class ForgetAddress(Effect, frozen=True, kw_only=True, tag=True):
     """Nobody is at this address any more: close the connection."""
 
     address: str
 
 
-class AskKvSnapshot(Effect, frozen=True, tag=True):
+class AskKvSnapshot(Effect, frozen=True, kw_only=True, tag=True):
     """Ask the instance which KV blocks it holds; ends in KvSnapshotTaken or -Failed."""
 
     instance: str
@@ -48,7 +48,7 @@ class AskKvSnapshot(Effect, frozen=True, tag=True):
     role: str
 
 
-class TellDemand(Effect, frozen=True, tag=True):
+class PublishDemand(Effect, frozen=True, kw_only=True, tag=True):
     """Let the fleet know that requests wait for a model of which no instance is awake."""
 
     model: str
@@ -58,7 +58,7 @@ class TellDemand(Effect, frozen=True, tag=True):
     """When the longest waiting one came."""
 
 
-class TellSiblings(Effect, frozen=True, tag=True):
+class TellPeerRouters(Effect, frozen=True, kw_only=True, tag=True):
     """Let the other routers know of this dispatch, or (`ended`) of its end."""
 
     request_id: str

@@ -6,7 +6,7 @@ from argosy.domain.core import Event, TimerFired
 from argosy.domain.timing import Timing
 
 
-class RequestArrived(Event, frozen=True, tag=True):
+class RequestArrived(Event, frozen=True, kw_only=True, tag=True):
     """A caller wants an answer. `attempt` > 0: a direct client's re-route."""
 
     request_id: str
@@ -28,7 +28,7 @@ class RequestArrived(Event, frozen=True, tag=True):
     """Attempts in a row that brought no token; one whose instance went to sleep is none."""
 
 
-class RequestEnded(Event, frozen=True, tag=True):
+class RequestEnded(Event, frozen=True, kw_only=True, tag=True):
     """The answer is complete, or nobody wants it any more."""
 
     request_id: str
@@ -37,13 +37,13 @@ class RequestEnded(Event, frozen=True, tag=True):
     """Prompt tokens that needed no prefill, where the answer said so."""
 
 
-class FirstTokenSeen(Event, frozen=True, tag=True):
+class FirstTokenSeen(Event, frozen=True, kw_only=True, tag=True):
     """The answer has begun: nothing of the prompt is left to prefill."""
 
     request_id: str
 
 
-class AttemptFailed(Event, frozen=True, tag=True):
+class AttemptFailed(Event, frozen=True, kw_only=True, tag=True):
     """An instance failed a request that can be tried again."""
 
     request_id: str
@@ -57,7 +57,7 @@ class AttemptFailed(Event, frozen=True, tag=True):
     """Of the next attempt: the prompt and what has been produced."""
 
 
-class InstanceJoined(Event, frozen=True, tag=True):
+class InstanceJoined(Event, frozen=True, kw_only=True, tag=True):
     """An instance takes requests."""
 
     instance: str
@@ -83,7 +83,7 @@ class InstanceJoined(Event, frozen=True, tag=True):
     """Number of the change in its life that this is."""
 
 
-class InstanceLeft(Event, frozen=True, tag=True):
+class InstanceLeft(Event, frozen=True, kw_only=True, tag=True):
     """An instance drains, stopped or exited. An empty epoch means any."""
 
     instance: str
@@ -100,7 +100,7 @@ class RankLoad(msgspec.Struct, frozen=True, array_like=True):
     kv_used_blocks: int
 
 
-class LoadReported(Event, frozen=True, tag=True):
+class LoadReported(Event, frozen=True, kw_only=True, tag=True):
     """An instance says what it has to do."""
 
     instance: str
@@ -116,7 +116,7 @@ class LoadReported(Event, frozen=True, tag=True):
     """Number of the last change in its life."""
 
 
-class InstanceRested(Event, frozen=True, tag=True):
+class InstanceLifecycleChanged(Event, frozen=True, kw_only=True, tag=True):
     """An instance drains to sleep, is silent, wakes; or (`resting` empty) is awake again."""
 
     instance: str
@@ -126,7 +126,7 @@ class InstanceRested(Event, frozen=True, tag=True):
     cause: str
 
 
-class IdlePredicted(Event, frozen=True, tag=True):
+class IdlePredicted(Event, frozen=True, kw_only=True, tag=True):
     """A prefill instance says when it will run out of work."""
 
     instance: str
@@ -134,7 +134,7 @@ class IdlePredicted(Event, frozen=True, tag=True):
     idle_at_us: int
 
 
-class KvChanged(Event, frozen=True, tag=True):
+class KvChanged(Event, frozen=True, kw_only=True, tag=True):
     """KV blocks an instance gained and lost. `sequence` counts from 1 in each epoch."""
 
     instance: str
@@ -147,7 +147,7 @@ class KvChanged(Event, frozen=True, tag=True):
     dp_rank: int = 0
 
 
-class StoreSeen(Event, frozen=True, tag=True):
+class StoreSeen(Event, frozen=True, kw_only=True, tag=True):
     """A store of KV blocks is there. Its blocks are told of as an instance's, tiers as ranks."""
 
     store: str
@@ -157,7 +157,7 @@ class StoreSeen(Event, frozen=True, tag=True):
     """What fetching from each costs: milliseconds for a call, GB/s; 0: not known yet."""
 
 
-class KvSnapshotTaken(Event, frozen=True, tag=True):
+class KvSnapshotTaken(Event, frozen=True, kw_only=True, tag=True):
     """All KV blocks an instance holds, by rank, its changes up to `sequence` included."""
 
     instance: str
@@ -166,14 +166,14 @@ class KvSnapshotTaken(Event, frozen=True, tag=True):
     blocks: list[list[int]]
 
 
-class KvSnapshotFailed(Event, frozen=True, tag=True):
+class KvSnapshotFailed(Event, frozen=True, kw_only=True, tag=True):
     """The instance did not give its snapshot: ask again later."""
 
     instance: str
     epoch: str
 
 
-class SiblingDispatched(Event, frozen=True, tag=True):
+class PeerRouterDispatched(Event, frozen=True, kw_only=True, tag=True):
     """Another router sent a request its way."""
 
     router: str
@@ -187,28 +187,42 @@ class SiblingDispatched(Event, frozen=True, tag=True):
     blocks: list[int]
 
 
-class SiblingSeen(Event, frozen=True, tag=True):
+class PeerRouterSeen(Event, frozen=True, kw_only=True, tag=True):
     """Another router of this fleet is at work."""
 
     router: str
 
 
-class SiblingEnded(Event, frozen=True, tag=True):
+class PeerRouterEnded(Event, frozen=True, kw_only=True, tag=True):
     """Requests of another router ended."""
 
     router: str
     request_ids: list[str]
 
 
-class BusChanged(Event, frozen=True, tag=True):
+class BusChanged(Event, frozen=True, kw_only=True, tag=True):
     """The bus was lost or came back: silence means nothing while it is away."""
 
     connected: bool
 
 
 RouterEvent = (
-    RequestArrived | RequestEnded | FirstTokenSeen | AttemptFailed | InstanceJoined
-    | InstanceLeft | InstanceRested | LoadReported | IdlePredicted | KvChanged | KvSnapshotTaken
-    | KvSnapshotFailed | StoreSeen | SiblingSeen | SiblingDispatched | SiblingEnded
-    | BusChanged | TimerFired
-)  # fmt: skip
+    RequestArrived
+    | RequestEnded
+    | FirstTokenSeen
+    | AttemptFailed
+    | InstanceJoined
+    | InstanceLeft
+    | InstanceLifecycleChanged
+    | LoadReported
+    | IdlePredicted
+    | KvChanged
+    | KvSnapshotTaken
+    | KvSnapshotFailed
+    | StoreSeen
+    | PeerRouterSeen
+    | PeerRouterDispatched
+    | PeerRouterEnded
+    | BusChanged
+    | TimerFired
+)

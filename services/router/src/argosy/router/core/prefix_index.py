@@ -28,12 +28,12 @@ class PrefixIndex:
         self.blocks_max = blocks_max
         self._young: dict[int, int] = {}
         self._old: dict[int, int] = {}
-        self._guesses: dict[int, int] = {}
+        self._speculative: dict[int, int] = {}
         """Blocks that are on their way to a holder: what was just dispatched there."""
-        self._guessed: deque[tuple[int, int, tuple[int, ...]]] = deque()
+        self._speculated: deque[tuple[int, int, tuple[int, ...]]] = deque()
         """(until_us, bit, blocks), in order of time."""
-        self._guessed_again: dict[int, dict[int, int]] = {}
-        """By bit and block: how many guesses of it beyond the first are yet to end."""
+        self._speculated_again: dict[int, dict[int, int]] = {}
+        """By bit and block: how many speculative of it beyond the first are yet to end."""
         self._masks: dict[int, int] = {}
         """Equal masks are one object: most blocks have one of few sets of holders."""
         self._bits: dict[str, int] = {}
@@ -81,38 +81,38 @@ class PrefixIndex:
             self._live &= ~bit
             self._dead |= bit
 
-    def guess(self, holder: str, blocks: Sequence[int], until_us: int) -> None:
+    def add_speculative(self, holder: str, blocks: Sequence[int], until_us: int) -> None:
         """The holder will have these blocks soon; believed until then, or until it says so."""
         if not blocks:
             return
         bit = self._bits.get(holder) or self._new_bit(holder)
-        guesses, old = self._guesses, self._old
-        again = self._guessed_again.setdefault(bit, {})
+        speculative, old = self._speculative, self._old
+        again = self._speculated_again.setdefault(bit, {})
         for block in blocks:
-            mask = guesses.get(block, 0)
+            mask = speculative.get(block, 0)
             if mask & bit:
                 again[block] = again.get(block, 0) + 1
             else:
-                guesses[block] = mask | bit
+                speculative[block] = mask | bit
             if old and block in old:
                 self._young[block] = old.pop(block)
-        self._guessed.append((until_us, bit, tuple(blocks)))
+        self._speculated.append((until_us, bit, tuple(blocks)))
 
-    def forget_guesses(self, now_us: int) -> None:
-        """Drop guesses whose time is over."""
-        while self._guessed and self._guessed[0][0] <= now_us:
-            _, bit, blocks = self._guessed.popleft()
-            self._forget_guess(bit, blocks)
+    def forget_speculative(self, now_us: int) -> None:
+        """Drop speculative whose time is over."""
+        while self._speculated and self._speculated[0][0] <= now_us:
+            _, bit, blocks = self._speculated.popleft()
+            self._forget_one_speculative(bit, blocks)
 
     def match(self, blocks: Sequence[int]) -> dict[str, int]:
         """Leading blocks of a prompt, by holder; those with none are left out."""
-        young, old, guesses = self._young, self._old, self._guesses
+        young, old, speculative = self._young, self._old, self._speculative
         depth, mask = 0, self._live
         found: dict[str, int] = {}
         for block in blocks:
             here = young.get(block, 0) or (old.get(block, 0) if old else 0)
-            if guesses:
-                here |= guesses.get(block, 0)
+            if speculative:
+                here |= speculative.get(block, 0)
             here &= mask
             if here != mask:
                 if depth:
@@ -152,10 +152,14 @@ class PrefixIndex:
             if not self._dead:
                 return
             dead, self._dead = self._dead, 0
-            for _, bit, guessed in self._guessed:
+            for _, bit, speculated in self._speculated:
                 if bit & dead:
-                    self._forget_guess(bit, guessed)
-            self._guessed = deque(guess for guess in self._guessed if not guess[1] & dead)
+                    self._forget_one_speculative(bit, speculated)
+            self._speculated = deque(
+                add_speculative
+                for add_speculative in self._speculated
+                if not add_speculative[1] & dead
+            )
             blocks = [*self._old, *self._young]
         for block in blocks[-SWEEP_BLOCKS:]:
             for table in (self._young, self._old):
@@ -169,7 +173,7 @@ class PrefixIndex:
         del blocks[-SWEEP_BLOCKS:]
         self._sweeping = (dead, blocks) if blocks else (0, [])
 
-    def image(self) -> dict[str, Any]:
+    def to_snapshot(self) -> dict[str, Any]:
         """All of it as plain data: blocks by holder."""
         holders: dict[str, list[int]] = {}
         old: dict[str, list[int]] = {}
@@ -177,38 +181,39 @@ class PrefixIndex:
             for block, mask in table.items():
                 for name in self._holders(mask & self._live):
                     into.setdefault(name, []).append(block)
-        guesses = [
+        speculative = [
             [until_us, self._names[bit], list(blocks)]
-            for until_us, bit, blocks in self._guessed if bit in self._names
-        ]  # fmt: skip
-        return {"max": self.blocks_max, "young": holders, "old": old, "guesses": guesses}
+            for until_us, bit, blocks in self._speculated
+            if bit in self._names
+        ]
+        return {"max": self.blocks_max, "young": holders, "old": old, "speculative": speculative}
 
     @classmethod
-    def from_image(cls, image: dict[str, Any]) -> "PrefixIndex":
-        """An index that answers as the one the image was taken of."""
+    def from_snapshot(cls, snapshot: dict[str, Any]) -> "PrefixIndex":
+        """An index that answers as the one the snapshot was taken of."""
         index = cls(1 << 62)
-        for until_us, name, blocks in image["guesses"]:
-            index.guess(name, blocks, until_us)
-        for name, blocks in image["old"].items():
+        for until_us, name, blocks in snapshot["speculative"]:
+            index.add_speculative(name, blocks, until_us)
+        for name, blocks in snapshot["old"].items():
             index.store(name, blocks)
         index._old, index._young = index._young, {}
-        for name, blocks in image["young"].items():
+        for name, blocks in snapshot["young"].items():
             index.store(name, blocks)
-        index.blocks_max = image["max"]
+        index.blocks_max = snapshot["max"]
         return index
 
-    def _forget_guess(self, bit: int, blocks: Iterable[int]) -> None:
-        again = self._guessed_again.get(bit, {})
+    def _forget_one_speculative(self, bit: int, blocks: Iterable[int]) -> None:
+        again = self._speculated_again.get(bit, {})
         for block in blocks:
             more = again.pop(block, 0)
             if more > 1:
                 again[block] = more - 1
             elif not more:
-                mask = self._guesses.get(block, 0) & ~bit
+                mask = self._speculative.get(block, 0) & ~bit
                 if mask:
-                    self._guesses[block] = mask
+                    self._speculative[block] = mask
                 else:
-                    self._guesses.pop(block, None)
+                    self._speculative.pop(block, None)
 
     def _note(self, mask: int, depth: int, found: dict[str, int]) -> None:
         names = self._names

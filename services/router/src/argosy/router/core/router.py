@@ -22,8 +22,8 @@ from argosy.router.core.fleet import (
 from argosy.router.core.fleet.candidates import blocks_of
 from argosy.router.core.placement import admission
 from argosy.router.core.placement.placing import WAIT, WINDOW, Placing
-from argosy.router.core.placement.schedule import look_up
-from argosy.router.core.state import Request, RouterState
+from argosy.router.core.placement.schedule import look_up_hits
+from argosy.router.core.state import RouterState, TrackedRequest
 
 SWEEP = "sweep"
 SWEEP_US = 500_000
@@ -60,7 +60,7 @@ class RouterCore:
                 return self._idle_predicted(event)
             case events.StoreSeen():
                 return kv_stores.seen(self.state, event)
-            case events.SiblingSeen() | events.SiblingDispatched() | events.SiblingEnded():
+            case events.PeerRouterSeen() | events.PeerRouterDispatched() | events.PeerRouterEnded():
                 peer_routers.heard(self.state, event)
                 return []
             case TimerFired():
@@ -79,7 +79,7 @@ class RouterCore:
                     state, event.instance, event.reason, event.now_us, epoch=event.epoch, final=True
                 )
                 return []
-            case events.InstanceRested():
+            case events.InstanceLifecycleChanged():
                 members.changed(state, event)
                 return self._placing.place_waiting(event.now_us)
             case events.KvSnapshotTaken():
@@ -106,15 +106,24 @@ class RouterCore:
             instance = state.instances.get(event.failed_instance)
             if instance is not None and instance.address == event.failed_address:
                 self._left(event.failed_instance, "a client could not reach it", event.now_us)
-        request = Request(
-            event.model, max(1, event.prompt_tokens), event.max_tokens, event.deadline_us,
-            event.now_us, event.blocks, event.tenant, event.priority, event.attempt, event.failures,
-            event.direct, is_new=traffic.is_new(event),
-        )  # fmt: skip
-        look_up(state, request, event.now_us)
-        seats = self._placing.seats_of(event.model)
+        request = TrackedRequest(
+            event.model,
+            max(1, event.prompt_tokens),
+            event.max_tokens,
+            event.deadline_us,
+            event.now_us,
+            event.blocks,
+            event.tenant,
+            event.priority,
+            event.attempt,
+            event.failures,
+            event.direct,
+            is_new=traffic.is_new(event),
+        )
+        look_up_hits(state, request, event.now_us)
+        candidates = self._placing.candidates_of(event.model)
         if event.attempt == 0:
-            late = admission.too_late(state, request, request_id, seats, event.now_us)
+            late = admission.too_late(state, request, request_id, candidates, event.now_us)
             if late is not None:
                 state.rejected_requests += 1
                 return [late]
@@ -133,12 +142,12 @@ class RouterCore:
             *self._placing.place_waiting(event.now_us),
         ]
 
-    def _learn_freed(self, request: Request, now_us: int) -> None:
+    def _learn_freed(self, request: TrackedRequest, now_us: int) -> None:
         state = self.state
         instance = state.instances.get(request.decode)
         if instance is None:
             return
-        past = load_ledger.faded(state.freed_blocks_per_s, now_us - state.freed_us, FREED_HALF_US)
+        past = load_ledger.decayed(state.freed_blocks_per_s, now_us - state.freed_us, FREED_HALF_US)
         state.freed_blocks_per_s = past + FREED_TO_RATE * blocks_of(instance, request.prompt_tokens)
         state.freed_us = now_us
 
@@ -153,7 +162,7 @@ class RouterCore:
             self._placing.undispatch(request_id, request)
             told = self._placing.tell_end(request_id)
         del self.state.requests[request_id]
-        return [CancelTimer(WAIT + request_id), *told]
+        return [CancelTimer(key=WAIT + request_id), *told]
 
     def _first_token(self, event: events.FirstTokenSeen) -> None:
         request = self.state.requests.get(event.request_id)
@@ -180,7 +189,12 @@ class RouterCore:
         if request.failures >= self.state.limits.attempts_max:
             message = f"{request.failures} attempts failed, the last at {request.last_failure}"
             del self.state.requests[event.request_id]
-            reject = effects.Reject(event.request_id, "NO_INSTANCE", message, 1000)
+            reject = effects.Reject(
+                request_id=event.request_id,
+                reason="NO_INSTANCE",
+                message=message,
+                retry_after_ms=1000,
+            )
             return [*told, reject, *self._placing.place_waiting(event.now_us)]
         request.prompt_tokens = max(1, event.prompt_tokens)
         request.first_token = False
@@ -190,7 +204,7 @@ class RouterCore:
         request = self.state.requests.get(request_id)
         if request is None or not request.queued:
             return []
-        if self._placing.seats_of(request.model).decode:
+        if self._placing.candidates_of(request.model).decode:
             reason, message = "OVERLOADED", "every decode instance was full until the deadline"
         else:
             reason = "NO_INSTANCE"
@@ -198,7 +212,12 @@ class RouterCore:
         if request.last_failure:
             message += f" (before: {request.last_failure})"
         self.state.rejected_requests += 1
-        return [*self._ended(request_id, now_us), effects.Reject(request_id, reason, message, 1000)]
+        return [
+            *self._ended(request_id, now_us),
+            effects.Reject(
+                request_id=request_id, reason=reason, message=message, retry_after_ms=1000
+            ),
+        ]
 
     # -- instances
 
@@ -209,7 +228,7 @@ class RouterCore:
             return []
         was_live = instance.live
         heard = members.heard(self.state, event)
-        # Those that sleep report too: that alone makes nothing known of seats wrong.
+        # Those that sleep report too: that alone makes nothing known of candidates wrong.
         if instance.live != was_live:
             self._placing.instances_changed()
         if heard is None:
@@ -232,7 +251,7 @@ class RouterCore:
         for instance in self.state.instances.values():
             instance.seen_us = max(instance.seen_us, event.now_us)
         kv_stores.bus_changed(self.state, event.now_us)
-        return [SetTimer(SWEEP, event.now_us + SWEEP_US)]
+        return [SetTimer(key=SWEEP, at_us=event.now_us + SWEEP_US)]
 
     def _timer(self, event: TimerFired) -> list[Effect]:
         if event.key == WINDOW:
@@ -249,21 +268,23 @@ class RouterCore:
         members.forget(state, now_us)
         admission.forget_tenants(state)
         peer_routers.forget(state, now_us)
-        state.index.forget_guesses(now_us)
+        state.index.forget_speculative(now_us)
         state.index.sweep()
         kv_stores.forget(state, now_us)
         state.stored.sweep()
         self._placing.instances_changed()
         return [
-            SetTimer(SWEEP, now_us + SWEEP_US), *kv_holders.retry_snapshots(state, now_us),
-            *self._placing.place_waiting(now_us), *self._demands(now_us),
-        ]  # fmt: skip
+            SetTimer(key=SWEEP, at_us=now_us + SWEEP_US),
+            *kv_holders.retry_snapshots(state, now_us),
+            *self._placing.place_waiting(now_us),
+            *self._demands(now_us),
+        ]
 
     def _demands(self, now_us: int) -> list[Effect]:
         """What is asked of models that nobody is awake for."""
         if not self.state.queued_requests:
             return []
-        asleep = [m for m in self.state.models if not self._placing.seats_of(m).decode]
+        asleep = [m for m in self.state.models if not self._placing.candidates_of(m).decode]
         return [told for model in asleep for told in wake_demand.tell(self.state, model, now_us)]
 
 

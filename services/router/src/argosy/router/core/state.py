@@ -3,11 +3,11 @@
 import msgspec
 
 from argosy.domain.timing import Timing
-from argosy.router.core.events import InstanceRested
+from argosy.router.core.events import InstanceLifecycleChanged
 from argosy.router.core.prefix_index import PrefixIndex
 
 
-class Limits(msgspec.Struct, frozen=True):
+class RouterLimits(msgspec.Struct, frozen=True):
     """What the router is told to keep to."""
 
     queue_limit: int
@@ -30,7 +30,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Memory that waiting prompts may take."""
 
 
-class Sent(msgspec.Struct, array_like=True):
+class InFlightPrefill(msgspec.Struct, array_like=True):
     """A request on its way to a rank, not in the rank's own reports yet."""
 
     at_us: int
@@ -38,7 +38,7 @@ class Sent(msgspec.Struct, array_like=True):
     kv_blocks: int
 
 
-class Rank(msgspec.Struct):
+class RankLedger(msgspec.Struct):
     """One data-parallel rank in the load ledger: last report + what was sent since."""
 
     number: int
@@ -53,7 +53,7 @@ class Rank(msgspec.Struct):
     """Prompt tokens in the pass under way, as far as we can know."""
     backlog_tokens: int = 0
     """Prompt tokens for later passes."""
-    sent: dict[str, Sent] = {}
+    sent: dict[str, InFlightPrefill] = {}
     """To prefill here."""
     inbound: dict[str, tuple[int, int]] = {}
     """To decode here once another instance has prefilled: (kv_blocks, until_us)."""
@@ -83,7 +83,7 @@ class Rank(msgspec.Struct):
         return self.kv_used_blocks + self.sent_blocks + self.inbound_blocks
 
 
-class Instance(msgspec.Struct):
+class KnownInstance(msgspec.Struct):
     """An instance, and what it says of itself."""
 
     name: str
@@ -99,7 +99,7 @@ class Instance(msgspec.Struct):
     max_running_requests: int
     tokens_per_pass: int
     timing: Timing
-    ranks: list[Rank]
+    ranks: list[RankLedger]
     live: bool = True
     reason: str = ""
     left_us: int = 0
@@ -136,7 +136,7 @@ class Instance(msgspec.Struct):
         return sum(rank.requests for rank in self.ranks)
 
 
-class Tier(msgspec.Struct):
+class StoreTier(msgspec.Struct):
     """One tier of a store, and what fetching from it costs; 0: not known yet."""
 
     holder: str
@@ -144,13 +144,13 @@ class Tier(msgspec.Struct):
     gb_per_s: float = 0
 
 
-class Store(msgspec.Struct):
+class KnownStore(msgspec.Struct):
     """A store of KV blocks, which instances load from."""
 
     name: str
     epoch: str
     address: str
-    ranks: list[Tier]
+    ranks: list[StoreTier]
     """Its tiers, quickest first: to what tells of KV blocks they are as an instance's ranks."""
     role: str = "kvstore"
     live: bool = True
@@ -163,7 +163,7 @@ class Store(msgspec.Struct):
     kv_later: list[tuple[int, int, list[int], list[int], bool]] = []
 
 
-class Request(msgspec.Struct):
+class TrackedRequest(msgspec.Struct):
     """A request from its arrival to its end."""
 
     model: str
@@ -222,7 +222,7 @@ class Tenant(msgspec.Struct):
     used_us: int = 0
 
 
-class Look(msgspec.Struct):
+class CandidateCache(msgspec.Struct):
     """What a look at all ranks of a model found: it is believed for a moment."""
 
     at_us: int
@@ -233,7 +233,7 @@ class Look(msgspec.Struct):
     window_us: int
 
 
-class Traffic(msgspec.Struct):
+class TrafficCounters(msgspec.Struct):
     """What callers have asked for since the router started; fields as in the fact."""
 
     requests: int = 0
@@ -247,14 +247,14 @@ class Traffic(msgspec.Struct):
 class RouterState(msgspec.Struct):
     """All that the router's core knows, and the limits it keeps."""
 
-    limits: Limits
+    limits: RouterLimits
     index: PrefixIndex
     stored: PrefixIndex
     """What stores have, by tier."""
-    instances: dict[str, Instance] = {}
-    stores: dict[str, Store] = {}
-    requests: dict[str, Request] = {}
-    looks: dict[str, Look] = {}
+    instances: dict[str, KnownInstance] = {}
+    stores: dict[str, KnownStore] = {}
+    requests: dict[str, TrackedRequest] = {}
+    candidate_caches: dict[str, CandidateCache] = {}
     """By model; until an instance comes or goes."""
     tenants: dict[str, Tenant] = {}
     queued_requests: int = 0
@@ -270,11 +270,11 @@ class RouterState(msgspec.Struct):
     """Every model ever seen here, with its context; it stays listed at zero instances."""
     gone: dict[str, list[str]] = {}
     """The last epochs of each instance that said goodbye: the news may come before it joins."""
-    early: dict[str, InstanceRested] = {}
+    early: dict[str, InstanceLifecycleChanged] = {}
     """What was last told of instances that have not joined yet."""
     turns: int = 0
     """Dispatches so far."""
-    siblings: dict[str, int] = {}
+    peer_routers: dict[str, int] = {}
     """Other routers, and when they were last heard of."""
     answer_tokens: float = 256
     """Smoothed length of answers."""
@@ -282,10 +282,10 @@ class RouterState(msgspec.Struct):
     """Smoothed share of prompt tokens that need no prefill."""
     arrived_requests: int = 0
     rejected_requests: int = 0
-    traffic: Traffic = msgspec.field(default_factory=Traffic)
+    traffic: TrafficCounters = msgspec.field(default_factory=TrafficCounters)
 
 
-def new_state(limits: Limits) -> RouterState:
+def new_state(limits: RouterLimits) -> RouterState:
     """A router that knows nothing yet."""
     blocks_max = limits.index_blocks_max
     return RouterState(limits, PrefixIndex(blocks_max), PrefixIndex(blocks_max))

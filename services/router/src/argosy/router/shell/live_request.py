@@ -22,7 +22,7 @@ def new_request_id() -> str:
 
 
 @dataclass
-class Passage:
+class RequestContext:
     """One request under way. blocks: chained hashes of the prompt's full KV blocks."""
 
     request_id: str
@@ -65,10 +65,15 @@ class Passage:
     def prompt(self, attempt: int, dp_rank: int = 0, traceparent: str = "") -> inference_pb2.Prompt:
         """The prompt for the next attempt."""
         prompt = inference_pb2.Prompt(
-            request_id=self.instance_request_id, attempt=attempt, sampling=self.sampling,
-            cache_salt=self.salt, token_ids=self.prompt_ids, deadline_ms=self.deadline_us // 1000,
-            traceparent=traceparent, dp_rank=dp_rank,
-        )  # fmt: skip
+            request_id=self.instance_request_id,
+            attempt=attempt,
+            sampling=self.sampling,
+            cache_salt=self.salt,
+            token_ids=self.prompt_ids,
+            deadline_ms=self.deadline_us // 1000,
+            traceparent=traceparent,
+            dp_rank=dp_rank,
+        )
         if not self.produced:
             return prompt
         if self.regenerates:

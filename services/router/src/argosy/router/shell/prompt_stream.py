@@ -145,9 +145,11 @@ class PromptStream:
 
     def _refusal(self, refused: inference_pb2.Refusal) -> ArgosyError:
         return ArgosyError(
-            Reason[refused.reason], refused.message,
-            retry_after_ms=refused.retry_after_ms, instance=self._instance,
-        )  # fmt: skip
+            Reason[refused.reason],
+            refused.message,
+            retry_after_ms=refused.retry_after_ms,
+            instance=self._instance,
+        )
 
     def _fail_all(self, error: ArgosyError) -> None:
         # However it broke, the instance is at fault, and the prompt may go to another.

@@ -1,4 +1,4 @@
-"""What this router tells the fleet: its dispatches, for its siblings; its queue, for all.
+"""What this router tells the fleet: its dispatches, for its peer_routers; its queue, for all.
 
 Dispatches are gathered for GATHER_S, or BATCH_MAX of them, and go out as one fact. The
 queue's fact goes out every QUEUE_S, so that its absence means something too.
@@ -9,17 +9,17 @@ import asyncio
 from argosy.mesh.service import Mesh
 from argosy.router.core import effects
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.view import View
+from argosy.router.shell.view import FleetView
 from argosy.wire.router.v1 import events_pb2
 
 GATHER_S = 0.001
 BATCH_MAX = 256
 BLOCKS_MAX = 1024
-"""Leading blocks of a prompt that siblings hear of: bounds a fact's size."""
+"""Leading blocks of a prompt that peer_routers hear of: bounds a fact's size."""
 QUEUE_S = 0.25
 
 
-class Voice:
+class RouterPublisher:
     """See the module."""
 
     def __init__(self, mesh: Mesh[RouterSettings]) -> None:
@@ -28,7 +28,7 @@ class Voice:
         self._due: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, view: View) -> None:
+    def start(self, view: FleetView) -> None:
         """Begin to report the queue."""
         self._task = asyncio.create_task(self._report_queue(view))
 
@@ -38,7 +38,7 @@ class Voice:
             self._task.cancel()
         self._send()
 
-    def tell(self, effect: effects.TellSiblings) -> None:
+    def tell(self, effect: effects.TellPeerRouters) -> None:
         """Take in one dispatch or end."""
         fact = self._gathered
         if effect.ended:
@@ -46,27 +46,34 @@ class Voice:
         else:
             fact.dispatched.append(
                 events_pb2.Dispatched(
-                    request_id=effect.request_id, prefill=effect.prefill,
-                    prefill_dp_rank=effect.prefill_rank, decode=effect.decode,
-                    decode_dp_rank=effect.decode_rank, prompt_tokens=effect.prompt_tokens,
-                    uncached_tokens=effect.uncached_tokens, tenant=effect.tenant,
+                    request_id=effect.request_id,
+                    prefill=effect.prefill,
+                    prefill_dp_rank=effect.prefill_rank,
+                    decode=effect.decode,
+                    decode_dp_rank=effect.decode_rank,
+                    prompt_tokens=effect.prompt_tokens,
+                    uncached_tokens=effect.uncached_tokens,
+                    tenant=effect.tenant,
                     blocks=effect.blocks[:BLOCKS_MAX],
                 )
-            )  # fmt: skip
+            )
         if len(fact.dispatched) + len(fact.ended) >= BATCH_MAX:
             self._send()
         elif self._due is None:
             self._due = asyncio.get_running_loop().call_later(GATHER_S, self._send)
 
-    def demand(self, effect: effects.TellDemand) -> None:
+    def demand(self, effect: effects.PublishDemand) -> None:
         """Requests wait for a model that sleeps."""
         waited_us = self._mesh.clock.now_us() - effect.oldest_us
         self._mesh.bus.publish(
             events_pb2.DemandSeen(
-                router=self._mesh.name, model=effect.model, held_requests=effect.held_requests,
-                held_tokens=effect.held_tokens, oldest_wait_ms=max(0, waited_us) // 1000,
+                router=self._mesh.name,
+                model=effect.model,
+                held_requests=effect.held_requests,
+                held_tokens=effect.held_tokens,
+                oldest_wait_ms=max(0, waited_us) // 1000,
             )
-        )  # fmt: skip
+        )
 
     def _send(self) -> None:
         if self._due is not None:
@@ -76,7 +83,7 @@ class Voice:
             self._mesh.bus.publish(self._gathered)
             self._gathered = events_pb2.RequestsDispatched(router=self._mesh.name)
 
-    async def _report_queue(self, view: View) -> None:
+    async def _report_queue(self, view: FleetView) -> None:
         while True:
             self._mesh.bus.publish(view.queue_fact())
             await asyncio.sleep(QUEUE_S)

@@ -18,12 +18,12 @@ from argosy.mesh.driver import Driver
 from argosy.mesh.service import Mesh
 from argosy.router.core import effects, events
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.live_request import Passage, new_nonce
-from argosy.router.shell.publisher import Voice
+from argosy.router.shell.live_request import RequestContext, new_nonce
+from argosy.router.shell.publisher import RouterPublisher
 from argosy.router.shell.snapshots import Snapshots
-from argosy.router.shell.submissions import Submissions
+from argosy.router.shell.submissions import PromptSubmissions
 from argosy.router.shell.tokenizing import TokenizerPool
-from argosy.router.shell.view import View
+from argosy.router.shell.view import FleetView
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.prefill.v1 import prefill_pb2_grpc
@@ -39,18 +39,18 @@ class Relay:
         self.driver: Driver
         self._secret = mesh.settings.fleet_secret.get_secret_value().encode()
         self._placed: dict[str, asyncio.Future[effects.Dispatch]] = {}
-        self._submissions = Submissions(self._connect, self.heard)
+        self._submissions = PromptSubmissions(self._connect, self.heard)
         self._snapshots = Snapshots(mesh)
-        self._voice = Voice(mesh)
+        self._publisher = RouterPublisher(mesh)
 
-    def start(self, driver: Driver, view: View) -> None:
+    def start(self, driver: Driver, view: FleetView) -> None:
         """Go by this core; tell the fleet of the queue."""
         self.driver = self._snapshots.driver = driver
-        self._voice.start(view)
+        self._publisher.start(view)
 
     async def close(self) -> None:
         """Hang up on the instances; say what is left to say."""
-        self._voice.stop()
+        self._publisher.stop()
         self._snapshots.stop()
         await self._submissions.close()
 
@@ -67,21 +67,24 @@ class Relay:
                 if (waiting := self._placed.get(effect.request_id)) and not waiting.done():
                     waiting.set_exception(
                         ArgosyError(
-                            Reason[effect.reason], effect.message,
+                            Reason[effect.reason],
+                            effect.message,
                             retry_after_ms=effect.retry_after_ms,
                         )
-                    )  # fmt: skip
-            case effects.TellDemand():
-                self._voice.demand(effect)
-            case effects.TellSiblings():
-                self._voice.tell(effect)
+                    )
+            case effects.PublishDemand():
+                self._publisher.demand(effect)
+            case effects.TellPeerRouters():
+                self._publisher.tell(effect)
             case effects.AskKvSnapshot():
                 self._snapshots.ask(effect)
             case effects.ForgetAddress():
                 self._submissions.forget(effect.address)
                 self.mesh.channels.forget(effect.address)
 
-    async def generate(self, passage: Passage) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
+    async def generate(
+        self, passage: RequestContext
+    ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         """Stream an answer, across as many instances as it takes."""
         dispatch = await self._place(passage.request_id, self._arrival(passage))
         # From here on the request is ours to end; what was refused may be another's id.
@@ -100,15 +103,19 @@ class Relay:
         finally:
             self.driver.feed(
                 events.RequestEnded(
-                    self.driver.now_us(), passage.request_id, len(passage.produced),
-                    passage.cached_tokens,
+                    now_us=self.driver.now_us(),
+                    request_id=passage.request_id,
+                    output_tokens=len(passage.produced),
+                    cached_tokens=passage.cached_tokens,
                 )
-            )  # fmt: skip
+            )
 
-    def _note(self, passage: Passage, chunk: inference_pb2.TokenChunk) -> None:
+    def _note(self, passage: RequestContext, chunk: inference_pb2.TokenChunk) -> None:
         """What a chunk tells of its request."""
         if not passage.produced and chunk.token_ids and not chunk.finish_reason:
-            self.driver.feed(events.FirstTokenSeen(self.driver.now_us(), passage.request_id))
+            self.driver.feed(
+                events.FirstTokenSeen(now_us=self.driver.now_us(), request_id=passage.request_id)
+            )
         passage.produced.extend(chunk.token_ids)
         if chunk.HasField("timing"):
             chunk.timing.attempts = passage.attempts
@@ -116,9 +123,13 @@ class Relay:
             passage.cached_tokens = chunk.usage.cached_tokens
 
     async def route(
-        self, passage: Passage, attempt: int, failed_instance: str, failed_address: str,
+        self,
+        passage: RequestContext,
+        attempt: int,
+        failed_instance: str,
+        failed_address: str,
         failures: int = 0,
-    ) -> router_pb2.RouteReply:  # fmt: skip
+    ) -> router_pb2.RouteReply:
         """Place a request, and give the caller a ticket.
 
         Whoever prefills gets the prompt: a prefill instance from us, now; decode from
@@ -145,22 +156,37 @@ class Relay:
                 passage.nonce = new_nonce()
                 continue
             return router_pb2.RouteReply(
-                request_id=passage.request_id, ticket=self._ticket(passage, dispatch),
-                prompt=prompt, decode_address=dispatch.decode_address,
+                request_id=passage.request_id,
+                ticket=self._ticket(passage, dispatch),
+                prompt=prompt,
+                decode_address=dispatch.decode_address,
                 decode_instance=dispatch.decode,
-            )  # fmt: skip
+            )
 
     def _arrival(
-        self, passage: Passage, attempt: int | None = None,
-        failed_instance: str = "", failed_address: str = "", failures: int = 0,
-    ) -> events.RequestArrived:  # fmt: skip
+        self,
+        passage: RequestContext,
+        attempt: int | None = None,
+        failed_instance: str = "",
+        failed_address: str = "",
+        failures: int = 0,
+    ) -> events.RequestArrived:
         return events.RequestArrived(
-            self.driver.now_us(), passage.request_id, passage.model,
-            len(passage.prompt_ids) + len(passage.produced), passage.sampling.max_tokens,
-            passage.deadline_us, attempt or 0, attempt is not None,
-            failed_instance, failed_address, passage.blocks, passage.tenant, passage.priority,
-            failures,
-        )  # fmt: skip
+            now_us=self.driver.now_us(),
+            request_id=passage.request_id,
+            model=passage.model,
+            prompt_tokens=len(passage.prompt_ids) + len(passage.produced),
+            max_tokens=passage.sampling.max_tokens,
+            deadline_us=passage.deadline_us,
+            attempt=attempt or 0,
+            direct=attempt is not None,
+            failed_instance=failed_instance,
+            failed_address=failed_address,
+            blocks=passage.blocks,
+            tenant=passage.tenant,
+            priority=passage.priority,
+            failures=failures,
+        )
 
     async def _place(self, request_id: str, event: Any) -> effects.Dispatch:
         """Feed an event that ends in a Dispatch or Reject of this request, and await it."""
@@ -176,26 +202,33 @@ class Relay:
                 span.set_attribute("why", dispatch.why)
                 return dispatch
         except asyncio.CancelledError:
-            self.driver.feed(events.RequestEnded(self.driver.now_us(), request_id))
+            self.driver.feed(
+                events.RequestEnded(now_us=self.driver.now_us(), request_id=request_id)
+            )
             raise
         finally:
             del self._placed[request_id]
 
     async def _place_again(
-        self, passage: Passage, failed: effects.Dispatch, error: ArgosyError
+        self, passage: RequestContext, failed: effects.Dispatch, error: ArgosyError
     ) -> effects.Dispatch:
         passage.attempts += 1
         span = trace.get_current_span()
         span.add_event("re-route", {"instance": error.instance, "reason": error.reason.name})
         produced = 0 if passage.regenerates else len(passage.produced)
         failure = events.AttemptFailed(
-            self.driver.now_us(), passage.request_id, failed.attempt, error.reason.name,
-            error.message, error.instance, len(passage.prompt_ids) + produced,
-        )  # fmt: skip
+            now_us=self.driver.now_us(),
+            request_id=passage.request_id,
+            attempt=failed.attempt,
+            reason=error.reason.name,
+            message=error.message,
+            instance=error.instance,
+            prompt_tokens=len(passage.prompt_ids) + produced,
+        )
         return await self._place(passage.request_id, failure)
 
     async def _attempt(
-        self, passage: Passage, dispatch: effects.Dispatch
+        self, passage: RequestContext, dispatch: effects.Dispatch
     ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         request = decode_pb2.GenerateRequest(ticket=self._ticket(passage, dispatch))
         if is_local(dispatch):
@@ -205,9 +238,12 @@ class Relay:
         stub = self.mesh.channels.stub(decode_pb2_grpc.DecodeStub, dispatch.decode_address)
         timeout_s = max(0.001, (passage.deadline_us - self.driver.now_us()) / 1e6)
         answer = rpc.stream(
-            stub.Generate, request, timeout_s=timeout_s, instance=dispatch.decode,
+            stub.Generate,
+            request,
+            timeout_s=timeout_s,
+            instance=dispatch.decode,
             last=lambda chunk: bool(chunk.finish_reason),
-        )  # fmt: skip
+        )
         async with aclosing(answer) as chunks:
             async for chunk in chunks:
                 if chunk.HasField("load"):
@@ -217,37 +253,53 @@ class Relay:
                     return
         raise ArgosyError(Reason.INSTANCE_LOST, "the answer broke off", instance=dispatch.decode)
 
-    async def _submit(self, passage: Passage, dispatch: effects.Dispatch) -> None:
+    async def _submit(self, passage: RequestContext, dispatch: effects.Dispatch) -> None:
         prompt = passage.prompt(dispatch.attempt, dispatch.prefill_rank, telemetry.traceparent())
         await self._submissions.submit(prompt, dispatch.prefill, dispatch.prefill_address)
 
-    def _ticket(self, passage: Passage, dispatch: effects.Dispatch) -> inference_pb2.SignedTicket:
+    def _ticket(
+        self, passage: RequestContext, dispatch: effects.Dispatch
+    ) -> inference_pb2.SignedTicket:
         now_ms = self.driver.now_us() // 1000
         ticket = inference_pb2.Ticket(
-            request_id=passage.instance_request_id, attempt=dispatch.attempt, model=passage.model,
-            prefill_instance=dispatch.prefill, prefill_address=dispatch.prefill_address,
-            decode_instance=dispatch.decode, decode_address=dispatch.decode_address,
-            blocks_digest=passage.blocks_digest, max_tokens=passage.sampling.max_tokens,
-            issued_ms=now_ms, expires_ms=now_ms + round(self.mesh.settings.ticket_s * 1e3),
+            request_id=passage.instance_request_id,
+            attempt=dispatch.attempt,
+            model=passage.model,
+            prefill_instance=dispatch.prefill,
+            prefill_address=dispatch.prefill_address,
+            decode_instance=dispatch.decode,
+            decode_address=dispatch.decode_address,
+            blocks_digest=passage.blocks_digest,
+            max_tokens=passage.sampling.max_tokens,
+            issued_ms=now_ms,
+            expires_ms=now_ms + round(self.mesh.settings.ticket_s * 1e3),
             decode_dp_rank=dispatch.decode_rank,
-        )  # fmt: skip
+        )
         return tickets.sign(ticket, self._secret)
 
     def heard(self, load: inference_pb2.Load) -> None:
         """A load report, off the bus or on the back of a reply."""
         self.driver.feed(
             events.LoadReported(
-                self.driver.now_us(), load.instance_id, load.epoch,
-                [
+                now_us=self.driver.now_us(),
+                instance=load.instance_id,
+                epoch=load.epoch,
+                ranks=[
                     events.RankLoad(
-                        rank.running_requests, rank.waiting_requests,
-                        rank.queued_prefill_tokens, rank.kv_used_blocks,
+                        rank.running_requests,
+                        rank.waiting_requests,
+                        rank.queued_prefill_tokens,
+                        rank.kv_used_blocks,
                     )
                     for rank in load.ranks or (load,)
                 ],
-                load.at_us, load.kv_held_blocks, load.pass_us, load.resting, load.change,
+                at_us=load.at_us,
+                kv_held_blocks=load.kv_held_blocks,
+                pass_us=load.pass_us,
+                resting=load.resting,
+                change=load.change,
             )
-        )  # fmt: skip
+        )
 
 
 def is_local(dispatch: effects.Dispatch) -> bool:

@@ -7,14 +7,14 @@ from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import rpc
 from argosy.mesh.service import Mesh
 from argosy.router.core.router import SPEC
-from argosy.router.core.state import Limits, new_state
+from argosy.router.core.state import RouterLimits, new_state
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.openai.server import HttpServer
 from argosy.router.shell.relay import Relay
-from argosy.router.shell.subscriptions import Ears
+from argosy.router.shell.subscriptions import RouterSubscriptions
 from argosy.router.shell.tokenizing import TokenizerPool
-from argosy.router.shell.validation import Intake
-from argosy.router.shell.view import View
+from argosy.router.shell.validation import RequestValidator
+from argosy.router.shell.view import FleetView
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
 
 LEDGER_S = 30
@@ -28,15 +28,17 @@ class RouterService(router_pb2_grpc.RouterServicer):
         self.tracer = mesh.tracer
         settings = mesh.settings
         self._pool = TokenizerPool(
-            settings.model_source, settings.model, settings.block_tokens,
+            settings.model_source,
+            settings.model,
+            settings.block_tokens,
             settings.tokenizer_processes,
-        )  # fmt: skip
+        )
         self.relay = Relay(mesh, self._pool)
         state = new_state(limits_of(settings))
         self.driver = self.relay.driver = mesh.drive(SPEC, state, self.relay.perform)
-        self.intake = Intake(mesh, self.relay, state.models)
-        self.view = View(mesh, state)
-        self._ears = Ears(mesh, self.driver, self.relay)
+        self.intake = RequestValidator(mesh, self.relay, state.models)
+        self.view = FleetView(mesh, state)
+        self._subscriptions = RouterSubscriptions(mesh, self.driver, self.relay)
         self._http = HttpServer(mesh, self.intake, self.relay, self.view)
         descriptor = router_pb2.DESCRIPTOR.services_by_name["Router"]
         mesh.server.add(router_pb2_grpc.add_RouterServicer_to_server, self, descriptor)
@@ -49,7 +51,7 @@ class RouterService(router_pb2_grpc.RouterServicer):
         self.relay.start(self.driver, self.view)
         await self.mesh.wait_for_bus()
         self.mesh.wait_for("the fleet's control log")
-        await self._ears.start()
+        await self._subscriptions.start()
 
     async def drain(self) -> None:
         """Wait until no request is under way."""
@@ -103,9 +105,9 @@ class RouterService(router_pb2_grpc.RouterServicer):
         return self.view.status()
 
 
-def limits_of(settings: RouterSettings) -> Limits:
+def limits_of(settings: RouterSettings) -> RouterLimits:
     """What the core is to keep to."""
-    return Limits(
+    return RouterLimits(
         queue_limit=settings.queue_limit,
         attempts_max=settings.attempts_max,
         stale_us=round(settings.stale_s * 1e6),

@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 
 SNAPSHOT_S = 10
 STUBS: dict[str, Callable[[Any], Any]] = {
-    "prefill": prefill_pb2_grpc.PrefillStub, "kvstore": kvstore_pb2_grpc.KvStoreStub,
-}  # fmt: skip
+    "prefill": prefill_pb2_grpc.PrefillStub,
+    "kvstore": kvstore_pb2_grpc.KvStoreStub,
+}
 
 
 class Snapshots:
@@ -52,7 +53,9 @@ class Snapshots:
         except ArgosyError as error:
             log.info("no KV snapshot of %s: %s", effect.instance, error)
             self.driver.feed(
-                events.KvSnapshotFailed(self.driver.now_us(), effect.instance, effect.epoch)
+                events.KvSnapshotFailed(
+                    now_us=self.driver.now_us(), instance=effect.instance, epoch=effect.epoch
+                )
             )
         else:
             self.driver.feed(event)
@@ -63,13 +66,17 @@ class Snapshots:
         blocks: list[list[int]] = []
         epoch, sequence = effect.epoch, 0
         parts = rpc.stream(
-            stub.KvSnapshot, inference_pb2.KvSnapshotRequest(), timeout_s=SNAPSHOT_S,
+            stub.KvSnapshot,
+            inference_pb2.KvSnapshotRequest(),
+            timeout_s=SNAPSHOT_S,
             instance=effect.instance,
-        )  # fmt: skip
+        )
         async for part in parts:
             while len(blocks) <= part.dp_rank:
                 blocks.append([])
             blocks[part.dp_rank] += part.blocks
             epoch, sequence = part.epoch, part.change_sequence
         now_us = self.driver.now_us()
-        return events.KvSnapshotTaken(now_us, effect.instance, epoch, sequence, blocks)
+        return events.KvSnapshotTaken(
+            now_us=now_us, instance=effect.instance, epoch=epoch, sequence=sequence, blocks=blocks
+        )

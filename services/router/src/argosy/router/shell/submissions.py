@@ -8,7 +8,7 @@ from argosy.router.shell.prompt_stream import PromptStream
 from argosy.wire.inference.v1 import inference_pb2
 
 
-class Submissions:
+class PromptSubmissions:
     """A stream to every instance that prompts go to.
 
     connect: begins the call to an address.

@@ -17,13 +17,16 @@ from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
 from argosy.wire.router.v1 import events_pb2 as router_pb2
 
 Rest = (
-    instance_pb2.InstanceDraining | instance_pb2.InstanceSlept | instance_pb2.InstanceWaking
-    | instance_pb2.InstanceWoke | instance_pb2.InstanceReady
-)  # fmt: skip
+    instance_pb2.InstanceDraining
+    | instance_pb2.InstanceSlept
+    | instance_pb2.InstanceWaking
+    | instance_pb2.InstanceWoke
+    | instance_pb2.InstanceReady
+)
 ROLES = {instance_pb2.ROLE_PREFILL: "prefill", instance_pb2.ROLE_DECODE: "decode"}
 
 
-class Ears:
+class RouterSubscriptions:
     """Subscribes to load, idle predictions and instances' lives."""
 
     def __init__(self, mesh: Mesh[RouterSettings], driver: Driver, relay: Relay) -> None:
@@ -45,7 +48,7 @@ class Ears:
         bus.listen(kvstore_pb2.KvStored, self._on_stored)
         bus.listen(kvstore_pb2.KvEvicted, self._on_evicted)
         bus.listen(router_pb2.QueueReported, self._on_queue)
-        bus.listen(router_pb2.RequestsDispatched, self._on_sibling)
+        bus.listen(router_pb2.RequestsDispatched, self._on_peer_router)
         durable = f"{self._mesh.name}-{self._mesh.epoch}"
         caught_up = [
             bus.follow(instance_pb2.InstanceReady, self._on_ready, f"{durable}-ready"),
@@ -59,7 +62,7 @@ class Ears:
         await asyncio.gather(*(event.wait() for event in caught_up))
 
     def _bus_changed(self, connected: bool) -> None:
-        self._driver.feed(events.BusChanged(self._driver.now_us(), connected))
+        self._driver.feed(events.BusChanged(now_us=self._driver.now_us(), connected=connected))
 
     def _on_load(
         self, fact: prefill_pb2.LoadReported | decode_pb2.LoadReported, envelope: Envelope
@@ -68,7 +71,9 @@ class Ears:
 
     def _on_idle(self, fact: prefill_pb2.IdlePredicted, envelope: Envelope) -> None:
         now_us = self._driver.now_us()
-        event = events.IdlePredicted(now_us, fact.instance_id, fact.epoch, fact.idle_at_us)
+        event = events.IdlePredicted(
+            now_us=now_us, instance=fact.instance_id, epoch=fact.epoch, idle_at_us=fact.idle_at_us
+        )
         self._driver.feed(event)
 
     def _on_kv(
@@ -77,15 +82,29 @@ class Ears:
         change = fact.change
         self._driver.feed(
             events.KvChanged(
-                self._driver.now_us(), change.instance_id, change.epoch, change.change_sequence,
-                list(change.stored), list(change.removed), change.cleared, change.dp_rank,
+                now_us=self._driver.now_us(),
+                instance=change.instance_id,
+                epoch=change.epoch,
+                sequence=change.change_sequence,
+                stored=list(change.stored),
+                removed=list(change.removed),
+                cleared=change.cleared,
+                dp_rank=change.dp_rank,
             )
-        )  # fmt: skip
+        )
 
     def _on_store(self, fact: kvstore_pb2.StoreReported, envelope: Envelope) -> None:
         tiers = [(tier.fetch_ms, tier.fetch_gb_per_s) for tier in fact.tiers]
         now_us = self._driver.now_us()
-        self._driver.feed(events.StoreSeen(now_us, fact.store_id, fact.epoch, fact.address, tiers))
+        self._driver.feed(
+            events.StoreSeen(
+                now_us=now_us,
+                store=fact.store_id,
+                epoch=fact.epoch,
+                address=fact.address,
+                tiers=tiers,
+            )
+        )
 
     def _on_stored(self, fact: kvstore_pb2.KvStored, envelope: Envelope) -> None:
         self._store_changed(fact, list(fact.blocks), [])
@@ -94,34 +113,52 @@ class Ears:
         self._store_changed(fact, [], list(fact.blocks))
 
     def _store_changed(
-        self, fact: kvstore_pb2.KvStored | kvstore_pb2.KvEvicted, stored: list[int],
+        self,
+        fact: kvstore_pb2.KvStored | kvstore_pb2.KvEvicted,
+        stored: list[int],
         removed: list[int],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._driver.feed(
             events.KvChanged(
-                self._driver.now_us(), fact.store_id, fact.epoch, fact.change_sequence, stored,
-                removed, dp_rank=fact.tier,
+                now_us=self._driver.now_us(),
+                instance=fact.store_id,
+                epoch=fact.epoch,
+                sequence=fact.change_sequence,
+                stored=stored,
+                removed=removed,
+                dp_rank=fact.tier,
             )
-        )  # fmt: skip
+        )
 
     def _on_queue(self, fact: router_pb2.QueueReported, envelope: Envelope) -> None:
         if fact.router != self._mesh.name:
-            self._driver.feed(events.SiblingSeen(self._driver.now_us(), fact.router))
+            self._driver.feed(
+                events.PeerRouterSeen(now_us=self._driver.now_us(), router=fact.router)
+            )
 
-    def _on_sibling(self, fact: router_pb2.RequestsDispatched, envelope: Envelope) -> None:
+    def _on_peer_router(self, fact: router_pb2.RequestsDispatched, envelope: Envelope) -> None:
         if fact.router == self._mesh.name:
             return
         for sent in fact.dispatched:
             self._driver.feed(
-                events.SiblingDispatched(
-                    self._driver.now_us(), fact.router, sent.request_id, sent.prefill,
-                    sent.prefill_dp_rank, sent.decode, sent.decode_dp_rank, sent.prompt_tokens,
-                    sent.uncached_tokens, list(sent.blocks),
+                events.PeerRouterDispatched(
+                    now_us=self._driver.now_us(),
+                    router=fact.router,
+                    request_id=sent.request_id,
+                    prefill=sent.prefill,
+                    prefill_rank=sent.prefill_dp_rank,
+                    decode=sent.decode,
+                    decode_rank=sent.decode_dp_rank,
+                    prompt_tokens=sent.prompt_tokens,
+                    uncached_tokens=sent.uncached_tokens,
+                    blocks=list(sent.blocks),
                 )
-            )  # fmt: skip
+            )
         if fact.ended:
             self._driver.feed(
-                events.SiblingEnded(self._driver.now_us(), fact.router, list(fact.ended))
+                events.PeerRouterEnded(
+                    now_us=self._driver.now_us(), router=fact.router, request_ids=list(fact.ended)
+                )
             )
 
     def _on_ready(self, fact: instance_pb2.InstanceReady, envelope: Envelope) -> None:
@@ -131,13 +168,25 @@ class Ears:
         rests = fact.change.state in (instance_pb2.STATE_SILENT, instance_pb2.STATE_WAKING)
         self._driver.feed(
             events.InstanceJoined(
-                self._driver.now_us(), fact.instance_id, fact.epoch, ROLES[fact.role],
-                fact.address, fact.node, fact.model, fact.kv_total_blocks, fact.block_tokens,
-                fact.max_model_tokens, fact.max_running_requests, envelope.time_ms * 1000,
-                max(1, fact.dp_ranks), fact.tokens_per_pass or 8192, fact.rack, timing_of(fact),
-                fact.change.number - rests,
+                now_us=self._driver.now_us(),
+                instance=fact.instance_id,
+                epoch=fact.epoch,
+                role=ROLES[fact.role],
+                address=fact.address,
+                node=fact.node,
+                model=fact.model,
+                kv_total_blocks=fact.kv_total_blocks,
+                block_tokens=fact.block_tokens,
+                max_model_tokens=fact.max_model_tokens,
+                max_running_requests=fact.max_running_requests,
+                announced_us=envelope.time_ms * 1000,
+                dp_ranks=max(1, fact.dp_ranks),
+                tokens_per_pass=fact.tokens_per_pass or 8192,
+                rack=fact.rack,
+                timing=timing_of(fact),
+                change=fact.change.number - rests,
             )
-        )  # fmt: skip
+        )
         if rests:
             self._on_rest(fact, envelope)
 
@@ -145,11 +194,15 @@ class Ears:
         change = fact.change
         resting = state_name(change)
         self._driver.feed(
-            events.InstanceRested(
-                self._driver.now_us(), fact.instance_id, fact.epoch, change.number,
-                "" if resting == "active" else resting, change.cause,
+            events.InstanceLifecycleChanged(
+                now_us=self._driver.now_us(),
+                instance=fact.instance_id,
+                epoch=fact.epoch,
+                change=change.number,
+                resting="" if resting == "active" else resting,
+                cause=change.cause,
             )
-        )  # fmt: skip
+        )
 
     def _on_stopped(self, fact: instance_pb2.InstanceStopped, envelope: Envelope) -> None:
         self._left(fact.instance_id, fact.epoch, "stopped")
@@ -158,4 +211,8 @@ class Ears:
         self._left(fact.instance_id, fact.epoch, f"its process exited with {fact.exit_code}")
 
     def _left(self, instance: str, epoch: str, reason: str) -> None:
-        self._driver.feed(events.InstanceLeft(self._driver.now_us(), instance, epoch, reason))
+        self._driver.feed(
+            events.InstanceLeft(
+                now_us=self._driver.now_us(), instance=instance, epoch=epoch, reason=reason
+            )
+        )

@@ -27,7 +27,7 @@ TASKS_PER_PROCESS = 256
 
 
 @dataclass(frozen=True)
-class Job:
+class TokenizerJob:
     """One prompt to make tokens of: text, a chat, or tokens that only need hashing."""
 
     text: str | None = None
@@ -38,7 +38,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Tokenized:
+class TokenizedPrompt:
     """A prompt as the mesh carries it. blocks: chained hashes of its full KV blocks."""
 
     token_ids: Sequence[int]
@@ -66,13 +66,15 @@ def initialise(source: str, model: str, block_tokens: int) -> None:
     _tokenizer, _model, _block_tokens = text.load(source), model, block_tokens
 
 
-def work(job: Job) -> Tokenized | Failure:
+def work(job: TokenizerJob) -> TokenizedPrompt | Failure:
     """In a process of the pool: do one job."""
     try:
         ids = encode(job, _tokenizer)
     except ArgosyError as error:
         return Failure(error.reason.name, error.message)
-    return Tokenized(ids, chained_block_hashes(ids, _block_tokens, root_hash(_model, job.salt)))
+    return TokenizedPrompt(
+        ids, chained_block_hashes(ids, _block_tokens, root_hash(_model, job.salt))
+    )
 
 
 def check_ids(token_ids: Sequence[int], vocabulary: int) -> None:
@@ -83,7 +85,7 @@ def check_ids(token_ids: Sequence[int], vocabulary: int) -> None:
         )
 
 
-def encode(job: Job, tokenizer: text.Tokenizer) -> list[int]:
+def encode(job: TokenizerJob, tokenizer: text.Tokenizer) -> list[int]:
     """The token ids of a text or chat. Raises BAD_REQUEST."""
     if job.text is not None:
         return tokenizer.encode(job.text)
@@ -118,9 +120,9 @@ class TokenizerPool:
     async def start(self) -> None:
         """Load the tokenizers now rather than in the first request."""
         self._vocabulary = text.load(self._arguments[0]).encoder.get_vocab_size()
-        await self.tokenize(Job(text="ready?"))
+        await self.tokenize(TokenizerJob(text="ready?"))
 
-    async def tokenize(self, job: Job) -> Tokenized:
+    async def tokenize(self, job: TokenizerJob) -> TokenizedPrompt:
         """Tokens and block hashes of a prompt. Raises BAD_REQUEST or OVERLOADED."""
         if job.token_ids:
             return self._hash(job)
@@ -136,13 +138,13 @@ class TokenizerPool:
             raise ArgosyError(Reason[result.reason], result.message)
         return result
 
-    def _hash(self, job: Job) -> Tokenized:
+    def _hash(self, job: TokenizerJob) -> TokenizedPrompt:
         _, model, block_tokens = self._arguments
         packed = array("I", job.token_ids[:])  # a slice is a list, quicker than by list()
         check_ids(packed, self._vocabulary)
         hashes = chained_block_hashes(packed, block_tokens, root_hash(model, job.salt))
         # As they came: from one message into another ids are copied without a look at them.
-        return Tokenized(job.token_ids, hashes)
+        return TokenizedPrompt(job.token_ids, hashes)
 
     def stop(self) -> None:
         """End the processes."""
@@ -150,7 +152,7 @@ class TokenizerPool:
             process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def _submit(self, job: Job) -> Tokenized | Failure:
+    async def _submit(self, job: TokenizerJob) -> TokenizedPrompt | Failure:
         loop = asyncio.get_running_loop()
         pool = self._pool
         try:

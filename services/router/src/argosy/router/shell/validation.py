@@ -7,9 +7,9 @@ from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import telemetry
 from argosy.mesh.service import Mesh
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.live_request import Passage, new_request_id
+from argosy.router.shell.live_request import RequestContext, new_request_id
 from argosy.router.shell.relay import Relay
-from argosy.router.shell.tokenizing import Job
+from argosy.router.shell.tokenizing import TokenizerJob
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2
 
@@ -25,7 +25,7 @@ BANDS = {
 """The core's priority bands."""
 
 
-class Intake:
+class RequestValidator:
     """Turns GenerateRequests into Passages. Raises BAD_REQUEST and its kin."""
 
     def __init__(
@@ -36,9 +36,12 @@ class Intake:
         self._contexts = contexts
 
     async def admit(
-        self, request: router_pb2.GenerateRequest, deadline_s: float | None, *,
+        self,
+        request: router_pb2.GenerateRequest,
+        deadline_s: float | None,
+        *,
         fill_max_tokens: bool = False,
-    ) -> Passage:  # fmt: skip
+    ) -> RequestContext:
         """Check, tokenize and hash. `deadline_s`: what the caller gives us, if anything.
 
         fill_max_tokens: a max_tokens of 0 means all the context allows.
@@ -65,11 +68,17 @@ class Intake:
             request.sampling.max_tokens = max(1, room)
         limit_s = self.mesh.settings.request_timeout_s
         deadline_us = self.mesh.clock.now_us() + round(min(limit_s, deadline_s or limit_s) * 1e6)
-        return Passage(
-            request.request_id or new_request_id(), request.model, request.sampling,
-            tokenized.token_ids, tokenized.blocks, request.tenant, deadline_us,
-            request.tenant, BANDS[request.priority],
-        )  # fmt: skip
+        return RequestContext(
+            request.request_id or new_request_id(),
+            request.model,
+            request.sampling,
+            tokenized.token_ids,
+            tokenized.blocks,
+            request.tenant,
+            deadline_us,
+            request.tenant,
+            BANDS[request.priority],
+        )
 
     def _check_model(self, model: str) -> None:
         # The core refuses models it has never seen; this one's tokenizer we do not have.
@@ -80,16 +89,16 @@ class Intake:
             )
 
 
-def job_of(request: router_pb2.GenerateRequest) -> Job:
+def job_of(request: router_pb2.GenerateRequest) -> TokenizerJob:
     """What to tokenize. Raises BAD_REQUEST when there is no input."""
     match request.WhichOneof("input"):
         case "text":
-            return Job(text=request.text, salt=request.tenant)
+            return TokenizerJob(text=request.text, salt=request.tenant)
         case "tokens" if request.tokens.ids:
-            return Job(token_ids=request.tokens.ids, salt=request.tenant)
+            return TokenizerJob(token_ids=request.tokens.ids, salt=request.tenant)
         case "chat":
             chat = request.chat
-            return Job(
+            return TokenizerJob(
                 messages_json=chat.messages_json, tools_json=chat.tools_json, salt=request.tenant
             )
     raise ArgosyError(Reason.BAD_REQUEST, "no input: set text, tokens or chat, not empty")
@@ -98,9 +107,12 @@ def job_of(request: router_pb2.GenerateRequest) -> Job:
 def check_sampling(sampling: inference_pb2.Sampling) -> None:
     """Raise BAD_REQUEST for the first field out of range."""
     ranges = (
-        ("temperature", 0.0, 2.0), ("top_p", 0.0, 1.0), ("presence_penalty", -2.0, 2.0),
-        ("frequency_penalty", -2.0, 2.0), ("top_logprobs", 0, TOP_LOGPROBS_MAX),
-    )  # fmt: skip
+        ("temperature", 0.0, 2.0),
+        ("top_p", 0.0, 1.0),
+        ("presence_penalty", -2.0, 2.0),
+        ("frequency_penalty", -2.0, 2.0),
+        ("top_logprobs", 0, TOP_LOGPROBS_MAX),
+    )
     if sampling.max_tokens < 1:
         raise ArgosyError(Reason.BAD_REQUEST, "max_tokens must be at least 1")
     for name, low, high in ranges:

@@ -13,7 +13,7 @@ from argosy.wire.router.v1 import events_pb2 as router_pb2_events
 from argosy.wire.router.v1 import router_pb2
 
 
-class View:
+class FleetView:
     """Answers 'what is there' and 'would a request work now'."""
 
     def __init__(self, mesh: Mesh[RouterSettings], state: RouterState) -> None:
@@ -45,13 +45,15 @@ class View:
         """Everything, for operators' eyes."""
         state = self._state
         reply = router_pb2.StatusReply(
-            ready=not self.trouble(), waiting_for=self.trouble(),
+            ready=not self.trouble(),
+            waiting_for=self.trouble(),
             queued_requests=state.queued_requests,
             running_requests=len(state.requests) - state.queued_requests,
-        )  # fmt: skip
+        )
         for name, instance in sorted(state.instances.items()):
             load = inference_pb2.Load(
-                instance_id=name, epoch=instance.epoch,
+                instance_id=name,
+                epoch=instance.epoch,
                 running_requests=sum(r.running_requests for r in instance.ranks),
                 waiting_requests=sum(
                     r.waiting_requests + len(r.sent) + len(r.inbound) for r in instance.ranks
@@ -59,14 +61,19 @@ class View:
                 queued_prefill_tokens=sum(r.prefill_tokens for r in instance.ranks),
                 kv_used_blocks=sum(r.kv_used_blocks for r in instance.ranks),
                 kv_total_blocks=instance.kv_total_blocks * len(instance.ranks),
-                kv_held_blocks=instance.kv_held_blocks, at_us=instance.reported_us,
-            )  # fmt: skip
+                kv_held_blocks=instance.kv_held_blocks,
+                at_us=instance.reported_us,
+            )
             reply.instances.append(
                 router_pb2.InstanceView(
-                    instance_id=name, role=instance.role, address=instance.address,
-                    live=instance.live, reason=instance.reason, load=load,
+                    instance_id=name,
+                    role=instance.role,
+                    address=instance.address,
+                    live=instance.live,
+                    reason=instance.reason,
+                    load=load,
                 )
-            )  # fmt: skip
+            )
         return reply
 
     def queue_fact(self) -> router_pb2_events.QueueReported:
@@ -74,16 +81,19 @@ class View:
         state, now_us = self._state, self._mesh.clock.now_us()
         oldest_us = min((r.arrived_us for r in state.requests.values() if r.queued), default=now_us)
         return router_pb2_events.QueueReported(
-            router=self._mesh.name, model=self._mesh.settings.model,
+            router=self._mesh.name,
+            model=self._mesh.settings.model,
             queued_requests=state.queued_requests,
             queued_tokens=sum(state.queued_by_band.values()),
             oldest_wait_ms=max(0, now_us - oldest_us) // 1000,
             running_requests=len(state.requests) - state.queued_requests,
             arrived_requests=state.arrived_requests,
-            rejected_requests=state.rejected_requests, at_us=now_us,
-            busy_requests=members.busy_requests(state), epoch=self._mesh.epoch,
+            rejected_requests=state.rejected_requests,
+            at_us=now_us,
+            busy_requests=members.busy_requests(state),
+            epoch=self._mesh.epoch,
             traffic=router_pb2_events.Traffic(**msgspec.structs.asdict(state.traffic)),
-        )  # fmt: skip
+        )
 
     async def until_idle(self) -> None:
         """Return when no request is under way."""

@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 
 @dataclass
-class Turn:
+class DemoTurn:
     """One question and what came of it."""
 
     question: str
@@ -42,9 +42,13 @@ class Turn:
 
 
 async def ask(
-    client: Client, model: str, messages: list[Message], max_tokens: int, say: Say,
+    client: Client,
+    model: str,
+    messages: list[Message],
+    max_tokens: int,
+    say: Say,
     after: Mapping[int, Callable[[], Awaitable[None]]] | None = None,
-) -> Turn:  # fmt: skip
+) -> DemoTurn:
     """Stream one answer; `after` holds what to do once so many tokens are here."""
     answer, due = Answer(), dict(after or {})
     began = last = time.monotonic()
@@ -59,13 +63,17 @@ async def ask(
         for tokens in [count for count in due if len(answer.token_ids) >= count]:
             await due.pop(tokens)()
     tpot = (last - first) / max(1, len(answer.token_ids) - 1)
-    return Turn(
-        messages[-1]["content"], answer, (first - began) * 1e3, tpot * 1e3, gap * 1e3,
+    return DemoTurn(
+        messages[-1]["content"],
+        answer,
+        (first - began) * 1e3,
+        tpot * 1e3,
+        gap * 1e3,
         client.last_trace_id,
-    )  # fmt: skip
+    )
 
 
-async def converse(client: Client, model: str, say: Say) -> tuple[list[Turn], list[Message]]:
+async def converse(client: Client, model: str, say: Say) -> tuple[list[DemoTurn], list[Message]]:
     """QUESTIONS in turn; returns the turns and the conversation so far."""
     messages: list[Message] = [{"role": "system", "content": SYSTEM}]
     turns = []
@@ -79,7 +87,7 @@ async def converse(client: Client, model: str, say: Say) -> tuple[list[Turn], li
 
 async def lose_decode(
     client: Client, remote: Remote, model: str, messages: list[Message], say: Say
-) -> tuple[Turn, Turn]:
+) -> tuple[DemoTurn, DemoTurn]:
     """LAST_QUESTION twice: once undisturbed, once with decode killed in the middle."""
     messages = [*messages, {"role": "user", "content": LAST_QUESTION}]
     say(f"\n> {LAST_QUESTION}\n")

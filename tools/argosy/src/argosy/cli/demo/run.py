@@ -10,14 +10,14 @@ from rich.table import Table
 
 from argosy.cli import console
 from argosy.cli.chat import traced_client
-from argosy.cli.demo.conversation import Turn, converse, lose_decode
+from argosy.cli.demo.conversation import DemoTurn, converse, lose_decode
 from argosy.cli.fleet.show import show_up
 from argosy.cli.models.show import show_fetch
 from argosy.cli.replay import replay_all
 from argosy.cli.traces.spans import Trace, find
 from argosy.cli.traces.waterfall import waterfall
 from argosy.client.control import Remote
-from argosy.launcher.home import HOME, FleetHome, Running
+from argosy.launcher.home import HOME, FleetHome, RunningFleet
 from argosy.launcher.launch import UpError, down, plan
 
 FLEETS = {"vllm": Path("deploy/local/demo.yaml"), "sim": Path("deploy/local/demo-sim.yaml")}
@@ -49,10 +49,15 @@ async def run_demo(engine: str, *, as_json: bool) -> bool:
     trace = find(planned.home.path / "traces", survivor.trace_id)[0]
     segments = replay_all(planned.home.path)
     report = report_of(
-        [*turns, undisturbed, survivor], undisturbed, survivor, trace, up_s,
-        time.monotonic() - began, sum(s.steps for s in segments),
+        [*turns, undisturbed, survivor],
+        undisturbed,
+        survivor,
+        trace,
+        up_s,
+        time.monotonic() - began,
+        sum(s.steps for s in segments),
         all(s.difference is None for s in segments),
-    )  # fmt: skip
+    )
     if as_json:
         print(json.dumps(report))
     else:
@@ -61,7 +66,9 @@ async def run_demo(engine: str, *, as_json: bool) -> bool:
     return bool(report["ok"])
 
 
-async def talk(home: FleetHome, running: Running, say: Any) -> tuple[list[Turn], Turn, Turn]:
+async def talk(
+    home: FleetHome, running: RunningFleet, say: Any
+) -> tuple[list[DemoTurn], DemoTurn, DemoTurn]:
     """The conversation, then the answer that loses its decode instance."""
     remote = Remote(running)
     try:
@@ -74,9 +81,15 @@ async def talk(home: FleetHome, running: Running, say: Any) -> tuple[list[Turn],
 
 
 def report_of(
-    turns: list[Turn], undisturbed: Turn, survivor: Turn, trace: Trace, up_s: float,
-    seconds: float, replayed: int, replay_equal: bool,
-) -> dict[str, Any]:  # fmt: skip
+    turns: list[DemoTurn],
+    undisturbed: DemoTurn,
+    survivor: DemoTurn,
+    trace: Trace,
+    up_s: float,
+    seconds: float,
+    replayed: int,
+    replay_equal: bool,
+) -> dict[str, Any]:
     """What was measured, and whether it is as it should be."""
     steady = turns[:-1]
     resumed = sum(turn.answer.timing.attempts > 1 for turn in turns)

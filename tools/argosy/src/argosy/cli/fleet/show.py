@@ -11,17 +11,20 @@ from rich.table import Table
 from argosy.cli import console
 from argosy.client import Client
 from argosy.client.control import Remote
-from argosy.launcher.home import Running
-from argosy.launcher.launch import Plan, up
+from argosy.launcher.home import RunningFleet
+from argosy.launcher.launch import LaunchPlan, up
 from argosy.wire.operator.v1 import operator_pb2
 
 STATE_COLOURS = {
-    "active": "green", "running": "green", "silent": "blue", "waking": "cyan",
+    "active": "green",
+    "running": "green",
+    "silent": "blue",
+    "waking": "cyan",
     "failed": "red",
-}  # fmt: skip
+}
 
 
-async def show_up(planned: Plan, timeout_s: float) -> Running:
+async def show_up(planned: LaunchPlan, timeout_s: float) -> RunningFleet:
     """Bring a fleet up with its instances' states on show."""
     for field in planned.fleet.not_acted_on():
         console.err.print(f"note: {field} is checked, but nothing acts on it yet")
@@ -37,7 +40,7 @@ async def show_up(planned: Plan, timeout_s: float) -> Running:
     return running
 
 
-def say_how_to_use(running: Running) -> None:
+def say_how_to_use(running: RunningFleet) -> None:
     """Addresses, and what to try next."""
     console.out.print(
         f"  OpenAI HTTP  {running.http}/v1   (model: {running.model})\n"
@@ -59,7 +62,7 @@ def progress_table(status: operator_pb2.StatusReply, trouble: str, seconds: floa
     return table
 
 
-async def show_status(running: Running, *, as_json: bool) -> None:
+async def show_status(running: RunningFleet, *, as_json: bool) -> None:
     """What the operator, the node agent and the router know, joined by name."""
     remote = Remote(running)
     try:
@@ -94,15 +97,22 @@ async def show_status(running: Running, *, as_json: bool) -> None:
         if name not in {instance.instance_id for instance in operator.instances}:
             rows.append(
                 {
-                    "name": name, "state": str(process.state), "restarts": process.restarts,
+                    "name": name,
+                    "state": str(process.state),
+                    "restarts": process.restarts,
                     "age_s": round(time.time() - process.since_ms / 1e3),
-                    "rss_mib": process.rss_bytes >> 20, "reason": process.reason,
+                    "rss_mib": process.rss_bytes >> 20,
+                    "reason": process.reason,
                 }
-            )  # fmt: skip
+            )
     report = {
-        "fleet": running.fleet, "ready": router.ready, "waiting_for": router.waiting_for,
-        "queued": router.queued_requests, "running": router.running_requests, "processes": rows,
-    }  # fmt: skip
+        "fleet": running.fleet,
+        "ready": router.ready,
+        "waiting_for": router.waiting_for,
+        "queued": router.queued_requests,
+        "running": router.running_requests,
+        "processes": rows,
+    }
     if as_json:
         print(json.dumps(report))
     else:

@@ -10,16 +10,21 @@ from argosy.cli import console
 from argosy.cli.fleet.show import progress_table
 from argosy.client.control import Remote
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.launcher.home import Running
+from argosy.launcher.home import RunningFleet
 from argosy.wire.operator.v1 import operator_pb2
 
 POLL_S = 0.02
 
 
 async def put_to_sleep(
-    running: Running, names: list[str], level: str, drain_s: float, within_s: float, *,
+    running: RunningFleet,
+    names: list[str],
+    level: str,
+    drain_s: float,
+    within_s: float,
+    *,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Let instances (none named: all) sleep, and wait until they do."""
     remote = Remote(running)
     try:
@@ -30,8 +35,8 @@ async def put_to_sleep(
 
 
 async def wake_up(
-    running: Running, names: list[str], within_s: float, *, as_json: bool
-) -> None:  # fmt: skip
+    running: RunningFleet, names: list[str], within_s: float, *, as_json: bool
+) -> None:
     """Let instances (none named: all) wake, and wait until they have."""
     remote = Remote(running)
     try:

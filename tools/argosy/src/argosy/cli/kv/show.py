@@ -8,8 +8,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from argosy.cli import console
-from argosy.cli.kv.stores import Found, stores_of
-from argosy.launcher.home import Running
+from argosy.cli.kv.stores import FoundStores, stores_of
+from argosy.launcher.home import RunningFleet
 from argosy.mesh import rpc
 from argosy.wire.kvstore.v1 import kvstore_pb2
 
@@ -18,7 +18,7 @@ LONG_S = 600
 TIERS = {kvstore_pb2.TIER_DRAM: "dram", kvstore_pb2.TIER_SSD: "ssd"}
 
 
-async def show_stats(running: Running, *, as_json: bool) -> None:
+async def show_stats(running: RunningFleet, *, as_json: bool) -> None:
     """Each store's tiers, and what became of what was asked and offered."""
     async with stores_of(running) as stores:
         replies = [
@@ -34,10 +34,15 @@ async def show_stats(running: Running, *, as_json: bool) -> None:
     for reply in replies:
         for tier in reply.tiers:
             tiers.add_row(
-                reply.store_id, TIERS[tier.tier], mib(tier.used_bytes), mib(tier.capacity_bytes),
-                f"{tier.blocks:,}", f"{tier.tokens:,}", f"{tier.hit_blocks:,}",
+                reply.store_id,
+                TIERS[tier.tier],
+                mib(tier.used_bytes),
+                mib(tier.capacity_bytes),
+                f"{tier.blocks:,}",
+                f"{tier.tokens:,}",
+                f"{tier.hit_blocks:,}",
                 f"{tier.evicted_blocks:,}",
-            )  # fmt: skip
+            )
     console.out.print(tiers)
     for reply in replies:
         counts = reply.counts
@@ -55,7 +60,7 @@ async def show_stats(running: Running, *, as_json: bool) -> None:
             console.out.print(f"[red]{reply.store_id}: {reply.ssd_trouble}[/]")
 
 
-async def show_top(running: Running, limit: int, *, as_json: bool) -> None:
+async def show_top(running: RunningFleet, limit: int, *, as_json: bool) -> None:
     """The prefixes asked for most often, of all stores."""
     found: list[tuple[str, kvstore_pb2.HotPrefix]] = []
     async with stores_of(running) as stores:
@@ -72,14 +77,19 @@ async def show_top(running: Running, limit: int, *, as_json: bool) -> None:
         table.add_column(title, justify="left" if title in ("prefix", "store") else "right")
     for name, prefix in found[:limit]:
         table.add_row(
-            f"{prefix.hash:016x}", f"{prefix.asked:,}", f"{prefix.tokens:,}", f"{prefix.blocks:,}",
-            f"{prefix.dram_blocks:,}", f"{prefix.ssd_blocks:,}", f"{prefix.idle_ms / 1e3:.1f}",
+            f"{prefix.hash:016x}",
+            f"{prefix.asked:,}",
+            f"{prefix.tokens:,}",
+            f"{prefix.blocks:,}",
+            f"{prefix.dram_blocks:,}",
+            f"{prefix.ssd_blocks:,}",
+            f"{prefix.idle_ms / 1e3:.1f}",
             name,
-        )  # fmt: skip
+        )
     console.out.print(table)
 
 
-async def flush(running: Running, only: str, *, drop: bool, as_json: bool) -> None:
+async def flush(running: RunningFleet, only: str, *, drop: bool, as_json: bool) -> None:
     """Write what is only in memory to SSD, or drop every block."""
     async with stores_of(running, only) as stores:
         replies = {}
@@ -97,7 +107,7 @@ async def flush(running: Running, only: str, *, drop: bool, as_json: bool) -> No
         console.out.print(f"{name}: {done} blocks")
 
 
-async def verify(running: Running, only: str, *, as_json: bool) -> bool:
+async def verify(running: RunningFleet, only: str, *, as_json: bool) -> bool:
     """Check every block of every tier; True when none was corrupt."""
     async with stores_of(running, only) as stores:
         with Progress(console=console.err, transient=True) as progress:
@@ -113,7 +123,7 @@ async def verify(running: Running, only: str, *, as_json: bool) -> bool:
     return not any(checked.corrupt_blocks for checked in last.values())
 
 
-async def verify_one(store: Found, progress: Progress) -> kvstore_pb2.VerifyProgress:
+async def verify_one(store: FoundStores, progress: Progress) -> kvstore_pb2.VerifyProgress:
     """One store, with a bar."""
     task = progress.add_task(store.name, total=None)
     last = kvstore_pb2.VerifyProgress()

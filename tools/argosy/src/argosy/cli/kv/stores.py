@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from argosy.launcher.home import Running
+from argosy.launcher.home import RunningFleet
 from argosy.launcher.launch import UpError
 from argosy.mesh import rpc
 from argosy.mesh.bus import Bus, Envelope
@@ -17,7 +17,7 @@ LISTEN_S = 1.5
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundStores:
     """A store."""
 
     name: str
@@ -25,7 +25,7 @@ class Found:
 
 
 @asynccontextmanager
-async def stores_of(running: Running, only: str = "") -> AsyncIterator[list[Found]]:
+async def stores_of(running: RunningFleet, only: str = "") -> AsyncIterator[list[FoundStores]]:
     """The stores that are there, by name; `only`: that one. Raises UpError for none."""
     bus = Bus(running.nats, running.fleet, "argosy-kv")
     addresses: dict[str, str] = {}
@@ -51,7 +51,7 @@ async def stores_of(running: Running, only: str = "") -> AsyncIterator[list[Foun
     channels = rpc.Channels()
     try:
         yield [
-            Found(name, KvStoreStub(channels.get(address)))
+            FoundStores(name, KvStoreStub(channels.get(address)))
             for name, address in sorted(addresses.items())
             if only in ("", name)
         ]

@@ -17,8 +17,7 @@ HomeOption = Annotated[Path, typer.Option("--home", help="Where fleets keep thei
 FleetOption = Annotated[str | None, typer.Option("--fleet", help="Which fleet, if several are up.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 PlansOption = Annotated[
-    list[str] | None,
-    typer.Option("--plan", help="An operational plan; may be given again."),
+    list[str] | None, typer.Option("--plan", help="An operational plan; may be given again.")
 ]
 
 

@@ -9,16 +9,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 
-class Runs:
+class RunBars:
     """A bar for the run under way."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
-            console=console, transient=True,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
 
-    def __enter__(self) -> "Runs":
+    def __enter__(self) -> "RunBars":
         self._bars.start()
         return self
 
@@ -34,10 +37,15 @@ class Runs:
 
 
 COLUMNS = {
-    "attainment": "within SLO", "mean_replicas": "instances", "instance_hours": "instance-hours",
-    "changes": "changes", "flaps": "flaps", "ttft_p90_ms": "TTFT p90 ms",
-    "tpot_p90_ms": "TPOT p90 ms", "peak_replicas": "most",
-}  # fmt: skip
+    "attainment": "within SLO",
+    "mean_replicas": "instances",
+    "instance_hours": "instance-hours",
+    "changes": "changes",
+    "flaps": "flaps",
+    "ttft_p90_ms": "TTFT p90 ms",
+    "tpot_p90_ms": "TPOT p90 ms",
+    "peak_replicas": "most",
+}
 
 
 def show(console: Console, report: dict[str, Any]) -> None:
@@ -47,7 +55,7 @@ def show(console: Console, report: dict[str, Any]) -> None:
         f"{work['source']}: {work['requests']:,} requests in {work['span_s'] / 3600:,.2f} h, "
         f"rate × {work['factor']:g}, at most {report['replicas']} instances, "
         f"warm-up {report['warm_up_s']:g} s, TTFT ≤ {report['slo']['ttft_ms']:g} ms, "
-        f"TPOT ≤ {report['slo']['tpot_ms']:g} ms, {report['world']} world"
+        f"TPOT ≤ {report['slo']['tpot_ms']:g} ms, {report['simulation']} simulation"
     )
     table = Table("policy", box=None)
     for title in COLUMNS.values():

@@ -9,10 +9,10 @@ import numpy as np
 
 from argosy.cli.plan.scaler import iso
 from argosy.cli.plan.source import Source
-from argosy.cli.plan.watch import Moment
+from argosy.cli.plan.watch import PlotSample
 from argosy.sim.reports.plot import STYLE
-from argosy.sim.scaling.policies.argosy_autoscaler import Foreseen
-from argosy.sim.scaling.result import Result
+from argosy.sim.scaling.policies.argosy_autoscaler import ForecastPoint
+from argosy.sim.scaling.result import ScalingResult
 from argosy.sim.scaling.workload import Numbers
 
 if TYPE_CHECKING:
@@ -23,17 +23,23 @@ SPANS_MAX = 500
 """More is more than a screen shows."""
 HOUR_S = 3600.0
 STATES = {
-    "prefill awake": "#e08214", "decode awake": "#2b7bba", "starting or draining": "#999999",
+    "prefill awake": "#e08214",
+    "decode awake": "#2b7bba",
+    "starting or draining": "#999999",
     "silent": "#e8e8e8",
-}  # fmt: skip
+}
 DEMAND_COLOUR, FORECAST_COLOUR = "#444444", "#7b3294"
 LINES = ("--", "-.", ":")
 
 
 def plot_run(
-    source: Source, budget: int, moments: Sequence[Moment], foreseen: Sequence[Foreseen],
-    results: dict[str, Result], path: Path,
-) -> None:  # fmt: skip
+    source: Source,
+    budget: int,
+    moments: Sequence[PlotSample],
+    foreseen: Sequence[ForecastPoint],
+    results: dict[str, ScalingResult],
+    path: Path,
+) -> None:
     """The same run gives the same file. Raises OSError when it cannot be written."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -56,7 +62,7 @@ def plot_run(
         figure.savefig(path, format="svg", dpi=150, metadata={"Date": None})
 
 
-def span_ends(moments: Sequence[Moment]) -> list[Moment]:
+def span_ends(moments: Sequence[PlotSample]) -> list[PlotSample]:
     """About every minute, or less often where that would be too many."""
     if not moments:
         return []
@@ -69,19 +75,19 @@ def span_ends(moments: Sequence[Moment]) -> list[Moment]:
     return found
 
 
-def middles_h(ends: Sequence[Moment]) -> list[float]:
+def middles_h(ends: Sequence[PlotSample]) -> list[float]:
     """Of the spans between, in hours."""
     return [(one.at_s + other.at_s) / 2 / HOUR_S for one, other in pairwise(ends)]
 
 
-def rate(ends: Sequence[Moment]) -> Numbers:
+def rate(ends: Sequence[PlotSample]) -> Numbers:
     """Requests per second of each span."""
     arrived = np.diff([moment.arrived for moment in ends])
     passed: Numbers = np.diff([moment.at_s for moment in ends])
     return np.asarray(arrived / passed, dtype=np.float64)
 
 
-def kept_share(ends: Sequence[Moment]) -> Numbers:
+def kept_share(ends: Sequence[PlotSample]) -> Numbers:
     """Of what ended in each span, the share within the SLO; nan where nothing did."""
     finished = np.diff([moment.finished for moment in ends])
     attained = np.diff([moment.attained for moment in ends])
@@ -91,7 +97,10 @@ def kept_share(ends: Sequence[Moment]) -> Numbers:
 
 
 def _draw_demand(
-    axes: "Axes", ends: Sequence[Moment], moments: Sequence[Moment], foreseen: Sequence[Foreseen]
+    axes: "Axes",
+    ends: Sequence[PlotSample],
+    moments: Sequence[PlotSample],
+    foreseen: Sequence[ForecastPoint],
 ) -> None:
     axes.set_ylabel("requests/s")
     every = foreseen[:: max(1, len(foreseen) // SPANS_MAX)]
@@ -101,15 +110,20 @@ def _draw_demand(
     means, uppers = [a.mean for a in said], [a.upper for a in said]
     axes.plot(hours, means, color=FORECAST_COLOUR, linewidth=1, label="forecast, one lead before")
     axes.fill_between(
-        hours, means, uppers, color=FORECAST_COLOUR, alpha=0.2, linewidth=0,
+        hours,
+        means,
+        uppers,
+        color=FORECAST_COLOUR,
+        alpha=0.2,
+        linewidth=0,
         label="its 90 % quantile",
-    )  # fmt: skip
+    )
     axes.plot(middles_h(ends), rate(ends), color=DEMAND_COLOUR, linewidth=1, label="demand")
     axes.set_ylim(bottom=0)
 
 
 def _draw_instances(
-    axes: "Axes", moments: Sequence[Moment], budget: int, results: dict[str, Result]
+    axes: "Axes", moments: Sequence[PlotSample], budget: int, results: dict[str, ScalingResult]
 ) -> None:
     axes.set_ylabel("instances")
     shown = moments[:: max(1, len(moments) // (4 * SPANS_MAX))]
@@ -120,14 +134,18 @@ def _draw_instances(
     for number, (name, result) in enumerate(list(results.items())[1:]):
         samples = result.samples[:: max(1, len(result.samples) // (4 * SPANS_MAX))]
         axes.step(
-            [sample.at_s / HOUR_S for sample in samples], [sample.used for sample in samples],
-            where="post", color="black", linewidth=1, linestyle=LINES[number % len(LINES)],
+            [sample.at_s / HOUR_S for sample in samples],
+            [sample.used for sample in samples],
+            where="post",
+            color="black",
+            linewidth=1,
+            linestyle=LINES[number % len(LINES)],
             label=f"{name}, used",
-        )  # fmt: skip
+        )
     axes.set_ylim(0, budget)
 
 
-def _draw_kept(axes: "Axes", ends: Sequence[Moment]) -> None:
+def _draw_kept(axes: "Axes", ends: Sequence[PlotSample]) -> None:
     axes.set_ylabel("within the SLO")
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.plot(middles_h(ends), kept_share(ends), color="#1a9850", linewidth=1)

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from argosy.client.control import Remote
-from argosy.launcher.home import Running
+from argosy.launcher.home import RunningFleet
 from argosy.launcher.launch import UpError
 
 EXAMPLE = "spec.scaling: {mode: act, prefill: {max: 4}, decode: {max: 4}}"
@@ -13,7 +13,7 @@ UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 @asynccontextmanager
-async def scaler_of(running: Running) -> AsyncIterator[Remote]:
+async def scaler_of(running: RunningFleet) -> AsyncIterator[Remote]:
     """The fleet, which has an autoscaler. Raises UpError when it has none."""
     if not running.autoscaler:
         raise UpError(

@@ -9,28 +9,28 @@ from rich.text import Text
 
 from argosy.cli import console
 from argosy.cli.plan.scaler import iso, lasting, scaler_of
-from argosy.launcher.home import Running
+from argosy.launcher.home import RunningFleet
 from argosy.wire.autoscaler.v1 import autoscaler_pb2
 
 COLUMNS = {"name": 8, "text": 16, "source": 8, "next": 17, "": 11}
 """With what is not to be broken within: words, times."""
 
 
-async def add(running: Running, text: str, name: str, *, as_json: bool) -> None:
+async def add(running: RunningFleet, text: str, name: str, *, as_json: bool) -> None:
     """Let a plan hold from now on."""
     async with scaler_of(running) as remote:
         plan = await remote.add_plan(name, text)
     told(plan, "holds", as_json=as_json)
 
 
-async def remove(running: Running, name: str, *, as_json: bool) -> None:
+async def remove(running: RunningFleet, name: str, *, as_json: bool) -> None:
     """Let a plan hold no more."""
     async with scaler_of(running) as remote:
         plan = await remote.remove_plan(name)
     told(plan, "is no more", as_json=as_json)
 
 
-async def show_plans(running: Running, *, as_json: bool) -> None:
+async def show_plans(running: RunningFleet, *, as_json: bool) -> None:
     """All of them, soonest first."""
     async with scaler_of(running) as remote:
         plans = await remote.plans()

@@ -9,17 +9,17 @@ import msgspec
 import typer
 
 from argosy.cli.console import err, fail, out
-from argosy.cli.plan.comparison import Runs, show
+from argosy.cli.plan.comparison import RunBars, show
 from argosy.cli.plan.scaler import iso
 from argosy.cli.plan.source import Source
-from argosy.cli.plan.watch import Moment, Watched
+from argosy.cli.plan.watch import PlotSample, RecordingPolicy
 from argosy.domain.plan_window import PlanWindow
 from argosy.engine.profile_files import load_profile
 from argosy.fleet.plans import Plans
-from argosy.sim.scaling.experiment import Bench, ScaleOptions, bench_of, policy_names
-from argosy.sim.scaling.flow_level import FlowWorld
-from argosy.sim.scaling.policies.argosy_autoscaler import Argosy, Foreseen
-from argosy.sim.scaling.result import Result
+from argosy.sim.scaling.experiment import Experiment, ScaleOptions, experiment_of, policy_names
+from argosy.sim.scaling.flow_level import FlowSimulation
+from argosy.sim.scaling.policies.argosy_autoscaler import ArgosyPolicy, ForecastPoint
+from argosy.sim.scaling.result import ScalingResult
 
 ARGOSY = "argosy"
 WEEK_US = 7 * 86_400_000_000
@@ -38,20 +38,32 @@ def chosen(names: str) -> list[str]:
 
 
 def run_simulation(
-    options: ScaleOptions, source: Source, plans: list[str], timezone: str, *, as_json: bool,
+    options: ScaleOptions,
+    source: Source,
+    plans: list[str],
+    timezone: str,
+    *,
+    as_json: bool,
     plot: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     """Run every policy and report. Raises ArgosyError for a plan that cannot be."""
     windows = windows_of(plans, timezone, source, options.replicas)
     began = time.perf_counter()
-    with Runs(err) as runs:
-        bench = bench_of(options, source.work, load_profile(options.timing), runs)
+    with RunBars(err) as runs:
+        bench = experiment_of(options, source.work, load_profile(options.timing), runs)
         given = bench.given
-        argosy = Argosy(
-            given.timing, given.machine, given.slo, given.budget, given.wake_s, given.initial,
-            every_s=given.every_s, began_us=source.began_us, windows=windows,
-        )  # fmt: skip
-        watched = Watched(argosy)
+        argosy = ArgosyPolicy(
+            given.timing,
+            given.machine,
+            given.slo,
+            given.budget,
+            given.wake_s,
+            given.initial,
+            every_s=given.every_s,
+            began_us=source.began_us,
+            windows=windows,
+        )
+        watched = RecordingPolicy(argosy)
         results = {argosy.name: run_watched(watched, bench)}
         for name in options.policies[1:]:
             results[name] = bench.run(name, event=False)
@@ -67,13 +79,13 @@ def run_simulation(
         draw(plot, source, bench, watched.moments, argosy.foreseen, results)
 
 
-def run_watched(watched: Watched, bench: Bench) -> Result:
+def run_watched(watched: RecordingPolicy, bench: Experiment) -> ScalingResult:
     """One run of Argosy, noted; its silent instances wake."""
     setting = replace(bench.setting, warm_up_s=bench.given.wake_s)
-    world = FlowWorld(bench.work.load, setting, watched)
-    watched.world = world
+    simulation = FlowSimulation(bench.work.load, setting, watched)
+    watched.simulation = simulation
     with bench.progress.shown(f"{watched.name}, flow") as progress:
-        return world.run(progress)
+        return simulation.run(progress)
 
 
 def windows_of(texts: list[str], timezone: str, source: Source, budget: int) -> list[PlanWindow]:
@@ -97,27 +109,39 @@ def windows_of(texts: list[str], timezone: str, source: Source, budget: int) -> 
     return sorted(found, key=lambda window: (window.from_us, window.plan))
 
 
-def report_of(options: ScaleOptions, source: Source, results: dict[str, Result]) -> dict[str, Any]:
+def report_of(
+    options: ScaleOptions, source: Source, results: dict[str, ScalingResult]
+) -> dict[str, Any]:
     """For programs; as `argosy bench scale` has it."""
     work, slo = source.work, options.slo
     return {
         "workload": {
-            "source": work.source, "factor": round(work.factor, 6), "lengths": work.lengths,
-            "requests": round(work.load.requests), "span_s": work.load.span_s,
+            "source": work.source,
+            "factor": round(work.factor, 6),
+            "lengths": work.lengths,
+            "requests": round(work.load.requests),
+            "span_s": work.load.span_s,
             "began": iso(source.began_us),
         },
         "timing": options.timing or "dynamo-mocker",
         "slo": {"ttft_ms": slo.ttft_ms, "tpot_ms": slo.tpot_ms},
-        "replicas": options.replicas, "warm_up_s": options.warm_up_s, "wake_s": options.wake_s,
-        "seed": options.seed, "world": "flow",
+        "replicas": options.replicas,
+        "warm_up_s": options.warm_up_s,
+        "wake_s": options.wake_s,
+        "seed": options.seed,
+        "simulation": "flow",
         "policies": {name: result.figures() for name, result in results.items()},
-    }  # fmt: skip
+    }
 
 
 def draw(
-    path: Path, source: Source, bench: Bench, moments: list[Moment], foreseen: list[Foreseen],
-    results: dict[str, Result],
-) -> None:  # fmt: skip
+    path: Path,
+    source: Source,
+    bench: Experiment,
+    moments: list[PlotSample],
+    foreseen: list[ForecastPoint],
+    results: dict[str, ScalingResult],
+) -> None:
     """The picture; a message and exit code 1 where it cannot be written."""
     # Slow to import, and only whoever wants a picture needs it.
     from argosy.cli.plan.plot import plot_run

@@ -13,17 +13,10 @@ from argosy.cli.plan.scaler import scaler_of
 from argosy.client.control import Remote
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.engine.profile_files import load_profile
-from argosy.launcher.home import Running
+from argosy.launcher.home import RunningFleet
 from argosy.sim.scaling import workload
 from argosy.sim.scaling.policies.argosy_autoscaler import BEGAN_US
-from argosy.sim.scaling.scenarios import (
-    LONG_S,
-    LONG_TICK_S,
-    TICK_S,
-    Work,
-    trace_work,
-    work_of,
-)
+from argosy.sim.scaling.scenarios import LONG_S, LONG_TICK_S, TICK_S, Scenario, trace_work, work_of
 from argosy.sim.scaling.workload import Draw, Numbers
 from argosy.sim.traces.trace import TraceError
 from argosy.wire.autoscaler.v1 import events_pb2
@@ -35,7 +28,7 @@ Slots = Sequence[events_pb2.DemandMeasured]
 class Source:
     """A workload, when it began (Unix time) and the most instances there may be for it."""
 
-    work: Work
+    work: Scenario
     began_us: int
     replicas: int
 
@@ -53,7 +46,9 @@ def trace_source(
     return Source(work, BEGAN_US, replicas)
 
 
-async def fleet_source(running: Running, days: float, replicas: int | None, seed: int) -> Source:
+async def fleet_source(
+    running: RunningFleet, days: float, replicas: int | None, seed: int
+) -> Source:
     """The fleet's own history, for as many instances as it may have."""
     since_us = time.time_ns() // 1000 - round(days * 86_400e6)
     async with scaler_of(running) as remote:
@@ -75,7 +70,7 @@ async def allowed(remote: Remote) -> int:
     return most or len((await remote.operator_status()).instances)
 
 
-def of_history(slots: Slots, name: str, seed: int) -> Work:
+def of_history(slots: Slots, name: str, seed: int) -> Scenario:
     """Requests at the rates that were measured; over gaps, between the rates at either side."""
     began_us = slots[0].start_us
     span_s = (slots[-1].start_us - began_us) / 1e6 + slots[-1].seconds

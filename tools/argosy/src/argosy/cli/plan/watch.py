@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from argosy.sim.scaling.flow_level import FlowWorld
-from argosy.sim.scaling.observation import Policy, Seen
+from argosy.sim.scaling.flow_level import FlowSimulation
+from argosy.sim.scaling.observation import Observation, ScalingPolicy
 
 
 @dataclass(frozen=True)
-class Moment:
+class PlotSample:
     """When the policy was asked. Counts of requests are since the beginning."""
 
     at_s: float
@@ -22,25 +22,30 @@ class Moment:
     """Starting, waking or draining."""
 
 
-class Watched:
+class RecordingPolicy:
     """A policy that notes how it is whenever it is asked."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: ScalingPolicy) -> None:
         self.name, self.every_s = policy.name, policy.every_s
-        self.moments: list[Moment] = []
-        self.world: FlowWorld | None = None
+        self.moments: list[PlotSample] = []
+        self.simulation: FlowSimulation | None = None
         """The one it decides for: set before that runs."""
         self._policy = policy
 
-    def decide(self, seen: Seen) -> dict[str, int]:
+    def decide(self, seen: Observation) -> dict[str, int]:
         """What the policy decides."""
-        world = self.world
-        assert world is not None
+        simulation = self.simulation
+        assert simulation is not None
         moving = sum(seen.warming.values()) + sum(seen.draining.values())
         self.moments.append(
-            Moment(
-                seen.now_s, world.arrived, world.finished, world.attained, seen.ready["prefill"],
-                seen.ready["decode"], moving,
+            PlotSample(
+                seen.now_s,
+                simulation.arrived,
+                simulation.finished,
+                simulation.attained,
+                seen.ready["prefill"],
+                seen.ready["decode"],
+                moving,
             )
-        )  # fmt: skip
+        )
         return self._policy.decide(seen)

@@ -12,7 +12,7 @@ from argosy.autoscaler.core.planning.dp import NEVER
 from argosy.cli import console
 from argosy.cli.plan.scaler import iso, lasting, scaler_of
 from argosy.cli.plan.show import now_us
-from argosy.launcher.home import Running
+from argosy.launcher.home import RunningFleet
 from argosy.wire.autoscaler.v1 import autoscaler_pb2, events_pb2
 
 EXPERTS = 3
@@ -24,7 +24,7 @@ FORBIDDEN = NEVER * 1e-3
 COLUMNS = ("prefill", "decode", "silent", "TTFT p90", "TPOT p90", "attained", "cost", "why not")
 
 
-async def why(running: Running, decision_id: str, *, as_json: bool) -> None:
+async def why(running: RunningFleet, decision_id: str, *, as_json: bool) -> None:
     """A decision (empty: the last), what it was chosen from, and what came of it."""
     async with scaler_of(running) as remote:
         reply = await remote.explain(decision_id)
@@ -105,11 +105,16 @@ def alternatives(decision: events_pb2.ScaleDecided) -> Table:
         allowed = other.cost < FORBIDDEN
         why_not = other.rejected if allowed else "a bound or a plan forbids it"
         table.add_row(
-            f"{other.prefill}", f"{other.decode}", f"{other.silent}",
-            f"{other.ttft_p90_ms:,.0f} ms", f"{other.tpot_p90_ms:,.1f} ms",
-            f"{other.attained:.1%}", f"{other.cost:,.0f}" if allowed else "-",
-            Text(why_not if number else "chosen"), style=None if number else "bold",
-        )  # fmt: skip
+            f"{other.prefill}",
+            f"{other.decode}",
+            f"{other.silent}",
+            f"{other.ttft_p90_ms:,.0f} ms",
+            f"{other.tpot_p90_ms:,.1f} ms",
+            f"{other.attained:.1%}",
+            f"{other.cost:,.0f}" if allowed else "-",
+            Text(why_not if number else "chosen"),
+            style=None if number else "bold",
+        )
     return table
 
 

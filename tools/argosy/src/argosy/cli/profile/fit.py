@@ -10,14 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from argosy.cli.profile.least_squares import (
-    Array,
-    in_sample,
-    left_out,
-    mean_percent,
-    norms,
-    solve,
-)
+from argosy.cli.profile.least_squares import Array, in_sample, left_out, mean_percent, norms, solve
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.profile import Profile
 
@@ -41,7 +34,7 @@ class DecodePoint:
 
 
 @dataclass(frozen=True)
-class Errors:
+class FitErrors:
     """Mean absolute errors in per cent of what was measured.
 
     left_out: of each point as predicted from all others, which is what to expect elsewhere.
@@ -55,7 +48,7 @@ class Errors:
 
 def fit(
     prefill: Sequence[PrefillPoint], decode: Sequence[DecodePoint], base: Profile
-) -> tuple[Profile, Errors]:
+) -> tuple[Profile, FitErrors]:
     """`base` with the prefill and decode times that fit best, and how far off they are.
 
     Raises ArgosyError (BAD_REQUEST) when the points cannot tell the coefficients apart.
@@ -72,10 +65,12 @@ def fit(
         decode_ms=(base_ms, slope_0, (slope_1 - slope_0) / 2),
         decode_ms_per_request=per_request,
     )
-    errors = Errors(
-        mean_percent(prompts, prompts_ms, in_sample), mean_percent(prompts, prompts_ms, left_out),
-        mean_percent(steps, steps_ms, in_sample), mean_percent(steps, steps_ms, left_out),
-    )  # fmt: skip
+    errors = FitErrors(
+        mean_percent(prompts, prompts_ms, in_sample),
+        mean_percent(prompts, prompts_ms, left_out),
+        mean_percent(steps, steps_ms, in_sample),
+        mean_percent(steps, steps_ms, left_out),
+    )
     return profile, errors
 
 

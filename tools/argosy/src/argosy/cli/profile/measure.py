@@ -105,12 +105,13 @@ async def measure_decode(
                 found[batch, context].append(step)
     return [
         DecodePoint(
-            batch, context,
+            batch,
+            context,
             statistics.median(share for _, share in steps),
             statistics.median(ms for ms, _ in steps),
         )
         for (batch, context), steps in found.items()
-    ]  # fmt: skip
+    ]
 
 
 def context_lengths(info: EngineInfo, batch: int) -> list[int]:

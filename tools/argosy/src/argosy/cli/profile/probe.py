@@ -17,7 +17,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Arrival:
+class ProbeArrival:
     """An output of one request: when (monotonic), how many tokens, KV blocks in use then."""
 
     at_s: float
@@ -64,12 +64,12 @@ class Probe:
         used = statistics.mean(later.used_blocks for later, _ in gaps)
         return statistics.median(s for _, s in gaps) * 1e3, used / self._info.kv_total_blocks
 
-    async def answer(self, prompt: list[int], max_tokens: int) -> list[Arrival]:
+    async def answer(self, prompt: list[int], max_tokens: int) -> list[ProbeArrival]:
         """Every output of one request, which is `max_tokens` long whatever it says."""
         sampling = SamplingSpec(max_tokens=max_tokens, temperature=0, ignore_eos=True)
         request = EngineRequest(f"profile-{next(self._numbers)}", prompt, sampling)
         arrivals = []
         async for output in self._engine.submit(request):
             used = self._engine.stats().kv_used_blocks
-            arrivals.append(Arrival(time.monotonic(), len(output.token_ids), used))
+            arrivals.append(ProbeArrival(time.monotonic(), len(output.token_ids), used))
         return arrivals

@@ -8,13 +8,13 @@ import msgspec
 from rich.table import Table
 
 from argosy.cli import console
-from argosy.cli.profile.fit import Errors
+from argosy.cli.profile.fit import FitErrors
 from argosy.cli.profile.measure import Measurement
 from argosy.engine.profile import Profile
 
 
 @dataclass(frozen=True)
-class Report:
+class ProfileReport:
     """A fitted profile, what it was fitted to and how well it fits."""
 
     source: str
@@ -24,7 +24,7 @@ class Report:
     repeats: int
     measured: Measurement
     profile: Profile
-    errors: Errors
+    errors: FitErrors
     predicted_ms: float
     """What the sim engine took for measured.mixed_tokens."""
 
@@ -60,7 +60,7 @@ def six_digits(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def to_json(report: Report) -> dict[str, Any]:
+def to_json(report: ProfileReport) -> dict[str, Any]:
     """For programs."""
     return {
         "source": report.source,
@@ -78,7 +78,7 @@ def to_json(report: Report) -> dict[str, Any]:
     }
 
 
-def show(report: Report) -> None:
+def show(report: ProfileReport) -> None:
     """Every point as measured and as fitted, then the coefficients and the errors."""
     table = Table(box=None, title=report.source)
     table.add_column("point")

@@ -15,7 +15,7 @@ from argosy.cli.profile.fit import fit
 from argosy.cli.profile.measure import measure
 from argosy.cli.profile.mixed import predict_ms
 from argosy.cli.profile.model import kv_bytes_per_token, read_config
-from argosy.cli.profile.report import Report, show, to_json
+from argosy.cli.profile.report import ProfileReport, show, to_json
 from argosy.cli.profile.written import write_yaml
 from argosy.domain.cpu_list import parse_cores
 from argosy.engine.profile import Profile
@@ -69,10 +69,15 @@ def run_fit(settings: EngineSettings, out: Path, repeats: int, seed: int, *, as_
     profile = msgspec.structs.replace(profile, load_ms=measured.load_ms)
     with console.err.status("the sim engine's turn"):
         predicted_ms = asyncio.run(predict_ms(settings, profile, measured.mixed_tokens))
-    report = Report(
-        described(settings), NOT_MEASURED[settings.device], repeats, measured, profile, errors,
+    report = ProfileReport(
+        described(settings),
+        NOT_MEASURED[settings.device],
+        repeats,
+        measured,
+        profile,
+        errors,
         predicted_ms,
-    )  # fmt: skip
+    )
     write_yaml(report, out)
     if as_json:
         print(json.dumps(to_json(report)))

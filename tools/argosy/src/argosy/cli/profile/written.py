@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from argosy.cli.profile.report import Report, rounded
+from argosy.cli.profile.report import ProfileReport, rounded
 
 
-def write_yaml(report: Report, path: Path) -> None:
+def write_yaml(report: ProfileReport, path: Path) -> None:
     """The profile, below comments that say where it comes from."""
     errors, measured = report.errors, report.measured
     lengths = ", ".join(map(str, measured.mixed_tokens))

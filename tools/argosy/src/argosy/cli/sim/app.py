@@ -49,8 +49,10 @@ def sim(
             param_hint="--store-ssd-tokens",
         )
     if idle_sleep_after and free:
-        raise typer.BadParameter("write --aggregated or --prefill and --decode: free ones stay up",
-                                 param_hint="--idle-sleep-after")  # fmt: skip
+        raise typer.BadParameter(
+            "write --aggregated or --prefill and --decode: free ones stay up",
+            param_hint="--idle-sleep-after",
+        )
     if sleep_level not in ("dram", "disk"):
         raise typer.BadParameter("weights stay in dram or on disk", param_hint="--sleep-level")
     if plot is not None and plot.suffix != ".svg":
@@ -59,15 +61,26 @@ def sim(
     # Slow to import, and only whoever simulates needs them.
     from argosy.cli.sim.show import SimOptions, show_sim
     from argosy.engine.profile_files import load_profile
-    from argosy.sim.fleet.simulation import Fleet
+    from argosy.sim.fleet.simulation import SimFleet
 
-    fleet = Fleet(
-        aggregated=aggregated, prefill=prefill, decode=decode, free=free, dp_ranks=dp,
-        kv_tokens=kv_tokens, block_tokens=block_tokens, policy=policy,
-        profile=load_profile(timing), slo_ttft_ms=slo_ttft, slo_itl_ms=slo_itl, seed=seed,
-        store_dram_tokens=store_dram_tokens, store_ssd_tokens=store_ssd_tokens,
-        idle_sleep_us=round(1e6 * idle_sleep_after), sleep_level=sleep_level,
-    )  # fmt: skip
+    fleet = SimFleet(
+        aggregated=aggregated,
+        prefill=prefill,
+        decode=decode,
+        free=free,
+        dp_ranks=dp,
+        kv_tokens=kv_tokens,
+        block_tokens=block_tokens,
+        policy=policy,
+        profile=load_profile(timing),
+        slo_ttft_ms=slo_ttft,
+        slo_itl_ms=slo_itl,
+        seed=seed,
+        store_dram_tokens=store_dram_tokens,
+        store_ssd_tokens=store_ssd_tokens,
+        idle_sleep_us=round(1e6 * idle_sleep_after),
+        sleep_level=sleep_level,
+    )
     show_sim(SimOptions(trace, trace_format, speedup, fleet), as_json=json, plot_path=plot)
 
 

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from argosy.cli import console
 from argosy.cli.sim.table import table_of
-from argosy.sim.fleet.simulation import Fleet, simulate
+from argosy.sim.fleet.simulation import SimFleet, simulate
 from argosy.sim.reports.plot import plot
 from argosy.sim.reports.report import report_of, rest_of
 from argosy.sim.traces.trace import TraceError, TraceFormat, read_trace
@@ -30,7 +30,7 @@ class SimOptions:
     trace: Path
     trace_format: TraceFormat | None
     speedup: float
-    fleet: Fleet
+    fleet: SimFleet
 
 
 class Bar:
@@ -75,12 +75,15 @@ def show_sim(options: SimOptions, *, as_json: bool, plot_path: Path | None) -> N
     with Bar() as bar:
         simulated = simulate(trace, fleet, bar)
     report = report_of(
-        simulated.outcomes, slo_ttft_ms=slo_ttft_ms, slo_itl_ms=slo_itl_ms,
-        instance_seconds=simulated.instance_seconds, virtual_us=simulated.virtual_us,
+        simulated.outcomes,
+        slo_ttft_ms=slo_ttft_ms,
+        slo_itl_ms=slo_itl_ms,
+        instance_seconds=simulated.instance_seconds,
+        virtual_us=simulated.virtual_us,
         wall_s=time.monotonic() - began_s,
-    )  # fmt: skip
+    )
     if fleet.idle_sleep_us:
-        report["rest"] = rest_of(simulated.rested)
+        report["rest"] = rest_of(simulated.sleep_records)
     # Before the picture: where that cannot be written, the run was not for nothing.
     if as_json:
         print(json.dumps(report), flush=True)
@@ -97,8 +100,10 @@ def title_of(options: SimOptions) -> str:
     """What was simulated, in a line."""
     fleet = options.fleet
     counts = {
-        "aggregated": fleet.aggregated, "prefill": fleet.prefill, "decode": fleet.decode,
+        "aggregated": fleet.aggregated,
+        "prefill": fleet.prefill,
+        "decode": fleet.decode,
         "free": fleet.free,
-    }  # fmt: skip
+    }
     shape = " + ".join(f"{count} {name}" for name, count in counts.items() if count)
     return f"{options.trace.name} at {options.speedup:g}×: {shape}, {fleet.policy}"

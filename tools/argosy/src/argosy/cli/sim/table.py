@@ -20,17 +20,26 @@ def table_of(report: dict[str, Any]) -> Group:
     wall_s, virtual_s = report["wall_s"], report["virtual_s"]
     faster = f", {virtual_s / wall_s:,.0f}× real time" if wall_s else ""
     for name, text in (
-        ("requests", f"{report['requests']:,}: {report['completed']:,} completed, "
-                     f"{report['rejected']:,} rejected"),
+        (
+            "requests",
+            f"{report['requests']:,}: {report['completed']:,} completed, "
+            f"{report['rejected']:,} rejected",
+        ),
         ("reuse", f"{report['reuse']:.1%} of prompt tokens"),
-        ("SLO", f"{slo['share']:.1%} of requests with TTFT ≤ {slo['ttft_ms']:,g} ms "
-                f"and ITL ≤ {slo['itl_ms']:,g} ms"),
-        ("throughput", f"{throughput['requests_per_s']:,.2f} requests/s, "
-                       f"{throughput['output_tokens_per_s']:,.0f} output tokens/s"),
+        (
+            "SLO",
+            f"{slo['share']:.1%} of requests with TTFT ≤ {slo['ttft_ms']:,g} ms "
+            f"and ITL ≤ {slo['itl_ms']:,g} ms",
+        ),
+        (
+            "throughput",
+            f"{throughput['requests_per_s']:,.2f} requests/s, "
+            f"{throughput['output_tokens_per_s']:,.0f} output tokens/s",
+        ),
         ("used", f"{report['instance_hours']:,.2f} instance hours"),
         ("time", f"{virtual_s:,.0f} s simulated in {wall_s:,.1f} s{faster}"),
         ("digest", report["digest"]),
-    ):  # fmt: skip
+    ):
         lines.add_row(name, text)
     if "rest" in report:
         for name in ("sleep", "wake"):

@@ -24,8 +24,10 @@ def show_trace(directory: Path, trace_id: str, *, as_json: bool) -> None:
         console.out.print(waterfall(trace, console.out.width))
         return
     report = {
-        "trace_id": trace.trace_id, "services": trace.services,
-        "orphans": len(trace.orphans), "lost": len(trace.lost),
+        "trace_id": trace.trace_id,
+        "services": trace.services,
+        "orphans": len(trace.orphans),
+        "lost": len(trace.lost),
         "spans": [msgspec.to_builtins(span) for span in trace.spans],
-    }  # fmt: skip
+    }
     print(json.dumps(report))

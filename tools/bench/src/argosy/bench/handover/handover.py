@@ -17,7 +17,7 @@ from argosy.cli import console
 from argosy.cli.fleet.show import show_up
 from argosy.client import Answer, Client
 from argosy.engine.settings import EngineSettings
-from argosy.launcher.launch import Plan, UpError, down, plan
+from argosy.launcher.launch import LaunchPlan, UpError, down, plan
 from argosy.mesh.stdio import engines_off_stdout
 
 LENGTHS = (96, 200, 384, 512, 768, 1024, 1400)
@@ -60,7 +60,7 @@ async def run_handover(fleet: Path, requests: int, seed: int, *, as_json: bool) 
         show(report)
 
 
-def bare_settings(planned: Plan, core: str) -> EngineSettings:
+def bare_settings(planned: LaunchPlan, core: str) -> EngineSettings:
     """The very settings an instance of the fleet has, pinned as the node agent pins it."""
     fields = planned.fleet.instance_settings(planned.base_dir)
     return EngineSettings.model_validate({**fields, "cpu_cores": core})
@@ -112,11 +112,12 @@ def report_of(pairs: list[Pair]) -> dict[str, Any]:
         "disaggregated": sum(p.argosy.timing.disaggregated for p in pairs),
         "nixl_bytes": sum(p.argosy.timing.transferred_bytes for p in pairs),
         "ttft_ms": {
-            "argosy_p50": round(argosy, 1), "bare_p50": round(bare, 1),
+            "argosy_p50": round(argosy, 1),
+            "bare_p50": round(bare, 1),
             "added_p50": round(statistics.median(added), 1),
         },
         "ttft_overhead_share": round(statistics.median(shares), 4),
-    }  # fmt: skip
+    }
 
 
 def show(report: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from argosy.cli import console
 from argosy.cli.fleet.show import show_up
 from argosy.client import Answer, Client
 from argosy.client.control import Remote
-from argosy.launcher.launch import Plan, UpError, down
+from argosy.launcher.launch import LaunchPlan, UpError, down
 from argosy.mesh.stdio import engines_off_stdout
 
 FIRST_TOKENS, QUESTION_TOKENS, ANSWER_TOKENS = 600, 120, 64
@@ -36,7 +36,7 @@ UP_TIMEOUT_S = 300
 
 
 @dataclass
-class Turn:
+class ConversationTurn:
     """One answer, and TTFT in seconds as the caller sees it."""
 
     answer: Answer
@@ -69,7 +69,7 @@ async def run_turns(
         show(report)
 
 
-def variant(fleet: Path, home: Path, *, stores: bool) -> Plan:
+def variant(fleet: Path, home: Path, *, stores: bool) -> LaunchPlan:
     """The fleet in a home of its own, with an SSD tier of its own or without any store."""
     text = read_fleet(fleet)
     store = text["spec"].get("kvStore")
@@ -83,14 +83,14 @@ def variant(fleet: Path, home: Path, *, stores: bool) -> Plan:
 
 
 async def hold(
-    planned: Plan, conversations: int, turns: int, seed: int, step: Any
-) -> list[list[Turn]]:
+    planned: LaunchPlan, conversations: int, turns: int, seed: int, step: Any
+) -> list[list[ConversationTurn]]:
     """Every conversation's turns."""
     running = await show_up(planned, UP_TIMEOUT_S)
     block_tokens = planned.fleet.spec.engine.block_tokens
     chance = random.Random(seed)  # noqa: S311 - prompts, not secrets
     prompts = [chance.choices(VOCABULARY, k=FIRST_TOKENS) for _ in range(conversations)]
-    held: list[list[Turn]] = [[] for _ in prompts]
+    held: list[list[ConversationTurn]] = [[] for _ in prompts]
     remote = Remote(running)
     try:
         async with Client(running.grpc) as client:
@@ -131,9 +131,13 @@ async def restart(remote: Remote) -> None:
 
 
 async def ask(
-    client: Client, model: str, prompt: list[int], reusable: int, tenant: str = "",
+    client: Client,
+    model: str,
+    prompt: list[int],
+    reusable: int,
+    tenant: str = "",
     answer_tokens: int = ANSWER_TOKENS,
-) -> Turn:  # fmt: skip
+) -> ConversationTurn:
     """One turn."""
     answer, first = Answer(), 0.0
     began = time.monotonic()
@@ -147,10 +151,12 @@ async def ask(
     ):
         first = first or time.monotonic()
         answer.add(chunk)
-    return Turn(answer, first - began, len(prompt), reusable)
+    return ConversationTurn(answer, first - began, len(prompt), reusable)
 
 
-def report_of(stored: list[list[Turn]], plain: list[list[Turn]]) -> dict[str, Any]:
+def report_of(
+    stored: list[list[ConversationTurn]], plain: list[list[ConversationTurn]]
+) -> dict[str, Any]:
     """Both runs, turn by turn; ratios over all turns after the first."""
     pairs = [
         (a, b)

@@ -16,13 +16,8 @@ from rich.table import Table
 
 from argosy.bench.kv import eviction_tiers
 from argosy.cli import console
-from argosy.kvstore.core.eviction import POLICIES, Eviction, Oracle
-from argosy.sim.traces.trace import (
-    MOONCAKE_BLOCK_TOKENS,
-    TraceError,
-    TraceRequest,
-    read_trace,
-)
+from argosy.kvstore.core.eviction import POLICIES, Eviction, NextUseOracle
+from argosy.sim.traces.trace import MOONCAKE_BLOCK_TOKENS, TraceError, TraceRequest, read_trace
 
 BLOCK_TOKENS = MOONCAKE_BLOCK_TOKENS
 SIZES_TOKENS = (500_000, 1_000_000, 3_000_000, 10_000_000, 20_000_000)
@@ -34,7 +29,7 @@ NAMES = (*POLICIES, BEST)
 def make(name: str, capacity_blocks: int, requests: Sequence[TraceRequest]) -> Eviction:
     """A policy, or the oracle for these requests."""
     if name == BEST:
-        return Oracle(capacity_blocks, (request.blocks for request in requests))
+        return NextUseOracle(capacity_blocks, (request.blocks for request in requests))
     return POLICIES[name](capacity_blocks)
 
 
@@ -109,15 +104,19 @@ def run_kv(trace: Path, *, as_json: bool) -> None:
             requests, BLOCK_TOKENS, DRAM_TOKENS, SSD_TOKENS, lambda: progress.advance(task)
         )
     report = {
-        "requests": len(requests), "prompt_tokens": prompt_tokens, "block_tokens": BLOCK_TOKENS,
-        "sizes_tokens": list(SIZES_TOKENS), "hit_share": share,
+        "requests": len(requests),
+        "prompt_tokens": prompt_tokens,
+        "block_tokens": BLOCK_TOKENS,
+        "sizes_tokens": list(SIZES_TOKENS),
+        "hit_share": share,
         "infinite": infinite_tokens(requests) / prompt_tokens,
         "tiers": {
-            "dram_tokens": DRAM_TOKENS, "ssd_tokens": SSD_TOKENS,
+            "dram_tokens": DRAM_TOKENS,
+            "ssd_tokens": SSD_TOKENS,
             "hit_share": tiers / prompt_tokens,
         },
         **compared(share),
-    }  # fmt: skip
+    }
     if as_json:
         print(json.dumps(report))
     else:
@@ -130,11 +129,12 @@ def compared(share: dict[str, dict[str, float]]) -> dict[str, Any]:
     return {
         "gap_closed": {
             size: (ours[size] - base[size]) / (best[size] - base[size])
-            if best[size] > base[size] else None
+            if best[size] > base[size]
+            else None
             for size in ours
         },
         "worst_vs_lru_points": min(100 * (ours[size] - base[size]) for size in ours),
-    }  # fmt: skip
+    }
 
 
 def show(report: dict[str, Any]) -> None:
@@ -146,9 +146,10 @@ def show(report: dict[str, Any]) -> None:
     for size in map(str, report["sizes_tokens"]):
         closed = report["gap_closed"][size]
         table.add_row(
-            f"{int(size):,}", *(f"{report['hit_share'][name][size]:.1%}" for name in NAMES),
+            f"{int(size):,}",
+            *(f"{report['hit_share'][name][size]:.1%}" for name in NAMES),
             "-" if closed is None else f"{closed:.2f}",
-        )  # fmt: skip
+        )
     console.out.print(table)
     tiers = report["tiers"]
     console.out.print(

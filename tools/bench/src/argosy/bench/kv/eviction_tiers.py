@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from argosy.domain.core import Effect, Event
 from argosy.kvstore.core import effects, events
 from argosy.kvstore.core.slots import ssd_slot_bytes
-from argosy.kvstore.core.state import Limits, new_state
+from argosy.kvstore.core.state import StoreLimits, new_state
 from argosy.kvstore.core.store import StoreCore
 from argosy.sim.traces.trace import TraceRequest
 
@@ -24,7 +24,7 @@ class InstantStore:
     def __init__(self, dram_blocks: int, ssd_blocks: int) -> None:
         dram, ssd = dram_blocks * BLOCK_BYTES, ssd_blocks * ssd_slot_bytes(BLOCK_BYTES)
         self.core = StoreCore(
-            new_state(Limits(dram, ssd, dram, ssd, lease_us=1 << 50, writing_bytes=dram // 16))
+            new_state(StoreLimits(dram, ssd, dram, ssd, lease_us=1 << 50, writing_bytes=dram // 16))
         )
         self._leases = 0
         self._events: deque[Event] = deque()
@@ -35,16 +35,20 @@ class InstantStore:
         """How many leading blocks are found, in either tier; the others are stored."""
         now_us, keys = request.arrived_us, [key_of(block) for block in request.blocks]
         lease = self._lease()
-        self._feed(events.BlocksAsked(now_us, lease, keys, BLOCK_BYTES))
+        self._feed(
+            events.BlocksAsked(now_us=now_us, lease=lease, keys=keys, block_bytes=BLOCK_BYTES)
+        )
         found = self._found
-        self._feed(events.LeaseEnded(now_us, lease))
+        self._feed(events.LeaseEnded(now_us=now_us, lease=lease))
         offered = [
             events.Offered(keys[n], keys[n - 1] if n else b"", request.blocks[n], 1)
             for n in range(found, len(keys))
         ]
         lease = self._lease()
-        self._feed(events.RoomAsked(now_us, lease, BLOCK_BYTES, offered))
-        self._feed(events.BlocksWritten(now_us, lease, [1] * self._rooms))
+        self._feed(
+            events.RoomAsked(now_us=now_us, lease=lease, block_bytes=BLOCK_BYTES, blocks=offered)
+        )
+        self._feed(events.BlocksWritten(now_us=now_us, lease=lease, checksums=[1] * self._rooms))
         return found
 
     def _lease(self) -> int:
@@ -66,16 +70,19 @@ class InstantStore:
                 self._rooms = len(effect.rooms)
             case effects.ReadSsd():
                 keys = [move.key for move in effect.moves]
-                self._events.append(events.SsdRead(now_us, keys, []))
+                self._events.append(events.SsdRead(now_us=now_us, good=keys, bad=[]))
             case effects.WriteSsd():
                 keys = [move.key for move in effect.moves]
-                self._events.append(events.SsdWritten(now_us, keys))
+                self._events.append(events.SsdWritten(now_us=now_us, keys=keys))
 
 
 def hit_tokens(
-    requests: Sequence[TraceRequest], block_tokens: int, dram_tokens: int, ssd_tokens: int,
+    requests: Sequence[TraceRequest],
+    block_tokens: int,
+    dram_tokens: int,
+    ssd_tokens: int,
     step: Callable[[], None],
-) -> int:  # fmt: skip
+) -> int:
     """Prompt tokens found, over all requests."""
     store = InstantStore(dram_tokens // block_tokens, ssd_tokens // block_tokens)
     found = 0

@@ -25,7 +25,7 @@ from argosy.cli import console
 from argosy.cli.fleet.show import show_up
 from argosy.client import Client
 from argosy.client.control import Remote
-from argosy.launcher.home import Running
+from argosy.launcher.home import RunningFleet
 from argosy.launcher.launch import down, plan
 
 NONE = "none"
@@ -67,7 +67,7 @@ async def run_kvtrouble(requests: int, seed: int, *, as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def brought_up(case: str, scratch: Path) -> AsyncIterator[Running]:
+async def brought_up(case: str, scratch: Path) -> AsyncIterator[RunningFleet]:
     """The fleet of the case, as long as the block lasts."""
     folder = scratch / case
     folder.mkdir()
@@ -79,7 +79,7 @@ async def brought_up(case: str, scratch: Path) -> AsyncIterator[Running]:
         await asyncio.to_thread(down, planned.home, running)
 
 
-async def warm_up(running: Running, chance: random.Random) -> None:
+async def warm_up(running: RunningFleet, chance: random.Random) -> None:
     """Prompts that nobody measures."""
     async with Client(running.grpc) as client:
         for _ in range(WARM_UP_PROMPTS):
@@ -87,7 +87,7 @@ async def warm_up(running: Running, chance: random.Random) -> None:
 
 
 async def alternate(
-    plain: Running, stored: Running, requests: int, chance: random.Random, step: Any
+    plain: RunningFleet, stored: RunningFleet, requests: int, chance: random.Random, step: Any
 ) -> tuple[list[float], list[float]]:
     """TTFT in milliseconds, as callers see it, without a store and with that of the case."""
     found: tuple[list[float], list[float]] = ([], [])
@@ -117,7 +117,7 @@ def fleet_file(case: str, folder: Path) -> Path:
     return file
 
 
-async def hinder(running: Running, case: str) -> int:
+async def hinder(running: RunningFleet, case: str) -> int:
     """Do to the store what the case is about; the pid of one that has to be woken again."""
     remote = Remote(running)
     try:
@@ -153,8 +153,11 @@ def show(report: dict[str, Any]) -> None:
         table.add_column(title, justify="left" if title == "store" else "right")
     for case, row in report.items():
         table.add_row(
-            case, f"{row['ttft_mean_ms']:.1f}", f"{row['ttft_max_ms']:.1f}",
-            f"{row['without_mean_ms']:.1f}", f"{row['slower']:+.1%}",
+            case,
+            f"{row['ttft_mean_ms']:.1f}",
+            f"{row['ttft_max_ms']:.1f}",
+            f"{row['without_mean_ms']:.1f}",
+            f"{row['slower']:+.1%}",
             f"{row['slower_median']:+.1%}",
-        )  # fmt: skip
+        )
     console.out.print(table)

@@ -23,12 +23,12 @@ from rich.progress import track
 from rich.table import Table
 
 from argosy.bench.kv.bare_nixl_copy import BareCopy
-from argosy.bench.processes import BenchFailed, Yard
+from argosy.bench.processes import BenchFailed, BenchProcesses
 from argosy.cli import console
 from argosy.domain.errors import ArgosyError
 from argosy.engine.api import Staged
-from argosy.instance.kv_store.load import Load
-from argosy.instance.kv_store.store import Store, Window
+from argosy.instance.kv_store.load import KvLoad
+from argosy.instance.kv_store.store import KvStoreClient, StagingWindow
 from argosy.launcher.nats_process import nats_command
 from argosy.mesh.ports import free_port
 from argosy.mesh.rpc import Channels, call
@@ -64,16 +64,16 @@ class TimedPlane(BytesPlane):
         self.moving_s += time.perf_counter() - began
 
 
-class Client:
+class TransferClient:
     """An instance's client of one store, with staging memory of CHAIN_BLOCKS slots."""
 
     def __init__(self, plane: TimedPlane, channels: Channels, address: str) -> None:
         self.plane = plane
         self.memory = Memory(CHAIN_BLOCKS * BLOCK_BYTES)
-        self.window = Window(self.memory, BLOCK_BYTES)
+        self.window = StagingWindow(self.memory, BLOCK_BYTES)
         self.stub = KvStoreStub(channels.get(address))
         self._freed: asyncio.Queue[list[int]] = asyncio.Queue()
-        self.store = Store(
+        self.store = KvStoreClient(
             "bench", "", address, channels, plane, self.window, self._freed.put_nowait
         )
 
@@ -101,7 +101,7 @@ class Client:
         """Load a chain that is stored; seconds. Raises BenchFailed for less than all of it."""
         began = time.perf_counter()
         until_s = asyncio.get_running_loop().time() + BUDGET_S
-        load = Load([], keys, list(range(len(keys))), until_s)
+        load = KvLoad([], keys, list(range(len(keys))), until_s)
         await self.store.load(load)
         took_s = time.perf_counter() - began
         if load.blocks < len(keys):
@@ -113,20 +113,20 @@ async def run_kvpath(rounds: int, seed: int, *, as_json: bool) -> None:
     """Measure all, and report."""
     chance = random.Random(seed)  # noqa: S311 - names and bytes, not secrets
     with tempfile.TemporaryDirectory(prefix="argosy-bench-") as folder:
-        yard = Yard(Path(folder))
+        processes = BenchProcesses(Path(folder))
         try:
             report: dict[str, Any] = {"block_bytes": BLOCK_BYTES}
-            async with client_of(yard, "memory", seed) as client:
-                bare = await bare_copy(yard, client.memory)
+            async with client_of(processes, "memory", seed) as client:
+                bare = await bare_copy(processes, client.memory)
                 report |= await measure_dram(client, bare, rounds, chance)
                 report["one_block_get_ms"] = await measure_one(client, 10 * rounds, chance)
-                yard.end("bare", "memory")
+                processes.end("bare", "memory")
             ssd = Path(folder) / "kv"
             tier = {"ssd_dir": str(ssd), "ssd_bytes": str(SSD_BYTES)}
-            async with client_of(yard, "ssd", seed, **tier) as client:
+            async with client_of(processes, "ssd", seed, **tier) as client:
                 report["ssd"] = await measure_ssd(client, ssd / "ssd", chance)
         finally:
-            yard.end()
+            processes.end()
     if as_json:
         print(json.dumps(report))
     else:
@@ -134,17 +134,19 @@ async def run_kvpath(rounds: int, seed: int, *, as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def client_of(yard: Yard, name: str, seed: int, **settings: str) -> AsyncIterator[Client]:
+async def client_of(
+    processes: BenchProcesses, name: str, seed: int, **settings: str
+) -> AsyncIterator[TransferClient]:
     """A store process, and a client that has reached it."""
     listen = f"127.0.0.1:{free_port()}"
-    if "nats" not in yard.processes:
+    if "nats" not in processes.processes:
         port = free_port()
-        yard.nats = f"nats://127.0.0.1:{port}"
-        yard.start("nats", *nats_command(port, yard.folder / "nats"))
-    yard.start_service("kvstore", name, listen=listen, dram_bytes=str(DRAM_BYTES), **settings)
+        processes.nats = f"nats://127.0.0.1:{port}"
+        processes.start("nats", *nats_command(port, processes.folder / "nats"))
+    processes.start_service("kvstore", name, listen=listen, dram_bytes=str(DRAM_BYTES), **settings)
     channels, plane = Channels(), TimedPlane("bench", host="127.0.0.1", passive=False)
     await until_ready(KvStoreStub(channels.get(listen)))
-    client = Client(plane, channels, listen)
+    client = TransferClient(plane, channels, listen)
     noise = np.random.default_rng(seed).integers(0, 256, client.memory.size_bytes)
     client.memory.view[:] = noise.astype(np.uint8).tobytes()
     try:
@@ -168,17 +170,17 @@ async def until_ready(stub: KvStoreStub) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def bare_copy(yard: Yard, memory: Memory) -> BareCopy:
+async def bare_copy(processes: BenchProcesses, memory: Memory) -> BareCopy:
     """Another process to copy to and from."""
-    yard.start_module("bare", "argosy.bench.kv.bare_nixl_copy", str(memory.size_bytes))
-    while not (line := await yard.line("bare")).startswith(b"bare "):
+    processes.start_module("bare", "argosy.bench.kv.bare_nixl_copy", str(memory.size_bytes))
+    while not (line := await processes.line("bare")).startswith(b"bare "):
         pass  # NIXL has its say on stdout.
     _, metadata, address = line.split()
     return BareCopy(memory, bytes.fromhex(metadata.decode()), int(address))
 
 
 async def measure_dram(
-    client: Client, bare: BareCopy, rounds: int, chance: random.Random
+    client: TransferClient, bare: BareCopy, rounds: int, chance: random.Random
 ) -> dict[str, Any]:
     """Put and get of batches, each round beside a bare copy of as much."""
     report: dict[str, Any] = {}
@@ -209,7 +211,9 @@ async def measure_dram(
     return report
 
 
-async def measure_one(client: Client, rounds: int, chance: random.Random) -> dict[str, float]:
+async def measure_one(
+    client: TransferClient, rounds: int, chance: random.Random
+) -> dict[str, float]:
     """One block from memory, again and again."""
     keys = names(chance, 1)
     await client.put(keys)
@@ -220,7 +224,9 @@ async def measure_one(client: Client, rounds: int, chance: random.Random) -> dic
     }
 
 
-async def measure_ssd(client: Client, folder: Path, chance: random.Random) -> dict[str, Any]:
+async def measure_ssd(
+    client: TransferClient, folder: Path, chance: random.Random
+) -> dict[str, Any]:
     """Chains that are only on SSD, beside plain reads of as many blocks of the same files.
 
     Neither finds anything in the page cache.
@@ -241,9 +247,10 @@ async def measure_ssd(client: Client, folder: Path, chance: random.Random) -> di
     size = CHAIN_BLOCKS * BLOCK_BYTES / 1e9
     get, plain = (size / statistics.median(found[name]) for name in ("get", "plain"))
     return {
-        "get_gb_per_s": round(get, 3), "plain_gb_per_s": round(plain, 3),
+        "get_gb_per_s": round(get, 3),
+        "plain_gb_per_s": round(plain, 3),
         "get_share": round(get / plain, 3),
-    }  # fmt: skip
+    }
 
 
 def drop_cache(folder: Path) -> None:
@@ -292,14 +299,18 @@ def show(report: dict[str, Any]) -> None:
                 (f"{way}_call", "  all of it"),
             ):
                 table.add_row(
-                    title, f"{part[f'{name}_gb_per_s']:.2f}", f"{part[f'{bare}_gb_per_s']:.2f}",
+                    title,
+                    f"{part[f'{name}_gb_per_s']:.2f}",
+                    f"{part[f'{bare}_gb_per_s']:.2f}",
                     f"{part[f'{name}_share']:.0%}",
-                )  # fmt: skip
+                )
     ssd = report["ssd"]
     table.add_row(
-        "get from SSD", f"{ssd['get_gb_per_s']:.2f}", f"{ssd['plain_gb_per_s']:.2f}",
+        "get from SSD",
+        f"{ssd['get_gb_per_s']:.2f}",
+        f"{ssd['plain_gb_per_s']:.2f}",
         f"{ssd['get_share']:.0%}",
-    )  # fmt: skip
+    )
     console.out.print(table)
     one = report["one_block_get_ms"]
     console.out.print(f"one block from memory: p50 {one['p50']} ms, p99 {one['p99']} ms")

@@ -3,8 +3,8 @@
 import statistics
 from dataclasses import dataclass, field
 
-from argosy.bench.load_generator import Order, Outcome
-from argosy.bench.processes import Yard
+from argosy.bench.load_generator import LoadOrder, LoadOutcome
+from argosy.bench.processes import BenchProcesses
 
 WARM_UP_REQUESTS = 40
 LATE_S = 0.5
@@ -15,7 +15,7 @@ LATE_S = 0.5
 class Span:
     """One span of load, and the CPU its requests cost the loaded process."""
 
-    outcome: Outcome
+    outcome: LoadOutcome
     cpu_s: float
 
     @property
@@ -70,13 +70,13 @@ class Cost:
         )
 
 
-async def measure(yard: Yard, process: str, order: Order, cost: Cost) -> None:
+async def measure(processes: BenchProcesses, process: str, order: LoadOrder, cost: Cost) -> None:
     """Load `process` with one more span of requests, warm from the first."""
-    warm_up = Order(order.address, order.direct, order.seed + 1, requests=WARM_UP_REQUESTS)
-    await yard.order(warm_up)
-    before_s = yard.cpu_s(process)
-    outcome = await yard.order(order)
-    cost.spans.append(Span(outcome, yard.cpu_s(process) - before_s))
+    warm_up = LoadOrder(order.address, order.direct, order.seed + 1, requests=WARM_UP_REQUESTS)
+    await processes.order(warm_up)
+    before_s = processes.cpu_s(process)
+    outcome = await processes.order(order)
+    cost.spans.append(Span(outcome, processes.cpu_s(process) - before_s))
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -25,14 +25,20 @@ REQUEST_ID = "0123456789abcdef" * 2
 def last_chunk() -> inference_pb2.TokenChunk:
     """A chunk as decode ends an answer of one token with."""
     return inference_pb2.TokenChunk(
-        token_ids=[300], text=" keel", finish_reason=inference_pb2.FINISH_REASON_LENGTH,
+        token_ids=[300],
+        text=" keel",
+        finish_reason=inference_pb2.FINISH_REASON_LENGTH,
         usage=inference_pb2.Usage(prompt_tokens=512, completion_tokens=1),
         load=inference_pb2.Load(
-            instance_id="decode-0", epoch="0123456789ab", running_requests=3,
-            kv_used_blocks=1000, kv_total_blocks=100_000, at_us=1 << 50,
+            instance_id="decode-0",
+            epoch="0123456789ab",
+            running_requests=3,
+            kv_used_blocks=1000,
+            kv_total_blocks=100_000,
+            at_us=1 << 50,
         ),
         timing=inference_pb2.Timing(attempts=1),
-    )  # fmt: skip
+    )
 
 
 class EmptyDecode(decode_pb2_grpc.DecodeServicer):

@@ -23,7 +23,7 @@ EPOCH = "idle"
 KV_BLOCKS = 10_000
 
 
-class Idler:
+class IdleInstance:
     """One instance with nothing to do."""
 
     def __init__(self, url: str, fleet: str, number: int) -> None:
@@ -38,11 +38,18 @@ class Idler:
         role = instance_pb2.ROLE_PREFILL if self._prefill else instance_pb2.ROLE_DECODE
         self._bus.publish(
             instance_pb2.InstanceReady(
-                instance_id=self._name, epoch=EPOCH, role=role, address="127.0.0.1:1",
-                node="bench", model=MODEL, block_tokens=32, kv_total_blocks=KV_BLOCKS,
-                max_model_tokens=8192, max_running_requests=16,
+                instance_id=self._name,
+                epoch=EPOCH,
+                role=role,
+                address="127.0.0.1:1",
+                node="bench",
+                model=MODEL,
+                block_tokens=32,
+                kv_total_blocks=KV_BLOCKS,
+                max_model_tokens=8192,
+                max_running_requests=16,
             )
-        )  # fmt: skip
+        )
 
     async def beat(self, after_s: float) -> None:
         """Report for ever, the first time after `after_s`."""
@@ -50,16 +57,18 @@ class Idler:
         fact = (prefill_pb2 if self._prefill else decode_pb2).LoadReported
         while True:
             load = inference_pb2.Load(
-                instance_id=self._name, epoch=EPOCH, kv_total_blocks=KV_BLOCKS,
+                instance_id=self._name,
+                epoch=EPOCH,
+                kv_total_blocks=KV_BLOCKS,
                 at_us=time.time_ns() // 1000,
-            )  # fmt: skip
+            )
             self._bus.publish(fact(load=load))
             await asyncio.sleep(HEARTBEAT_S)
 
 
 async def gather_crowd(url: str, fleet: str, count: int) -> None:
     """Let them join, spread their heartbeats evenly, and go on until killed."""
-    idlers = [Idler(url, fleet, number) for number in range(count)]
+    idlers = [IdleInstance(url, fleet, number) for number in range(count)]
     await asyncio.gather(*(idler.join() for idler in idlers))
     print("joined", flush=True)
     spread_s = HEARTBEAT_S / count

@@ -24,7 +24,7 @@ from argosy.domain.kv_blocks import chained_block_hashes, root_hash
 from argosy.router.core import effects, events
 from argosy.router.core.prefix_index import PrefixIndex
 from argosy.router.core.router import RouterCore
-from argosy.router.core.state import Limits, new_state
+from argosy.router.core.state import RouterLimits, new_state
 
 PROMPT_TOKENS = 8192
 BLOCK_TOKENS = 64
@@ -38,18 +38,26 @@ ROOT = root_hash("bench")
 
 def new_core(instances: int) -> RouterCore:
     """A router that knows so many instances, all idle."""
-    limits = Limits(
-        queue_limit=1024, attempts_max=5, stale_us=1 << 60, ledger_us=30_000_000,
-        wait_us=60_000_000,
-    )  # fmt: skip
+    limits = RouterLimits(
+        queue_limit=1024, attempts_max=5, stale_us=1 << 60, ledger_us=30_000_000, wait_us=60_000_000
+    )
     core = RouterCore(new_state(limits))
     for number in range(instances):
         core.step(
             events.InstanceJoined(
-                0, f"decode-{number}", "e", "decode", f"host-{number}:1", f"node-{number}",
-                "bench", 1 << 20, BLOCK_TOKENS, 1 << 20, 256,
+                now_us=0,
+                instance=f"decode-{number}",
+                epoch="e",
+                role="decode",
+                address=f"host-{number}:1",
+                node=f"node-{number}",
+                model="bench",
+                kv_total_blocks=1 << 20,
+                block_tokens=BLOCK_TOKENS,
+                max_model_tokens=1 << 20,
+                max_running_requests=256,
             )
-        )  # fmt: skip
+        )
     return core
 
 
@@ -84,14 +92,23 @@ def measure_decide(instances: int, decisions: int, seed: int) -> list[float]:
         blocks = chained_block_hashes(tokens, BLOCK_TOKENS, ROOT)
         decided = core.step(
             events.RequestArrived(
-                now_us, str(number), "bench", PROMPT_TOKENS, 128, now_us + 60_000_000,
+                now_us=now_us,
+                request_id=str(number),
+                model="bench",
+                prompt_tokens=PROMPT_TOKENS,
+                max_tokens=128,
+                deadline_us=now_us + 60_000_000,
                 blocks=blocks,
             )
-        )  # fmt: skip
+        )
         took.append((time.thread_time_ns() - began) / 1e3)
         assert not any(isinstance(effect, effects.Reject) for effect in decided)
-        core.step(events.RequestEnded(now_us + step_us // 2, str(number), 1))
-        core.state.index.forget_guesses(now_us)
+        core.step(
+            events.RequestEnded(
+                now_us=now_us + step_us // 2, request_id=str(number), output_tokens=1
+            )
+        )
+        core.state.index.forget_speculative(now_us)
     return took
 
 
@@ -109,9 +126,14 @@ def change_facts(instances: int, blocks: int, seed: int) -> list[events.KvChange
         sequences[instance] += 1
         found.append(
             events.KvChanged(
-                0, f"decode-{instance}", "e", sequences[instance], stored, removed
+                now_us=0,
+                instance=f"decode-{instance}",
+                epoch="e",
+                sequence=sequences[instance],
+                stored=stored,
+                removed=removed,
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -155,7 +177,9 @@ def run_index(decisions: int, seed: int, *, as_json: bool) -> None:
             "bytes_per_block": measure_bytes(instances, 300_000, seed),
         }
     report: dict[str, Any] = {
-        "prompt_tokens": PROMPT_TOKENS, "block_tokens": BLOCK_TOKENS, "decisions": decisions,
+        "prompt_tokens": PROMPT_TOKENS,
+        "block_tokens": BLOCK_TOKENS,
+        "decisions": decisions,
         # Of the two sizes, the worse.
         "decide_us": {
             share: max(size["decide_us"][share] for size in sizes.values())
@@ -164,7 +188,7 @@ def run_index(decisions: int, seed: int, *, as_json: bool) -> None:
         "events_per_s": min(size["events_per_s"] for size in sizes.values()),
         "bytes_per_block": max(size["bytes_per_block"] for size in sizes.values()),
         "instances": sizes,
-    }  # fmt: skip
+    }
     if as_json:
         print(json.dumps(report))
     else:
@@ -183,7 +207,10 @@ def show(report: dict[str, Any]) -> None:
         table.add_column(title, justify="right")
     for instances, size in report["instances"].items():
         table.add_row(
-            instances, f"{size['decide_us']['p50']:.0f}", f"{size['decide_us']['p99']:.0f}",
-            f"{size['events_per_s']:,.0f}", f"{size['bytes_per_block']:.0f}",
-        )  # fmt: skip
+            instances,
+            f"{size['decide_us']['p50']:.0f}",
+            f"{size['decide_us']['p99']:.0f}",
+            f"{size['events_per_s']:,.0f}",
+            f"{size['bytes_per_block']:.0f}",
+        )
     console.out.print(table)

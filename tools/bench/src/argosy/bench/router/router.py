@@ -30,8 +30,8 @@ from typing import Any
 
 from rich.table import Table
 
-from argosy.bench.load_generator import Order, Outcome
-from argosy.bench.processes import FLEET, Yard
+from argosy.bench.load_generator import LoadOrder, LoadOutcome
+from argosy.bench.processes import FLEET, BenchProcesses
 from argosy.bench.router.cpu_cost import Cost, measure
 from argosy.bench.router.router_report import KINDS, Case, report_of
 from argosy.cli import console
@@ -53,53 +53,55 @@ IDLE_S = 8.0
 async def run_router(seed: int, *, as_json: bool) -> None:
     """Start everything, measure, report."""
     with tempfile.TemporaryDirectory(prefix="argosy-bench-") as folder:
-        yard = Yard(Path(folder))
+        processes = BenchProcesses(Path(folder))
         try:
-            report = await measured(yard, seed)
+            report = await measured(processes, seed)
         finally:
-            await asyncio.to_thread(yard.end)
+            await asyncio.to_thread(processes.end)
     if as_json:
         print(json.dumps(report))
     else:
         show(report)
 
 
-async def measured(yard: Yard, seed: int) -> dict[str, Any]:
+async def measured(processes: BenchProcesses, seed: int) -> dict[str, Any]:
     """The report."""
     say("starting a fleet and the baselines")
-    await yard.start_fleet("decode")
-    bench = Bench(yard, await start_baselines(yard), seed)
-    yard.start_module("load", "argosy.bench.load_generator")
+    await processes.start_fleet("decode")
+    bench = RouterBench(processes, await start_baselines(processes), seed)
+    processes.start_module("load", "argosy.bench.load_generator")
     for rate in RATES:
         say(f"{rate:g} requests/s")
         await bench.spans(KINDS, rate)
     say(f"answers of {LONG_TOKENS} tokens")
     await bench.spans(("direct", "proxied"), LONG_RATE, 1, LONG_TOKENS)
     say("prefill apart")
-    apart = Bench(yard, bench.empty, seed)
-    await yard.start_instance("prefill", "prefill-0")
+    apart = RouterBench(processes, bench.empty, seed)
+    await processes.start_instance("prefill", "prefill-0")
     await apart.spans(("direct", "proxied"), RATES[0])
     say(f"{STREAMS} answers at once")
-    streams = await at_once(yard, seed)
+    streams = await at_once(processes, seed)
     say(f"{IDLE_INSTANCES} idle instances")
-    return report_of(bench.costs, apart.costs, streams, await idle_cores(yard), STREAMS)
+    return report_of(bench.costs, apart.costs, streams, await idle_cores(processes), STREAMS)
 
 
-async def start_baselines(yard: Yard) -> str:
+async def start_baselines(processes: BenchProcesses) -> str:
     """The empty decode and the empty router in front of it; returns where the latter is."""
-    yard.start_module("empty-decode", "argosy.bench.router.empty_server", "backend")
-    port = int(await yard.line("empty-decode"))
-    yard.start_module("empty", "argosy.bench.router.empty_server", "router", f"127.0.0.1:{port}")
-    return f"127.0.0.1:{int(await yard.line('empty'))}"
+    processes.start_module("empty-decode", "argosy.bench.router.empty_server", "backend")
+    port = int(await processes.line("empty-decode"))
+    processes.start_module(
+        "empty", "argosy.bench.router.empty_server", "router", f"127.0.0.1:{port}"
+    )
+    return f"127.0.0.1:{int(await processes.line('empty'))}"
 
 
-class Bench:
+class RouterBench:
     """Spans of load, and what they cost. empty: where the baselines are."""
 
-    def __init__(self, yard: Yard, empty: str, seed: int) -> None:
+    def __init__(self, processes: BenchProcesses, empty: str, seed: int) -> None:
         self.empty = empty
         self.costs: dict[Case, Cost] = {}
-        self._yard = yard
+        self._processes = processes
         self._seed = seed
 
     async def spans(self, kinds: tuple[str, ...], rate: float, *max_tokens: int) -> None:
@@ -111,35 +113,43 @@ class Bench:
 
     async def _span(self, kind: str, rate: float, max_tokens: int, seed: int) -> None:
         baseline = kind.startswith("empty")
-        order = Order(
-            self.empty if baseline else self._yard.router, kind in ("empty", "direct"), seed,
-            rate=rate, seconds=SPAN_S, max_tokens=max_tokens,
-        )  # fmt: skip
+        order = LoadOrder(
+            self.empty if baseline else self._processes.router,
+            kind in ("empty", "direct"),
+            seed,
+            rate=rate,
+            seconds=SPAN_S,
+            max_tokens=max_tokens,
+        )
         cost = self.costs.setdefault((kind, rate, max_tokens), Cost())
-        await measure(self._yard, "empty" if baseline else "router", order, cost)
+        await measure(self._processes, "empty" if baseline else "router", order, cost)
 
 
-async def at_once(yard: Yard, seed: int) -> Outcome:
+async def at_once(processes: BenchProcesses, seed: int) -> LoadOutcome:
     """Many answers at the same time, from one decode instance that takes its time."""
-    yard.end("prefill-0", "decode-0")
-    await yard.start_instance("decode", "decode-slow", sim_speed=str(STREAM_SIM_SPEED))
-    order = Order(
-        yard.router, False, seed, requests=STREAMS, max_tokens=STREAM_TOKENS,
+    processes.end("prefill-0", "decode-0")
+    await processes.start_instance("decode", "decode-slow", sim_speed=str(STREAM_SIM_SPEED))
+    order = LoadOrder(
+        processes.router,
+        False,
+        seed,
+        requests=STREAMS,
+        max_tokens=STREAM_TOKENS,
         prompt_tokens=STREAM_PROMPT_TOKENS,
-    )  # fmt: skip
-    return await yard.order(order)
-
-
-async def idle_cores(yard: Yard) -> float:
-    """Cores the router uses with nothing but many idle instances to listen to."""
-    yard.start_module(
-        "crowd", "argosy.bench.router.idle_instances", yard.nats, FLEET, str(IDLE_INSTANCES)
     )
-    await yard.line("crowd")
-    await yard.until_live(count=IDLE_INSTANCES)
-    before_s = yard.cpu_s("router")
+    return await processes.order(order)
+
+
+async def idle_cores(processes: BenchProcesses) -> float:
+    """Cores the router uses with nothing but many idle instances to listen to."""
+    processes.start_module(
+        "crowd", "argosy.bench.router.idle_instances", processes.nats, FLEET, str(IDLE_INSTANCES)
+    )
+    await processes.line("crowd")
+    await processes.until_live(count=IDLE_INSTANCES)
+    before_s = processes.cpu_s("router")
     await asyncio.sleep(IDLE_S)
-    return (yard.cpu_s("router") - before_s) / IDLE_S
+    return (processes.cpu_s("router") - before_s) / IDLE_S
 
 
 def say(what: str) -> None:

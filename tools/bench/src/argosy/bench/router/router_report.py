@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 
-from argosy.bench.load_generator import Outcome
+from argosy.bench.load_generator import LoadOutcome
 from argosy.bench.router.cpu_cost import Cost
 
 KINDS = ("empty", "direct", "empty relay", "proxied")
@@ -17,9 +17,12 @@ Case = tuple[str, float, int]
 
 
 def report_of(
-    costs: Mapping[Case, Cost], apart: Mapping[Case, Cost], streams: Outcome,
-    idle_cores: float, wanted_streams: int,
-) -> dict[str, Any]:  # fmt: skip
+    costs: Mapping[Case, Cost],
+    apart: Mapping[Case, Cost],
+    streams: LoadOutcome,
+    idle_cores: float,
+    wanted_streams: int,
+) -> dict[str, Any]:
     """The report as JSON has it. apart: with a prefill instance beside decode."""
     rates = sorted({rate for kind, rate, _ in costs if kind == "empty"})
     rate = sustained(costs, rates)
@@ -42,7 +45,7 @@ def report_of(
         "rate": rate,
         "cores": psutil.cpu_count(),
         "limits": limits,
-    }  # fmt: skip
+    }
 
 
 def sustained(costs: Mapping[Case, Cost], rates: Iterable[float]) -> float:
@@ -87,7 +90,9 @@ def per_1k_tokens(costs: Mapping[Case, Cost], kind: str) -> float:
     return more_ms / (longest - 1)
 
 
-def limits_of(costs: Mapping[Case, Cost], streams: Outcome, wanted_streams: int) -> Iterable[str]:
+def limits_of(
+    costs: Mapping[Case, Cost], streams: LoadOutcome, wanted_streams: int
+) -> Iterable[str]:
     """What stood in the way of measuring."""
     cores = psutil.cpu_count()
     for (kind, rate, tokens), cost in costs.items():

@@ -26,11 +26,11 @@ from rich.table import Table
 from argosy.bench.router.lengths import lengths
 from argosy.cli import console
 from argosy.engine.profile import Profile
-from argosy.engine.sim.scheduler import Pass
+from argosy.engine.sim.scheduler import EngineStep
 from argosy.router.core.placement.policies import POLICIES
-from argosy.sim.fleet.instance import Ship
-from argosy.sim.fleet.simulation import Fleet, World
-from argosy.sim.reports.outcome import Outcome
+from argosy.sim.fleet.instance import SimInstance
+from argosy.sim.fleet.simulation import SimFleet, Simulation
+from argosy.sim.reports.outcome import RequestOutcome
 from argosy.sim.traces.trace import TraceRequest
 
 BASELINE = "immediate_round_robin"
@@ -63,7 +63,7 @@ class Balance:
 
 
 @dataclass
-class Run:
+class StaggerRun:
     """One policy at one load."""
 
     policy: str
@@ -93,24 +93,26 @@ def workload(
     return found
 
 
-def run_prefill(policy: str, load: float, requests: list[TraceRequest], slo_ms: float) -> Run:
+def run_prefill(
+    policy: str, load: float, requests: list[TraceRequest], slo_ms: float
+) -> StaggerRun:
     """Every request's TTFT, and the balance of passes."""
-    fleet = Fleet(aggregated=INSTANCES, dp_ranks=DP_RANKS, policy=policy)
-    world = World(requests, fleet)
+    fleet = SimFleet(aggregated=INSTANCES, dp_ranks=DP_RANKS, policy=policy)
+    simulation = Simulation(requests, fleet)
     balance = Balance()
 
     steady = steady_us(requests)
 
-    def on_pass(ship: Ship, done: Pass) -> None:
+    def on_pass(instance: SimInstance, done: EngineStep) -> None:
         tokens = [share.prefill_tokens if share else 0 for share in done.shares]
         if any(tokens) and done.started_us in steady:
             balance.add(tokens)
 
-    world.on_pass = on_pass
-    world.run(lambda ended, total: None)
-    waits = [ttft_ms(passage.outcome) for passage in world.passages]
+    simulation.on_pass = on_pass
+    simulation.run(lambda ended, total: None)
+    waits = [ttft_ms(sim_request.outcome) for sim_request in simulation.requests]
     attained = sum(wait <= slo_ms for wait in waits) / len(waits)
-    return Run(policy, load, sum(waits) / len(waits), attained, balance)
+    return StaggerRun(policy, load, sum(waits) / len(waits), attained, balance)
 
 
 def steady_us(requests: list[TraceRequest]) -> range:
@@ -119,7 +121,7 @@ def steady_us(requests: list[TraceRequest]) -> range:
     return range(first, requests[-1].arrived_us)
 
 
-def ttft_ms(outcome: Outcome) -> float:
+def ttft_ms(outcome: RequestOutcome) -> float:
     """Of a request that was served, as all are here."""
     assert outcome.first_us is not None
     return (outcome.first_us - outcome.arrived_us) / 1e3
@@ -127,23 +129,23 @@ def ttft_ms(outcome: Outcome) -> float:
 
 def run_decode(requests: list[TraceRequest]) -> Balance:
     """Balance of KV between the ranks of decode instances, prefill being plentiful."""
-    fleet = Fleet(prefill=INSTANCES, decode=DECODES, dp_ranks=DP_RANKS)
-    world = World(requests, fleet)
+    fleet = SimFleet(prefill=INSTANCES, decode=DECODES, dp_ranks=DP_RANKS)
+    simulation = Simulation(requests, fleet)
     balance = Balance()
 
     steady = steady_us(requests)
 
-    def on_pass(ship: Ship, done: Pass) -> None:
+    def on_pass(instance: SimInstance, done: EngineStep) -> None:
         answers = [share.decoding if share else [] for share in done.shares]
-        if ship.role == "decode" and done.started_us in steady:
+        if instance.role == "decode" and done.started_us in steady:
             balance.add([sum(s.tokens for s in rank) * done.passes for rank in answers])
 
-    world.on_pass = on_pass
-    world.run(lambda ended, total: None)
+    simulation.on_pass = on_pass
+    simulation.run(lambda ended, total: None)
     return balance
 
 
-def goodput(runs: list[Run]) -> float:
+def goodput(runs: list[StaggerRun]) -> float:
     """The highest load with ATTAINED of the requests within the objective; see the module."""
     best = 0.0
     for before, after in zip([None, *runs], runs, strict=False):
@@ -161,7 +163,7 @@ def run_stagger(
     """Run every policy at every load, and report."""
     profile = Profile()
     capacity = capacity_tokens_per_s(profile)
-    runs: list[Run] = []
+    runs: list[StaggerRun] = []
     with Progress(console=console.err, transient=True) as progress:
         task = progress.add_task("simulating", total=len(LOADS) * len(POLICIES) + 1)
         for load in LOADS:
@@ -181,12 +183,12 @@ def run_stagger(
 
 def decode_tokens_per_s() -> float:
     """Prompt tokens per second that keep decode ranks about half full."""
-    fleet = Fleet()
+    fleet = SimFleet()
     return 0.5 * DECODES * DP_RANKS * fleet.kv_tokens / 10
 
 
 def report_of(
-    runs: list[Run], decode: Balance, slo_ttft_ms: float, requests: int
+    runs: list[StaggerRun], decode: Balance, slo_ttft_ms: float, requests: int
 ) -> dict[str, Any]:
     """The figures, and every run they come from."""
     by = {(run.policy, run.load): run for run in runs}
@@ -198,8 +200,11 @@ def report_of(
     }
     good = {p: goodput([run for run in runs if run.policy == p]) for p in POLICIES}
     return {
-        "instances": INSTANCES, "dp_ranks": DP_RANKS, "requests": requests,
-        "slo_ttft_ms": slo_ttft_ms, "compared_load": COMPARED_LOAD,
+        "instances": INSTANCES,
+        "dp_ranks": DP_RANKS,
+        "requests": requests,
+        "slo_ttft_ms": slo_ttft_ms,
+        "compared_load": COMPARED_LOAD,
         "ttft_mean_ratio": ours.ttft_mean_ms / base.ttft_mean_ms,
         "goodput_load": good,
         "goodput_ratio": good[OURS] / good[BASELINE] if good[BASELINE] else None,
@@ -208,11 +213,16 @@ def report_of(
         "dp_prefill_max_over_mean": by[OURS, 1.0].balance.max_over_mean,
         "dp_decode_max_over_mean": decode.max_over_mean,
         "runs": [
-            {"policy": run.policy, "load": run.load, "ttft_mean_ms": run.ttft_mean_ms,
-             "attained": run.attained, "dp_max_over_mean": run.balance.max_over_mean}
+            {
+                "policy": run.policy,
+                "load": run.load,
+                "ttft_mean_ms": run.ttft_mean_ms,
+                "attained": run.attained,
+                "dp_max_over_mean": run.balance.max_over_mean,
+            }
             for run in runs
         ],
-    }  # fmt: skip
+    }
 
 
 def show(report: dict[str, Any]) -> None:
@@ -229,7 +239,10 @@ def show(report: dict[str, Any]) -> None:
         )
     console.out.print(table)
     for name in (
-        "ttft_mean_ratio", "goodput_ratio", "worst_vs_best_baseline", "dp_prefill_max_over_mean",
+        "ttft_mean_ratio",
+        "goodput_ratio",
+        "worst_vs_best_baseline",
+        "dp_prefill_max_over_mean",
         "dp_decode_max_over_mean",
-    ):  # fmt: skip
+    ):
         console.out.print(f"{name}: {report[name]:.3f}")

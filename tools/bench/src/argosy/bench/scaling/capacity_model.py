@@ -14,11 +14,11 @@ from pathlib import Path
 from statistics import NormalDist, fmean, pstdev
 from typing import Any
 
-from argosy.autoscaler.core.capacity.model import Score, decode_need, score
+from argosy.autoscaler.core.capacity.model import CapacityScore, decode_need, score
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.engine.profile import Profile
 from argosy.engine.profile_files import load_profile
-from argosy.sim.fleet.simulation import Fleet, simulate
+from argosy.sim.fleet.simulation import SimFleet, simulate
 from argosy.sim.reports.report import itl_ms, ttft_ms
 from argosy.sim.traces.trace import TraceRequest, read_trace
 
@@ -59,9 +59,11 @@ class Case:
 
 
 def grid(
-    profiles: Iterable[str] = tuple(SLOS), prefills: Iterable[int] = PREFILLS,
-    uses: Iterable[float] = USES, lengths: Iterable[str] = tuple(LENGTHS),
-) -> list[Case]:  # fmt: skip
+    profiles: Iterable[str] = tuple(SLOS),
+    prefills: Iterable[int] = PREFILLS,
+    uses: Iterable[float] = USES,
+    lengths: Iterable[str] = tuple(LENGTHS),
+) -> list[Case]:
     """Prefill counts, uses of what they can do, and lengths; decode as many as have headroom."""
     found = []
     prefills, uses, lengths = list(prefills), list(uses), list(lengths)
@@ -91,7 +93,7 @@ def capacity_tokens_per_s(profile: Profile) -> float:
 
 def machine_of(profile: Profile) -> Machine:
     """An instance as `argosy sim` has it."""
-    return Machine(Fleet().kv_tokens, Machine().max_running, profile.tokens_per_pass)
+    return Machine(SimFleet().kv_tokens, Machine().max_running, profile.tokens_per_pass)
 
 
 def compare(
@@ -126,30 +128,39 @@ def compare_one(case: Case) -> dict[str, Any]:
     simulated = {f"ttft_p{p}_ms": quantile(ttfts, p / 100) for p in (50, 90, 99)}
     simulated |= {f"tpot_p{p}_ms": quantile(tpots, p / 100) for p in (50, 90)}
     return {
-        "profile": case.profile, "prefill": case.prefill, "decode": case.decode,
-        "rate": demand.rate, "lengths": case.lengths, "requests": len(ttfts),
-        "prefill_use": modelled.prefill_use, "decode_use": modelled.decode_use,
+        "profile": case.profile,
+        "prefill": case.prefill,
+        "decode": case.decode,
+        "rate": demand.rate,
+        "lengths": case.lengths,
+        "requests": len(ttfts),
+        "prefill_use": modelled.prefill_use,
+        "decode_use": modelled.decode_use,
         **{f"sim_{name}": value for name, value in simulated.items()},
         **{f"model_{name}": getattr(modelled, name) for name in simulated},
         "error": modelled.ttft_p90_ms / simulated["ttft_p90_ms"] - 1,
         "tpot_error": modelled.tpot_p50_ms / simulated["tpot_p50_ms"] - 1,
         "sim_p90_noise": pstdev(p90s) / fmean(p90s) if len(p90s) > 1 else None,
         "model_us": model_us,
-    }  # fmt: skip
+    }
 
 
 def run(
-    case: Case, profile: Profile, slo: Slo, modelled: Score, seed: int
+    case: Case, profile: Profile, slo: Slo, modelled: CapacityScore, seed: int
 ) -> tuple[list[float], list[float]]:
     """TTFT and TPOT of each request that counts, simulated."""
     warm_up_s = WARM_UP_ANSWERS * case.demand.output_tokens * modelled.tpot_p50_ms / 1e3
     requests = max(case.requests, round(3 * warm_up_s * case.demand.rate))
     trace = traffic(case, min(REQUESTS_MAX, requests), seed)
-    fleet = Fleet(
-        aggregated=0 if case.prefill else case.decode, prefill=case.prefill,
-        decode=case.decode if case.prefill else 0, profile=profile, block_tokens=BLOCK_TOKENS,
-        slo_itl_ms=slo.tpot_ms, seed=seed,
-    )  # fmt: skip
+    fleet = SimFleet(
+        aggregated=0 if case.prefill else case.decode,
+        prefill=case.prefill,
+        decode=case.decode if case.prefill else 0,
+        profile=profile,
+        block_tokens=BLOCK_TOKENS,
+        slo_itl_ms=slo.tpot_ms,
+        seed=seed,
+    )
     outcomes = simulate(trace, fleet, lambda ended, total: None).outcomes
     first = round(min(warm_up_s * 1e6, trace[-1].arrived_us / 3))
     first = max(first, trace[int(len(trace) * WARM_UP_SHARE)].arrived_us)

@@ -51,9 +51,11 @@ def show(report: dict[str, Any]) -> None:
         table.add_column(name, justify="right")
     for row in report["horizons"]:
         table.add_row(
-            _ahead(row["minutes"]), *(_share(row["wape"][name]) for name in (OURS, *RIVALS)),
-            _share(row["coverage"]), str(row["n"]),
-        )  # fmt: skip
+            _ahead(row["minutes"]),
+            *(_share(row["wape"][name]) for name in (OURS, *RIVALS)),
+            _share(row["coverage"]),
+            str(row["n"]),
+        )
     console.out.print(table)
     console.out.print(
         f"never_above_last: {report['never_above_last']}; "

@@ -22,7 +22,7 @@ PATH_S = REFIT_S + 12 * 3600
 FITS_AT_ONCE = 2
 
 
-class Score(msgspec.Struct):
+class ForecastScore(msgspec.Struct):
     """Of one horizon: sums over scored slots. Errors by forecaster."""
 
     n: int = 0
@@ -65,7 +65,7 @@ def fit_all(series: Series, fitted: Callable[[int, int], None]) -> dict[int, lis
     return paths
 
 
-def walk(series: Series, paths: Mapping[int, list[float]]) -> dict[int, Score]:
+def walk(series: Series, paths: Mapping[int, list[float]]) -> dict[int, ForecastScore]:
     """Scores by horizon, in slots; all forecasters at the same origins."""
     forecaster = Forecaster(ForecastState(series.slot_s, QUANTILE))
     count = len(series.values)
@@ -75,7 +75,7 @@ def walk(series: Series, paths: Mapping[int, list[float]]) -> dict[int, Score]:
         for horizon in forecaster.state.horizons
         if horizon.slots <= (count - first) / 2
     ]
-    scores = {length: Score() for length in lengths}
+    scores = {length: ForecastScore() for length in lengths}
     for slot, value in enumerate(series.values):
         if value is not None:
             forecaster.observe(slot, value)
@@ -103,30 +103,36 @@ def silent(series: Series) -> set[str]:
     return {n for n, s in (("seasonal", DAY_S), ("prophet", DAILY_FROM_S)) if span_s < s}
 
 
-def report_of(series: Series, scores: Mapping[int, Score]) -> dict[str, Any]:
+def report_of(series: Series, scores: Mapping[int, ForecastScore]) -> dict[str, Any]:
     """The figures: WAPE and coverage by horizon, and how they compare with the last value."""
     without = silent(series)
     horizons = [
         {
-            "minutes": length * series.slot_s / 60, "n": score.n,
+            "minutes": length * series.slot_s / 60,
+            "n": score.n,
             "wape": {
                 name: None if name in without else score.wape(name) for name in (OURS, *RIVALS)
             },
             "coverage": score.covered / score.n,
         }
-        for length, score in scores.items() if score.n
-    ]  # fmt: skip
+        for length, score in scores.items()
+        if score.n
+    ]
     gains = [
         (length, 1 - score.errors[OURS] / score.errors["last"])
-        for length, score in scores.items() if score.errors["last"] > 0
-    ]  # fmt: skip
+        for length, score in scores.items()
+        if score.errors["last"] > 0
+    ]
     far = [gain for length, gain in gains if length * series.slot_s >= 3 * 3600]
     return {
-        "slot_s": series.slot_s, "slots": len(series.values), "scored_from": trained(series),
-        "quantile": QUANTILE, "horizons": horizons,
+        "slot_s": series.slot_s,
+        "slots": len(series.values),
+        "scored_from": trained(series),
+        "quantile": QUANTILE,
+        "horizons": horizons,
         "never_above_last": all(gain >= -1e-9 for _, gain in gains),
         "gain_from_3h": min(far, default=None),
-    }  # fmt: skip
+    }
 
 
 def _to_come(series: Series, slot: int, lengths: list[int]) -> Iterator[tuple[int, float]]:

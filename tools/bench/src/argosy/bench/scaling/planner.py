@@ -50,13 +50,14 @@ def report_of(planned: dict[str, Any], compared: Sequence[dict[str, Any]]) -> di
         groups.setdefault((case["profile"], case["lengths"]), []).append(abs(case["error"]))
     every = [error for errors in groups.values() for error in errors]
     modelled = {
-        **errors_of(every), "asked": ASKED,
+        **errors_of(every),
+        "asked": ASKED,
         "groups": [
             {"profile": profile, "lengths": lengths, **errors_of(errors)}
             for (profile, lengths), errors in groups.items()
         ],
         "compared": list(compared),
-    }  # fmt: skip
+    }
     modelled["ok"] = modelled["worst"] <= ASKED
     return {"plan": planned, "model": modelled, "ok": planned["ok"] and modelled["ok"]}
 
@@ -65,39 +66,47 @@ def errors_of(errors: Iterable[float]) -> dict[str, Any]:
     """Worst and mean, and how many are as good as asked."""
     errors = list(errors)
     return {
-        "cases": len(errors), "worst": round(max(errors), 4), "mean": round(fmean(errors), 4),
+        "cases": len(errors),
+        "worst": round(max(errors), 4),
+        "mean": round(fmean(errors), 4),
         "within_asked": round(sum(error <= ASKED for error in errors) / len(errors), 4),
-    }  # fmt: skip
+    }
 
 
 def show(report: dict[str, Any]) -> None:
     """A table of plans and one of groups."""
     planned, modelled = report["plan"], report["model"]
     table = Table(
-        box=None, title_justify="left",
+        box=None,
+        title_justify="left",
         title=f"one plan, {planner_time.INSTANCES} + {planner_time.INSTANCES} instances, "
         f"{planned['slots']} slots: asked at most {planned['asked_s']:g} s",
-    )  # fmt: skip
+    )
     for name in ("", "cold, s", "of CPU", "warm, s", "of CPU"):
         table.add_column(name, justify="right" if name else "left")
     for kind, title in (("free", "roles apart"), ("bound", "budget and ratio bind")):
         took = planned[kind]
         table.add_row(
-            title, *(f"{took[when][of]:.3f}" for when in ("cold", "warm")
-                     for of in ("wall_s", "cpu_s")),
-        )  # fmt: skip
+            title,
+            *(f"{took[when][of]:.3f}" for when in ("cold", "warm") for of in ("wall_s", "cpu_s")),
+        )
     console.out.print(table)
     errors = Table(
-        box=None, title_justify="left",
+        box=None,
+        title_justify="left",
         title=f"the model's TTFT p90 against `argosy sim`: asked within {ASKED:.0%}",
-    )  # fmt: skip
+    )
     for name in ("profile", "lengths", "cases", "worst", "mean", f"within {ASKED:.0%}"):
         errors.add_column(name, justify="left" if name in ("profile", "lengths") else "right")
     total = {"profile": "all", "lengths": "", **modelled}
     for group in (*modelled["groups"], total):
         errors.add_row(
-            group["profile"], group["lengths"], f"{group['cases']}", f"{group['worst']:.1%}",
-            f"{group['mean']:.1%}", f"{group['within_asked']:.0%}",
-        )  # fmt: skip
+            group["profile"],
+            group["lengths"],
+            f"{group['cases']}",
+            f"{group['worst']:.1%}",
+            f"{group['mean']:.1%}",
+            f"{group['within_asked']:.0%}",
+        )
     console.out.print(errors)
     console.out.print("ok" if report["ok"] else "not as asked")

@@ -15,10 +15,10 @@ from typing import Any
 from argosy.autoscaler.core.capacity import fleet_model, mix, model, queueing
 from argosy.autoscaler.core.events import ROLES
 from argosy.autoscaler.core.planning.bounds import FleetBounds, RoleBounds
-from argosy.autoscaler.core.planning.costs import Context, RoleCosts, excess
-from argosy.autoscaler.core.planning.dp import Path
+from argosy.autoscaler.core.planning.costs import CostContext, RoleCosts, excess
+from argosy.autoscaler.core.planning.dp import PlanPath
 from argosy.autoscaler.core.planning.targets import plan
-from argosy.autoscaler.core.state import Limits
+from argosy.autoscaler.core.state import ScalerLimits
 from argosy.bench.scaling.capacity_model import machine_of
 from argosy.domain.demand import Demand, Slo
 from argosy.engine.profile_files import load_profile
@@ -54,11 +54,15 @@ def measure(runs: int) -> dict[str, Any]:
     }
     walls = [took["wall_s"] for kind in found.values() for took in kind.values()]
     return {
-        "instances": dict.fromkeys(ROLES, INSTANCES), "slots": Limits().plan_slots,
-        "used": {"least": min(both), "most": max(both)}, "budget": tight.together_high[0],
-        "ratio_max": round(tight.ratio_max, 3), **found, "asked_s": ASKED_S,
+        "instances": dict.fromkeys(ROLES, INSTANCES),
+        "slots": ScalerLimits().plan_slots,
+        "used": {"least": min(both), "most": max(both)},
+        "budget": tight.together_high[0],
+        "ratio_max": round(tight.ratio_max, 3),
+        **found,
+        "asked_s": ASKED_S,
         "ok": max(walls) <= ASKED_S,
-    }  # fmt: skip
+    }
 
 
 def demand_rates() -> list[float]:
@@ -67,7 +71,7 @@ def demand_rates() -> list[float]:
     most = 1.0
     while max(excess(context, most * STEP)[1] for context in contexts) <= PEAK * INSTANCES:
         most *= STEP
-    slots = Limits().plan_slots
+    slots = ScalerLimits().plan_slots
     turns = (2 * math.pi * slot / slots for slot in range(2 * slots))
     return [most * (0.6 + 0.3 * math.sin(2 * at) + 0.1 * math.sin(17 * at)) for at in turns]
 
@@ -75,28 +79,33 @@ def demand_rates() -> list[float]:
 def new_costs() -> Costs:
     """Tables of both roles, empty."""
     profile = load_profile(None)
-    machine, limits = machine_of(profile), Limits()
+    machine, limits = machine_of(profile), ScalerLimits()
     return {
-        role: RoleCosts(Context(role, MIX, profile, machine, Slo(), limits, INSTANCES))
+        role: RoleCosts(CostContext(role, MIX, profile, machine, Slo(), limits, INSTANCES))
         for role in ROLES
     }
 
 
 def bounds(budget: int, ratio_max: float) -> FleetBounds:
     """From half of the instances, all of which can be had within two slots."""
-    slots, now = Limits().plan_slots, INSTANCES // 2
+    slots, now = ScalerLimits().plan_slots, INSTANCES // 2
     role = RoleBounds(
-        now=now, at_work=now, low=[1] * slots, high=[INSTANCES] * slots,
+        now=now,
+        at_work=now,
+        low=[1] * slots,
+        high=[INSTANCES] * slots,
         reach=[now, now, *[INSTANCES] * (slots - 2)],
         up=[WAKE_S + CHANGE_S] * (now + 1) + [START_S + CHANGE_S] * (INSTANCES - now),
-        down=CHANGE_S, step_down=now // 10, keep=[False] * slots,
-    )  # fmt: skip
+        down=CHANGE_S,
+        step_down=now // 10,
+        keep=[False] * slots,
+    )
     return FleetBounds(dict.fromkeys(ROLES, role), [0] * slots, [budget] * slots, 0, ratio_max, [])
 
 
-def solve(costs: Costs, rates: list[float], first: int, kept: FleetBounds) -> Path:
+def solve(costs: Costs, rates: list[float], first: int, kept: FleetBounds) -> PlanPath:
     """One plan, as the autoscaler's core makes it, from a slot on."""
-    ahead = rates[first : first + Limits().plan_slots]
+    ahead = rates[first : first + ScalerLimits().plan_slots]
     sigmas = [SIGMA] * len(ahead)
     return plan(kept, {role: costs[role].of_slots(ahead, sigmas) for role in ROLES})
 
@@ -104,7 +113,7 @@ def solve(costs: Costs, rates: list[float], first: int, kept: FleetBounds) -> Pa
 def cold(rates: list[float], kept: FleetBounds, runs: int) -> dict[str, float]:
     """With nothing remembered."""
 
-    def prepared(number: int) -> Callable[[], Path]:
+    def prepared(number: int) -> Callable[[], PlanPath]:
         forget()
         costs = new_costs()
         return lambda: solve(costs, rates, 0, kept)
@@ -119,7 +128,7 @@ def warm(rates: list[float], kept: FleetBounds, runs: int) -> dict[str, float]:
     return slowest(lambda number: lambda: solve(costs, rates, number + 1, kept), runs)
 
 
-def slowest(prepared: Callable[[int], Callable[[], Path]], runs: int) -> dict[str, float]:
+def slowest(prepared: Callable[[int], Callable[[], PlanPath]], runs: int) -> dict[str, float]:
     """The most that a plan took."""
     walls, cpus = [], []
     for number in range(runs):

@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 
 from argosy.cli.console import err, fail, out
-from argosy.cli.plan.comparison import Runs, show
+from argosy.cli.plan.comparison import RunBars, show
 from argosy.domain.demand import Demand, Machine
 from argosy.engine.profile_files import load_profile
 from argosy.sim.scaling import oracle
-from argosy.sim.scaling.experiment import EVENT_REQUESTS, Bench, ScaleOptions, bench_of
+from argosy.sim.scaling.experiment import EVENT_REQUESTS, Experiment, ScaleOptions, experiment_of
 from argosy.sim.scaling.policies.registry import at_peak
-from argosy.sim.scaling.result import Result
-from argosy.sim.scaling.scenarios import Work, ramp_work, trace_work
+from argosy.sim.scaling.result import ScalingResult
+from argosy.sim.scaling.scenarios import Scenario, ramp_work, trace_work
 from argosy.sim.traces.trace import TraceError
 
 
@@ -28,13 +28,19 @@ def run_scale(options: ScaleOptions, *, as_json: bool, plot: Path | None) -> Non
             work = ramp_work(options.seed)
         else:
             work = trace_work(
-                options.trace, options.lengths, options.replicas, profile, machine, options.slo,
-                options.seed, EVENT_REQUESTS,
-            )  # fmt: skip
+                options.trace,
+                options.lengths,
+                options.replicas,
+                profile,
+                machine,
+                options.slo,
+                options.seed,
+                EVENT_REQUESTS,
+            )
     except (TraceError, OSError) as error:
         fail(str(error))
-    with Runs(err) as runs:
-        bench = bench_of(options, work, profile, runs)
+    with RunBars(err) as runs:
+        bench = experiment_of(options, work, profile, runs)
         flow = {name: bench.run(name, event=False) for name in options.policies}
         event = (
             {name: bench.run(name, event=True) for name in options.policies} if work.exact else {}
@@ -52,23 +58,34 @@ def run_scale(options: ScaleOptions, *, as_json: bool, plot: Path | None) -> Non
 
 
 def _report(
-    options: ScaleOptions, work: Work, bench: Bench, flow: dict[str, Result],
-    event: dict[str, Result],
-) -> dict[str, Any]:  # fmt: skip
+    options: ScaleOptions,
+    work: Scenario,
+    bench: Experiment,
+    flow: dict[str, ScalingResult],
+    event: dict[str, ScalingResult],
+) -> dict[str, Any]:
     best = event or flow
     report: dict[str, Any] = {
         "workload": {
-            "source": work.source, "factor": round(work.factor, 6), "lengths": work.lengths,
-            "requests": round(work.load.requests), "span_s": work.load.span_s,
-            "mean": _words(work.mean), "peak": _words(work.peak),
+            "source": work.source,
+            "factor": round(work.factor, 6),
+            "lengths": work.lengths,
+            "requests": round(work.load.requests),
+            "span_s": work.load.span_s,
+            "mean": _words(work.mean),
+            "peak": _words(work.peak),
         },
         "timing": options.timing or "dynamo-mocker",
         "slo": {"ttft_ms": options.slo.ttft_ms, "tpot_ms": options.slo.tpot_ms},
-        "replicas": options.replicas, "warm_up_s": options.warm_up_s, "wake_s": options.wake_s,
-        "initial": bench.given.initial, "at_peak": at_peak(bench.given), "seed": options.seed,
+        "replicas": options.replicas,
+        "warm_up_s": options.warm_up_s,
+        "wake_s": options.wake_s,
+        "initial": bench.given.initial,
+        "at_peak": at_peak(bench.given),
+        "seed": options.seed,
         "world": "event" if event else "flow",
         "policies": {name: result.figures() for name, result in best.items()},
-    }  # fmt: skip
+    }
     if bench.factors:
         report["oracle"] = {"target": oracle.TARGET, "factors": bench.factors}
     if event:

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from argosy.sim.reports.plot import STYLE
-from argosy.sim.scaling.result import Result
-from argosy.sim.scaling.scenarios import Work
+from argosy.sim.scaling.result import ScalingResult
+from argosy.sim.scaling.scenarios import Scenario
 
 POINTS = 1500
 """More than a screen is wide."""
 COLOURS = {"prefill": "#e08214", "decode": "#2b7bba", "used": "#444444"}
 
 
-def plot_scale(work: Work, results: dict[str, Result], budget: int, path: Path) -> None:
+def plot_scale(work: Scenario, results: dict[str, ScalingResult], budget: int, path: Path) -> None:
     """The same results give the same file. Raises OSError when it cannot be written."""
     # Slow to import, and only whoever wants a picture needs it.
     import matplotlib as mpl
@@ -33,13 +33,15 @@ def plot_scale(work: Work, results: dict[str, Result], budget: int, path: Path) 
             lines = {role: [s.ready[role] for s in samples] for role in ("prefill", "decode")}
             lines["used"] = [s.used for s in samples]
             for label, values in lines.items():
-                panel.step(at_h, values, where="post", color=COLOURS[label], label=label,
-                           linewidth=1)  # fmt: skip
+                panel.step(
+                    at_h, values, where="post", color=COLOURS[label], label=label, linewidth=1
+                )
             panel.set_ylim(0, budget + 1)
             panel.set_title(
                 f"{name}: {100 * result.attainment:.2f} % within the SLO, "
-                f"{result.mean_replicas:.2f} instances", loc="left",
-            )  # fmt: skip
+                f"{result.mean_replicas:.2f} instances",
+                loc="left",
+            )
         panels[1].legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
         panels[-1].set_xlabel("hours")
         figure.savefig(path, format="svg", dpi=150, metadata={"Date": None})

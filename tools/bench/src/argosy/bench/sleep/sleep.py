@@ -25,14 +25,14 @@ from rich.progress import Progress
 from argosy.bench.fleet_variants import plan_in, read_fleet
 from argosy.bench.handover.handover import VOCABULARY
 from argosy.bench.kv.conversations import ask
-from argosy.bench.sleep.sleep_report import Cycle, Found, report_of, show
+from argosy.bench.sleep.sleep_report import Cycle, SleepFigures, report_of, show
 from argosy.cli import console
 from argosy.cli.fleet.show import show_up
 from argosy.client import Client
 from argosy.client.control import Remote
 from argosy.domain.errors import ArgosyError
 from argosy.engine.memory import resident_bytes
-from argosy.launcher.home import Running
+from argosy.launcher.home import RunningFleet
 from argosy.launcher.launch import down
 from argosy.mesh.bus import Bus, Envelope
 from argosy.mesh.stdio import engines_off_stdout
@@ -48,15 +48,15 @@ COLD_STARTS, COLD_CACHES = 2, 3
 
 
 @dataclass
-class Sleeper:
+class SleepBench:
     """A fleet that is put to sleep, and what is known of it."""
 
-    running: Running
+    running: RunningFleet
     client: Client
     remote: Remote
     chance: random.Random
     block_tokens: int
-    found: Found = field(default_factory=Found)
+    found: SleepFigures = field(default_factory=SleepFigures)
 
     async def fill(self) -> None:
         """Prompts that nobody has, until they must have filled all KV memory."""
@@ -97,8 +97,9 @@ class Sleeper:
         more = [*first, *said.answer.token_ids, *question]
         return [said.answer.token_ids, (await self.turn(more, 0, tenant)).answer.token_ids]
 
-    async def cycle(self, number: int, first: list[int], question: list[int],
-                    expected: list[list[int]]) -> Cycle:  # fmt: skip
+    async def cycle(
+        self, number: int, first: list[int], question: list[int], expected: list[list[int]]
+    ) -> Cycle:
         """One cycle; see the module."""
         found = Cycle(quiet=number % 2 == 0)
         traffic: asyncio.Task[bool] | None = None
@@ -182,7 +183,7 @@ async def run_sleep(fleet: Path, cycles: int, seed: int, *, as_json: bool) -> No
         try:
             async with Client(running.grpc) as client:
                 chance = random.Random(seed)  # noqa: S311 - prompts and moments, not secrets
-                sleeper = Sleeper(
+                sleeper = SleepBench(
                     running, client, remote, chance, planned.fleet.spec.engine.block_tokens
                 )
                 for kind in (events_pb2.InstanceSlept, events_pb2.InstanceWoke):
@@ -199,7 +200,7 @@ async def run_sleep(fleet: Path, cycles: int, seed: int, *, as_json: bool) -> No
         show(report)
 
 
-async def measure(sleeper: Sleeper, cycles: int, progress: Progress) -> None:
+async def measure(sleeper: SleepBench, cycles: int, progress: Progress) -> None:
     """Every cycle, wakes with a cold page cache, and starts from nothing."""
     chance = sleeper.chance
     first = chance.choices(VOCABULARY, k=FIRST_TOKENS)

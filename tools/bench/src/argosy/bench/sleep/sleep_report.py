@@ -30,7 +30,7 @@ class Cycle:
 
 
 @dataclass
-class Found:
+class SleepFigures:
     """All that was measured."""
 
     cycles: list[Cycle] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Found:
     """Memory of all instances with KV memory full."""
 
 
-def report_of(found: Found, level: str) -> dict[str, Any]:
+def report_of(found: SleepFigures, level: str) -> dict[str, Any]:
     """Medians over the cycles in which nobody asked before all were silent, and all failures."""
     cycles, active = found.cycles, found.filled_mb
     quiet = [c for c in cycles if c.quiet and not c.failed]
@@ -79,7 +79,7 @@ def report_of(found: Found, level: str) -> dict[str, Any]:
         ),
         "cycles": len(cycles),
         "failed": sum(c.failed for c in cycles),
-    }  # fmt: skip
+    }
 
 
 def median(cycles: list[Cycle], name: str) -> float:

@@ -12,7 +12,7 @@ from rich.table import Table
 from argosy.cli import console
 from argosy.engine.profile import Profile
 from argosy.engine.profile_files import load_profile
-from argosy.sim.fleet.simulation import Fleet, simulate
+from argosy.sim.fleet.simulation import SimFleet, simulate
 from argosy.sim.reports.report import rest_of, ttft_ms
 from argosy.sim.traces.trace import TraceRequest
 
@@ -51,12 +51,17 @@ def measure(profile: Profile, level: str) -> dict[str, Any]:
         TraceRequest(0, TURN_TOKENS, ANSWER_TOKENS, list(range(blocks))),
         TraceRequest(round(PAUSE_S * 1e6), 2 * TURN_TOKENS, ANSWER_TOKENS, list(range(2 * blocks))),
     ]
-    fleet = Fleet(
-        prefill=1, decode=1, profile=profile, block_tokens=BLOCK_TOKENS,
-        store_dram_tokens=1 << 20, idle_sleep_us=round(IDLE_S * 1e6), sleep_level=level,
-    )  # fmt: skip
+    fleet = SimFleet(
+        prefill=1,
+        decode=1,
+        profile=profile,
+        block_tokens=BLOCK_TOKENS,
+        store_dram_tokens=1 << 20,
+        idle_sleep_us=round(IDLE_S * 1e6),
+        sleep_level=level,
+    )
     simulated = simulate(trace, fleet, lambda ended, total: None)
-    found = rest_of(simulated.rested)
+    found = rest_of(simulated.sleep_records)
     first, second = simulated.outcomes
     found["unslept_ttft_s"] = round(ttft_ms(first) / 1e3, 3)
     found["wake_to_first_token_s"] = round(ttft_ms(second) / 1e3, 3)

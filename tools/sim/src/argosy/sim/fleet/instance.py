@@ -6,29 +6,36 @@ from typing import TYPE_CHECKING
 from argosy.domain.lifecycle import RESTING
 from argosy.engine.api import BlocksChanged
 from argosy.engine.profile import Profile
-from argosy.engine.sim.scheduler import Pass, Scheduler
+from argosy.engine.sim.scheduler import EngineStep, Scheduler
 from argosy.engine.sim.sequence import Sequence
 from argosy.instance.lifecycle.events import Loaded
 from argosy.router.core import events
-from argosy.sim.fleet.lifecycle import SimLife
+from argosy.sim.fleet.lifecycle import SimLifecycle
 
 if TYPE_CHECKING:
     from argosy.sim.fleet.kv_store import SimStore
-    from argosy.sim.fleet.simulation import World
+    from argosy.sim.fleet.simulation import Simulation
 
 PASSES_MAX = 1 << 20
 REPORT_US = 50_000
 """Load facts of passes that only decode are at least this far apart."""
 
 
-class Ship:
+class SimInstance:
     """An instance. It computes whenever it has something to, and reports after each pass."""
 
     def __init__(
-        self, world: "World", name: str, role: str, profile: Profile, blocks: int,
-        block_tokens: int, max_running: int, dp_ranks: int,
-    ) -> None:  # fmt: skip
-        self.world = world
+        self,
+        simulation: "Simulation",
+        name: str,
+        role: str,
+        profile: Profile,
+        blocks: int,
+        block_tokens: int,
+        max_running: int,
+        dp_ranks: int,
+    ) -> None:
+        self.simulation = simulation
         self.name = name
         self.role = role
         self.profile = profile
@@ -39,11 +46,11 @@ class Ship:
         self.on_token: dict[str, Callable[[int, bool, bool], None]] = {}
         """Who is told of a sequence's tokens: (tokens, first, last)."""
         self.on_pulled: dict[str, Callable[[], None]] = {}
-        self._pass: Pass | None = None
+        self._pass: EngineStep | None = None
         self._version = 0
         self._reported_us = -REPORT_US
         self._kv_sequence = 0
-        self.life: SimLife | None = None
+        self.life: SimLifecycle | None = None
         self.holding = False
         """It takes nothing new."""
         self.work: set[str] = set()
@@ -59,20 +66,34 @@ class Ship:
         self.scheduler = Scheduler(*self._shape)
         self._pass, self._kv_sequence = None, 0
         self.work, self.holding = set(), False
-        if self.world.operator is not None:
+        if self.simulation.operator is not None:
             self._joined_change = 0
-            self.life = SimLife(self)
-            self.life.feed(Loaded(self.world.now_us))
+            self.life = SimLifecycle(self)
+            self.life.feed(Loaded(now_us=self.simulation.now_us))
         change = self._joined_change
         profile, blocks, block_tokens, max_running, dp_ranks = self._shape
         context = blocks * block_tokens
-        self.world.tell(
+        self.simulation.tell(
             lambda now_us: events.InstanceJoined(
-                now_us, self.name, str(self.epoch), self.role, self.name, f"node-{self.name}",
-                "model", blocks, block_tokens, context, max_running, 0, dp_ranks,
-                profile.tokens_per_pass, "rack", profile, change,
+                now_us=now_us,
+                instance=self.name,
+                epoch=str(self.epoch),
+                role=self.role,
+                address=self.name,
+                node=f"node-{self.name}",
+                model="model",
+                kv_total_blocks=blocks,
+                block_tokens=block_tokens,
+                max_model_tokens=context,
+                max_running_requests=max_running,
+                announced_us=0,
+                dp_ranks=dp_ranks,
+                tokens_per_pass=profile.tokens_per_pass,
+                rack="rack",
+                timing=profile,
+                change=change,
             )
-        )  # fmt: skip
+        )
         self._beat(self.epoch)
 
     def kill(self, restart_us: int) -> None:
@@ -82,19 +103,30 @@ class Ship:
         self.on_token.clear()
         self.on_pulled.clear()
         epoch = str(self.epoch)
-        self.world.tell(lambda now_us: events.InstanceLeft(now_us, self.name, epoch, "killed"))
-        self.world.after(restart_us, self.start)
+        self.simulation.tell(
+            lambda now_us: events.InstanceLeft(
+                now_us=now_us, instance=self.name, epoch=epoch, reason="killed"
+            )
+        )
+        self.simulation.after(restart_us, self.start)
 
     def drain(self, gone: Callable[[], None]) -> None:
         """Take nothing new, finish what there is, stop for good; then `gone` is called."""
         self.holding = True
         name, epoch = self.name, str(self.epoch)
-        self.world.tell(
-            lambda now_us: events.InstanceRested(now_us, name, epoch, 1, "draining", "scaled down")
+        self.simulation.tell(
+            lambda now_us: events.InstanceLifecycleChanged(
+                now_us=now_us,
+                instance=name,
+                epoch=epoch,
+                change=1,
+                resting="draining",
+                cause="scaled down",
+            )
         )
         self._leave = gone
         if not self.work:
-            self.world.after(0, self._left)
+            self.simulation.after(0, self._left)
 
     def _left(self) -> None:
         gone, self._leave = self._leave, None
@@ -103,7 +135,11 @@ class Ship:
         self.alive = False
         self._version += 1
         name, epoch = self.name, str(self.epoch)
-        self.world.tell(lambda now_us: events.InstanceLeft(now_us, name, epoch, "scaled down"))
+        self.simulation.tell(
+            lambda now_us: events.InstanceLeft(
+                now_us=now_us, instance=name, epoch=epoch, reason="scaled down"
+            )
+        )
         gone()
 
     def told_of_life(self, change: int) -> bool:
@@ -123,7 +159,7 @@ class Ship:
         if self.holding and not self.work:
             if self._leave is not None:
                 # After whatever else happens at this very time.
-                self.world.after(0, self._left)
+                self.simulation.after(0, self._left)
             elif self.life is not None:
                 self.life.idle()
 
@@ -149,20 +185,26 @@ class Ship:
     def snapshot(self, now_us: int) -> events.KvSnapshotTaken:
         """The KV blocks it holds, its changes told so far included."""
         blocks = [rank.pool.known_blocks() for rank in self.scheduler.ranks]
-        return events.KvSnapshotTaken(now_us, self.name, str(self.epoch), self._kv_sequence, blocks)
+        return events.KvSnapshotTaken(
+            now_us=now_us,
+            instance=self.name,
+            epoch=str(self.epoch),
+            sequence=self._kv_sequence,
+            blocks=blocks,
+        )
 
     def _disturb(self) -> None:
         """Something came up: passes planned ahead end with the one under way."""
         if self._pass is None:
             # After whatever else arrives at this very time: a batch starts as one.
             self._version += 1
-            self.world.at(self.world.now_us, self._begin, self._version)
+            self.simulation.at(self.simulation.now_us, self._begin, self._version)
         elif self._pass.passes > 1:
-            self._pass.cut(self.world.now_us)
+            self._pass.cut(self.simulation.now_us)
             self._schedule()
 
     def _go_on(self) -> None:
-        now_us = self.world.now_us
+        now_us = self.simulation.now_us
         self._pass = self.scheduler.plan(now_us, PASSES_MAX)
         for sequence in self.scheduler.take_pulled():
             self.on_pulled.pop(sequence.key)()
@@ -170,12 +212,12 @@ class Ship:
             self._schedule()
         elif (pull_us := self.scheduler.next_pull_us()) is not None:
             self._version += 1
-            self.world.at(pull_us, self._begin, self._version)
+            self.simulation.at(pull_us, self._begin, self._version)
 
     def _schedule(self) -> None:
         assert self._pass is not None
         self._version += 1
-        self.world.at(self._pass.ends_us, self._pass_over, self._version)
+        self.simulation.at(self._pass.ends_us, self._pass_over, self._version)
 
     def _begin(self, version: int) -> None:
         if version == self._version and self._pass is None:
@@ -186,11 +228,11 @@ class Ship:
             return
         done, self._pass = self._pass, None
         assert done is not None
-        if self.world.on_pass is not None:
-            self.world.on_pass(self, done)
+        if self.simulation.on_pass is not None:
+            self.simulation.on_pass(self, done)
         progress = self.scheduler.finish(done)
-        if self.world.store is not None:
-            self._save(self.world.store, done)
+        if self.simulation.store is not None:
+            self._save(self.simulation.store, done)
         ended = False
         for step in progress:
             ended = ended or step.last
@@ -199,12 +241,12 @@ class Ship:
                 del self.on_token[step.sequence.key]
             tell(step.tokens, step.first, step.last)
         prefilled = any(share is not None and share.chunks for share in done.shares)
-        if prefilled or ended or self.world.now_us - self._reported_us >= REPORT_US:
+        if prefilled or ended or self.simulation.now_us - self._reported_us >= REPORT_US:
             self._report()
         if self._pass is None:
             self._go_on()
 
-    def _save(self, store: "SimStore", done: Pass) -> None:
+    def _save(self, store: "SimStore", done: EngineStep) -> None:
         for share in done.shares:
             for sequence, _ in share.chunks if share is not None else ():
                 if sequence.key in self.on_token:
@@ -213,11 +255,11 @@ class Ship:
     def _beat(self, epoch: int) -> None:
         if self.alive and epoch == self.epoch:
             self._report()
-            self.world.after(self.world.heartbeat_us, self._beat, epoch)
+            self.simulation.after(self.simulation.heartbeat_us, self._beat, epoch)
 
     def _report(self) -> None:
         """Load and KV changes, as they are now, to be heard a moment later."""
-        self._reported_us = at_us = self.world.now_us
+        self._reported_us = at_us = self.simulation.now_us
         name, epoch = self.name, str(self.epoch)
         for change in self.scheduler.take_changes():
             self._kv_sequence += 1
@@ -233,17 +275,31 @@ class Ship:
         life = self.life.state if self.life is not None else None
         resting, last = (life.state in RESTING, life.change) if life else (self.holding, 0)
         last = 1 if self._leave is not None else last
-        self.world.tell(
+        self.simulation.tell(
             lambda now_us: events.LoadReported(
-                now_us, name, epoch, ranks, at_us, 0, pass_us, resting, last
+                now_us=now_us,
+                instance=name,
+                epoch=epoch,
+                ranks=ranks,
+                at_us=at_us,
+                kv_held_blocks=0,
+                pass_us=pass_us,
+                resting=resting,
+                change=last,
             )
         )
 
     def _tell_change(self, change: BlocksChanged, number: int) -> None:
         name, epoch = self.name, str(self.epoch)
-        self.world.tell(
+        self.simulation.tell(
             lambda now_us: events.KvChanged(
-                now_us, name, epoch, number, change.stored, change.removed, change.cleared,
-                change.dp_rank,
+                now_us=now_us,
+                instance=name,
+                epoch=epoch,
+                sequence=number,
+                stored=change.stored,
+                removed=change.removed,
+                cleared=change.cleared,
+                dp_rank=change.dp_rank,
             )
-        )  # fmt: skip
+        )

@@ -2,38 +2,38 @@
 
 from typing import TYPE_CHECKING, Any
 
-from argosy.domain.lifecycle import State, Step
+from argosy.domain.lifecycle import LifecycleState, LifecycleStep
 from argosy.instance.lifecycle import effects
 from argosy.instance.lifecycle import events as lifecycle_events
-from argosy.instance.lifecycle.core import LifeCore, LifeState
+from argosy.instance.lifecycle.core import LifecycleCore, LifecycleCoreState
 from argosy.router.core import events as router_events
 from argosy.sim.fleet.timers import Timers
-from argosy.sim.reports.outcome import Rested
+from argosy.sim.reports.outcome import SleepRecord
 
 if TYPE_CHECKING:
-    from argosy.sim.fleet.instance import Ship
+    from argosy.sim.fleet.instance import SimInstance
 
 WARM_UP_TOKENS = 8
 
 
-class SimLife:
+class SimLifecycle:
     """See the module. Told of decisions by `feed`."""
 
-    def __init__(self, ship: "Ship") -> None:
-        self.ship = ship
-        self.world = ship.world
-        self.core = LifeCore(LifeState(since_us=self.world.now_us))
-        self._timers = Timers(self.world, self.feed)
+    def __init__(self, instance: "SimInstance") -> None:
+        self.instance = instance
+        self.simulation = instance.simulation
+        self.core = LifecycleCore(LifecycleCoreState(since_us=self.simulation.now_us))
+        self._timers = Timers(self.simulation, self.feed)
         self._version = 0
 
     @property
-    def state(self) -> LifeState:
+    def state(self) -> LifecycleCoreState:
         """The core's."""
         return self.core.state
 
     def feed(self, event: Any) -> None:
         """Let the core decide, and do what it says, as long as this life lasts."""
-        if self.ship.life is not self or not self.ship.alive:
+        if self.instance.life is not self or not self.instance.alive:
             return
         for effect in self.core.step(event):
             if not self._timers.take(effect):
@@ -41,61 +41,77 @@ class SimLife:
 
     def idle(self) -> None:
         """Nothing is left to do for anybody."""
-        if self.state.todo and self.state.todo[0] is Step.DRAIN:
-            self._end(Step.DRAIN, self._version)
+        if self.state.todo and self.state.todo[0] is LifecycleStep.DRAIN:
+            self._end(LifecycleStep.DRAIN, self._version)
 
     def _perform(self, effect: Any) -> None:
         match effect:
             case effects.TakeStep():
-                self._take(Step(effect.step), effect.level)
+                self._take(LifecycleStep(effect.step), effect.level)
             case effects.AbandonStep():
                 self._version += 1
-            case effects.CutWork():
-                self.world.cut(self.ship.name)
-            case effects.TakeWork():
-                self.ship.holding = False
-            case effects.Tell():
+            case effects.AbortWork():
+                self.simulation.cut(self.instance.name)
+            case effects.ResumeWork():
+                self.instance.holding = False
+            case effects.PublishChange():
                 self._tell(effect)
 
-    def _take(self, step: Step, level: str) -> None:
+    def _take(self, step: LifecycleStep, level: str) -> None:
         self._version += 1
-        ship, profile = self.ship, self.ship.profile
-        if step is Step.DRAIN:
-            ship.holding = True
-            if not ship.work:
-                self.world.after(0, self._end, step, self._version)
+        instance, profile = self.instance, self.instance.profile
+        if step is LifecycleStep.DRAIN:
+            instance.holding = True
+            if not instance.work:
+                self.simulation.after(0, self._end, step, self._version)
             return
         took_ms = {
-            Step.FLUSH: profile.flush_ms, Step.WITHDRAW: profile.withdraw_ms,
-            Step.FREE: profile.free_ms(level),
-            Step.LOAD: profile.take_ms(level), Step.REGISTER: profile.register_ms,
-            Step.WARM_UP: profile.prefill_pass_ms(WARM_UP_TOKENS) + profile.decode_pass_ms(0, 1),
-        }[step]  # fmt: skip
-        self.world.after(round(1e3 * took_ms), self._end, step, self._version)
+            LifecycleStep.FLUSH: profile.flush_ms,
+            LifecycleStep.WITHDRAW: profile.withdraw_ms,
+            LifecycleStep.FREE: profile.free_ms(level),
+            LifecycleStep.LOAD: profile.take_ms(level),
+            LifecycleStep.REGISTER: profile.register_ms,
+            LifecycleStep.WARM_UP: profile.prefill_pass_ms(WARM_UP_TOKENS)
+            + profile.decode_pass_ms(0, 1),
+        }[step]
+        self.simulation.after(round(1e3 * took_ms), self._end, step, self._version)
 
-    def _end(self, step: Step, version: int) -> None:
+    def _end(self, step: LifecycleStep, version: int) -> None:
         if version != self._version:
             return
-        if step is Step.FREE:
-            self.ship.forget_blocks()
-        self.feed(lifecycle_events.StepEnded(self.world.now_us, step))
+        if step is LifecycleStep.FREE:
+            self.instance.forget_blocks()
+        self.feed(lifecycle_events.LifecycleStepEnded(now_us=self.simulation.now_us, step=step))
 
-    def _tell(self, effect: effects.Tell) -> None:
-        ship, state = self.ship, State(effect.state)
-        if ship.told_of_life(effect.change):
-            resting = "" if state is State.ACTIVE else effect.state
-            name, epoch, change, cause = ship.name, str(ship.epoch), effect.change, effect.cause
-            self.world.tell(
-                lambda now_us: router_events.InstanceRested(
-                    now_us, name, epoch, change, resting, cause
+    def _tell(self, effect: effects.PublishChange) -> None:
+        instance, state = self.instance, LifecycleState(effect.state)
+        if instance.told_of_life(effect.change):
+            resting = "" if state is LifecycleState.ACTIVE else effect.state
+            name, epoch, change, cause = (
+                instance.name,
+                str(instance.epoch),
+                effect.change,
+                effect.cause,
+            )
+            self.simulation.tell(
+                lambda now_us: router_events.InstanceLifecycleChanged(
+                    now_us=now_us,
+                    instance=name,
+                    epoch=epoch,
+                    change=change,
+                    resting=resting,
+                    cause=cause,
                 )
             )
-        assert self.world.operator is not None
-        self.world.operator.changed(ship, effect)
+        assert self.simulation.operator is not None
+        self.simulation.operator.changed(instance, effect)
         if effect.fact in ("InstanceSlept", "InstanceWoke"):
-            self.world.rested.append(
-                Rested(
-                    ship.name, effect.fact, self.world.now_us, effect.took_us,
+            self.simulation.sleep_records.append(
+                SleepRecord(
+                    instance.name,
+                    effect.fact,
+                    self.simulation.now_us,
+                    effect.took_us,
                     list(effect.steps_us),
                 )
-            )  # fmt: skip
+            )

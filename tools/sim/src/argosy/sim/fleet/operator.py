@@ -12,12 +12,12 @@ from argosy.operator.core import effects as operator_effects
 from argosy.operator.core import events as operator_events
 from argosy.operator.core.operator import OperatorCore
 from argosy.operator.core.state import OperatorState
-from argosy.router.core.effects import TellDemand
+from argosy.router.core.effects import PublishDemand
 from argosy.router.core.fleet import members
 
 if TYPE_CHECKING:
-    from argosy.sim.fleet.instance import Ship
-    from argosy.sim.fleet.simulation import Router, World
+    from argosy.sim.fleet.instance import SimInstance
+    from argosy.sim.fleet.simulation import SimRouter, Simulation
 
 WORK_US = 250_000
 """As often as routers tell of their queues."""
@@ -28,74 +28,104 @@ HOP_US = 2_000
 class SimOperator:
     """See the module."""
 
-    def __init__(self, world: "World", idle_sleep_us: int, level: str) -> None:
-        self.world = world
+    def __init__(self, simulation: "Simulation", idle_sleep_us: int, level: str) -> None:
+        self.simulation = simulation
         self.core = OperatorCore(OperatorState())
-        fleet = world.fleet.instances()
-        self._ships = {
+        fleet = simulation.fleet.instances()
+        self._instances = {
             f"{role}-{number}": name
             for role in ("prefill", "decode")
             for number, name in enumerate(n for n, r in fleet if r == role)
         }
-        self._names = {ship: name for name, ship in self._ships.items()}
+        self._names = {instance: name for name, instance in self._instances.items()}
         pools = [
             Pool(Template(role, 1, 0, {}), sum(r == role for _, r in fleet))
             for role in ("prefill", "decode")
         ]
-        self.feed(operator_events.FleetApplied(0, 1, pools, idle_sleep_us, level))
-        self.feed(operator_events.NodeSeen(0, "all", len(fleet), 0))
+        self.feed(
+            operator_events.FleetApplied(
+                now_us=0, generation=1, pools=pools, idle_sleep_us=idle_sleep_us, sleep_level=level
+            )
+        )
+        self.feed(
+            operator_events.NodeSeen(
+                now_us=0, node="all", memory_bytes=len(fleet), promised_bytes=0
+            )
+        )
 
     def feed(self, event: Any) -> None:
         """Let the core decide, and carry its decisions to the instances."""
         for effect in self.core.step(event):
             if isinstance(effect, operator_effects.DecideSleep | operator_effects.DecideWake):
-                self.world.after(HOP_US, self._decided, effect)
+                self.simulation.after(HOP_US, self._decided, effect)
 
     def start(self) -> None:
         """Begin to hear of work."""
-        for router in self.world.routers:
+        for router in self.simulation.routers:
             self._work(router)
 
-    def demanded(self, router: "Router", effect: TellDemand) -> None:
+    def demanded(self, router: "SimRouter", effect: PublishDemand) -> None:
         """Requests wait at a router, and nobody is awake."""
-        self.world.after(HOP_US, self._demanded, router.name, effect.held_requests)
+        self.simulation.after(HOP_US, self._demanded, router.name, effect.held_requests)
 
-    def changed(self, ship: "Ship", effect: lifecycle_effects.Tell) -> None:
+    def changed(self, instance: "SimInstance", effect: lifecycle_effects.PublishChange) -> None:
         """An instance told of a change in its life."""
-        self.world.after(HOP_US, self._changed, self._names[ship.name], str(ship.epoch), effect)
+        self.simulation.after(
+            HOP_US, self._changed, self._names[instance.name], str(instance.epoch), effect
+        )
 
     def _demanded(self, router: str, held: int) -> None:
-        self.feed(operator_events.DemandSeen(self.world.now_us, router, held))
+        self.feed(
+            operator_events.DemandSeen(
+                now_us=self.simulation.now_us, router=router, held_requests=held
+            )
+        )
 
-    def _changed(self, name: str, epoch: str, effect: lifecycle_effects.Tell) -> None:
+    def _changed(self, name: str, epoch: str, effect: lifecycle_effects.PublishChange) -> None:
         self.feed(
             operator_events.InstanceChanged(
-                self.world.now_us, name, effect.state, effect.cause, -1, 0, epoch, effect.change,
-                effect.took_us,
+                now_us=self.simulation.now_us,
+                instance=name,
+                state=effect.state,
+                reason=effect.cause,
+                restarts=-1,
+                at_us=0,
+                epoch=epoch,
+                change=effect.change,
+                took_us=effect.took_us,
             )
-        )  # fmt: skip
+        )
 
-    def _work(self, router: "Router") -> None:
+    def _work(self, router: "SimRouter") -> None:
         state = router.core.state
         requests = len(state.requests) + members.busy_requests(state)
         self.feed(
             operator_events.WorkSeen(
-                self.world.now_us, router.name, requests, state.queued_requests,
-                state.arrived_requests,
+                now_us=self.simulation.now_us,
+                router=router.name,
+                requests=requests,
+                queued_requests=state.queued_requests,
+                arrived_requests=state.arrived_requests,
             )
-        )  # fmt: skip
-        self.world.after(WORK_US, self._work, router)
+        )
+        self.simulation.after(WORK_US, self._work, router)
 
     def _decided(self, effect: operator_effects.DecideSleep | operator_effects.DecideWake) -> None:
-        ship = self.world.ships[self._ships[effect.instance]]
-        if ship.life is None:
+        instance = self.simulation.instances[self._instances[effect.instance]]
+        if instance.life is None:
             return
-        now_us = self.world.now_us
+        now_us = self.simulation.now_us
         if isinstance(effect, operator_effects.DecideWake):
-            ship.life.feed(lifecycle_events.WakeDecided(now_us, effect.turn, effect.reason))
+            instance.life.feed(
+                lifecycle_events.WakeRequested(now_us=now_us, turn=effect.turn, cause=effect.reason)
+            )
         else:
-            ship.life.feed(
-                lifecycle_events.SleepDecided(
-                    now_us, effect.turn, effect.level, effect.drain_us, effect.reason
+            instance.life.feed(
+                lifecycle_events.SleepRequested(
+                    now_us=now_us,
+                    turn=effect.turn,
+                    level=effect.level,
+                    drain_us=effect.drain_us,
+                    cause=effect.reason,
                 )
             )

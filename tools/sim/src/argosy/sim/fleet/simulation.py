@@ -11,16 +11,16 @@ from typing import Any
 
 from argosy.domain.core import Effect, Event
 from argosy.engine.profile import Profile
-from argosy.engine.sim.scheduler import Pass
+from argosy.engine.sim.scheduler import EngineStep
 from argosy.router.core import effects, events
 from argosy.router.core.router import RouterCore
-from argosy.router.core.state import Limits, new_state
-from argosy.sim.fleet.instance import Ship
+from argosy.router.core.state import RouterLimits, new_state
+from argosy.sim.fleet.instance import SimInstance
 from argosy.sim.fleet.kv_store import SimStore
 from argosy.sim.fleet.operator import SimOperator
-from argosy.sim.fleet.request import DEADLINE_US, NETWORK_US, Passage
+from argosy.sim.fleet.request import DEADLINE_US, NETWORK_US, SimRequest
 from argosy.sim.fleet.timers import Timers
-from argosy.sim.reports.outcome import Outcome, Rested
+from argosy.sim.reports.outcome import RequestOutcome, SleepRecord
 from argosy.sim.traces.trace import TraceRequest
 
 HEARTBEAT_US = 1_000_000
@@ -28,7 +28,7 @@ MAX_RUNNING = 256
 
 
 @dataclass(frozen=True)
-class Fleet:
+class SimFleet:
     """What is simulated. Instances by role; `free` ones prefill or decode as the router likes."""
 
     aggregated: int = 0
@@ -55,16 +55,18 @@ class Fleet:
     def instances(self) -> list[tuple[str, str]]:
         """(name, role) of each."""
         roles = [
-            ("decode", "decode", self.aggregated), ("prefill", "prefill", self.prefill),
-            ("decode", "decode", self.decode), ("free", "free", self.free),
-        ]  # fmt: skip
+            ("decode", "decode", self.aggregated),
+            ("prefill", "prefill", self.prefill),
+            ("decode", "decode", self.decode),
+            ("free", "free", self.free),
+        ]
         return [
             (f"{name}-{number:03d}", role) for name, role, count in roles for number in range(count)
         ]
 
 
 @dataclass(frozen=True)
-class Fault:
+class InstanceFault:
     """An instance is killed, and starts again, empty, after a while."""
 
     at_us: int
@@ -73,57 +75,67 @@ class Fault:
 
 
 @dataclass
-class Simulated:
+class SimulationResult:
     """What came of it. outcomes: in the trace's order."""
 
-    outcomes: list[Outcome]
+    outcomes: list[RequestOutcome]
     virtual_us: int
     instance_seconds: float
     """Those asleep take none."""
-    rested: list[Rested] = field(default_factory=list)
+    sleep_records: list[SleepRecord] = field(default_factory=list)
     """Every sleep and every wake."""
 
 
 def simulate(
-    trace: list[TraceRequest], fleet: Fleet, progress: Callable[[int, int], None],
-    faults: Sequence[Fault] = (),
-) -> Simulated:  # fmt: skip
+    trace: list[TraceRequest],
+    fleet: SimFleet,
+    progress: Callable[[int, int], None],
+    faults: Sequence[InstanceFault] = (),
+) -> SimulationResult:
     """Run a trace to its end. `progress(ended, total)` is called now and then."""
-    world = World(trace, fleet)
+    simulation = Simulation(trace, fleet)
     for fault in faults:
-        world.at(fault.at_us, world.kill, fault.instance, fault.restart_us)
-    world.run(progress)
-    outcomes = [passage.outcome for passage in world.passages]
-    return Simulated(outcomes, world.now_us, awake_seconds(world), world.rested)
+        simulation.at(fault.at_us, simulation.kill, fault.instance, fault.restart_us)
+    simulation.run(progress)
+    outcomes = [sim_request.outcome for sim_request in simulation.requests]
+    return SimulationResult(
+        outcomes, simulation.now_us, awake_seconds(simulation), simulation.sleep_records
+    )
 
 
-def awake_seconds(world: "World") -> float:
+def awake_seconds(simulation: "Simulation") -> float:
     """Of all instances together."""
-    found_us = len(world.ships) * world.now_us
+    found_us = len(simulation.instances) * simulation.now_us
     slept_us: dict[str, int] = {}
-    for rested in world.rested:
-        if rested.fact == "InstanceSlept":
-            slept_us[rested.name] = rested.at_us
+    for sleep_records in simulation.sleep_records:
+        if sleep_records.fact == "InstanceSlept":
+            slept_us[sleep_records.name] = sleep_records.at_us
         else:
             # Awake again from the moment the wake began.
-            found_us -= rested.at_us - rested.took_us - slept_us.pop(rested.name)
-    return (found_us - sum(world.now_us - at_us for at_us in slept_us.values())) / 1e6
+            found_us -= (
+                sleep_records.at_us - sleep_records.took_us - slept_us.pop(sleep_records.name)
+            )
+    return (found_us - sum(simulation.now_us - at_us for at_us in slept_us.values())) / 1e6
 
 
-class Router:
+class SimRouter:
     """A router's core in virtual time, with its timers."""
 
-    def __init__(self, world: "World", number: int, fleet: Fleet) -> None:
-        self.world = world
+    def __init__(self, simulation: "Simulation", number: int, fleet: SimFleet) -> None:
+        self.simulation = simulation
         self.name = f"router-{number}"
-        limits = Limits(
-            queue_limit=1 << 30, attempts_max=100, stale_us=5_000_000, ledger_us=30_000_000,
-            wait_us=DEADLINE_US, policy=fleet.policy,
+        limits = RouterLimits(
+            queue_limit=1 << 30,
+            attempts_max=100,
+            stale_us=5_000_000,
+            ledger_us=30_000_000,
+            wait_us=DEADLINE_US,
+            policy=fleet.policy,
             ttft_limit_us=round(1e3 * fleet.slo_ttft_ms) if fleet.slo_ttft_ms else 0,
             itl_target_ms=fleet.slo_itl_ms or 50,
-        )  # fmt: skip
+        )
         self.core = RouterCore(new_state(limits))
-        self._timers = Timers(world, self.feed)
+        self._timers = Timers(simulation, self.feed)
 
     def feed(self, event: Event) -> None:
         """Let the core decide and do what it says."""
@@ -132,80 +144,89 @@ class Router:
                 self._perform(effect)
 
     def _perform(self, effect: Effect) -> None:
-        world = self.world
+        simulation = self.simulation
         match effect:
             case effects.Dispatch():
-                world.passages[int(effect.request_id)].dispatched(effect)
+                simulation.requests[int(effect.request_id)].dispatched(effect)
             case effects.Reject():
-                world.passages[int(effect.request_id)].rejected()
-            case effects.TellDemand():
-                if world.operator is not None:
-                    world.operator.demanded(self, effect)
-            case effects.TellSiblings():
-                world.tell_siblings(self, effect)
+                simulation.requests[int(effect.request_id)].rejected()
+            case effects.PublishDemand():
+                if simulation.operator is not None:
+                    simulation.operator.demanded(self, effect)
+            case effects.TellPeerRouters():
+                simulation.tell_peer_routers(self, effect)
             case effects.AskKvSnapshot():
-                world.after(2 * NETWORK_US, self._snapshot, effect.instance)
+                simulation.after(2 * NETWORK_US, self._snapshot, effect.instance)
 
     def _snapshot(self, name: str) -> None:
-        world = self.world
-        ship = world.ships.get(name)
-        if ship is None:
-            assert world.store is not None
-            self.feed(world.store.snapshot(world.now_us))
-        elif ship.alive:
-            self.feed(ship.snapshot(world.now_us))
+        simulation = self.simulation
+        instance = simulation.instances.get(name)
+        if instance is None:
+            assert simulation.store is not None
+            self.feed(simulation.store.snapshot(simulation.now_us))
+        elif instance.alive:
+            self.feed(instance.snapshot(simulation.now_us))
 
 
-class World:
+class Simulation:
     """See the module."""
 
-    def __init__(self, trace: list[TraceRequest], fleet: Fleet) -> None:
+    def __init__(self, trace: list[TraceRequest], fleet: SimFleet) -> None:
         self.fleet = fleet
         self.now_us = 0
         self.heartbeat_us = HEARTBEAT_US
-        self.on_pass: Callable[[Ship, Pass], None] | None = None
+        self.on_pass: Callable[[SimInstance, EngineStep], None] | None = None
         self.ended = 0
         self.on_lost_fact: Callable[[Event], bool] | None = None
         """Asked of every fact on its way to a router: True loses it."""
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
-        self.routers = [Router(self, number, fleet) for number in range(fleet.routers)]
-        self.passages = [Passage(self, n, request) for n, request in enumerate(trace)]
+        self.routers = [SimRouter(self, number, fleet) for number in range(fleet.routers)]
+        self.requests = [SimRequest(self, n, request) for n, request in enumerate(trace)]
         self.store: SimStore | None = None
         if fleet.store_dram_tokens:
             self.store = SimStore(
-                self, fleet.store_dram_tokens, fleet.store_ssd_tokens, fleet.block_tokens,
+                self,
+                fleet.store_dram_tokens,
+                fleet.store_ssd_tokens,
+                fleet.block_tokens,
                 fleet.profile.kv_bytes_per_token,
-            )  # fmt: skip
-        self.rested: list[Rested] = []
+            )
+        self.sleep_records: list[SleepRecord] = []
         self.operator: SimOperator | None = None
         if fleet.idle_sleep_us:
             self.operator = SimOperator(self, fleet.idle_sleep_us, fleet.sleep_level)
         blocks = fleet.kv_tokens // fleet.block_tokens
-        self.ships = {
-            name: Ship(
-                self, name, role, fleet.profile, blocks, fleet.block_tokens, MAX_RUNNING,
+        self.instances = {
+            name: SimInstance(
+                self,
+                name,
+                role,
+                fleet.profile,
+                blocks,
+                fleet.block_tokens,
+                MAX_RUNNING,
                 fleet.dp_ranks,
             )
             for name, role in fleet.instances()
-        }  # fmt: skip
+        }
 
     def run(self, progress: Callable[[int, int], None]) -> None:
         """Until every request has ended."""
         for router in self.routers:
-            router.feed(events.BusChanged(0, connected=True))
-        for ship in self.ships.values():
-            ship.start()
+            router.feed(events.BusChanged(now_us=0, connected=True))
+        for instance in self.instances.values():
+            instance.start()
         if self.store is not None:
             self.store.start()
         if self.operator is not None:
             self.operator.start()
         if len(self.routers) > 1:
             self._greet()
-        for passage in self.passages:
+        for sim_request in self.requests:
             # After what the fleet has to say of itself at the start.
-            self.at(passage.outcome.arrived_us + 10 * NETWORK_US, passage.arrive)
-        total, steps = len(self.passages), 0
+            self.at(sim_request.outcome.arrived_us + 10 * NETWORK_US, sim_request.arrive)
+        total, steps = len(self.requests), 0
         heap = self._heap
         while self.ended < total and heap:
             self.now_us, _, call, arguments = heapq.heappop(heap)
@@ -218,22 +239,22 @@ class World:
     def _greet(self) -> None:
         """Routers hear of each other, as by their queues' facts."""
         for router in self.routers:
-            for sibling in self.routers:
-                if sibling is not router:
-                    router.feed(events.SiblingSeen(self.now_us, sibling.name))
+            for peer_router in self.routers:
+                if peer_router is not router:
+                    router.feed(events.PeerRouterSeen(now_us=self.now_us, router=peer_router.name))
         self.after(self.heartbeat_us, self._greet)
 
     def kill(self, name: str, restart_us: int) -> None:
         """An instance dies, with all it has."""
-        if self.ships[name].alive:
-            self.ships[name].kill(restart_us)
-            for passage in self.passages:
-                passage.instance_lost(name)
+        if self.instances[name].alive:
+            self.instances[name].kill(restart_us)
+            for sim_request in self.requests:
+                sim_request.instance_lost(name)
 
     def cut(self, name: str) -> None:
         """An instance that is to sleep lets go of what it has not finished."""
-        for passage in self.passages:
-            passage.cut(name)
+        for sim_request in self.requests:
+            sim_request.cut(name)
 
     def at(self, at_us: int, call: Callable[..., None], *arguments: Any) -> None:
         """Do something at a time."""
@@ -248,24 +269,37 @@ class World:
         """Let every router know, a moment later."""
         self.after(NETWORK_US, self._deliver, fact, None)
 
-    def tell_siblings(self, router: Router, effect: effects.TellSiblings) -> None:
+    def tell_peer_routers(self, router: SimRouter, effect: effects.TellPeerRouters) -> None:
         """Let the other routers know."""
         if effect.ended:
             self.after(
-                NETWORK_US, self._deliver,
-                lambda now_us: events.SiblingEnded(now_us, router.name, [effect.request_id]), router,
-            )  # fmt: skip
+                NETWORK_US,
+                self._deliver,
+                lambda now_us: events.PeerRouterEnded(
+                    now_us=now_us, router=router.name, request_ids=[effect.request_id]
+                ),
+                router,
+            )
             return
         self.after(
-            NETWORK_US, self._deliver,
-            lambda now_us: events.SiblingDispatched(
-                now_us, router.name, effect.request_id, effect.prefill, effect.prefill_rank,
-                effect.decode, effect.decode_rank, effect.prompt_tokens, effect.uncached_tokens,
-                effect.blocks,
-            ), router,
-        )  # fmt: skip
+            NETWORK_US,
+            self._deliver,
+            lambda now_us: events.PeerRouterDispatched(
+                now_us=now_us,
+                router=router.name,
+                request_id=effect.request_id,
+                prefill=effect.prefill,
+                prefill_rank=effect.prefill_rank,
+                decode=effect.decode,
+                decode_rank=effect.decode_rank,
+                prompt_tokens=effect.prompt_tokens,
+                uncached_tokens=effect.uncached_tokens,
+                blocks=effect.blocks,
+            ),
+            router,
+        )
 
-    def _deliver(self, fact: Callable[[int], Event], but: Router | None) -> None:
+    def _deliver(self, fact: Callable[[int], Event], but: SimRouter | None) -> None:
         event = fact(self.now_us)
         if self.on_lost_fact is not None and self.on_lost_fact(event):
             return

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 
-class Outcome(msgspec.Struct):
+class RequestOutcome(msgspec.Struct):
     """One request, in virtual microseconds since the trace began."""
 
     arrived_us: int
@@ -21,7 +21,7 @@ class Outcome(msgspec.Struct):
 
 
 @dataclass
-class Rested:
+class SleepRecord:
     """One sleep or wake: when it was over, what it took, and its steps."""
 
     name: str

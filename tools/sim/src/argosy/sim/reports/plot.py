@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from argosy.sim.reports.outcome import Outcome
+from argosy.sim.reports.outcome import RequestOutcome
 from argosy.sim.reports.report import ttft_ms
 
 if TYPE_CHECKING:
@@ -23,14 +23,19 @@ COLOURS = {50: "#2b7bba", 90: "#e08214", 99: "#7b3294"}
 """Of each percentile drawn, alike in both panels."""
 REJECTED_COLOUR = "#d7191c"
 STYLE: Any = {
-    "axes.axisbelow": True, "axes.grid": True, "axes.spines.right": False,
-    "axes.spines.top": False, "font.size": 10, "grid.alpha": 0.3, "legend.frameon": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 10,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
     # Shapes' ids: the same picture is the same file.
     "svg.hashsalt": "argosy",
-}  # fmt: skip
+}
 
 
-def plot(outcomes: Sequence[Outcome], path: Path, title: str, slo_ttft_ms: float) -> None:
+def plot(outcomes: Sequence[RequestOutcome], path: Path, title: str, slo_ttft_ms: float) -> None:
     """Draw TTFT over virtual time and its distribution into one SVG file.
 
     The same outcomes give the same file. Raises OSError when it cannot be written.
@@ -56,11 +61,7 @@ def plot(outcomes: Sequence[Outcome], path: Path, title: str, slo_ttft_ms: float
         for axes in (over_time, distribution):
             # Above the curves: no place among them is free in every run.
             axes.legend(
-                ncols=5,
-                loc="lower left",
-                bbox_to_anchor=(0, 1),
-                columnspacing=1,
-                handlelength=1.2,
+                ncols=5, loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1, handlelength=1.2
             )
         figure.savefig(path, format="svg", dpi=150, metadata={"Date": None})
 
@@ -86,10 +87,16 @@ def _draw_over_time(axes: "Axes", at_s: Numbers, waited_ms: Numbers, rejected_s:
     if rejected_s.size:
         top = np.ones_like(rejected_s)
         axes.plot(
-            rejected_s, top, "|", color=REJECTED_COLOUR, markersize=9, rasterized=True,
-            transform=axes.get_xaxis_transform(), clip_on=False,
+            rejected_s,
+            top,
+            "|",
+            color=REJECTED_COLOUR,
+            markersize=9,
+            rasterized=True,
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
             label=f"rejected ({rejected_s.size:,})",
-        )  # fmt: skip
+        )
 
 
 def _draw_distribution(axes: "Axes", waited_ms: Numbers) -> None:

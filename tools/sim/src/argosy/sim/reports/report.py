@@ -7,16 +7,21 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from argosy.sim.reports.outcome import Outcome, Rested
+from argosy.sim.reports.outcome import RequestOutcome, SleepRecord
 
 _PACKED = struct.Struct("<6q?I")
 _NEVER_US = -1
 
 
 def report_of(
-    outcomes: Sequence[Outcome], *, slo_ttft_ms: float, slo_itl_ms: float,
-    instance_seconds: float, virtual_us: int, wall_s: float,
-) -> dict[str, Any]:  # fmt: skip
+    outcomes: Sequence[RequestOutcome],
+    *,
+    slo_ttft_ms: float,
+    slo_itl_ms: float,
+    instance_seconds: float,
+    virtual_us: int,
+    wall_s: float,
+) -> dict[str, Any]:
     """The report, ready for JSON.
 
     Latencies, reuse and throughput are those of the requests that completed. TTFT and E2E
@@ -27,9 +32,10 @@ def report_of(
     """
     completed = [outcome for outcome in outcomes if _is_completed(outcome)]
     within = [
-        outcome for outcome in completed
+        outcome
+        for outcome in completed
         if ttft_ms(outcome) <= slo_ttft_ms and (itl_ms(outcome) or 0) <= slo_itl_ms
-    ]  # fmt: skip
+    ]
     virtual_s = virtual_us / 1e6
     gaps = (itl_ms(outcome) for outcome in completed)
     return {
@@ -44,7 +50,8 @@ def report_of(
         "itl_ms": _spread(gap for gap in gaps if gap is not None),
         "e2e_ms": _spread(_e2e_ms(outcome) for outcome in completed),
         "slo": {
-            "ttft_ms": slo_ttft_ms, "itl_ms": slo_itl_ms,
+            "ttft_ms": slo_ttft_ms,
+            "itl_ms": slo_itl_ms,
             "share": _ratio(len(within), len(outcomes)),
         },
         "throughput": {
@@ -55,14 +62,14 @@ def report_of(
         "virtual_s": virtual_s,
         "wall_s": round(wall_s, 3),
         "digest": digest_of(outcomes),
-    }  # fmt: skip
+    }
 
 
-def rest_of(rested: Sequence[Rested]) -> dict[str, Any]:
+def rest_of(sleep_records: Sequence[SleepRecord]) -> dict[str, Any]:
     """Sleeps and wakes: how many, the longest of each, and the steps of that, in seconds."""
     found: dict[str, Any] = {}
     for name, fact in (("sleep", "InstanceSlept"), ("wake", "InstanceWoke")):
-        mine = [r for r in rested if r.fact == fact]
+        mine = [r for r in sleep_records if r.fact == fact]
         longest = max(mine, key=lambda r: r.took_us, default=None)
         found[f"{name}s"] = len(mine)
         found[f"longest_{name}_s"] = longest.took_us / 1e6 if longest else None
@@ -70,13 +77,13 @@ def rest_of(rested: Sequence[Rested]) -> dict[str, Any]:
     return found
 
 
-def ttft_ms(outcome: Outcome) -> float:
+def ttft_ms(outcome: RequestOutcome) -> float:
     """From arrival to the first token, which there must be."""
     assert outcome.first_us is not None
     return (outcome.first_us - outcome.arrived_us) / 1000
 
 
-def itl_ms(outcome: Outcome) -> float | None:
+def itl_ms(outcome: RequestOutcome) -> float | None:
     """A completed request's mean gap between tokens; None if it has but one."""
     assert outcome.first_us is not None
     assert outcome.ended_us is not None
@@ -85,7 +92,7 @@ def itl_ms(outcome: Outcome) -> float | None:
     return (outcome.ended_us - outcome.first_us) / 1000 / (outcome.output_tokens - 1)
 
 
-def digest_of(outcomes: Iterable[Outcome]) -> str:
+def digest_of(outcomes: Iterable[RequestOutcome]) -> str:
     """Sixteen hex digits, equal wherever and whenever every outcome is, in the same order."""
     digest = xxhash.xxh3_64()
     for outcome in outcomes:
@@ -93,19 +100,25 @@ def digest_of(outcomes: Iterable[Outcome]) -> str:
         first_us = _NEVER_US if outcome.first_us is None else outcome.first_us
         ended_us = _NEVER_US if outcome.ended_us is None else outcome.ended_us
         packed = _PACKED.pack(
-            outcome.arrived_us, outcome.prompt_tokens, outcome.output_tokens,
-            outcome.cached_tokens, first_us, ended_us, outcome.rejected, len(instance),
-        )  # fmt: skip
+            outcome.arrived_us,
+            outcome.prompt_tokens,
+            outcome.output_tokens,
+            outcome.cached_tokens,
+            first_us,
+            ended_us,
+            outcome.rejected,
+            len(instance),
+        )
         digest.update(packed + instance)
     return digest.hexdigest()
 
 
-def _is_completed(outcome: Outcome) -> bool:
+def _is_completed(outcome: RequestOutcome) -> bool:
     ran = outcome.first_us is not None and outcome.ended_us is not None
     return ran and not outcome.rejected
 
 
-def _e2e_ms(outcome: Outcome) -> float:
+def _e2e_ms(outcome: RequestOutcome) -> float:
     assert outcome.ended_us is not None
     return (outcome.ended_us - outcome.arrived_us) / 1000
 

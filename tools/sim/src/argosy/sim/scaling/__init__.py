@@ -1,1 +1,1 @@
-"""Fleets that grow and shrink in virtual time: one interface of policies, two worlds."""
+"""Fleets that grow and shrink in virtual time: one interface of policies, two simulations."""

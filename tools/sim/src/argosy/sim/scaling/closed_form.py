@@ -1,7 +1,7 @@
 """How many instances a steady demand needs: closed forms that belong to no policy.
 
 Used to choose how large a trace is made, what a fleet begins with, and as the oracle's first
-guess. What is attained is measured in the worlds, not here.
+guess. What is attained is measured in the simulations, not here.
 """
 
 import math
@@ -55,8 +55,9 @@ def prefill_need(demand: Demand, timing: Timing, machine: Machine, slo: Slo) -> 
         use = demand.rate * work_s / count
         if use >= 1:
             continue
-        shared = pass_tokens(timing, demand.rate * demand.prompt_tokens / count,
-                             demand.prompt_tokens, most)  # fmt: skip
+        shared = pass_tokens(
+            timing, demand.rate * demand.prompt_tokens / count, demand.prompt_tokens, most
+        )
         turn_s = max(alone_s, timing.prefill_pass_ms(round(shared)) / 1e3)
         mean_s = turn_s * (1 + varied) / 2 / (count * (1 - use))
         rest_s = max(0.0, left_s - (turn_s - alone_s))

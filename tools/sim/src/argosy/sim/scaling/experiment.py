@@ -10,14 +10,14 @@ from argosy.domain.demand import Machine, Slo
 from argosy.engine.profile import Profile
 from argosy.sim.scaling import oracle
 from argosy.sim.scaling.closed_form import need
-from argosy.sim.scaling.flow_level import FlowWorld, Setting
-from argosy.sim.scaling.observation import Policy
-from argosy.sim.scaling.policies.argosy_autoscaler import Argosy
-from argosy.sim.scaling.policies.registry import POLICIES, Given, at_peak
+from argosy.sim.scaling.flow_level import FlowSimulation, ScalingSetup
+from argosy.sim.scaling.observation import ScalingPolicy
+from argosy.sim.scaling.policies.argosy_autoscaler import ArgosyPolicy
+from argosy.sim.scaling.policies.registry import POLICIES, PolicyInputs, at_peak
 from argosy.sim.scaling.replicas import within
-from argosy.sim.scaling.request_level import EventWorld
-from argosy.sim.scaling.result import Result
-from argosy.sim.scaling.scenarios import Work
+from argosy.sim.scaling.request_level import RequestSimulation
+from argosy.sim.scaling.result import ScalingResult
+from argosy.sim.scaling.scenarios import Scenario
 
 EVENT_REQUESTS = 40_000
 """Longer traces are run as flows only."""
@@ -53,22 +53,22 @@ class ScaleOptions:
 
 
 @dataclass
-class Bench:
+class Experiment:
     """One workload, and the runs of all policies through it."""
 
-    work: Work
-    setting: Setting
-    given: Given
+    work: Scenario
+    setting: ScalingSetup
+    given: PolicyInputs
     profile: Profile
     progress: RunProgress
     plans: oracle.Planner | None = None
     factors: dict[str, float] = field(default_factory=dict)
 
-    def run(self, name: str, event: bool) -> Result:
-        """One policy in one world; the oracle takes several runs."""
-        world = "event" if event else "flow"
-        if name != oracle.Oracle.name:
-            return self._once(POLICIES[name](self.given), event, f"{name}, {world}")
+    def run(self, name: str, event: bool) -> ScalingResult:
+        """One policy in one simulation; the oracle takes several runs."""
+        simulation = "event" if event else "flow"
+        if name != oracle.OraclePolicy.name:
+            return self._once(POLICIES[name](self.given), event, f"{name}, {simulation}")
         if self.plans is None:
             given = self.given
             self.plans = oracle.Planner(
@@ -76,35 +76,54 @@ class Bench:
             )
         start = self.factors.get("flow", 1.0)
         step, fine = (EVENT_STEP, EVENT_STEP) if event else (1.15, oracle.FINE)
-        found, self.factors[world] = oracle.best(
-            self.plans, self.setting.warm_up_s, oracle.TARGET,
-            lambda policy: self._once(policy, event, f"{name}, {world}"), start, step, fine,
-        )  # fmt: skip
+        found, self.factors[simulation] = oracle.best(
+            self.plans,
+            self.setting.warm_up_s,
+            oracle.TARGET,
+            lambda policy: self._once(policy, event, f"{name}, {simulation}"),
+            start,
+            step,
+            fine,
+        )
         return found
 
-    def _once(self, policy: Policy, event: bool, title: str) -> Result:
+    def _once(self, policy: ScalingPolicy, event: bool, title: str) -> ScalingResult:
         setting = self.setting
         if policy.name == "static":
             setting = replace(setting, initial=at_peak(self.given))
-        if isinstance(policy, Argosy):
+        if isinstance(policy, ArgosyPolicy):
             setting = replace(setting, warm_up_s=policy.start_s)
-        world = (EventWorld if event else FlowWorld)(self.work.load, setting, policy)
+        simulation = (RequestSimulation if event else FlowSimulation)(
+            self.work.load, setting, policy
+        )
         with self.progress.shown(title) as progress:
-            return world.run(progress)
+            return simulation.run(progress)
 
 
 def policy_names() -> list[str]:
     """All there are, in the order of the report."""
-    return [*POLICIES, oracle.Oracle.name]
+    return [*POLICIES, oracle.OraclePolicy.name]
 
 
-def bench_of(options: ScaleOptions, work: Work, profile: Profile, progress: RunProgress) -> Bench:
+def experiment_of(
+    options: ScaleOptions, work: Scenario, profile: Profile, progress: RunProgress
+) -> Experiment:
     """A workload as it is put to all policies."""
     machine = Machine(tokens_per_pass=profile.tokens_per_pass)
     initial = within(need(work.first, profile, machine, options.slo), options.replicas)
-    given = Given(
-        profile, machine, options.slo, options.replicas, options.warm_up_s, options.wake_s,
-        EVERY_S if work.load.span_s <= LONG_S else EVERY_LONG_S, work.mean, work.peak, initial,
-    )  # fmt: skip
-    setting = Setting(profile, machine, options.slo, options.replicas, options.warm_up_s, initial)
-    return Bench(work, setting, given, profile, progress)
+    given = PolicyInputs(
+        profile,
+        machine,
+        options.slo,
+        options.replicas,
+        options.warm_up_s,
+        options.wake_s,
+        EVERY_S if work.load.span_s <= LONG_S else EVERY_LONG_S,
+        work.mean,
+        work.peak,
+        initial,
+    )
+    setting = ScalingSetup(
+        profile, machine, options.slo, options.replicas, options.warm_up_s, initial
+    )
+    return Experiment(work, setting, given, profile, progress)

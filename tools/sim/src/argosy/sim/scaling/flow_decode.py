@@ -22,7 +22,7 @@ COUNT, GOOD, PROMPTS, BEGAN_TOKENS, BEGAN_S, OUT, OUT_SQUARED = range(7)
 """Rows of the bins: sums over the requests that end there."""
 TICK_MAX_S = 10.0
 PREEMPTED = 0.1
-"""Of those let in while others wait for KV: as many as in the event-accurate world."""
+"""Of those let in while others wait for KV: as many as in the event-accurate simulation."""
 FIRST_STEPS = 1.5
 """From KV's arrival to the first token: the rest of a step under way, and one."""
 
@@ -30,8 +30,9 @@ FIRST_STEPS = 1.5
 class Ended:
     """What ended in a tick: arrays by bin."""
 
-    def __init__(self, rows: Numbers, clock: float, until: float, from_s: float, tick_s: float
-                 ) -> None:  # fmt: skip
+    def __init__(
+        self, rows: Numbers, clock: float, until: float, from_s: float, tick_s: float
+    ) -> None:
         self.count = rows[COUNT]
         self.good = rows[GOOD]
         self.output = float(rows[OUT].sum())
@@ -79,8 +80,9 @@ class DecodePool:
         self.instances -= leaving
         return other
 
-    def tick(self, came: list[Numbers], from_s: float, tick_s: float, slo_ttft_s: float
-             ) -> tuple[Ended, Numbers, Numbers, Numbers]:  # fmt: skip
+    def tick(
+        self, came: list[Numbers], from_s: float, tick_s: float, slo_ttft_s: float
+    ) -> tuple[Ended, Numbers, Numbers, Numbers]:
         """Let a tick pass; `came`: batches whose KV arrives at POSITION, in seconds.
 
         Returns what ended, and of those that began TTFT (s), its part spent here, and weights.
@@ -139,8 +141,9 @@ class DecodePool:
         self._sums = self._ring.sum(axis=1)
         self.running = float(self._sums[COUNT])
 
-    def _join(self, came: list[Numbers], room: float, freed: float, from_s: float, tick_s: float
-              ) -> Numbers | None:  # fmt: skip
+    def _join(
+        self, came: list[Numbers], room: float, freed: float, from_s: float, tick_s: float
+    ) -> Numbers | None:
         """Those there is room for, POSITION being when there was."""
         waited = len(self._wait)
         if not waited and came:
@@ -166,9 +169,12 @@ class DecodePool:
             fits = 1
         by_kv = need[min(fits, len(need) - 1)] > room + freed
         if by_kv and fits < queue.shape[1] and fits:
-            again_s = self.timing.prompt_ms(
-                round(need[fits - 1] / weight[:fits].sum()), self.machine.tokens_per_pass
-            ) / 1e3  # fmt: skip
+            again_s = (
+                self.timing.prompt_ms(
+                    round(need[fits - 1] / weight[:fits].sum()), self.machine.tokens_per_pass
+                )
+                / 1e3
+            )
             rate = float(weight[:fits].sum()) / tick_s / self.instances
             self._recomputing = PREEMPTED * rate * again_s
         self._wait.clear()
@@ -185,8 +191,15 @@ class DecodePool:
         weight, output = batch[WEIGHT], np.maximum(batch[OUTPUT] - 1, 0.0)
         ends = np.maximum((began + output) // BIN_TOKENS, self._clock // BIN_TOKENS)
         slots = (ends.astype(np.int64)) % self._bins
-        rows = (weight, good, weight * batch[PROMPT], weight * began, weight * first_s,
-                weight * batch[OUTPUT], weight * batch[OUTPUT] ** 2)  # fmt: skip
+        rows = (
+            weight,
+            good,
+            weight * batch[PROMPT],
+            weight * began,
+            weight * first_s,
+            weight * batch[OUTPUT],
+            weight * batch[OUTPUT] ** 2,
+        )
         for number, values in enumerate(rows):
             self._ring[number] += np.bincount(slots, values, self._bins)
             self._sums[number] += values.sum()

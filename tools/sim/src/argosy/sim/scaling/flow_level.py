@@ -17,9 +17,9 @@ from argosy.domain.timing import RACK, Timing
 from argosy.sim.scaling.flow_decode import DecodePool, Ended
 from argosy.sim.scaling.flow_prefill import AT, POSITION, WEIGHT, PrefillPool
 from argosy.sim.scaling.histogram import BINS, Minute, Numbers, counted
-from argosy.sim.scaling.observation import Policy, Seen
-from argosy.sim.scaling.replicas import Crew
-from argosy.sim.scaling.result import Result, Sample, result_of
+from argosy.sim.scaling.observation import Observation, ScalingPolicy
+from argosy.sim.scaling.replicas import Replicas
+from argosy.sim.scaling.result import Sample, ScalingResult, result_of
 from argosy.sim.scaling.workload import Workload
 
 MINUTE_S = 60.0
@@ -30,7 +30,7 @@ TAIL_S = 7200.0
 
 
 @dataclass(frozen=True)
-class Setting:
+class ScalingSetup:
     """What is the same for every policy."""
 
     timing: Timing
@@ -54,13 +54,13 @@ class _Tallies:
     finished: float = 0.0
 
 
-class FlowWorld:
+class FlowSimulation:
     """One policy's way through a workload. Deterministic."""
 
-    def __init__(self, work: Workload, setting: Setting, policy: Policy) -> None:
+    def __init__(self, work: Workload, setting: ScalingSetup, policy: ScalingPolicy) -> None:
         self.work, self.setting, self.policy = work, setting, policy
         self.now_s = 0.0
-        self.crew = Crew(setting.budget, setting.warm_up_s, dict(setting.initial))
+        self.replicas = Replicas(setting.budget, setting.warm_up_s, dict(setting.initial))
         total = max(1.0, work.requests)
         mean_prompt = float(work.prompt @ work.weight) / total
         self.prefill = PrefillPool(setting.timing, setting.machine, max(1.0, mean_prompt))
@@ -82,7 +82,7 @@ class FlowWorld:
         self._tallies = _Tallies()
         self._samples: list[Sample] = []
 
-    def run(self, progress: Callable[[float], None] = lambda _: None) -> Result:
+    def run(self, progress: Callable[[float], None] = lambda _: None) -> ScalingResult:
         """To the last request's end. Instances are accounted for until the trace is over."""
         work, tick_s = self.work, self.work.tick_s
         next_s = self.policy.every_s
@@ -100,9 +100,16 @@ class FlowWorld:
             number += 1
         progress(1.0)
         return result_of(
-            self.policy.name, self.arrived, self.attained, self.crew_used_s, work.span_s,
-            self.crew, self.ttft, self.tpot, self._samples,
-        )  # fmt: skip
+            self.policy.name,
+            self.arrived,
+            self.attained,
+            self.replicas_used_s,
+            work.span_s,
+            self.replicas,
+            self.ttft,
+            self.tpot,
+            self._samples,
+        )
 
     @property
     def in_system(self) -> float:
@@ -117,23 +124,23 @@ class FlowWorld:
         return (alone_ms + timing.kv_transfer_ms(round(prompt), RACK)) / 1e3
 
     def _account(self) -> None:
-        self.crew.pass_time(self.now_s)
-        self.crew_used_s = self.crew.used_s
+        self.replicas.pass_time(self.now_s)
+        self.replicas_used_s = self.replicas.used_s
 
     def _tick(self, number: int) -> None:
-        work, crew = self.work, self.crew
+        work, replicas = self.work, self.replicas
         tick_s = work.tick_s
         from_s = number * tick_s
-        crew.pass_time(from_s)
+        replicas.pass_time(from_s)
         self.now_s = from_s + tick_s
-        self.decode.instances += crew.warmed(from_s)["decode"]
+        self.decode.instances += replicas.warmed(from_s)["decode"]
         ending = [count for at_s, count in self._leaving if at_s <= from_s]
         if ending:
-            crew.drained("prefill", sum(ending))
+            replicas.drained("prefill", sum(ending))
             self._leaving = [(at_s, count) for at_s, count in self._leaving if at_s > from_s]
         self._prefilled = None
         for batch in self.prefill.tick(
-            self._arrivals(number), crew.ready["prefill"], from_s, tick_s
+            self._arrivals(number), replicas.ready["prefill"], from_s, tick_s
         ):
             self._send(batch, number)
         self._prefilled_minute.add(self._prefilled)
@@ -182,7 +189,7 @@ class FlowWorld:
         for pool in self.parting:
             found.append(pool.tick([], from_s, tick_s, 0.0)[0])
             if not pool.gone and pool.running < GONE_BELOW * pool.instances:
-                self.crew.drained("decode", pool.instances)
+                self.replicas.drained("decode", pool.instances)
                 # What is left of requests ends as if the instances were there.
                 pool.gone = True
             if pool.running > 0:
@@ -209,10 +216,12 @@ class FlowWorld:
             self.tpot += bins
 
     def _decide(self) -> None:
-        crew = self.crew
-        crew.pass_time(self.now_s)
-        self._samples.append(Sample(self.now_s, self._tallies.arrived, dict(crew.ready), crew.used))
-        for role, step in crew.decide(self.policy.decide(self._seen()), self.now_s).items():
+        replicas = self.replicas
+        replicas.pass_time(self.now_s)
+        self._samples.append(
+            Sample(self.now_s, self._tallies.arrived, dict(replicas.ready), replicas.used)
+        )
+        for role, step in replicas.decide(self.policy.decide(self._seen()), self.now_s).items():
             if not step.drain:
                 continue
             if role == "prefill":
@@ -220,10 +229,10 @@ class FlowWorld:
             else:
                 self.parting.append(self.decode.part(step.drain))
 
-    def _seen(self) -> Seen:
+    def _seen(self) -> Observation:
         tallies, self._tallies = self._tallies, _Tallies()
-        crew, decode = self.crew, self.decode
-        return Seen(
+        replicas, decode = self.replicas, self.decode
+        return Observation(
             now_s=self.now_s,
             arrived_requests=round(tallies.arrived),
             prompt_tokens=tallies.prompt,
@@ -237,9 +246,9 @@ class FlowWorld:
             ttft_p90_ms=self._ttft_minute.percentile(0.9),
             tpot_p90_ms=self._tpot_minute.percentile(0.9),
             kv_share=min(1.0, decode.kv_share),
-            ready=dict(crew.ready),
-            warming={role: len(times) for role, times in crew.warming.items()},
-            draining=dict(crew.draining),
+            ready=dict(replicas.ready),
+            warming={role: len(times) for role, times in replicas.warming.items()},
+            draining=dict(replicas.draining),
             late_ttft=self._ttft_minute.beyond(self.setting.slo.ttft_ms),
             late_tpot=self._tpot_minute.beyond(self.setting.slo.tpot_ms),
             waiting_decode=round(decode.waiting),

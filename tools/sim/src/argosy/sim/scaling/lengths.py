@@ -48,8 +48,10 @@ def llmd(factor: float) -> Draw:
     """llm-d's lengths, longer by `factor`: a faster profile then needs as large a fleet."""
 
     def draw(chance: np.random.Generator, count: int) -> tuple[Numbers, Numbers]:
-        return (_normal(chance, count, LLMD_PROMPT, factor),
-                _normal(chance, count, LLMD_OUTPUT, factor))  # fmt: skip
+        return (
+            _normal(chance, count, LLMD_PROMPT, factor),
+            _normal(chance, count, LLMD_OUTPUT, factor),
+        )
 
     return draw
 

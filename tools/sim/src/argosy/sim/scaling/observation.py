@@ -1,4 +1,4 @@
-"""What a scaling policy sees, and what it may wish: the same for every policy and world."""
+"""What a scaling policy sees, and what it may wish: the same for every policy and simulation."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ import msgspec
 ROLES = ("prefill", "decode")
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Observation(msgspec.Struct, frozen=True):
     """What a scraper would have at a tick. Sums are over what came since the last tick."""
 
     now_s: float
@@ -48,13 +48,13 @@ class Seen(msgspec.Struct, frozen=True):
     """The part of TTFT from then on: room in decode, and its first step."""
 
 
-class Policy(Protocol):
+class ScalingPolicy(Protocol):
     """Decides how many instances there shall be. Deterministic; asked in order of time."""
 
     name: str
     every_s: float
     """Between two decisions."""
 
-    def decide(self, seen: Seen) -> dict[str, int]:
-        """Wanted instances by role; the world starts or drains the difference."""
+    def decide(self, seen: Observation) -> dict[str, int]:
+        """Wanted instances by role; the simulation starts or drains the difference."""
         ...

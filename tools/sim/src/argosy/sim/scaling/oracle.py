@@ -3,7 +3,7 @@
 For each minute of the true demand, the least counts that a capacity model asks for; ordered a
 warm-up ahead, and kept when they will be wanted again before a new one could be warm. One
 factor on the demand makes up for what the model gets wrong: the least is taken, to 3 %, whose
-plan attains the share in the world itself. Nearly a bound, not one: another split of misses
+plan attains the share in the simulation itself. Nearly a bound, not one: another split of misses
 over time may cost a little less.
 """
 
@@ -16,8 +16,8 @@ from argosy.domain.demand import Demand, Machine, Slo
 from argosy.domain.timing import Timing
 from argosy.sim.scaling.closed_form import decode_need, prefill_need
 from argosy.sim.scaling.histogram import Numbers
-from argosy.sim.scaling.observation import ROLES, Seen
-from argosy.sim.scaling.result import Result
+from argosy.sim.scaling.observation import ROLES, Observation
+from argosy.sim.scaling.result import ScalingResult
 from argosy.sim.scaling.workload import Workload
 
 SPAN_S = 60.0
@@ -26,7 +26,7 @@ TARGET = 0.99
 FINE = 1.03
 
 
-class Oracle:
+class OraclePolicy:
     """Follows a plan of counts by span."""
 
     name = "oracle"
@@ -36,7 +36,7 @@ class Oracle:
         self._plan = plan
         self._ahead_s = warm_up_s + self.every_s
 
-    def decide(self, seen: Seen) -> dict[str, int]:
+    def decide(self, seen: Observation) -> dict[str, int]:
         """The most that is wanted from a span ago until a new instance could be there."""
         first = max(0, int(seen.now_s / SPAN_S) - 1)
         last = int((seen.now_s + self._ahead_s) / SPAN_S) + 1
@@ -98,19 +98,24 @@ def _most_rates(mean: Demand, budget: int, need: Callable[[Demand], int]) -> Num
 
 
 def best(
-    plans: Planner, warm_up_s: float, target: float, run: Callable[[Oracle], Result],
-    start: float = 1.0, step: float = 1.15, fine: float = FINE,
-) -> tuple[Result, float]:  # fmt: skip
+    plans: Planner,
+    warm_up_s: float,
+    target: float,
+    run: Callable[[OraclePolicy], ScalingResult],
+    start: float = 1.0,
+    step: float = 1.15,
+    fine: float = FINE,
+) -> tuple[ScalingResult, float]:
     """The run of the least factor that attains the target, to `fine`; and the factor.
 
     Steps up or down from `start` until it lies between two, then by halves. Of the highest
     factor if none attains it.
     """
     low = high = 0.0
-    found: Result | None = None
+    found: ScalingResult | None = None
     factor = start
     while True:
-        result = run(Oracle(plans.plan(factor), warm_up_s))
+        result = run(OraclePolicy(plans.plan(factor), warm_up_s))
         if result.attainment >= target:
             found, high = result, factor
         else:

@@ -10,7 +10,7 @@ FLAP_S = 600.0
 
 
 @dataclass
-class Step:
+class ReplicaChange:
     """What a role has to do to come to what was decided."""
 
     start: int = 0
@@ -21,7 +21,7 @@ class Step:
 
 
 @dataclass
-class Crew:
+class Replicas:
     """Instances of both roles; all that start, serve or drain count as used."""
 
     budget: int
@@ -59,14 +59,14 @@ class Crew:
                 self.ready[role] += 1
         return found
 
-    def decide(self, wanted: dict[str, int], now_s: float) -> dict[str, Step]:
+    def decide(self, wanted: dict[str, int], now_s: float) -> dict[str, ReplicaChange]:
         """Cut a wish to the budget and turn it into steps; counts are as after them.
 
         What drains has been counted off `ready` and onto `draining`: say `drained` when it
         is gone.
         """
         wanted = within(wanted, self.budget - sum(self.draining.values()))
-        steps = {role: Step() for role in ROLES}
+        steps = {role: ReplicaChange() for role in ROLES}
         more = {r: wanted[r] - self.ready[r] - len(self.warming[r]) for r in ROLES}
         # Leave first: what leaves may still cost for a while, and the budget holds all along.
         for role in sorted(ROLES, key=more.__getitem__):
@@ -81,7 +81,7 @@ class Crew:
                 self.changes.append((now_s, role, changed))
         return steps
 
-    def _fewer(self, role: str, count: int, step: Step) -> None:
+    def _fewer(self, role: str, count: int, step: ReplicaChange) -> None:
         times = self.warming[role]
         step.cancel = min(len(times), count)
         step.drain = count - step.cancel

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from argosy.sim.scaling.histogram import Numbers, percentile
-from argosy.sim.scaling.replicas import Crew, flaps
+from argosy.sim.scaling.replicas import Replicas, flaps
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -18,8 +18,8 @@ class Sample(msgspec.Struct, frozen=True):
     used: int
 
 
-class Result(msgspec.Struct, frozen=True):
-    """Of one policy in one world."""
+class ScalingResult(msgspec.Struct, frozen=True):
+    """Of one policy in one simulation."""
 
     policy: str
     requests: int
@@ -45,12 +45,19 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def result_of(
-    policy: str, requests: float, attained: float, used_s: float, span_s: float, crew: Crew,
-    ttft: Numbers, tpot: Numbers, samples: list[Sample],
-) -> Result:  # fmt: skip
-    """A result from a world's tallies."""
-    in_span = [change for change in crew.changes if change[0] <= span_s]
-    return Result(
+    policy: str,
+    requests: float,
+    attained: float,
+    used_s: float,
+    span_s: float,
+    replicas: Replicas,
+    ttft: Numbers,
+    tpot: Numbers,
+    samples: list[Sample],
+) -> ScalingResult:
+    """A result from a simulation's tallies."""
+    in_span = [change for change in replicas.changes if change[0] <= span_s]
+    return ScalingResult(
         policy=policy,
         requests=round(requests),
         attainment=round(attained / requests, 5) if requests else 0.0,
@@ -60,6 +67,6 @@ def result_of(
         flaps=flaps(in_span),
         ttft_p90_ms=round(percentile(ttft, 0.9), 1),
         tpot_p90_ms=round(percentile(tpot, 0.9), 2),
-        peak_replicas=crew.peak,
+        peak_replicas=replicas.peak,
         samples=samples,
     )

@@ -31,7 +31,7 @@ ALL = 1 << 30
 
 
 @dataclass(frozen=True)
-class Work:
+class Scenario:
     """A workload, and how it came to be."""
 
     load: Workload
@@ -43,19 +43,25 @@ class Work:
     peak: Demand
     first: Demand
     exact: bool
-    """Every request stands for itself: the event-accurate world can run it."""
+    """Every request stands for itself: the event-accurate simulation can run it."""
 
 
-def ramp_work(seed: int) -> Work:
+def ramp_work(seed: int) -> Scenario:
     """llm-d's scored ramp, Poisson arrivals."""
     load = workload.from_rates(rates.ramp(TICK_S), TICK_S, lengths.llmd(RAMP_FACTOR), seed, ALL)
     return work_of(load, "ramp", f"llm-d's, times {RAMP_FACTOR}", 1.0, exact=True)
 
 
 def trace_work(
-    path: Path, lengths_of: Path | None, replicas: int, timing: Timing, machine: Machine,
-    slo: Slo, seed: int, exact_below: int,
-) -> Work:  # fmt: skip
+    path: Path,
+    lengths_of: Path | None,
+    replicas: int,
+    timing: Timing,
+    machine: Machine,
+    slo: Slo,
+    seed: int,
+    exact_below: int,
+) -> Scenario:
     """A file of rates or of requests, its peak as large as `replicas` bear. Raises TraceError."""
     if not rates.is_rates(path):
         trace = read_trace(path, None, 512)
@@ -76,18 +82,25 @@ def trace_work(
     tick_s = TICK_S if starts_s[-1] <= LONG_S else LONG_TICK_S
     by_tick = rates.by_tick(starts_s, per_s, tick_s)
     prompts, outputs = draw(np.random.default_rng(seed), 100_000)
-    shape = Demand(float(by_tick.max()), float(prompts.mean()), float(prompts.std()),
-                   float(outputs.mean()), float(outputs.std()))  # fmt: skip
+    shape = Demand(
+        float(by_tick.max()),
+        float(prompts.mean()),
+        float(prompts.std()),
+        float(outputs.mean()),
+        float(outputs.std()),
+    )
     factor = PEAK_USE * largest_factor(shape, replicas, timing, machine, slo)
     load = workload.from_rates(by_tick * factor, tick_s, draw, seed)
     return work_of(load, path.name, name, factor, exact=False)
 
 
-def work_of(load: Workload, source: str, lengths_of: str, factor: float, *, exact: bool) -> Work:
+def work_of(
+    load: Workload, source: str, lengths_of: str, factor: float, *, exact: bool
+) -> Scenario:
     """A workload with what it asks on average, at its peak and at first."""
     mean = load.demand(load.span_s)[0]
     first = load.demand(FIRST_S)[0]
-    return Work(load, source, lengths_of, factor, mean, _peak(load), first, exact)
+    return Scenario(load, source, lengths_of, factor, mean, _peak(load), first, exact)
 
 
 def _peak(load: Workload) -> Demand:

@@ -59,12 +59,20 @@ class Workload:
         def summed(values: Numbers) -> Numbers:
             return np.bincount(spans, self.weight * values, count).astype(np.float64)
 
-        sums = [summed(v) for v in (np.ones_like(self.at_s), self.prompt, self.prompt**2,
-                                    self.output, self.output**2)]  # fmt: skip
+        sums = [
+            summed(v)
+            for v in (
+                np.ones_like(self.at_s),
+                self.prompt,
+                self.prompt**2,
+                self.output,
+                self.output**2,
+            )
+        ]
         return [_demand(span_s, *row) for row in np.stack(sums, axis=1).tolist()]
 
     def trace(self) -> list[TraceRequest]:
-        """Request by request, for the event-accurate world; each must stand for itself."""
+        """Request by request, for the event-accurate simulation; each must stand for itself."""
         assert (self.weight == 1).all()
         rows = zip(self.at_s.tolist(), self.prompt.tolist(), self.output.tolist(), strict=True)
         return [TraceRequest(round(1e6 * at), int(p), int(o), []) for at, p, o in rows]
@@ -77,9 +85,12 @@ def _demand(
         return Demand(0)
     p, o = prompt / n, output / n
     return Demand(
-        n / span_s, p, math.sqrt(max(0.0, prompt2 / n - p * p)),
-        o, math.sqrt(max(0.0, output2 / n - o * o)),
-    )  # fmt: skip
+        n / span_s,
+        p,
+        math.sqrt(max(0.0, prompt2 / n - p * p)),
+        o,
+        math.sqrt(max(0.0, output2 / n - o * o)),
+    )
 
 
 def from_rates(
@@ -126,9 +137,13 @@ def from_requests(
 
 
 def gathered(
-    tick: npt.NDArray[np.int64], ticks: int, prompt: Numbers, output: Numbers, samples: int,
+    tick: npt.NDArray[np.int64],
+    ticks: int,
+    prompt: Numbers,
+    output: Numbers,
+    samples: int,
     chance: np.random.Generator,
-) -> tuple[npt.NDArray[np.int64], Numbers]:  # fmt: skip
+) -> tuple[npt.NDArray[np.int64], Numbers]:
     """Requests of a tick, by length in at most `samples` groups: (groups of each tick, rows).
 
     Rows: time in ticks, mean prompt, mean output, requests. Sums are those of the requests, so

@@ -34,7 +34,7 @@ REPACKED = "cpu_linear"
 logging.getLogger("vllm.model_executor.model_loader.reload.layerwise").setLevel(logging.ERROR)
 
 
-class Resting(Worker):  # type: ignore[misc]
+class CpuSleepWorker(Worker):  # type: ignore[misc]
     """Methods of the worker extension."""
 
     def argosy_drop_duplicates(self) -> None:

@@ -17,13 +17,15 @@ RETRY_S = 0.02
 CUDA_LEVELS = {"dram": 1, "disk": 2}
 
 
-class Sleeper:
+class VllmSleeper:
     """See the module. step: makes the engine do one step; deliver: hears of KV blocks."""
 
     def __init__(
-        self, device: str, step: Callable[[], Awaitable[None]],
+        self,
+        device: str,
+        step: Callable[[], Awaitable[None]],
         deliver: Callable[[BlocksChanged], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._cuda = device == "cuda"
         self._step = step
         self._deliver = deliver

@@ -55,9 +55,12 @@ class ArgosyStoreConnector(KVConnectorBase_V1):  # type: ignore[misc]
             self._scheduler = StoreScheduler(settings, self.load_slots, self.slots, self.layout)
         else:
             self._worker = StoreWorker(
-                settings.staging_path, self.slot_bytes, self.slots,
-                get_tensor_model_parallel_rank(), settings.workers,
-            )  # fmt: skip
+                settings.staging_path,
+                self.slot_bytes,
+                self.slots,
+                get_tensor_model_parallel_rank(),
+                settings.workers,
+            )
             self._freed: set[str] = set()
             self._saved: list[int] = []
 

@@ -16,10 +16,10 @@ from vllm.v1.outputs import KVConnectorOutput
 from vllm.v1.request import Request
 
 from argosy.engine.api import Preload, Staged
-from argosy.engine.kv.chain import Chain
+from argosy.engine.kv.chain import BlockNames
 from argosy.engine.kv.revision import with_layout
 from argosy.engine.vllm.names import PRELOAD
-from argosy.engine.vllm.store.service_messages import StoreSettings, Told
+from argosy.engine.vllm.store.service_messages import ServiceMessage, StoreSettings
 from argosy.engine.vllm.store.worker_messages import Copy, StoreDone, StoreMetadata
 
 
@@ -30,7 +30,7 @@ class Tracked:
     """
 
     request: Request
-    chain: Chain
+    chain: BlockNames
     saved: int = -1
     outstanding: int = 0
     finished: bool = False
@@ -90,7 +90,7 @@ class StoreScheduler:
             return
         self._over[request.request_id] = None
         if not loaded_tokens:
-            self._send(Told(loaded=[preload.name]))
+            self._send(ServiceMessage(loaded=[preload.name]))
             return
         end = preload.first_block + len(preload.slots)
         first = end - loaded_tokens // self._settings.block_tokens
@@ -119,7 +119,7 @@ class StoreScheduler:
         """From now on what is computed for it is copied out."""
         settings = self._settings
         salt = request.cache_salt or ""
-        chain = Chain(settings.model, self._revision, salt, settings.block_tokens)
+        chain = BlockNames(settings.model, self._revision, salt, settings.block_tokens)
         self._requests[request.request_id] = Tracked(request, chain)
 
     def _save(
@@ -154,7 +154,7 @@ class StoreScheduler:
         self._take_freed()
         given = (request.kv_transfer_params or {}).get(PRELOAD)
         if given is not None and request.request_id not in self._over:
-            self._send(Told(loaded=[given["name"]]))
+            self._send(ServiceMessage(loaded=[given["name"]]))
         self._over.pop(request.request_id, None)
         tracked = self._requests.pop(request.request_id, None)
         if tracked is None or (tracked.saved < 0 and not request.num_computed_tokens):
@@ -185,9 +185,9 @@ class StoreScheduler:
             if tracked.finished and not tracked.outstanding:
                 self._next.freed.add(tracked.request.request_id)
         if loaded or staged:
-            self._send(Told(staged, loaded))
+            self._send(ServiceMessage(staged, loaded))
 
-    def _send(self, told: Told) -> None:
+    def _send(self, told: ServiceMessage) -> None:
         self._tell.send(msgspec.msgpack.encode(told))
 
     def _take_freed(self) -> None:

@@ -18,7 +18,7 @@ class StoreSettings(msgspec.Struct, frozen=True):
     hear_endpoint: str
 
 
-class Told(msgspec.Struct):
+class ServiceMessage(msgspec.Struct):
     """To the service: blocks in staging slots, and requests that need their preload no more."""
 
     staged: list[Staged] = []

@@ -15,7 +15,7 @@ import zmq.asyncio
 from argosy.engine.api import Listener, Staging
 from argosy.engine.kv.revision import revision
 from argosy.engine.settings import EngineSettings
-from argosy.engine.vllm.store.service_messages import StoreSettings, Told
+from argosy.engine.vllm.store.service_messages import ServiceMessage, StoreSettings
 
 
 class StoreSide:
@@ -39,9 +39,15 @@ class StoreSide:
         """What the connector is told, as plain data."""
         settings = self._settings
         told = StoreSettings(
-            settings.model, revision(settings), settings.block_tokens, settings.tensor_parallel,
-            self._path, settings.kv_staging_bytes, self._tell, self._hear,
-        )  # fmt: skip
+            settings.model,
+            revision(settings),
+            settings.block_tokens,
+            settings.tensor_parallel,
+            self._path,
+            settings.kv_staging_bytes,
+            self._tell,
+            self._hear,
+        )
         return msgspec.structs.asdict(told)
 
     def staging(self, slot_bytes: int, load_slots: int, slots: int, layout: str) -> Staging:
@@ -51,7 +57,7 @@ class StoreSide:
     async def follow(self, listener: Listener) -> None:
         """Tell the listener what the scheduler says, until cancelled."""
         while True:
-            told = msgspec.msgpack.decode(await self._pull.recv(), type=Told)
+            told = msgspec.msgpack.decode(await self._pull.recv(), type=ServiceMessage)
             if told.staged:
                 listener.staged(told.staged)
             for request_id in told.loaded:

@@ -11,7 +11,7 @@ import math
 import msgspec
 
 from argosy.autoscaler.core import events
-from argosy.autoscaler.core.state import Baseline, Fit, Member, ScalerState
+from argosy.autoscaler.core.state import AutoscalerState, Baseline, Member, StepTimeFit
 from argosy.domain.timing import Timing
 
 COLD_US = 30_000_000
@@ -29,7 +29,7 @@ REFIT = 50
 """Passes between two solutions."""
 
 
-def joined(state: ScalerState, event: events.MemberJoined) -> None:
+def joined(state: AutoscalerState, event: events.MemberJoined) -> None:
     """An instance announced what it can do."""
     base = state.baselines.setdefault(event.role, Baseline())
     if min(event.machine.kv_tokens, event.machine.max_running, event.machine.tokens_per_pass) > 0:
@@ -45,9 +45,12 @@ def joined(state: ScalerState, event: events.MemberJoined) -> None:
 def possible(timing: Timing) -> bool:
     """Whether an engine can be as fast as that: all finite, and no pass takes no time."""
     numbers = (
-        *timing.prefill_ms, *timing.decode_ms, timing.decode_ms_per_request, timing.transfer_ms,
+        *timing.prefill_ms,
+        *timing.decode_ms,
+        timing.decode_ms_per_request,
+        timing.transfer_ms,
         *timing.transfer_gb_per_s,
-    )  # fmt: skip
+    )
     if not all(math.isfinite(number) for number in numbers) or min(timing.transfer_gb_per_s) <= 0:
         return False
     passes = [timing.prefill_pass_ms(n) for n in (1, 8192)]
@@ -55,12 +58,12 @@ def possible(timing: Timing) -> bool:
     return min(passes) >= LEAST_MS
 
 
-def fresh(size: int) -> Fit:
+def fresh(size: int) -> StepTimeFit:
     """Nothing seen yet."""
-    return Fit([[0.0] * size for _ in range(size)], [0.0] * size)
+    return StepTimeFit([[0.0] * size for _ in range(size)], [0.0] * size)
 
 
-def passes_seen(state: ScalerState, member: Member, event: events.LoadSeen) -> None:
+def passes_seen(state: AutoscalerState, member: Member, event: events.LoadSeen) -> None:
     """Learn from an instance's passes, unless it has just come up or is not at work."""
     base = state.baselines.get(member.role)
     if base is None or base.announced is None or base.prefill is None or base.decode is None:
@@ -88,8 +91,9 @@ def near(announced: Timing, corrected: Timing) -> bool:
     """Whether whole passes are believed: coefficients of both signs can add up to nonsense."""
     pairs = [
         (announced.decode_pass_ms(p / 8, b), corrected.decode_pass_ms(p / 8, b))
-        for p in range(9) for b in (1, 64, 256)
-    ]  # fmt: skip
+        for p in range(9)
+        for b in (1, 64, 256)
+    ]
     return all(LEAST * before <= after <= MOST * before for before, after in pairs)
 
 
@@ -102,14 +106,14 @@ def moved(old: Timing, new: Timing) -> bool:
     return any(abs(after - before) > MOVED * before for before, after in typical)
 
 
-def sound(one: events.Pass) -> bool:
+def sound(one: events.MeasuredStep) -> bool:
     """Whether a pass can have been as it is told."""
     numbers = (one.us, one.prefill_tokens, one.decode_requests, one.kv_share)
     fits = all(math.isfinite(number) and number >= 0 for number in numbers)
     return fits and one.us > 0 and one.kv_share <= 1
 
 
-def learn(fit: Fit, x: list[float], ms: float, announced_ms: float) -> None:
+def learn(fit: StepTimeFit, x: list[float], ms: float, announced_ms: float) -> None:
     """Take in one pass. One that took far more or less than announced counts as the bound."""
     if announced_ms <= 0:
         return
@@ -135,7 +139,7 @@ def solved(base: Baseline) -> Timing:
     )
 
 
-def ridge(fit: Fit, prior: list[float]) -> list[float]:
+def ridge(fit: StepTimeFit, prior: list[float]) -> list[float]:
     """Coefficients near the prior, each held to it in proportion to its own size."""
     size = len(prior)
     rows = []

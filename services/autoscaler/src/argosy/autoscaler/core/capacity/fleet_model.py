@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from argosy.autoscaler.core.capacity.mix import (
     NETWORK_MS,
-    Mix,
+    WorkloadMix,
     handed_ms,
     share_within,
     work_of,
 )
-from argosy.autoscaler.core.capacity.queueing import OVERLOAD_MS, Wait, Work, wait
+from argosy.autoscaler.core.capacity.queueing import OVERLOAD_MS, RequestWork, Wait, wait
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.domain.timing import Timing
 
@@ -29,7 +29,7 @@ LATE_MS = 1e9
 TINY = 1e-12
 
 
-class Steps(NamedTuple):
+class DecodeSteps(NamedTuple):
     """What an instance decodes, on average."""
 
     step_ms: float
@@ -40,7 +40,7 @@ class Steps(NamedTuple):
     use: float
 
 
-class Path(NamedTuple):
+class FirstTokenPath(NamedTuple):
     """One way to a first token: the share of each slice that takes it, and what it meets."""
 
     shares: list[float]
@@ -49,18 +49,24 @@ class Path(NamedTuple):
     """What comes around the prefill itself, by slice."""
 
 
-class Running(NamedTuple):
+class FleetAtWork(NamedTuple):
     """A fleet at work."""
 
     prompt_ms: tuple[tuple[float, float], ...]
-    paths: list[Path]
-    steps: Steps
+    paths: list[FirstTokenPath]
+    steps: DecodeSteps
     use: float
 
 
 def apart_fleet(
-    demand: Demand, prefill: int, decode: int, mix: Mix, timing: Timing, machine: Machine, slo: Slo
-) -> Running:
+    demand: Demand,
+    prefill: int,
+    decode: int,
+    mix: WorkloadMix,
+    timing: Timing,
+    machine: Machine,
+    slo: Slo,
+) -> FleetAtWork:
     """Prefill instances, and decode instances that help when that is cheaper to the router."""
     rate = demand.rate / 1e3
     helped = [0.0] * len(mix.shares)
@@ -87,11 +93,11 @@ def apart_fleet(
         part = 1 / (1 + min(turn, 3))
         helped = [h + part * (t - h) for h, t in zip(helped, then, strict=True)]
     use = rate * min(mix.work.alone_ms, mix.work.full_ms) / prefill
-    return Running(mix.prompt_ms, _paths(rate, decode, mix, steps, helped, waits), steps, use)
+    return FleetAtWork(mix.prompt_ms, _paths(rate, decode, mix, steps, helped, waits), steps, use)
 
 
 def _patience(
-    prefill: int, decode: int, mix: Mix, steps: Steps, helped: float, slo: Slo
+    prefill: int, decode: int, mix: WorkloadMix, steps: DecodeSteps, helped: float, slo: Slo
 ) -> list[float]:
     """By slice: the longest wait for prefill that is not worse than decode's own prefill."""
     crowded = min(1.0, (steps.tpot_ms / slo.tpot_ms) ** PRICE_POWER)
@@ -115,8 +121,8 @@ def _leave(ahead_ms: float, limit_ms: float) -> float:
 
 
 def _paths(
-    rate: float, decode: int, mix: Mix, steps: Steps, helped: list[float], waits: Wait
-) -> list[Path]:
+    rate: float, decode: int, mix: WorkloadMix, steps: DecodeSteps, helped: list[float], waits: Wait
+) -> list[FirstTokenPath]:
     """Prefilled apart, then pulled; the same, with a prefill of decode's own in the way; local."""
     here = list(map(mul, mix.shares, helped))
     apart = [share - mine for share, mine in zip(mix.shares, here, strict=True)]
@@ -138,13 +144,17 @@ def _paths(
     pulled = [handed_ms(pull, steps.step_ms, decoding) for pull in mix.pull_ms]
     beside = [2 * NETWORK_MS + step_ms * (0.5 + passes) for passes in mix.passes]
     return [
-        Path([share * quiet for share in apart], waits, pulled),
-        Path([share * (1 - quiet) for share in apart], waits, [ms + extra_ms for ms in pulled]),
-        Path(here, Wait(passing, own_ms / 2, 0.0, passing), beside),
+        FirstTokenPath([share * quiet for share in apart], waits, pulled),
+        FirstTokenPath(
+            [share * (1 - quiet) for share in apart], waits, [ms + extra_ms for ms in pulled]
+        ),
+        FirstTokenPath(here, Wait(passing, own_ms / 2, 0.0, passing), beside),
     ]
 
 
-def together(demand: Demand, count: int, mix: Mix, timing: Timing, machine: Machine) -> Running:
+def together(
+    demand: Demand, count: int, mix: WorkloadMix, timing: Timing, machine: Machine
+) -> FleetAtWork:
     """Every instance does both: a pass that prefills also decodes, and answers wait for it."""
     rate = demand.rate / 1e3
     busy = 0.0
@@ -156,18 +166,21 @@ def together(demand: Demand, count: int, mix: Mix, timing: Timing, machine: Mach
         # Of the time in passes that prefill, what is not the step that goes with each.
         busy += (min(BUSY_MAX, waits.busy * min(1.0, mix.work.alone_ms / work.alone_ms)) - busy) / 2
     after = [2 * NETWORK_MS + step_ms * (0.5 + passes) for passes in mix.passes]
-    return Running(mix.prompt_ms, [Path(list(mix.shares), waits, after)], steps, waits.use)
+    return FleetAtWork(
+        mix.prompt_ms, [FirstTokenPath(list(mix.shares), waits, after)], steps, waits.use
+    )
 
 
-def _beside(work: Work, step_ms: float) -> Work:
+def _beside(work: RequestWork, step_ms: float) -> RequestWork:
     """The same where every pass also decodes."""
     return work._replace(
-        alone_ms=work.alone_ms + step_ms, base_ms=work.base_ms + step_ms,
+        alone_ms=work.alone_ms + step_ms,
+        base_ms=work.base_ms + step_ms,
         full_ms=work.full_ms + step_ms / work.most,
-    )  # fmt: skip
+    )
 
 
-def crowded(state: Running) -> Running:
+def crowded(state: FleetAtWork) -> FleetAtWork:
     """With the wait for room where more is to be decoded than can be."""
     late_ms = OVERLOAD_MS * max(0.0, state.steps.use - 1) / 2
     paths = [path._replace(after_ms=[ms + late_ms for ms in path.after_ms]) for path in state.paths]
@@ -175,8 +188,8 @@ def crowded(state: Running) -> Running:
 
 
 def _steps(
-    demand: Demand, instances: int, mix: Mix, timing: Timing, machine: Machine, busy: float
-) -> Steps:
+    demand: Demand, instances: int, mix: WorkloadMix, timing: Timing, machine: Machine, busy: float
+) -> DecodeSteps:
     """Little's law and the time of a step, brought to agree. busy: share of time in prefills."""
     per_ms = demand.rate / 1e3 / instances
     step = timing.decode_pass_ms(0, 1)
@@ -191,15 +204,15 @@ def _steps(
             break
         step = then
     use = max(running * mix.kv_tokens / machine.kv_tokens, running / machine.max_running)
-    return Steps(step, step / (1 - busy), running, use)
+    return DecodeSteps(step, step / (1 - busy), running, use)
 
 
-def _decoding(steps: Steps) -> float:
+def _decoding(steps: DecodeSteps) -> float:
     """Share of time in which an instance has something to decode."""
     return -math.expm1(-steps.running)
 
 
-def late_in(limit_ms: float, running: Running) -> float:
+def late_in(limit_ms: float, running: FleetAtWork) -> float:
     """Share of requests over `limit_ms`, whichever way they go."""
     found = 0.0
     for path in running.paths:
@@ -211,7 +224,7 @@ def late_in(limit_ms: float, running: Running) -> float:
     return found
 
 
-def ttft_quantile(share: float, running: Running) -> float:
+def ttft_quantile(share: float, running: FleetAtWork) -> float:
     """The TTFT that so many requests do not exceed."""
     low, high = 0.0, 64.0
     while high < LATE_MS and late_in(high, running) > 1 - share:
@@ -222,7 +235,9 @@ def ttft_quantile(share: float, running: Running) -> float:
     return high
 
 
-def tpot_spread(mix: Mix, decode: int, timing: Timing, machine: Machine, steps: Steps) -> float:
+def tpot_spread(
+    mix: WorkloadMix, decode: int, timing: Timing, machine: Machine, steps: DecodeSteps
+) -> float:
     """Standard deviation of a request's mean step: of what runs beside it."""
     if steps.running <= 0:
         return 0.0

@@ -7,9 +7,15 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 EDGES = (
-    0.004, *(n / 16 for n in range(1, 16)), 31 / 32, 63 / 64, 127 / 128, 255 / 256, 1023 / 1024,
+    0.004,
+    *(n / 16 for n in range(1, 16)),
+    31 / 32,
+    63 / 64,
+    127 / 128,
+    255 / 256,
+    1023 / 1024,
     0.9999,
-)  # fmt: skip
+)
 """Finer where requests are longest: they make the last percentiles."""
 _NORMAL = NormalDist()
 

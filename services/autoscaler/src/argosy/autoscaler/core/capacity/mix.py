@@ -7,7 +7,7 @@ from operator import mul
 from typing import NamedTuple
 
 from argosy.autoscaler.core.capacity.lengths import slices
-from argosy.autoscaler.core.capacity.queueing import Wait, Work
+from argosy.autoscaler.core.capacity.queueing import RequestWork, Wait
 from argosy.domain.demand import Demand, Machine
 from argosy.domain.timing import RACK, Timing
 
@@ -15,7 +15,7 @@ NETWORK_MS = 0.2
 """One call or fact, one way."""
 
 
-class Mix(NamedTuple):
+class WorkloadMix(NamedTuple):
     """What follows from lengths, whatever the rate. By slice: from low to high."""
 
     shares: tuple[float, ...]
@@ -26,13 +26,13 @@ class Mix(NamedTuple):
     pull_ms: tuple[float, ...]
     after_ms: tuple[float, ...]
     """From prefill to first token where decode has room."""
-    work: Work
+    work: RequestWork
     kv_tokens: float
     """Mean KV of a running request, averaged over time."""
     kv_scv: float
 
 
-def mix_of(demand: Demand, timing: Timing, machine: Machine) -> Mix:
+def mix_of(demand: Demand, timing: Timing, machine: Machine) -> WorkloadMix:
     """Of a demand; remembered, since many have the same lengths."""
     d = demand
     return _mix(
@@ -42,9 +42,14 @@ def mix_of(demand: Demand, timing: Timing, machine: Machine) -> Mix:
 
 @lru_cache(maxsize=1024)
 def _mix(
-    prompt: float, prompt_std: float, output: float, output_std: float, hit: float,
-    timing: Timing, machine: Machine,
-) -> Mix:  # fmt: skip
+    prompt: float,
+    prompt_std: float,
+    output: float,
+    output_std: float,
+    hit: float,
+    timing: Timing,
+    machine: Machine,
+) -> WorkloadMix:
     most = machine.tokens_per_pass
     parts = slices(prompt * (1 - hit), prompt_std * (1 - hit))
     shares = tuple(part.share for part in parts)
@@ -62,15 +67,18 @@ def _mix(
     prompt_scv = (prompt_std / prompt) ** 2 if prompt > 0 else 0.0
     step_ms = timing.decode_pass_ms(0, 1)
     after = tuple(handed_ms(pull, step_ms, 1.0) for pull in pulls)
-    return Mix(
+    return WorkloadMix(
         shares, tokens, alone, passes, pulls, after, work, kv, prompt_scv * (prompt / kv) ** 2
     )
 
 
 def work_of(
-    shares: Sequence[float], tokens: Sequence[float], alone: Sequence[tuple[float, float]],
-    timing: Timing, most: int,
-) -> Work:  # fmt: skip
+    shares: Sequence[float],
+    tokens: Sequence[float],
+    alone: Sequence[tuple[float, float]],
+    timing: Timing,
+    most: int,
+) -> RequestWork:
     """What prefill instances are asked by requests of which each slice makes such a share."""
     whole = math.fsum(shares)
     shares = [share / whole for share in shares]
@@ -87,7 +95,7 @@ def work_of(
     uneven = 1 + variance / m**2
     gather = 0.5 + uneven * (own + own * own / 2)
     full_ms = timing.prefill_pass_ms(most) / most * m
-    return Work(mean, scv, a, linear, c * m * m, most / m, full_ms, gather, own)
+    return RequestWork(mean, scv, a, linear, c * m * m, most / m, full_ms, gather, own)
 
 
 def handed_ms(pull_ms: float, step_ms: float, decoding: float) -> float:
@@ -99,7 +107,7 @@ def handed_ms(pull_ms: float, step_ms: float, decoding: float) -> float:
     return 3 * NETWORK_MS + decoding * between + (1 - decoding) * pull_ms + step_ms
 
 
-def share_late(limit_ms: float, mix: Mix, waits: Wait, after: Sequence[float]) -> float:
+def share_late(limit_ms: float, mix: WorkloadMix, waits: Wait, after: Sequence[float]) -> float:
     """Share of requests over `limit_ms`."""
     found = 0.0
     for share, (low, high), extra in zip(mix.shares, mix.prompt_ms, after, strict=True):

@@ -21,7 +21,7 @@ from argosy.autoscaler.core.capacity.fleet_model import (
     tpot_spread,
     ttft_quantile,
 )
-from argosy.autoscaler.core.capacity.mix import Mix, mix_of, share_late
+from argosy.autoscaler.core.capacity.mix import WorkloadMix, mix_of, share_late
 from argosy.autoscaler.core.capacity.queueing import Wait, wait
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.domain.timing import Timing
@@ -34,7 +34,7 @@ OVER = 0.01
 _NORMAL = NormalDist()
 
 
-class Score(msgspec.Struct, frozen=True):
+class CapacityScore(msgspec.Struct, frozen=True):
     """Milliseconds and shares of requests."""
 
     ttft_p50_ms: float
@@ -52,7 +52,7 @@ class Score(msgspec.Struct, frozen=True):
 
 def score(
     demand: Demand, prefill: int, decode: int, timing: Timing, machine: Machine, slo: Slo
-) -> Score:
+) -> CapacityScore:
     """Of a fleet whose decode instances may help with prefill, as the router lets them.
 
     With no prefill instances, decode instances do both.
@@ -60,7 +60,7 @@ def score(
     mix = mix_of(demand, timing, machine)
     if decode <= 0:
         late = LATE_MS
-        return Score(late, late, late, late, late, 0.0, late, late)
+        return CapacityScore(late, late, late, late, late, 0.0, late, late)
     if prefill <= 0:
         state = together(demand, decode, mix, timing, machine)
     else:
@@ -77,10 +77,16 @@ def score(
     )
     if steps.use > 1:
         paced /= steps.use
-    return Score(
-        p50, p90, p99, steps.tpot_ms, steps.tpot_ms + _NORMAL.inv_cdf(0.9) * spread,
-        attained=min(1.0, max(0.0, in_time * paced)), prefill_use=state.use, decode_use=steps.use,
-    )  # fmt: skip
+    return CapacityScore(
+        p50,
+        p90,
+        p99,
+        steps.tpot_ms,
+        steps.tpot_ms + _NORMAL.inv_cdf(0.9) * spread,
+        attained=min(1.0, max(0.0, in_time * paced)),
+        prefill_use=state.use,
+        decode_use=steps.use,
+    )
 
 
 def prefill_miss(
@@ -114,7 +120,7 @@ def prefill_miss(
     return [found[count] for count in counts]
 
 
-def _prefill_late(waits: Wait, mix: Mix, slo: Slo) -> float:
+def _prefill_late(waits: Wait, mix: WorkloadMix, slo: Slo) -> float:
     over = max(0.0, 1 - 1 / waits.use) if waits.use > 0 else 0.0
     return (1 - OVER) * share_late(slo.ttft_ms, mix, waits, mix.after_ms) + OVER * over
 
@@ -145,7 +151,9 @@ def decode_miss(
 
 
 @lru_cache(maxsize=1024)
-def _bearable(mix: Mix, timing: Timing, machine: Machine, slo: Slo) -> tuple[float, float, float]:
+def _bearable(
+    mix: WorkloadMix, timing: Timing, machine: Machine, slo: Slo
+) -> tuple[float, float, float]:
     """Requests an instance may run: within the SLO, and at all; the time of a step then."""
     room = min(machine.kv_tokens / mix.kv_tokens, float(machine.max_running))
 

@@ -25,7 +25,7 @@ OFFER_MAX = 2
 """Beyond twice what the pool can do, whoever can leaves."""
 
 
-class Work(NamedTuple):
+class RequestWork(NamedTuple):
     """What one request asks of the pool, in milliseconds of an instance."""
 
     alone_ms: float
@@ -73,7 +73,10 @@ class Wait(NamedTuple):
 
 
 def wait(
-    rate_per_ms: float, servers: int, work: Work, leaves: Callable[[float], float] | None = None
+    rate_per_ms: float,
+    servers: int,
+    work: RequestWork,
+    leaves: Callable[[float], float] | None = None,
 ) -> Wait:
     """Of a pool of `servers` under Poisson arrivals.
 
@@ -95,16 +98,20 @@ def wait(
 
 
 @lru_cache(maxsize=8192)
-def _at_most(servers: int, work: Work) -> Wait:
+def _at_most(servers: int, work: RequestWork) -> Wait:
     least_ms = min(work.alone_ms, work.full_ms)
     rate = USE_MAX * servers / least_ms
     return _solve(rate, servers, work, None, (1 + work.scv) / 2, USE_MAX)
 
 
 def _solve(
-    rate: float, servers: int, work: Work, leaves: Callable[[float], float] | None,
-    spread: float, use: float,
-) -> Wait:  # fmt: skip
+    rate: float,
+    servers: int,
+    work: RequestWork,
+    leaves: Callable[[float], float] | None,
+    spread: float,
+    use: float,
+) -> Wait:
     offered = rate * work.alone_ms
     idle_leaves = gone = leaves(0.0) if leaves else 0.0
     p = total = 1.0
@@ -161,7 +168,11 @@ def _solve(
     mean_ms = wait_sum / waiting if waiting > 0 else 0.0
     variance = max(0.0, square_sum / waiting - mean_ms**2) if waiting > 0 else 0.0
     return Wait(
-        min(1.0, waiting / stayed), mean_ms, max(0.0, mean_ms - math.sqrt(variance)), use,
-        left / total, busy / total / servers,
+        min(1.0, waiting / stayed),
+        mean_ms,
+        max(0.0, mean_ms - math.sqrt(variance)),
+        use,
+        left / total,
+        busy / total / servers,
         [(p / total, ms) for p, ms in states] if leaves else (),
-    )  # fmt: skip
+    )

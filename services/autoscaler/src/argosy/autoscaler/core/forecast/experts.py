@@ -62,7 +62,7 @@ class Daily(msgspec.Struct):
         self.typical[time_of_day] = (ordered[middle] + ordered[-middle - 1]) / 2
 
 
-class Path(msgspec.Struct):
+class PrecomputedPath(msgspec.Struct):
     """A future computed elsewhere: one value a slot from `start` on."""
 
     start: int = 0
@@ -87,7 +87,7 @@ class Experts(msgspec.Struct):
     last: float = 0
     holt: Holt = msgspec.field(default_factory=Holt)
     daily: Daily = msgspec.field(default_factory=Daily)
-    path: Path = msgspec.field(default_factory=Path)
+    path: PrecomputedPath = msgspec.field(default_factory=PrecomputedPath)
 
     def observe(self, slot: int, value: float) -> None:
         """A value of a later slot than all before; slots between them are unknown."""
@@ -101,7 +101,7 @@ class Experts(msgspec.Struct):
 
     def take_path(self, start: int, values: list[float]) -> None:
         """Prophet's path from a slot on, instead of the one before."""
-        path = Path(start, values)
+        path = PrecomputedPath(start, values)
         now = path.at(self.slot)
         if now is None and start == self.slot + 1:
             now = path.at(start)  # a path begins after what it was made from

@@ -16,7 +16,7 @@ LARGEST = 1e12
 """No rate and no length is larger; below it, squares and sums of squares stay finite."""
 
 
-class Said(msgspec.Struct):
+class ForecastRecord(msgspec.Struct):
     """What was said of a slot before it came."""
 
     slot: int
@@ -35,7 +35,7 @@ class Horizon(msgspec.Struct):
     tail: Tail
     weights: list[float]
     """Of the experts; they sum to 1."""
-    said: list[Said | None]
+    said: list[ForecastRecord | None]
     """A ring of `slots`."""
 
 
@@ -111,7 +111,7 @@ class Forecaster:
         place = max(0, bisect_right(self._grid, slots) - 1)
         return dict(zip(NAMES, self.state.horizons[place].weights, strict=True))
 
-    def _learn(self, horizon: Horizon, said: Said, value: float, decay: float) -> None:
+    def _learn(self, horizon: Horizon, said: ForecastRecord, value: float, decay: float) -> None:
         horizon.blend.learn(said.by_expert, said.blended, value, decay)
         horizon.weights = horizon.blend.held_back()
         score = min((value - said.mean) / said.size, LARGEST) if said.size > 0 else 0.0
@@ -121,10 +121,14 @@ class Forecaster:
         experts = self.state.experts
         by_expert = experts.ahead(horizon.slots)
         band = self._ahead(horizon.slots, reaches)
-        horizon.said[experts.slot % horizon.slots] = Said(
-            experts.slot + horizon.slots, by_expert, horizon.blend.blended(by_expert),
-            band.mean, band.upper, self._size(band.mean),
-        )  # fmt: skip
+        horizon.said[experts.slot % horizon.slots] = ForecastRecord(
+            experts.slot + horizon.slots,
+            by_expert,
+            horizon.blend.blended(by_expert),
+            band.mean,
+            band.upper,
+            self._size(band.mean),
+        )
 
     def _ahead(self, slots: int, reaches: list[float]) -> Band:
         """Between two measured horizons weights and reach are interpolated, experts are not."""

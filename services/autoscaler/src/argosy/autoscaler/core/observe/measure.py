@@ -9,8 +9,8 @@ goes on, and is believed a few reports later.
 import math
 
 from argosy.autoscaler.core import events
-from argosy.autoscaler.core.effects import TellSlot
-from argosy.autoscaler.core.state import FAR_PAST_US, RouterSeen, ScalerState, Sums
+from argosy.autoscaler.core.effects import PublishSlot
+from argosy.autoscaler.core.state import FAR_PAST_US, AutoscalerState, RouterSeen, Sums
 
 GROWTH = 10.0
 SLACK = 32.0
@@ -35,11 +35,9 @@ def valid(*values: float) -> bool:
     return all(0 <= value <= LARGEST for value in values)
 
 
-def traffic_seen(state: ScalerState, event: events.TrafficSeen) -> None:
+def traffic_seen(state: AutoscalerState, event: events.TrafficSeen) -> None:
     """Count what came since the router's last report."""
-    told = (
-        event.requests, event.prompt_tokens, event.prompt_tokens_squared, event.cached_tokens,
-    )  # fmt: skip
+    told = (event.requests, event.prompt_tokens, event.prompt_tokens_squared, event.cached_tokens)
     if not valid(*told, event.queued, event.queued_tokens):
         return
     now_us = event.now_us
@@ -64,7 +62,7 @@ def traffic_seen(state: ScalerState, event: events.TrafficSeen) -> None:
     _arrived(state, grown, now_us, now_us - before.heard_us)
 
 
-def _arrived(state: ScalerState, grown: list[float], now_us: int, since_us: int) -> None:
+def _arrived(state: AutoscalerState, grown: list[float], now_us: int, since_us: int) -> None:
     requests = grown[0]
     believed = min(requests, most(state, now_us, since_us))
     note(state, now_us, believed)
@@ -83,7 +81,7 @@ def _arrived(state: ScalerState, grown: list[float], now_us: int, since_us: int)
     state.asked_us = now_us
 
 
-def most(state: ScalerState, now_us: int, since_us: int) -> float:
+def most(state: AutoscalerState, now_us: int, since_us: int) -> float:
     """Requests that are believed of a report so long after the one before."""
     stride_s = min(max(since_us, 1), STRIDE_MAX_US) / 1e6
     return GROWTH * recent_rate(state, now_us) * stride_s + SLACK
@@ -99,7 +97,7 @@ def lengths(count: float, tokens: float, squares: float, usual: float) -> tuple[
     return believed, min(max(squares, believed**2 / count), believed * min(believed, TOKENS_MAX))
 
 
-def note(state: ScalerState, now_us: int, requests: float) -> None:
+def note(state: AutoscalerState, now_us: int, requests: float) -> None:
     """Keep what came in the last RECENT_US, to a second, and one report from before."""
     recent = state.recent
     if len(recent) > 1 and now_us - recent[-2][0] < BUCKET_US:
@@ -110,7 +108,7 @@ def note(state: ScalerState, now_us: int, requests: float) -> None:
         recent.pop(0)
 
 
-def recent_rate(state: ScalerState, now_us: int) -> float:
+def recent_rate(state: AutoscalerState, now_us: int) -> float:
     """Requests per second since the oldest report kept."""
     recent = state.recent
     if not recent or now_us <= recent[0][0]:
@@ -118,7 +116,7 @@ def recent_rate(state: ScalerState, now_us: int) -> float:
     return sum(requests for _, requests in recent[1:]) / ((now_us - recent[0][0]) / 1e6)
 
 
-def load_seen(state: ScalerState, event: events.LoadSeen) -> None:
+def load_seen(state: AutoscalerState, event: events.LoadSeen) -> None:
     """Note what an instance has to do, and count what it finished."""
     member = state.members.get(event.instance)
     told = (event.finished, event.output_tokens, event.output_tokens_squared)
@@ -140,7 +138,7 @@ def load_seen(state: ScalerState, event: events.LoadSeen) -> None:
         state.mix.add(ended)
 
 
-def _ended(state: ScalerState, grown: list[float], now_us: int, since_us: int) -> Sums:
+def _ended(state: AutoscalerState, grown: list[float], now_us: int, since_us: int) -> Sums:
     """What finished, believed as what came is."""
     finished = min(grown[0], most(state, now_us, since_us))
     share = finished / grown[0] if grown[0] else 0.0
@@ -148,7 +146,7 @@ def _ended(state: ScalerState, grown: list[float], now_us: int, since_us: int) -
     return Sums(0, 0, 0, 0, finished, *lengths(finished, share * grown[1], share * grown[2], usual))
 
 
-def close_slots(state: ScalerState, now_us: int) -> list[TellSlot]:
+def close_slots(state: AutoscalerState, now_us: int) -> list[PublishSlot]:
     """The slots that have ended: those in which nobody was heard are gaps, and not told."""
     slot_us = state.limits.slot_us
     start_us = now_us // slot_us * slot_us
@@ -168,25 +166,37 @@ def close_slots(state: ScalerState, now_us: int) -> list[TellSlot]:
     return [told(began_us, slot_us / 1e6, ended)]
 
 
-def told(start_us: int, seconds: float, sums: Sums) -> TellSlot:
+def told(start_us: int, seconds: float, sums: Sums) -> PublishSlot:
     """A slot as it is told."""
-    return TellSlot(
-        start_us, seconds, sums.requests, sums.prompt_tokens, sums.prompt_tokens_squared,
-        sums.cached_tokens, sums.finished, sums.output_tokens, sums.output_tokens_squared,
-    )  # fmt: skip
+    return PublishSlot(
+        start_us=start_us,
+        seconds=seconds,
+        requests=sums.requests,
+        prompt_tokens=sums.prompt_tokens,
+        prompt_tokens_squared=sums.prompt_tokens_squared,
+        cached_tokens=sums.cached_tokens,
+        finished=sums.finished,
+        output_tokens=sums.output_tokens,
+        output_tokens_squared=sums.output_tokens_squared,
+    )
 
 
-def fade(state: ScalerState, seconds: float) -> None:
+def fade(state: AutoscalerState, seconds: float) -> None:
     """Let what requests were like weigh less, the longer ago."""
     state.mix.fade(math.exp(-seconds / MIX_S))
 
 
-def recalled(state: ScalerState, event: events.SlotRecalled) -> bool:
-    """History: what requests were like, faded by time; whether it can have been so."""
+def recalled(state: AutoscalerState, event: events.SlotRecalled) -> bool:
+    """History: what requests were like, decayed by time; whether it can have been so."""
     slot = Sums(
-        event.requests, event.prompt_tokens, event.prompt_tokens_squared, event.cached_tokens,
-        event.finished, event.output_tokens, event.output_tokens_squared,
-    )  # fmt: skip
+        event.requests,
+        event.prompt_tokens,
+        event.prompt_tokens_squared,
+        event.cached_tokens,
+        event.finished,
+        event.output_tokens,
+        event.output_tokens_squared,
+    )
     known = valid(event.seconds, *(getattr(slot, name) for name in slot.__struct_fields__))
     if known and event.seconds and event.start_us <= event.now_us:
         slot.prompt_tokens, slot.prompt_tokens_squared = lengths(

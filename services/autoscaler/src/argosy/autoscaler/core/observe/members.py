@@ -6,7 +6,7 @@ instance is none of these but used: nobody waits for it.
 """
 
 from argosy.autoscaler.core import events
-from argosy.autoscaler.core.state import FAR_PAST_US, Baseline, Member, ScalerState
+from argosy.autoscaler.core.state import FAR_PAST_US, AutoscalerState, Baseline, Member
 
 COMING = ("loading", "waking")
 AGAIN_US = 60_000_000
@@ -22,7 +22,7 @@ TRUST = 0.3
 
 
 def step(
-    state: ScalerState,
+    state: AutoscalerState,
     event: events.MemberDecided | events.MemberChanged | events.RestSeen | events.RestRefused,
 ) -> None:
     """Take in what happened to an instance."""
@@ -37,7 +37,7 @@ def step(
             refused(state, event)
 
 
-def decided(state: ScalerState, event: events.MemberDecided) -> None:
+def decided(state: AutoscalerState, event: events.MemberDecided) -> None:
     """The operator decided that it shall run, or not."""
     member = state.members.get(event.instance)
     if not event.run:
@@ -58,13 +58,11 @@ def decided(state: ScalerState, event: events.MemberDecided) -> None:
         member.node = event.node
 
 
-def joined(state: ScalerState, event: events.MemberJoined) -> None:
+def joined(state: AutoscalerState, event: events.MemberJoined) -> None:
     """It is up."""
     if event.role not in events.ROLES:
         return
-    member = state.members.setdefault(
-        event.instance, Member(event.role, since_us=event.now_us)
-    )  # fmt: skip
+    member = state.members.setdefault(event.instance, Member(event.role, since_us=event.now_us))
     if state.scaling is None and not member.wanted:
         return
     if member.epoch == event.epoch and member.change >= event.change:
@@ -79,7 +77,7 @@ def joined(state: ScalerState, event: events.MemberJoined) -> None:
     enter(member, "active", event.now_us)
 
 
-def changed(state: ScalerState, event: events.MemberChanged) -> None:
+def changed(state: AutoscalerState, event: events.MemberChanged) -> None:
     """It is somewhere else in its life. Old news of an older process changes nothing."""
     member = state.members.get(event.instance)
     if member is None:
@@ -126,7 +124,7 @@ def enter(member: Member, now_in: str, now_us: int) -> None:
         member.running = member.waiting = member.queued_tokens = 0
 
 
-def rest_seen(state: ScalerState, event: events.RestSeen) -> None:
+def rest_seen(state: AutoscalerState, event: events.RestSeen) -> None:
     """Somebody decided that it sleeps or wakes: this autoscaler, one before it, or a person."""
     member = state.members.get(event.instance)
     if member is None or event.turn <= member.turn:
@@ -138,14 +136,14 @@ def rest_seen(state: ScalerState, event: events.RestSeen) -> None:
         _told_before(member)
 
 
-def refused(state: ScalerState, event: events.RestRefused) -> None:
+def refused(state: AutoscalerState, event: events.RestRefused) -> None:
     """Its node does not let it."""
     member = state.members.get(event.instance)
     if member is not None and event.turn >= member.turn:
         member.turn, member.refused_us, member.rests = event.turn, event.now_us, event.wake
 
 
-def of_role(state: ScalerState, role: str) -> dict[str, Member]:
+def of_role(state: AutoscalerState, role: str) -> dict[str, Member]:
     """Those that shall exist, by name."""
     return {n: m for n, m in sorted(state.members.items()) if m.role == role and m.wanted}
 
@@ -184,7 +182,7 @@ def used(member: Member) -> bool:
     return member.state != "stopped" and (member.state != "silent" or called(member))
 
 
-def no_room(state: ScalerState) -> bool:
+def no_room(state: AutoscalerState) -> bool:
     """Whether requests wait for room at decode instances."""
     decode = [m for m in of_role(state, "decode").values() if ready(m)]
     return any(m.kv_share > FULL or m.waiting > m.running / 10 for m in decode)

@@ -6,11 +6,11 @@ only when it changes: what is on its way is counted as there.
 """
 
 from argosy.autoscaler.core import events
-from argosy.autoscaler.core.effects import Pool
+from argosy.autoscaler.core.effects import PoolDecision
 from argosy.autoscaler.core.observe import members
 from argosy.autoscaler.core.planning import bounds as within
 from argosy.autoscaler.core.planning.targets import Target, worn_out
-from argosy.autoscaler.core.state import Baseline, Member, ScalerState
+from argosy.autoscaler.core.state import AutoscalerState, Baseline, Member
 
 DRAIN_US = 600_000_000
 """How long what runs may go on when an instance is put to sleep: as long as a router lets a request
@@ -19,7 +19,9 @@ LATE = 3
 """An instance that is not up after so many times what a start takes is given up."""
 
 
-def pools(state: ScalerState, wanted: dict[str, Target], now_us: int, room: int) -> list[Pool]:
+def pools(
+    state: AutoscalerState, wanted: dict[str, Target], now_us: int, room: int
+) -> list[PoolDecision]:
     """What each role is to do; `room`: how many more may be at work, both roles together."""
     found = []
     for role, target in sorted(wanted.items()):
@@ -31,13 +33,15 @@ def pools(state: ScalerState, wanted: dict[str, Target], now_us: int, room: int)
     return found
 
 
-def promised(state: ScalerState, role: str) -> int:
+def promised(state: AutoscalerState, role: str) -> int:
     """Instances that were decided on, and of which nothing has been heard yet."""
     there = len(members.of_role(state, role))
     return max(0, state.decided.exist.get(role, 0) - there)
 
 
-def of_role(state: ScalerState, role: str, target: Target, now_us: int, room: int) -> Pool:
+def of_role(
+    state: AutoscalerState, role: str, target: Target, now_us: int, room: int
+) -> PoolDecision:
     """One role's part."""
     there = members.of_role(state, role)
     drained = within.drained_racks(state, now_us)
@@ -46,9 +50,10 @@ def of_role(state: ScalerState, role: str, target: Target, now_us: int, room: in
     good = {n: m for n, m in stay.items() if m.rack not in drained or not m.rack}
     # Whoever was told to wake long ago and has not moved is not waited for.
     at_work = {
-        n: m for n, m in good.items()
+        n: m
+        for n, m in good.items()
         if members.ready(m) or (members.coming(m) and not members.asleep(m, now_us))
-    }  # fmt: skip
+    }
     wake = []
     for name in to_wake(good, now_us)[: max(0, target.awake - len(at_work))]:
         takes = not members.used(good[name])
@@ -69,10 +74,17 @@ def of_role(state: ScalerState, role: str, target: Target, now_us: int, room: in
     more = max(0, target.exist - len(there))
     exist = len(there) - len(stop) + min(more, max(0, room) + promised(state, role))
     assert state.scaling is not None
-    return Pool(
-        role, target.awake, exist, sum(map(members.ready, there.values())), len(there),
-        state.scaling.pools[role].high, stop, wake, sleep,
-    )  # fmt: skip
+    return PoolDecision(
+        role,
+        target.awake,
+        exist,
+        sum(map(members.ready, there.values())),
+        len(there),
+        state.scaling.pools[role].high,
+        stop,
+        wake,
+        sleep,
+    )
 
 
 def to_wake(there: dict[str, Member], now_us: int) -> list[str]:
@@ -90,23 +102,25 @@ def to_sleep(at_work: dict[str, Member], now_us: int) -> list[str]:
     ranked = sorted(
         (member.running + member.waiting, member.queued_tokens, member.kv_share, name)
         for name, member in at_work.items()
-        if members.ready(member) and not members.by_hand(member, now_us)
+        if members.ready(member)
+        and not members.by_hand(member, now_us)
         and now_us - member.refused_us >= members.REFUSED_US
-    )  # fmt: skip
+    )
     return [name for *_, name in ranked]
 
 
 def stops(
-    state: ScalerState, role: str, target: Target, there: dict[str, Member], now_us: int
+    state: AutoscalerState, role: str, target: Target, there: dict[str, Member], now_us: int
 ) -> list[str]:
     """Who is to end: sleepers that have slept for too long, and whoever is beyond the most."""
     base = state.baselines.get(role, Baseline())
     # What does not come up holds a place in the budget that another could have.
     late_us = LATE * base.start_us
     found = [
-        name for name, m in there.items()
+        name
+        for name, m in there.items()
         if m.state in ("pending", "failed") and now_us - m.since_us > late_us
-    ]  # fmt: skip
+    ]
     surplus = len(there) - len(found) - target.exist
     if surplus <= 0:
         return found
@@ -120,13 +134,13 @@ def stops(
     return found
 
 
-def room_left(state: ScalerState, budget: int) -> int:
+def room_left(state: AutoscalerState, budget: int) -> int:
     """How many more may be at work at this moment."""
     used = sum(members.used(member) for member in state.members.values())
     return budget - used - sum(promised(state, role) for role in events.ROLES)
 
 
-def note(state: ScalerState, chosen: list[Pool], now_us: int, acts: bool) -> None:
+def note(state: AutoscalerState, chosen: list[PoolDecision], now_us: int, acts: bool) -> None:
     """Remember what was decided, as if it had been read from the log; acts: it will be done."""
     decided = state.decided
     for pool in chosen:
@@ -139,18 +153,18 @@ def note(state: ScalerState, chosen: list[Pool], now_us: int, acts: bool) -> Non
             state.members[name].wanted = False
 
 
-def changes(pool: Pool) -> bool:
+def changes(pool: PoolDecision) -> bool:
     """Whether anybody has to do anything."""
     return bool(pool.wake or pool.sleep or pool.stop) or pool.exist != pool.exist_before
 
 
-def told(state: ScalerState, pool: Pool) -> bool:
+def told(state: AutoscalerState, pool: PoolDecision) -> bool:
     """Whether the decision that holds says so already."""
     exist = state.decided.exist.get(pool.role, pool.exist_before)
     return pool.exist == exist and not (pool.wake or pool.sleep or pool.stop)
 
 
-def advised(state: ScalerState, chosen: list[Pool]) -> bool:
+def advised(state: AutoscalerState, chosen: list[PoolDecision]) -> bool:
     """Whether just that was advised last."""
     awake, exist = state.decided.awake, state.decided.exist
     return all((awake.get(p.role), exist.get(p.role)) == (p.awake, p.exist) for p in chosen)

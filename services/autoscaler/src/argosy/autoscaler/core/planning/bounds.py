@@ -8,7 +8,7 @@ import msgspec
 from argosy.autoscaler.core import events
 from argosy.autoscaler.core.observe import members
 from argosy.autoscaler.core.planning import feedback
-from argosy.autoscaler.core.state import Baseline, Member, ScalerState
+from argosy.autoscaler.core.state import AutoscalerState, Baseline, Member
 from argosy.domain.plan_window import PlanWindow
 
 WAKE_COST_S = 5.0
@@ -44,7 +44,7 @@ class FleetBounds(msgspec.Struct, frozen=True):
     """What is not of the fleet file, one line each, for people."""
 
 
-def fleet_bounds(state: ScalerState, now_us: int) -> FleetBounds:
+def fleet_bounds(state: AutoscalerState, now_us: int) -> FleetBounds:
     """For a plan that begins now."""
     assert state.scaling is not None
     slots, slot_us = state.limits.plan_slots, state.limits.slot_us
@@ -72,15 +72,20 @@ def fleet_bounds(state: ScalerState, now_us: int) -> FleetBounds:
 def covered(window: PlanWindow, starts: list[int], slot_us: int) -> list[int]:
     """The slots that a window touches."""
     return [
-        slot for slot, start_us in enumerate(starts)
+        slot
+        for slot, start_us in enumerate(starts)
         if window.from_us < start_us + slot_us and start_us < window.until_us
-    ]  # fmt: skip
+    ]
 
 
 def role_bounds(
-    state: ScalerState, role: str, pool: events.Bounds, spans: list[PlanWindow], starts: list[int],
+    state: AutoscalerState,
+    role: str,
+    pool: events.PoolBounds,
+    spans: list[PlanWindow],
+    starts: list[int],
     notes: list[str],
-) -> RoleBounds:  # fmt: skip
+) -> RoleBounds:
     """One role's bounds."""
     assert state.scaling is not None
     now_us, slot_us = starts[0], state.limits.slot_us
@@ -108,25 +113,32 @@ def role_bounds(
     count = sum(members.ready(m) for m in good)
     at_work = count + sum(members.coming(m) for m in good)
     return RoleBounds(
-        min(count, pool.high), at_work, low, high, reach(state, there, base, pool, starts),
-        level_costs(there, base, pool), WAKE_COST_S, max(1, count // STEP_SHARE), keep,
-    )  # fmt: skip
+        min(count, pool.high),
+        at_work,
+        low,
+        high,
+        reach(state, there, base, pool, starts),
+        level_costs(there, base, pool),
+        WAKE_COST_S,
+        max(1, count // STEP_SHARE),
+        keep,
+    )
 
 
-def idle(state: ScalerState, now_us: int) -> bool:
+def idle(state: AutoscalerState, now_us: int) -> bool:
     """Whether nothing was asked for so long that all may sleep."""
     assert state.scaling is not None
     after_us = state.scaling.idle_sleep_us
     return bool(after_us) and now_us - state.asked_us >= after_us
 
 
-def drained_racks(state: ScalerState, now_us: int) -> set[str]:
+def drained_racks(state: AutoscalerState, now_us: int) -> set[str]:
     """Racks in which nobody is to be at work now."""
     return {w.rack for w in state.windows if w.kind == "drain" and w.from_us <= now_us < w.until_us}
 
 
 def _dwell(
-    state: ScalerState, role: str, starts: list[int], keep: list[bool], notes: list[str]
+    state: AutoscalerState, role: str, starts: list[int], keep: list[bool], notes: list[str]
 ) -> None:
     """After an addition none is taken away for a while; after a removal the next waits a slot."""
     assert state.scaling is not None
@@ -147,9 +159,13 @@ def _dwell(
 
 
 def _people(
-    there: dict[str, Member], role: str, starts: list[int], low: list[int], high: list[int],
+    there: dict[str, Member],
+    role: str,
+    starts: list[int],
+    low: list[int],
+    high: list[int],
     notes: list[str],
-) -> None:  # fmt: skip
+) -> None:
     """What somebody put to sleep stays asleep, and what somebody woke stays awake, for a while."""
     told = {n: m for n, m in there.items() if members.by_hand(m, starts[0])}
     notes += [f"{n}: {'asleep' if m.rests else 'awake'} by hand" for n, m in told.items()]
@@ -160,9 +176,12 @@ def _people(
 
 
 def reach(
-    state: ScalerState, there: dict[str, Member], base: Baseline, pool: events.Bounds,
+    state: AutoscalerState,
+    there: dict[str, Member],
+    base: Baseline,
+    pool: events.PoolBounds,
     starts: list[int],
-) -> list[int]:  # fmt: skip
+) -> list[int]:
     """Most that can be ready in each slot, by when each of them would be."""
     now_us, slot_us = starts[0], state.limits.slot_us
     drained = drained_racks(state, now_us)
@@ -188,7 +207,7 @@ def reach(
     return found
 
 
-def level_costs(there: dict[str, Member], base: Baseline, pool: events.Bounds) -> list[float]:
+def level_costs(there: dict[str, Member], base: Baseline, pool: events.PoolBounds) -> list[float]:
     """Instance-seconds for the instance that makes it so many: none, a wake, or a start."""
     at_work = sum(members.ready(m) or members.coming(m) for m in there.values())
     present = sum(m.state not in ("pending", "failed", "stopped") for m in there.values())

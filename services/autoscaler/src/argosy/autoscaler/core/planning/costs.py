@@ -12,7 +12,7 @@ import math
 import msgspec
 
 from argosy.autoscaler.core.capacity import model
-from argosy.autoscaler.core.state import Limits
+from argosy.autoscaler.core.state import ScalerLimits
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.domain.timing import Timing
 
@@ -32,7 +32,7 @@ OWED = 2.0
 instances that are not enough are worth having."""
 
 
-class Context(msgspec.Struct, frozen=True):
+class CostContext(msgspec.Struct, frozen=True):
     """All that a role's costs follow from, beside the rate."""
 
     role: str
@@ -42,7 +42,7 @@ class Context(msgspec.Struct, frozen=True):
     timing: Timing
     machine: Machine
     slo: Slo
-    limits: Limits
+    limits: ScalerLimits
     high: int
     """The most instances there may be."""
 
@@ -50,7 +50,7 @@ class Context(msgspec.Struct, frozen=True):
 class RoleCosts:
     """One role's costs by count; each is worked out once."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: CostContext) -> None:
         self.context = context
         self._slots: dict[tuple[int, int], list[float]] = {}
         self._misses: dict[int, tuple[list[float], int]] = {}
@@ -88,7 +88,7 @@ class RoleCosts:
         return found
 
 
-def excess(context: Context, rate: float) -> tuple[list[float], int]:
+def excess(context: CostContext, rate: float) -> tuple[list[float], int]:
     """Shares missed beyond what is allowed, by count, and how many instances are enough."""
     demand = msgspec.structs.replace(context.mix, rate=rate)
     counts, quiet = [*range(context.high + 1)], msgspec.structs.replace(demand, rate=QUIET)
@@ -111,11 +111,12 @@ def excess(context: Context, rate: float) -> tuple[list[float], int]:
     return [share + max(0.0, 1 - count / need) for count, share in enumerate(found)], need
 
 
-def late(context: Context, demand: Demand, counts: list[int], slo: Slo) -> list[float]:
+def late(context: CostContext, demand: Demand, counts: list[int], slo: Slo) -> list[float]:
     """Shares of requests that miss what this role is there for, by count."""
     miss_of = {"prefill": model.prefill_miss, "decode": model.decode_miss}
     parts = [
         fn(demand, counts, context.timing, context.machine, slo)
-        for role, fn in miss_of.items() if context.role in (role, "both")
-    ]  # fmt: skip
+        for role, fn in miss_of.items()
+        if context.role in (role, "both")
+    ]
     return [min(1.0, sum(shares)) for shares in zip(*parts, strict=True)]

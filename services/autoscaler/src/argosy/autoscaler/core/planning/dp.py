@@ -23,7 +23,7 @@ NEVER = 1e12
 """Cost of what must not be, and stays finite so that the least bad way is found."""
 
 
-class Role(msgspec.Struct, frozen=True):
+class RoleProblem(msgspec.Struct, frozen=True):
     """One role's part of the problem; lists by slot, and within by count from 0."""
 
     now: int
@@ -45,11 +45,11 @@ class Role(msgspec.Struct, frozen=True):
     """Slots before which none may be taken away."""
 
 
-class Problem(msgspec.Struct, frozen=True):
+class PlanProblem(msgspec.Struct, frozen=True):
     """Both roles, and what binds them together."""
 
-    prefill: Role
-    decode: Role
+    prefill: RoleProblem
+    decode: RoleProblem
     together_low: list[int]
     together_high: list[int]
     """Least and most that may be ready of both, by slot."""
@@ -58,7 +58,7 @@ class Problem(msgspec.Struct, frozen=True):
     """Prefill per decode instances, where there are any of either; 0: any."""
 
 
-class Path(msgspec.Struct, frozen=True):
+class PlanPath(msgspec.Struct, frozen=True):
     """Ready instances by slot, and what the whole way costs."""
 
     prefill: list[int]
@@ -69,10 +69,10 @@ class Path(msgspec.Struct, frozen=True):
     and of those beside."""
 
 
-class Steps:
+class RoleArrays:
     """One role made ready for numpy: what being at a count costs, and going to another."""
 
-    def __init__(self, role: Role) -> None:
+    def __init__(self, role: RoleProblem) -> None:
         self.now, self.keep, self.step_down = role.now, role.keep, role.step_down
         self.stages = np.array(role.costs)
         counts = np.arange(self.stages.shape[1], dtype=np.float64)
@@ -122,9 +122,9 @@ class Steps:
         return total
 
 
-def solve(problem: Problem) -> Path:
+def solve(problem: PlanProblem) -> PlanPath:
     """The cheapest path that keeps to every bound, where there is one that does."""
-    prefill, decode = Steps(problem.prefill), Steps(problem.decode)
+    prefill, decode = RoleArrays(problem.prefill), RoleArrays(problem.decode)
     path_p, value_p = alone(prefill)
     path_d, value_d = alone(decode)
     pairs = zip(path_p, path_d, strict=True)
@@ -134,10 +134,10 @@ def solve(problem: Problem) -> Path:
         path_p, path_d, first = together(problem, prefill, decode)
     cost = prefill.path_cost(path_p) + decode.path_cost(path_d)
     steps = first_steps(problem, prefill, decode, first, (path_p[0], path_d[0]))
-    return Path(path_p, path_d, cost, steps)
+    return PlanPath(path_p, path_d, cost, steps)
 
 
-def allowed(problem: Problem, slot: int, prefill: int, decode: int) -> bool:
+def allowed(problem: PlanProblem, slot: int, prefill: int, decode: int) -> bool:
     """Whether what binds the roles together lets them be so many."""
     both = prefill + decode
     if not problem.together_low[slot] <= both <= problem.together_high[slot]:
@@ -148,7 +148,7 @@ def allowed(problem: Problem, slot: int, prefill: int, decode: int) -> bool:
     return problem.ratio_min <= ratio and (not problem.ratio_max or ratio <= problem.ratio_max)
 
 
-def alone(steps: Steps) -> tuple[list[int], Costs]:
+def alone(steps: RoleArrays) -> tuple[list[int], Costs]:
     """One role by itself: its path, and the value of being at each count in the first slot."""
     value = steps.stages[-1]
     values = [value]
@@ -163,7 +163,9 @@ def alone(steps: Steps) -> tuple[list[int], Costs]:
     return path, values[0]
 
 
-def together(problem: Problem, prefill: Steps, decode: Steps) -> tuple[list[int], list[int], Costs]:
+def together(
+    problem: PlanProblem, prefill: RoleArrays, decode: RoleArrays
+) -> tuple[list[int], list[int], Costs]:
     """Both roles at once; states: pairs of counts."""
     bound = binding(problem, prefill, decode)
     values: list[Costs] = []
@@ -183,7 +185,7 @@ def together(problem: Problem, prefill: Steps, decode: Steps) -> tuple[list[int]
     return path_p, path_d, values[0]
 
 
-def binding(problem: Problem, prefill: Steps, decode: Steps) -> list[Costs]:
+def binding(problem: PlanProblem, prefill: RoleArrays, decode: RoleArrays) -> list[Costs]:
     """What binds the roles together, as a cost of each pair, by slot."""
     made: dict[tuple[int, int], Costs] = {}
     p = np.arange(len(prefill.level), dtype=np.float64)[:, None]
@@ -203,7 +205,11 @@ def binding(problem: Problem, prefill: Steps, decode: Steps) -> list[Costs]:
 
 
 def first_steps(
-    problem: Problem, prefill: Steps, decode: Steps, value: Costs, chosen: tuple[int, int]
+    problem: PlanProblem,
+    prefill: RoleArrays,
+    decode: RoleArrays,
+    value: Costs,
+    chosen: tuple[int, int],
 ) -> list[tuple[int, int, float]]:
     """What the whole way costs from some first steps: the chosen one first, then cheapest first."""
     now = (prefill.now, decode.now)
@@ -214,7 +220,8 @@ def first_steps(
     costed = [
         ((p, d) != chosen, float(into[p, d]), p, d)
         for p, d in steps
-        if 0 <= p < into.shape[0] and 0 <= d < into.shape[1]
+        if 0 <= p < into.shape[0]
+        and 0 <= d < into.shape[1]
         and ((p, d) == chosen or allowed(problem, 0, p, d))
-    ]  # fmt: skip
+    ]
     return [(p, d, cost) for _, cost, p, d in sorted(costed)]

@@ -13,7 +13,7 @@ from argosy.autoscaler.core import events
 from argosy.autoscaler.core.forecast.bands import Band
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
 from argosy.autoscaler.core.observe import measure, members
-from argosy.autoscaler.core.state import ScalerState, Sums
+from argosy.autoscaler.core.state import AutoscalerState, Sums
 from argosy.domain.demand import Demand
 
 QUANTILE = 0.9
@@ -34,7 +34,7 @@ FEWEST = 20.0
 """Requests that say enough about lengths; before that, defaults weigh too."""
 
 
-class Ahead(msgspec.Struct, frozen=True):
+class ExpectedDemand(msgspec.Struct, frozen=True):
     """Demand by slot. Rates in requests per second; sigmas: of their logs."""
 
     mix: Demand
@@ -48,7 +48,7 @@ class Ahead(msgspec.Struct, frozen=True):
     burst: bool
 
 
-def look(state: ScalerState, now_us: int) -> Ahead:
+def expect(state: AutoscalerState, now_us: int) -> ExpectedDemand:
     """What is to be planned for."""
     limits = state.limits
     rate_now = measure.recent_rate(state, now_us)
@@ -65,10 +65,12 @@ def look(state: ScalerState, now_us: int) -> Ahead:
         uppers.append(max(mean * ratio, band.upper))
     # What is for later is decided later, when no more is unknown than now of what is as far off.
     sigmas = [unknown(rates, uppers, lead_slots(state))] * len(rates)
-    return Ahead(likely(state.mix), rates, backlog(state, now_us), uppers, sigmas, rate_now, burst)
+    return ExpectedDemand(
+        likely(state.mix), rates, backlog(state, now_us), uppers, sigmas, rate_now, burst
+    )
 
 
-def backlog(state: ScalerState, now_us: int) -> dict[str, float]:
+def backlog(state: AutoscalerState, now_us: int) -> dict[str, float]:
     """By role, what it takes to be through with what waits within BACKLOG_US."""
     stale_us = state.limits.stale_us
     held = sum(r.queued for r in state.routers.values() if now_us - r.heard_us <= stale_us)
@@ -87,7 +89,7 @@ def in_first(rates: list[float], extra: float, slot_us: int) -> list[float]:
     return [rate + extra if slot < count else rate for slot, rate in enumerate(rates)]
 
 
-def lead_slots(state: ScalerState) -> float:
+def lead_slots(state: AutoscalerState) -> float:
     """From what is known of demand until a decision is in effect, in slots.
 
     What is known is as old as half the time it was counted over; then a tick, and a wake.
@@ -136,9 +138,13 @@ def likely(sums: Sums) -> Demand:
     squares_out = (sums.output_tokens_squared + unfinished * usual.output_tokens**2) / finished
     hits = sums.cached_tokens / sums.prompt_tokens if sums.prompt_tokens else 0.0
     return Demand(
-        0, grid(prompts), grid(math.sqrt(max(0.0, squares - prompts**2))), grid(outputs),
-        grid(math.sqrt(max(0.0, squares_out - outputs**2))), round(hits, 2),
-    )  # fmt: skip
+        0,
+        grid(prompts),
+        grid(math.sqrt(max(0.0, squares - prompts**2))),
+        grid(outputs),
+        grid(math.sqrt(max(0.0, squares_out - outputs**2))),
+        round(hits, 2),
+    )
 
 
 def grid(value: float) -> float:

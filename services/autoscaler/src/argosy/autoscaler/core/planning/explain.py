@@ -8,20 +8,24 @@ from argosy.autoscaler.core.forecast.forecaster import Forecaster
 from argosy.autoscaler.core.observe import members
 from argosy.autoscaler.core.planning import actions, expected_demand, guard
 from argosy.autoscaler.core.planning.bounds import FleetBounds
-from argosy.autoscaler.core.planning.dp import Path
-from argosy.autoscaler.core.state import ScalerState
+from argosy.autoscaler.core.planning.dp import PlanPath
+from argosy.autoscaler.core.state import AutoscalerState
 from argosy.domain.demand import Demand
 
-MaybePath = Path | None
+MaybePath = PlanPath | None
 REJECTED_MAX = 3
-NOBODY = model.Score(0, 0, 0, 0, 0, 0, 0, 0)
+NOBODY = model.CapacityScore(0, 0, 0, 0, 0, 0, 0, 0)
 """Without decode nobody is answered."""
 
 
 def decision(
-    state: ScalerState, chosen: list[effects.Pool], path: MaybePath, kept: FleetBounds,
-    seen: expected_demand.Ahead, now_us: int,
-) -> effects.DecideScale:  # fmt: skip
+    state: AutoscalerState,
+    chosen: list[effects.PoolDecision],
+    path: MaybePath,
+    kept: FleetBounds,
+    seen: expected_demand.ExpectedDemand,
+    now_us: int,
+) -> effects.DecideScale:
     """What is published of a decision. Its id is its time and generation: no two are alike."""
     assert state.scaling is not None
     generation = state.decided.generation
@@ -29,29 +33,45 @@ def decision(
     upper = max(seen.uppers[:soon])
     options = alternatives(state, path, seen.mix, upper) if path is not None else []
     weights = Forecaster(state.forecast).weights(soon)
-    expected = effects.Expected(
-        seen.rate_now, max(seen.rates[:soon]), upper, expected_demand.QUANTILE,
+    expected = effects.ExpectedRates(
+        seen.rate_now,
+        max(seen.rates[:soon]),
+        upper,
+        expected_demand.QUANTILE,
         soon * state.limits.slot_us // 1_000_000,
-        seen.mix.prompt_tokens, seen.mix.output_tokens, seen.mix.hit_share, weights,
-    )  # fmt: skip
+        seen.mix.prompt_tokens,
+        seen.mix.output_tokens,
+        seen.mix.hit_share,
+        weights,
+    )
     nothing = effects.Alternative("by the guardrails", 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
     return effects.DecideScale(
-        f"{now_us // 1000:x}-{generation}", generation, chosen,
-        reason(state, chosen, seen, expected, now_us), state.scaling.mode != "act", expected,
-        options[0] if options else nothing, options[1:], kept.notes, state.trace,
-    )  # fmt: skip
+        id=f"{now_us // 1000:x}-{generation}",
+        generation=generation,
+        pools=chosen,
+        reason=reason(state, chosen, seen, expected, now_us),
+        advisory=state.scaling.mode != "act",
+        expected=expected,
+        chosen=options[0] if options else nothing,
+        rejected=options[1:],
+        constraints=kept.notes,
+        trace=state.trace,
+    )
 
 
-def horizon(state: ScalerState) -> int:
+def horizon(state: AutoscalerState) -> int:
     """Slots in which what is begun now takes effect."""
     start_us = max((base.start_us for base in state.baselines.values()), default=0)
     return min(state.limits.plan_slots, 2 + start_us // state.limits.slot_us)
 
 
 def reason(
-    state: ScalerState, chosen: list[effects.Pool], seen: expected_demand.Ahead, expected: effects.Expected,
+    state: AutoscalerState,
+    chosen: list[effects.PoolDecision],
+    seen: expected_demand.ExpectedDemand,
+    expected: effects.ExpectedRates,
     now_us: int,
-) -> str:  # fmt: skip
+) -> str:
     """In one line."""
     parts = []
     for pool in list(filter(actions.changes, chosen)) or chosen:
@@ -70,7 +90,7 @@ def reason(
 
 
 def alternatives(
-    state: ScalerState, path: Path, mix: Demand, upper: float
+    state: AutoscalerState, path: PlanPath, mix: Demand, upper: float
 ) -> list[effects.Alternative]:
     """The chosen first step and those beside it, with what they would have led to."""
     assert state.scaling is not None
@@ -88,8 +108,15 @@ def alternatives(
             rejected = f"{cost - found[0].cost:,.0f} instance-seconds more than what was chosen"
         found.append(
             effects.Alternative(
-                f"{p} prefill, {d} decode", p, d, max(0, there - p - d), cost,
-                scored.ttft_p90_ms, scored.tpot_p90_ms, scored.attained, rejected,
+                f"{p} prefill, {d} decode",
+                p,
+                d,
+                max(0, there - p - d),
+                cost,
+                scored.ttft_p90_ms,
+                scored.tpot_p90_ms,
+                scored.attained,
+                rejected,
             )
-        )  # fmt: skip
+        )
     return found

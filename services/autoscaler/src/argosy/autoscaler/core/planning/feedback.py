@@ -13,7 +13,7 @@ from argosy.autoscaler.core import events
 from argosy.autoscaler.core.capacity import model
 from argosy.autoscaler.core.observe import members
 from argosy.autoscaler.core.planning.expected_demand import likely
-from argosy.autoscaler.core.state import Pace, ScalerState
+from argosy.autoscaler.core.state import AutoscalerState, SloCorrection
 from argosy.domain.histogram import bucket_of, since
 
 UP, DOWN, REST = 1.1, 0.98, 0.9998
@@ -25,7 +25,7 @@ FEWEST = 30
 SOURCES_MAX = 4096
 
 
-def late_seen(state: ScalerState, source: str, kind: str, buckets: list[int]) -> None:
+def late_seen(state: AutoscalerState, source: str, kind: str, buckets: list[int]) -> None:
     """Count what came since, and what of it was beyond the SLO. kind: ttft or tpot."""
     if state.scaling is None or not all(count >= 0 for count in buckets):
         return
@@ -42,35 +42,35 @@ def late_seen(state: ScalerState, source: str, kind: str, buckets: list[int]) ->
     slo = state.scaling.slo
     first_late = bucket_of(slo.ttft_ms if kind == "ttft" else slo.tpot_ms) + 1
     role = "decode" if kind == "tpot" or members.no_room(state) else "prefill"
-    pace = state.pace.setdefault(role, Pace())
+    pace = state.pace.setdefault(role, SloCorrection())
     pace.counted += sum(grown)
     pace.late += sum(grown[first_late:])
 
 
-def trouble(state: ScalerState, role: str) -> bool:
+def trouble(state: AutoscalerState, role: str) -> bool:
     """Whether more requests are late by this role, in this slot or the one before, than may be."""
-    pace = state.pace.get(role, Pace())
+    pace = state.pace.get(role, SloCorrection())
     return max(late_share(pace), pace.late_before) > state.limits.allowed_miss + TOLERANCE
 
 
-def late_share(pace: Pace) -> float:
+def late_share(pace: SloCorrection) -> float:
     """Of the slot's requests so far; of few nothing is known."""
     return pace.late / pace.counted if pace.counted >= FEWEST else 0.0
 
 
-def slot_ended(state: ScalerState, rate: float) -> None:
+def slot_ended(state: AutoscalerState, rate: float) -> None:
     """Learn from the slot, if nothing changed in it nor in the one before, and begin the next."""
     backlog = sum(router.queued for router in state.routers.values())
     for role in events.ROLES:
-        pace = state.pace.setdefault(role, Pace())
+        pace = state.pace.setdefault(role, SloCorrection())
         ready = sum(map(members.ready, members.of_role(state, role).values()))
         still = pace.still + 1 if ready == pace.ready and ready else 0
         if still > 1 and backlog >= pace.backlog and pace.counted >= FEWEST:
             learn(state, role, pace, rate)
-        state.pace[role] = Pace(pace.factor, 0, 0, ready, still, backlog, late_share(pace))
+        state.pace[role] = SloCorrection(pace.factor, 0, 0, ready, still, backlog, late_share(pace))
 
 
-def learn(state: ScalerState, role: str, pace: Pace, rate: float) -> None:
+def learn(state: AutoscalerState, role: str, pace: SloCorrection, rate: float) -> None:
     """One step towards the factor under which model and measurement agree."""
     base, scaling = state.baselines.get(role), state.scaling
     if base is None or base.timing is None or scaling is None or rate <= 0:

@@ -8,13 +8,13 @@ from argosy.autoscaler.core import events
 from argosy.autoscaler.core.observe import members
 from argosy.autoscaler.core.planning.bounds import FleetBounds
 from argosy.autoscaler.core.planning.targets import Target
-from argosy.autoscaler.core.state import ScalerState
+from argosy.autoscaler.core.state import AutoscalerState
 
 JUMP_US = 60_000_000
 FRESH, HELD, DECAYED = "fresh", "held", "decayed"
 
 
-def signals(state: ScalerState, now_us: int) -> str:
+def signals(state: AutoscalerState, now_us: int) -> str:
     """What is known of traffic: fresh, held (nothing new), or decayed (nothing for long).
 
     A router that has fallen silent may still have callers: what it last told of is not gone.
@@ -27,7 +27,7 @@ def signals(state: ScalerState, now_us: int) -> str:
     return HELD if lost or now_us - state.heard_us > stale_us else FRESH
 
 
-def ticked(state: ScalerState, now_us: int) -> None:
+def ticked(state: AutoscalerState, now_us: int) -> None:
     """Take what a clock jumped by out of how long ago things were: nobody was silent meanwhile."""
     gap_us = now_us - state.ticked_us - state.limits.tick_us
     if state.ticked_us and gap_us > max(JUMP_US, 10 * state.limits.tick_us):
@@ -42,7 +42,9 @@ def ticked(state: ScalerState, now_us: int) -> None:
     state.ticked_us = now_us
 
 
-def without_news(state: ScalerState, kept: FleetBounds, now_us: int) -> dict[str, Target] | None:
+def without_news(
+    state: AutoscalerState, kept: FleetBounds, now_us: int
+) -> dict[str, Target] | None:
     """What is to be while nothing is known; None: nothing is to change.
 
     Nothing was ever known (a start with no router up yet): nothing changes either.

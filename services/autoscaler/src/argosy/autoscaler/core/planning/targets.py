@@ -9,8 +9,8 @@ import msgspec
 
 from argosy.autoscaler.core.observe import members
 from argosy.autoscaler.core.planning.bounds import FleetBounds
-from argosy.autoscaler.core.planning.dp import Path, Problem, Role, solve
-from argosy.autoscaler.core.state import Baseline, Member, ScalerState
+from argosy.autoscaler.core.planning.dp import PlanPath, PlanProblem, RoleProblem, solve
+from argosy.autoscaler.core.state import AutoscalerState, Baseline, Member
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -20,23 +20,29 @@ class Target(msgspec.Struct, frozen=True):
     exist: int
 
 
-def plan(bounds: FleetBounds, costs: dict[str, list[list[float]]]) -> Path:
+def plan(bounds: FleetBounds, costs: dict[str, list[list[float]]]) -> PlanPath:
     """The cheapest way within the bounds."""
     roles = {
-        role: Role(
-            b.now, costs[role], b.low, b.high, b.reach, b.up, b.down, b.step_down, b.keep,
+        role: RoleProblem(
+            b.now, costs[role], b.low, b.high, b.reach, b.up, b.down, b.step_down, b.keep
         )
         for role, b in bounds.roles.items()
-    }  # fmt: skip
+    }
     return solve(
-        Problem(
-            roles["prefill"], roles["decode"], bounds.together_low, bounds.together_high,
-            bounds.ratio_min, bounds.ratio_max,
+        PlanProblem(
+            roles["prefill"],
+            roles["decode"],
+            bounds.together_low,
+            bounds.together_high,
+            bounds.ratio_min,
+            bounds.ratio_max,
         )
-    )  # fmt: skip
+    )
 
 
-def targets(state: ScalerState, path: Path, bounds: FleetBounds, now_us: int) -> dict[str, Target]:
+def targets(
+    state: AutoscalerState, path: PlanPath, bounds: FleetBounds, now_us: int
+) -> dict[str, Target]:
     """What the plan wants to be so now, within the bounds."""
     assert state.scaling is not None
     slot_us, found = state.limits.slot_us, {}
@@ -80,10 +86,13 @@ def worn_out(there: dict[str, Member], base: Baseline, keep: int, now_us: int) -
     """
     long_us = round(base.start_us / SILENT_SHARE)
     slept = sorted(
-        (m.since_us, name) for name, m in there.items()
-        if m.state == "silent" and not members.called(m) and now_us - m.since_us >= long_us
+        (m.since_us, name)
+        for name, m in there.items()
+        if m.state == "silent"
+        and not members.called(m)
+        and now_us - m.since_us >= long_us
         and not members.by_hand(m, now_us)
-    )  # fmt: skip
+    )
     return [name for _, name in slept[: max(0, len(there) - keep)]]
 
 

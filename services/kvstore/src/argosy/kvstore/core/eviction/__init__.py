@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from argosy.kvstore.core.eviction.chains import Key
-from argosy.kvstore.core.eviction.learned import Argosy
+from argosy.kvstore.core.eviction.learned import Learned
 from argosy.kvstore.core.eviction.lru import Lru
 from argosy.kvstore.core.eviction.lru2 import Lru2
-from argosy.kvstore.core.eviction.oracle import Oracle
+from argosy.kvstore.core.eviction.oracle import NextUseOracle
 from argosy.kvstore.core.eviction.s3fifo import S3Fifo
 
-__all__ = ["POLICIES", "Eviction", "Key", "Oracle"]
+__all__ = ["POLICIES", "Eviction", "Key", "NextUseOracle"]
 
 
 class Eviction(Protocol):
@@ -42,7 +42,7 @@ class Eviction(Protocol):
 
 
 POLICIES: dict[str, Callable[[int], Eviction]] = {
-    "argosy": Argosy,
+    "argosy": Learned,
     "lru": Lru,
     "lru2": Lru2,
     "s3fifo": S3Fifo,

@@ -13,14 +13,14 @@ Key = bytes | int
 """Opaque: a hash, or a number."""
 
 
-class Block:
+class ChainBlock:
     """A block that is held, or has held children (its own bytes were lost), or both."""
 
     __slots__ = ("children", "held", "key", "parent")
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        self.parent: Block | None = None
+        self.parent: ChainBlock | None = None
         self.children = 0
         """Held ones."""
         self.held = False
@@ -31,7 +31,7 @@ class Chains:
 
     def __init__(self, capacity_blocks: int) -> None:
         self.capacity_blocks = capacity_blocks
-        self._blocks: dict[Key, Block] = {}
+        self._blocks: dict[Key, ChainBlock] = {}
         self._pins: dict[Key, int] = {}
 
     def asked(self, chain: Sequence[Key], now_us: int) -> None:
@@ -41,14 +41,14 @@ class Chains:
         """Held from now on."""
         block = self._blocks.get(key)
         if block is None:
-            block = self._blocks[key] = Block(key)
+            block = self._blocks[key] = ChainBlock(key)
         elif block.held:
             return
         block.held = True
         if parent is not None:
             above = self._blocks.get(parent)
             if above is None:
-                above = self._blocks[parent] = Block(parent)
+                above = self._blocks[parent] = ChainBlock(parent)
             above.children += 1
             block.parent = above
         if not block.children and key not in self._pins:
@@ -91,7 +91,7 @@ class Chains:
         block = self._blocks.get(key)
         return block is not None and block.held
 
-    def chains_image(self) -> dict[str, Any]:
+    def chains_snapshot(self) -> dict[str, Any]:
         """What hangs together, as plain data."""
         return {
             "capacity": self.capacity_blocks,
@@ -102,16 +102,16 @@ class Chains:
             "pins": list(self._pins.items()),
         }
 
-    def restore_chains(self, image: dict[str, Any]) -> None:
+    def restore_chains(self, snapshot: dict[str, Any]) -> None:
         """As it was; of who may go nothing is said."""
-        for key, _, held in image["blocks"]:
-            block = self._blocks[key] = Block(key)
+        for key, _, held in snapshot["blocks"]:
+            block = self._blocks[key] = ChainBlock(key)
             block.held = held
-        for key, parent, held in image["blocks"]:
+        for key, parent, held in snapshot["blocks"]:
             if parent is not None:
                 self._blocks[key].parent = self._blocks[parent]
                 self._blocks[parent].children += held
-        self._pins = dict(image["pins"])
+        self._pins = dict(snapshot["pins"])
 
     def _may_go(self, key: Key) -> bool:
         block = self._blocks.get(key)

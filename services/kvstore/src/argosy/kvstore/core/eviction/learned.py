@@ -18,9 +18,9 @@ from heapq import heappop, heappush
 from typing import Any, Self
 
 from argosy.kvstore.core.eviction.chains import Chains, Key
-from argosy.kvstore.core.eviction.learned_runs import Run
+from argosy.kvstore.core.eviction.learned_runs import BlockRun
 from argosy.kvstore.core.eviction.learned_segments import kind_of, size_of
-from argosy.kvstore.core.eviction.learned_value import AGES_US, SPANS, Cell, Worth
+from argosy.kvstore.core.eviction.learned_value import AGES_US, SPANS, Cell, LearnedValue
 
 GHOSTS_PER_BLOCK = 2
 GHOSTS_MIN = 65_536
@@ -32,19 +32,19 @@ LEARN_FIRST_ASKS = 16
 KEEP_CHANCE = 0.03
 
 
-class Argosy(Chains):
+class Learned(Chains):
     """Ghosts: the greater of GHOSTS_MIN and GHOSTS_PER_BLOCK times the capacity."""
 
     def __init__(self, capacity_blocks: int) -> None:
         super().__init__(capacity_blocks)
         self.ghosts_max = max(GHOSTS_MIN, GHOSTS_PER_BLOCK * capacity_blocks)
-        self._runs: dict[Key, Run] = {}
+        self._runs: dict[Key, BlockRun] = {}
         """Of all blocks that are held, and of ghosts."""
         self._ghosts: OrderedDict[Key, None] = OrderedDict()
-        self._ages: list[OrderedDict[Run, None]] = [OrderedDict() for _ in range(SPANS)]
+        self._ages: list[OrderedDict[BlockRun, None]] = [OrderedDict() for _ in range(SPANS)]
         """Runs by span of age, the longest unasked first."""
         self._aged_us = 0
-        self._worth = Worth()
+        self._worth = LearnedValue()
         self._order = self._worth.learn(0, 1.0)
         self._heap: list[int] = []
         """Ranks of cells in which somebody may go, and of some in which nobody does any more."""
@@ -77,7 +77,7 @@ class Argosy(Chains):
             if run is None or run.cells is not cells or run.asks != asks:
                 if run is not None:
                     self._begin(run, now_us)
-                run = Run(cells, asks, now_us)
+                run = BlockRun(cells, asks, now_us)
             self._move(chain[begin:end], old, run, now_us)
             begin = end
         if run is not None:
@@ -89,7 +89,7 @@ class Argosy(Chains):
         if self._ghosts.pop(key, self) is self and key not in self._runs:
             self._age(now_us)
             kind = kind_of(1, 1 if parent is not None else 0, is_end=True)
-            run = Run(self._worth.segments[kind][size_of(1)], 1, now_us)
+            run = BlockRun(self._worth.segments[kind][size_of(1)], 1, now_us)
             run.blocks = 1
             self._runs[key] = run
             self._begin(run, now_us)
@@ -111,7 +111,7 @@ class Argosy(Chains):
         while heap:
             cell = order[heap[0]]
             while cell.queue:
-                run: Run = next(iter(cell.queue))
+                run: BlockRun = next(iter(cell.queue))
                 key = next(reversed(run.free))
                 if self._may_go(key):
                     return key
@@ -126,14 +126,14 @@ class Argosy(Chains):
         run = self._runs.get(key)
         return run is not None and run.cells[run.span].chance >= KEEP_CHANCE
 
-    def image(self) -> dict[str, Any]:
+    def to_snapshot(self) -> dict[str, Any]:
         """All of it as plain data, for the journal. Runs go by their place in `runs`."""
         runs = [run for age in self._ages for run in age]
         number = {run: n for n, run in enumerate(runs)}
         segments = self._worth.in_order()
         segment = {id(cells): n for n, cells in enumerate(segments)}
         return {
-            **self.chains_image(),
+            **self.chains_snapshot(),
             "runs": [
                 (segment[id(r.cells)], r.asks, r.asked_us, r.span, r.blocks, list(r.free))
                 for r in runs
@@ -142,38 +142,45 @@ class Argosy(Chains):
             "ghosts": list(self._ghosts),
             "cells": [
                 (
-                    cell.asks, cell.block_s, cell.blocks, cell.since_us, cell.worth, cell.chance,
-                    cell.rank, cell.listed, [number[run] for run in cell.queue],
+                    cell.asks,
+                    cell.block_s,
+                    cell.blocks,
+                    cell.since_us,
+                    cell.worth,
+                    cell.chance,
+                    cell.rank,
+                    cell.listed,
+                    [number[run] for run in cell.queue],
                 )
                 for cells in segments
                 for cell in cells
             ],
             "heap": self._heap,
             "clocks": (self._aged_us, self._asks, self._learn_at, self._learned_at),
-        }  # fmt: skip
+        }
 
     @classmethod
-    def from_image(cls, image: dict[str, Any]) -> Self:
-        """One that decides as that of which the image was taken."""
-        made = cls(image["capacity"])
-        made.restore_chains(image)
+    def from_snapshot(cls, snapshot: dict[str, Any]) -> Self:
+        """One that decides as that of which the snapshot was taken."""
+        made = cls(snapshot["capacity"])
+        made.restore_chains(snapshot)
         segments = made._worth.in_order()
         runs = []
-        for segment, asks, asked_us, span, blocks, free in image["runs"]:
-            run = Run(segments[segment], asks, asked_us)
+        for segment, asks, asked_us, span, blocks, free in snapshot["runs"]:
+            run = BlockRun(segments[segment], asks, asked_us)
             run.span, run.blocks, run.free = span, blocks, dict.fromkeys(free)
             runs.append(run)
             made._ages[span][run] = None
-        made._runs = {key: runs[number] for key, number in image["keys"]}
-        made._ghosts = OrderedDict.fromkeys(image["ghosts"])
+        made._runs = {key: runs[number] for key, number in snapshot["keys"]}
+        made._ghosts = OrderedDict.fromkeys(snapshot["ghosts"])
         cells = [cell for segment_cells in segments for cell in segment_cells]
-        for cell, seen in zip(cells, image["cells"], strict=True):
+        for cell, seen in zip(cells, snapshot["cells"], strict=True):
             cell.asks, cell.block_s, cell.blocks, cell.since_us, *rest, queue = seen
             cell.worth, cell.chance, cell.rank, cell.listed = rest
             cell.queue = OrderedDict.fromkeys(runs[number] for number in queue)
         made._order = sorted(cells, key=rank_of)
-        made._heap = list(image["heap"])
-        made._aged_us, made._asks, made._learn_at, made._learned_at = image["clocks"]
+        made._heap = list(snapshot["heap"])
+        made._aged_us, made._asks, made._learn_at, made._learned_at = snapshot["clocks"]
         return made
 
     def _learn(self, now_us: int) -> None:
@@ -187,7 +194,7 @@ class Argosy(Chains):
         self._learned_at = self._asks
         self._learn_at = self._asks + min(self._asks, LEARN_EVERY_ASKS)
 
-    def _move(self, keys: Sequence[Key], old: Run | None, new: Run, now_us: int) -> None:
+    def _move(self, keys: Sequence[Key], old: BlockRun | None, new: BlockRun, now_us: int) -> None:
         """Blocks of the old run, or new ones, were asked for."""
         new.blocks += len(keys)
         runs, ghosts = self._runs, self._ghosts
@@ -207,14 +214,14 @@ class Argosy(Chains):
             elif key in ghosts:
                 ghosts.move_to_end(key)
 
-    def _begin(self, run: Run, now_us: int) -> None:
+    def _begin(self, run: BlockRun, now_us: int) -> None:
         """All of its blocks are in it."""
         self._ages[0][run] = None
         run.cells[0].change(run.blocks, now_us)
         if run.free:
             self._enqueue(run)
 
-    def _leave(self, run: Run, blocks: int, now_us: int) -> None:
+    def _leave(self, run: BlockRun, blocks: int, now_us: int) -> None:
         run.cells[run.span].change(-blocks, now_us)
         run.blocks -= blocks
         if not run.blocks:
@@ -252,14 +259,14 @@ class Argosy(Chains):
         run.free[key] = None
         self._enqueue(run)
 
-    def _enqueue(self, run: Run) -> None:
+    def _enqueue(self, run: BlockRun) -> None:
         cell = run.cells[run.span]
         cell.queue[run] = None
         if not cell.listed:
             cell.listed = True
             heappush(self._heap, cell.rank)
 
-    def _unfree(self, run: Run, key: Key) -> None:
+    def _unfree(self, run: BlockRun, key: Key) -> None:
         del run.free[key]
         if not run.free:
             del run.cells[run.span].queue[run]

@@ -4,7 +4,7 @@ from argosy.kvstore.core.eviction.chains import Key
 from argosy.kvstore.core.eviction.learned_value import Cell
 
 
-class Run:
+class BlockRun:
     """Neighbours in a chain, as far as they are still remembered by their last ask."""
 
     __slots__ = ("asked_us", "asks", "blocks", "cells", "free", "span")

@@ -77,7 +77,7 @@ class Cell:
         self.blocks += blocks
 
 
-class Worth:
+class LearnedValue:
     """`segments[kind][size][span]` is a cell."""
 
     def __init__(self) -> None:

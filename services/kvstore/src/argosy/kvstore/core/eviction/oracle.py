@@ -10,7 +10,7 @@ from argosy.kvstore.core.eviction.chains import Key, Ranked
 NEVER = 1 << 62
 
 
-class Oracle(Ranked):
+class NextUseOracle(Ranked):
     """Asks must come in the order in which they were foretold."""
 
     def __init__(self, capacity_blocks: int, future: Iterable[Sequence[Key]] = ()) -> None:

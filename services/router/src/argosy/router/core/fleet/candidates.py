@@ -7,7 +7,13 @@ from typing import NamedTuple
 
 from argosy.domain.timing import distance
 from argosy.router.core.fleet import load_ledger
-from argosy.router.core.state import Instance, Look, Rank, Request, RouterState
+from argosy.router.core.state import (
+    CandidateCache,
+    KnownInstance,
+    RankLedger,
+    RouterState,
+    TrackedRequest,
+)
 
 WINDOW_US_MAX = 200_000
 WINDOW_US_MIN = 2_000
@@ -19,25 +25,25 @@ REQUESTS_FACTOR = 2
 """Requests a rank may have for each it can run: the rest wait in its own queue."""
 
 
-class Seat(NamedTuple):
+class Candidate(NamedTuple):
     """One rank, and the instance it is of."""
 
-    instance: Instance
-    rank: Rank
+    instance: KnownInstance
+    rank: RankLedger
 
 
 @dataclass
-class Seats:
+class Candidates:
     """The live ranks of a model, in order of names. prefill: instances of that role only;
     decode: those that can decode, which can also prefill; prefilling: both.
     """
 
-    prefill: list[Seat] = field(default_factory=list)
-    decode: list[Seat] = field(default_factory=list)
-    prefilling: list[Seat] = field(default_factory=list)
-    by_holder: dict[str, Seat] = field(default_factory=dict)
+    prefill: list[Candidate] = field(default_factory=list)
+    decode: list[Candidate] = field(default_factory=list)
+    prefilling: list[Candidate] = field(default_factory=list)
+    by_holder: dict[str, Candidate] = field(default_factory=dict)
     listed_us: int = -LISTED_US
-    listed: tuple[list[Seat], list[Seat]] = ([], [])
+    listed: tuple[list[Candidate], list[Candidate]] = ([], [])
     written: float = 0
     """Tokens of new KV of late, the mean over ranks, when last listed."""
     window_us: int = WINDOW_US_MIN
@@ -45,7 +51,7 @@ class Seats:
     ranks_max: int = 1
     """Data-parallel ranks of an instance, the most."""
     model: str = ""
-    looks: dict[str, Look] = field(default_factory=dict)
+    candidate_caches: dict[str, CandidateCache] = field(default_factory=dict)
     """Of the state: what was last listed."""
 
     def refresh(self, now_us: int, *, anew: bool = False) -> None:
@@ -54,21 +60,25 @@ class Seats:
             return
         self.listed_us = now_us
         self.listed = (least_loaded(self.prefill, now_us), least_loaded(self.decode, now_us))
-        written = sum(load_ledger.written(seat.rank, now_us) for seat in self.prefilling)
+        written = sum(load_ledger.written(candidate.rank, now_us) for candidate in self.prefilling)
         self.written = written / len(self.prefilling)
         able = self.prefill or self.decode
-        passes = [seat.instance.pass_us for seat in able if seat.instance.pass_us]
+        passes = [candidate.instance.pass_us for candidate in able if candidate.instance.pass_us]
         if passes:
             transfer_us = able[0].instance.timing.transfer_ms * 1e3
             instances = len(able) / len(able[0].instance.ranks)
             window = (sum(passes) / len(passes) + transfer_us) / instances
             self.window_us = round(min(WINDOW_US_MAX, max(WINDOW_US_MIN, window)))
-        prefill, decode = ([seat.rank.holder for seat in listed] for listed in self.listed)
-        self.looks[self.model] = Look(now_us, prefill, decode, self.written, self.window_us)
+        prefill, decode = (
+            [candidate.rank.holder for candidate in listed] for listed in self.listed
+        )
+        self.candidate_caches[self.model] = CandidateCache(
+            now_us, prefill, decode, self.written, self.window_us
+        )
 
     def restore(self) -> None:
         """Go on from the last look."""
-        look = self.looks.get(self.model)
+        look = self.candidate_caches.get(self.model)
         if look is not None:
             self.listed_us, self.written, self.window_us = look.at_us, look.written, look.window_us
             by_holder = self.by_holder
@@ -81,7 +91,7 @@ class Seats:
     def used_up(self) -> bool:
         """Whether all on a list have work now, and some are not on it."""
         return any(
-            len(listed) < len(known) and all(seat.instance.busy for seat in listed)
+            len(listed) < len(known) and all(candidate.instance.busy for candidate in listed)
             for listed, known in zip(self.listed, (self.prefill, self.decode), strict=True)
         )
 
@@ -91,7 +101,9 @@ class Seats:
         prefill, decode = self.listed
         return len(prefill) == len(self.prefill) and len(decode) == len(self.decode)
 
-    def worth_a_look(self, request: Request, now_us: int) -> tuple[list[Seat], list[Seat]]:
+    def worth_a_look(
+        self, request: TrackedRequest, now_us: int
+    ) -> tuple[list[Candidate], list[Candidate]]:
         """Prefill and decode ranks a policy should weigh: all of a small fleet; of a large
         one the least loaded, as of LISTED_US ago at most, and those that cache a part.
         """
@@ -99,20 +111,20 @@ class Seats:
         if self.all_listed:
             return prefill, decode
         hits = sorted(sorted(request.hits), key=request.hits.__getitem__, reverse=True)[:LISTED_MAX]
-        cached = [seat for name in hits if (seat := self.by_holder.get(name)) is not None]
-        near = {id(seat.rank) for seat in (*prefill, *decode)}
-        cached = [seat for seat in cached if id(seat.rank) not in near]
+        cached = [candidate for name in hits if (candidate := self.by_holder.get(name)) is not None]
+        near = {id(candidate.rank) for candidate in (*prefill, *decode)}
+        cached = [candidate for candidate in cached if id(candidate.rank) not in near]
         return (
-            prefill + [seat for seat in cached if seat.instance.role == "prefill"],
-            decode + [seat for seat in cached if seat.instance.role != "prefill"],
+            prefill + [candidate for candidate in cached if candidate.instance.role == "prefill"],
+            decode + [candidate for candidate in cached if candidate.instance.role != "prefill"],
         )
 
 
 class Choice(NamedTuple):
     """Where a policy wants a request to be."""
 
-    prefill: Seat
-    decode: Seat
+    prefill: Candidate
+    decode: Candidate
     uncached_tokens: int
     why: str
 
@@ -126,96 +138,101 @@ Planned = dict[str, int]
 """Prompt tokens promised in this round to requests that wait for a rank, by holder."""
 
 
-def seats_of(state: RouterState, model: str) -> Seats:
+def candidates_of(state: RouterState, model: str) -> Candidates:
     """Live ranks of a model."""
-    seats = Seats(model=model, looks=state.looks)
+    candidates = Candidates(model=model, candidate_caches=state.candidate_caches)
     for _, instance in sorted(state.instances.items()):
         if instance.live and instance.model == model:
-            into = seats.prefill if instance.role == "prefill" else seats.decode
-            into += [Seat(instance, rank) for rank in instance.ranks]
-    seats.prefilling = seats.prefill + seats.decode
-    seats.ranks_max = max((len(s.instance.ranks) for s in seats.prefilling), default=1)
-    seats.by_holder = {seat.rank.holder: seat for seat in seats.prefilling}
-    seats.restore()
-    return seats
+            into = candidates.prefill if instance.role == "prefill" else candidates.decode
+            into += [Candidate(instance, rank) for rank in instance.ranks]
+    candidates.prefilling = candidates.prefill + candidates.decode
+    candidates.ranks_max = max((len(s.instance.ranks) for s in candidates.prefilling), default=1)
+    candidates.by_holder = {candidate.rank.holder: candidate for candidate in candidates.prefilling}
+    candidates.restore()
+    return candidates
 
 
-def least_loaded(seats: list[Seat], now_us: int) -> list[Seat]:
+def least_loaded(candidates: list[Candidate], now_us: int) -> list[Candidate]:
     """The LISTED_MAX with least to prefill, then with most KV free, full ones last; all, in
     order of names, where there are not more.
     """
-    if len(seats) <= LISTED_MAX:
-        return seats
-    for seat in seats:
-        load_ledger.advance(seat.instance, now_us)
+    if len(candidates) <= LISTED_MAX:
+        return candidates
+    for candidate in candidates:
+        load_ledger.advance(candidate.instance, now_us)
     return nsmallest(
-        LISTED_MAX, seats,
+        LISTED_MAX,
+        candidates,
         key=lambda s: (is_full(s), s.rank.prefill_tokens, s.rank.kv_blocks, s.rank.holder),
-    )  # fmt: skip
+    )
 
 
-def uncached_tokens(seat: Seat, request: Request) -> int:
+def uncached_tokens(candidate: Candidate, request: TrackedRequest) -> int:
     """Prompt tokens the rank would have to compute, with what it can fetch; at least the last."""
-    hit = max(request.hits.get(seat.rank.holder, 0), request.stored_blocks)
-    return max(1, request.prompt_tokens - hit * seat.instance.block_tokens)
+    hit = max(request.hits.get(candidate.rank.holder, 0), request.stored_blocks)
+    return max(1, request.prompt_tokens - hit * candidate.instance.block_tokens)
 
 
-def fetch_us(seat: Seat, request: Request) -> int:
+def fetch_us(candidate: Candidate, request: TrackedRequest) -> int:
     """How long the rank takes to fetch from stores what they have beyond its own cache."""
-    blocks = request.stored_blocks - request.hits.get(seat.rank.holder, 0)
+    blocks = request.stored_blocks - request.hits.get(candidate.rank.holder, 0)
     if blocks <= 0:
         return 0
-    instance = seat.instance
+    instance = candidate.instance
     gb = blocks * instance.block_tokens * instance.timing.kv_bytes_per_token / 1e9
     return round(1e3 * (request.stored_ms + gb * request.stored_ms_per_gb))
 
 
-def best_hit_tokens(request: Request, seats: Seats) -> int:
+def best_hit_tokens(request: TrackedRequest, candidates: Candidates) -> int:
     """Prompt tokens that need no prefill where most are cached."""
     best = max(request.stored_blocks, *request.hits.values(), 0)
-    return best * seats.decode[0].instance.block_tokens if best and seats.decode else 0
+    return best * candidates.decode[0].instance.block_tokens if best and candidates.decode else 0
 
 
-def blocks_of(instance: Instance, tokens: int) -> int:
+def blocks_of(instance: KnownInstance, tokens: int) -> int:
     """KV blocks that so many tokens take."""
     return -(-tokens // instance.block_tokens)
 
 
-def is_full(seat: Seat) -> bool:
+def is_full(candidate: Candidate) -> bool:
     """Whether the rank can take nothing at all, as far as we know."""
-    instance, rank = seat
+    instance, rank = candidate
     full = rank.requests >= REQUESTS_FACTOR * instance.max_running_requests
     return full or rank.kv_blocks >= instance.kv_total_blocks
 
 
-def has_room(seat: Seat, request: Request, extra_tokens: int = 0) -> bool:
+def has_room(candidate: Candidate, request: TrackedRequest, extra_tokens: int = 0) -> bool:
     """Whether the rank can take the request and decode it, as far as we know."""
-    instance, rank = seat
+    instance, rank = candidate
     if rank.requests >= REQUESTS_FACTOR * instance.max_running_requests:
         return False
     need = blocks_of(instance, request.prompt_tokens + extra_tokens)
     return rank.kv_blocks + need <= instance.kv_total_blocks or rank.requests == 0
 
 
-def with_room(seats: Iterable[Seat], request: Request, extra_tokens: int = 0) -> list[Seat]:
+def with_room(
+    candidates: Iterable[Candidate], request: TrackedRequest, extra_tokens: int = 0
+) -> list[Candidate]:
     """Those with room; if there are none, those that only lack it for the answer's KV."""
-    seats = list(seats)
-    return [s for s in seats if has_room(s, request, extra_tokens)] or (
-        [s for s in seats if has_room(s, request)] if extra_tokens else []
+    candidates = list(candidates)
+    return [s for s in candidates if has_room(s, request, extra_tokens)] or (
+        [s for s in candidates if has_room(s, request)] if extra_tokens else []
     )
 
 
-def joins_pass(seat: Seat, request: Request, now_us: int) -> bool:
+def joins_pass(candidate: Candidate, request: TrackedRequest, now_us: int) -> bool:
     """Whether a pass starts at this rank just now that the request may still join.
 
     One that counts on KV cached there may not: some of it could be what this very pass
     is to compute, and only a later pass can use that.
     """
-    return seat.instance.pass_started_us >= now_us and seat.rank.holder not in request.hits
+    return (
+        candidate.instance.pass_started_us >= now_us and candidate.rank.holder not in request.hits
+    )
 
 
 def opens_us(
-    seat: Seat, now_us: int, planned: Planned, *, joins: bool = True, shared: bool = False
+    candidate: Candidate, now_us: int, planned: Planned, *, joins: bool = True, shared: bool = False
 ) -> int:
     """How long until a pass of this rank starts that has tokens to spare; 0: now.
 
@@ -224,7 +241,7 @@ def opens_us(
     of the pass has to be free.
     In lockstep, a rank without work waits for the others' pass to end.
     """
-    instance, rank = seat
+    instance, rank = candidate
     load_ledger.advance(instance, now_us)
     if not instance.busy and not planned:
         return 0
@@ -242,21 +259,21 @@ def opens_us(
     return wait
 
 
-def soonest_us(seats: list[Seat], now_us: int, planned: Planned) -> int:
+def soonest_us(candidates: list[Candidate], now_us: int, planned: Planned) -> int:
     """How long until the first of these ranks opens."""
     soonest = 1 << 62
-    for seat in seats:
-        soonest = min(soonest, opens_us(seat, now_us, planned))
+    for candidate in candidates:
+        soonest = min(soonest, opens_us(candidate, now_us, planned))
         if not soonest:
             break
     return soonest
 
 
 def first_token_us(
-    seat: Seat, tokens: int, now_us: int, planned: Planned, *, joins: bool = True
+    candidate: Candidate, tokens: int, now_us: int, planned: Planned, *, joins: bool = True
 ) -> int:
     """How long until the rank has prefilled so many more tokens, behind what it has."""
-    instance, rank = seat
+    instance, rank = candidate
     load_ledger.advance(instance, now_us)
     wait = 0
     total = rank.backlog_tokens + planned.get(rank.holder, 0) + tokens
@@ -273,12 +290,12 @@ def first_token_us(
     return wait + round(1e3 * load_ledger.prefill_ms(instance, rank, total))
 
 
-def transfer_ms(source: Instance, target: Instance, tokens: int) -> float:
+def transfer_ms(source: KnownInstance, target: KnownInstance, tokens: int) -> float:
     """Moving a prompt's KV from one instance to another."""
     far = distance(source.node, source.rack, target.node, target.rack)
     return target.timing.kv_transfer_ms(tokens, far)
 
 
-def prefill_us(seat: Seat, tokens: int) -> int:
+def prefill_us(candidate: Candidate, tokens: int) -> int:
     """How long the rank takes over so many prompt tokens."""
-    return round(1e3 * load_ledger.prefill_ms(seat.instance, seat.rank, tokens))
+    return round(1e3 * load_ledger.prefill_ms(candidate.instance, candidate.rank, tokens))

@@ -3,13 +3,13 @@
 from argosy.domain.core import Effect
 from argosy.router.core import effects, events
 from argosy.router.core.prefix_index import PrefixIndex
-from argosy.router.core.state import Instance, RouterState, Store
+from argosy.router.core.state import KnownInstance, KnownStore, RouterState
 
 LATER_MAX = 1024
 """KV changes kept while a snapshot is on its way; beyond that another one is asked for."""
 SNAPSHOT_RETRY_US = 1_000_000
 
-Member = Instance | Store
+Member = KnownInstance | KnownStore
 """Whoever has KV: data-parallel ranks of an instance, or tiers of a store."""
 
 
@@ -21,14 +21,14 @@ def member(state: RouterState, name: str, epoch: str) -> Member | None:
 
 def holders(of: Member) -> list[str]:
     """Names of its caches in the index, in order of ranks or tiers."""
-    if isinstance(of, Store):
+    if isinstance(of, KnownStore):
         return [tier.holder for tier in of.ranks]
     return [rank.holder for rank in of.ranks]
 
 
 def index_of(state: RouterState, of: Member) -> PrefixIndex:
     """Where its blocks are entered."""
-    return state.stored if isinstance(of, Store) else state.index
+    return state.stored if isinstance(of, KnownStore) else state.index
 
 
 def wipe(state: RouterState, instance: Member) -> None:
@@ -68,7 +68,14 @@ def ask(instance: Member) -> list[Effect]:
     if instance.kv_asked or instance.kv_retry_us:
         return []
     instance.kv_asked = True
-    return [effects.AskKvSnapshot(instance.name, instance.epoch, instance.address, instance.role)]
+    return [
+        effects.AskKvSnapshot(
+            instance=instance.name,
+            epoch=instance.epoch,
+            address=instance.address,
+            role=instance.role,
+        )
+    ]
 
 
 def snapshot_taken(state: RouterState, event: events.KvSnapshotTaken) -> list[Effect]:

@@ -6,7 +6,7 @@ A store that is not heard of is forgotten at once: what it has is no reason to g
 from argosy.domain.core import Effect
 from argosy.router.core import events
 from argosy.router.core.fleet import kv_holders
-from argosy.router.core.state import Request, RouterState, Store, Tier
+from argosy.router.core.state import KnownStore, RouterState, StoreTier, TrackedRequest
 
 GB_PER_S = 10.0
 """Believed of a tier until somebody has fetched from it."""
@@ -19,8 +19,10 @@ def seen(state: RouterState, event: events.StoreSeen) -> list[Effect]:
     if store is None or store.epoch != event.epoch:
         if store is not None:
             kv_holders.wipe(state, store)
-        tiers = [Tier(f"{event.store}/{event.epoch}/{n}") for n in range(len(event.tiers))]
-        store = state.stores[event.store] = Store(event.store, event.epoch, event.address, tiers)
+        tiers = [StoreTier(f"{event.store}/{event.epoch}/{n}") for n in range(len(event.tiers))]
+        store = state.stores[event.store] = KnownStore(
+            event.store, event.epoch, event.address, tiers
+        )
         found = kv_holders.ask(store)
     store.seen_us = event.now_us
     for tier, (fetch_ms, gb_per_s) in zip(store.ranks, event.tiers, strict=False):
@@ -44,7 +46,7 @@ def bus_changed(state: RouterState, now_us: int) -> None:
         store.seen_us = max(store.seen_us, now_us)
 
 
-def look_up(state: RouterState, request: Request) -> None:
+def look_up(state: RouterState, request: TrackedRequest) -> None:
     """Note how much of the prompt stores have, and what fetching it would take."""
     near = [store.ranks[0] for store in state.stores.values() if store.ranks]
     far = [tier for store in state.stores.values() for tier in store.ranks[1:]]
@@ -57,6 +59,6 @@ def look_up(state: RouterState, request: Request) -> None:
     request.stored_ms_per_gb = 1e3 * ((1 - share) / rate(near) + share / rate(far))
 
 
-def rate(tiers: list[Tier]) -> float:
+def rate(tiers: list[StoreTier]) -> float:
     """GB/s of the slowest of these, as far as is known."""
     return min((tier.gb_per_s or GB_PER_S for tier in tiers), default=GB_PER_S)

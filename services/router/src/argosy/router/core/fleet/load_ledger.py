@@ -2,7 +2,7 @@
 
 from argosy.domain.timing import Timing
 from argosy.router.core import events
-from argosy.router.core.state import Instance, Rank, RouterState, Sent
+from argosy.router.core.state import InFlightPrefill, KnownInstance, RankLedger, RouterState
 
 TRANSIT_US = 20_000
 """A dispatch this much older than a report has reached the instance by then."""
@@ -16,19 +16,30 @@ INBOUND_GRACE_US = 5_000_000
 UNTOLD_GRACE_US = 100_000
 
 
-def new_instance(event: events.InstanceJoined) -> Instance:
+def new_instance(event: events.InstanceJoined) -> KnownInstance:
     """An instance as it announces itself."""
-    ranks = [Rank(n, f"{event.instance}/{n}") for n in range(max(1, event.dp_ranks))]
-    return Instance(
-        event.instance, event.epoch, event.role, event.address, event.node, event.rack,
-        event.model, max(1, event.kv_total_blocks), max(1, event.block_tokens),
-        event.max_model_tokens, event.max_running_requests, max(1, event.tokens_per_pass),
-        event.timing or Timing(), ranks,
-        seen_us=event.now_us, change=event.change,
-    )  # fmt: skip
+    ranks = [RankLedger(n, f"{event.instance}/{n}") for n in range(max(1, event.dp_ranks))]
+    return KnownInstance(
+        event.instance,
+        event.epoch,
+        event.role,
+        event.address,
+        event.node,
+        event.rack,
+        event.model,
+        max(1, event.kv_total_blocks),
+        max(1, event.block_tokens),
+        event.max_model_tokens,
+        event.max_running_requests,
+        max(1, event.tokens_per_pass),
+        event.timing or Timing(),
+        ranks,
+        seen_us=event.now_us,
+        change=event.change,
+    )
 
 
-def reported(instance: Instance, event: events.LoadReported, made_us: int) -> None:
+def reported(instance: KnownInstance, event: events.LoadReported, made_us: int) -> None:
     """Correct the ledger by a report made then, unless a newer one was taken in before."""
     if event.at_us < instance.reported_us:
         return
@@ -63,7 +74,7 @@ def reported(instance: Instance, event: events.LoadReported, made_us: int) -> No
             uncover(instance, rank, made_us - TRANSIT_US)
 
 
-def uncover(instance: Instance, rank: Rank, covered_us: int) -> None:
+def uncover(instance: KnownInstance, rank: RankLedger, covered_us: int) -> None:
     """Drop from a rank's `sent` what a report covers, and add the rest to its work."""
     rank.sent = {key: sent for key, sent in rank.sent.items() if sent.at_us > covered_us}
     rank.sent_blocks = 0
@@ -72,7 +83,7 @@ def uncover(instance: Instance, rank: Rank, covered_us: int) -> None:
         add_work(instance, rank, sent.prefill_tokens, sent.at_us)
 
 
-def begin_pass(instance: Instance, at_us: int) -> None:
+def begin_pass(instance: KnownInstance, at_us: int) -> None:
     """The next prefill pass starts: each rank takes what fits of its backlog."""
     pass_ms = 0.0
     for rank in instance.ranks:
@@ -86,13 +97,13 @@ def begin_pass(instance: Instance, at_us: int) -> None:
         instance.pass_ends_us = at_us + max(1, round(1e3 * pass_ms))
 
 
-def advance(instance: Instance, now_us: int) -> None:
+def advance(instance: KnownInstance, now_us: int) -> None:
     """Let the passes that must be over by now be over, reports or not."""
     while instance.busy and instance.pass_ends_us <= now_us:
         begin_pass(instance, instance.pass_ends_us)
 
 
-def add_work(instance: Instance, rank: Rank, tokens: int, at_us: int) -> None:
+def add_work(instance: KnownInstance, rank: RankLedger, tokens: int, at_us: int) -> None:
     """Prompt tokens reach a rank: they join a pass that starts only now, or the backlog."""
     rank.backlog_tokens += tokens
     if not instance.busy:
@@ -105,7 +116,7 @@ def add_work(instance: Instance, rank: Rank, tokens: int, at_us: int) -> None:
         instance.pass_ends_us = max(instance.pass_ends_us, instance.pass_started_us + took_us)
 
 
-def pass_time_ms(instance: Instance, rank: Rank, tokens: int) -> float:
+def pass_time_ms(instance: KnownInstance, rank: RankLedger, tokens: int) -> float:
     """One pass over so many prompt tokens, the rank's decodes with it."""
     took = instance.timing.prefill_pass_ms(tokens)
     if rank.running_requests and instance.role != "prefill":
@@ -113,7 +124,7 @@ def pass_time_ms(instance: Instance, rank: Rank, tokens: int) -> float:
     return took
 
 
-def prefill_ms(instance: Instance, rank: Rank, tokens: int) -> float:
+def prefill_ms(instance: KnownInstance, rank: RankLedger, tokens: int) -> float:
     """How long a rank takes over this many prompt tokens, its decodes in every pass."""
     took = instance.timing.prompt_ms(tokens, instance.tokens_per_pass)
     if rank.running_requests and instance.role != "prefill":
@@ -121,33 +132,38 @@ def prefill_ms(instance: Instance, rank: Rank, tokens: int) -> float:
     return took
 
 
-def decode_ms(instance: Instance, rank: Rank) -> float:
+def decode_ms(instance: KnownInstance, rank: RankLedger) -> float:
     """One decode pass of a rank, with what it has and what is on its way."""
     return decode_pass_ms(instance, rank.kv_blocks, rank.requests)
 
 
-def decode_pass_ms(instance: Instance, kv_blocks: int, requests: int) -> float:
+def decode_pass_ms(instance: KnownInstance, kv_blocks: int, requests: int) -> float:
     """One decode pass of a rank with so many KV blocks in use and requests."""
     share = kv_blocks / instance.kv_total_blocks
     return instance.timing.decode_pass_ms(share if share < 1 else 1.0, requests)
 
 
 def send(
-    instance: Instance, rank: Rank, request_id: str, tokens: int, kv_blocks: int, now_us: int
+    instance: KnownInstance,
+    rank: RankLedger,
+    request_id: str,
+    tokens: int,
+    kv_blocks: int,
+    now_us: int,
 ) -> None:
     """A request goes to a rank to be prefilled."""
     advance(instance, now_us)
     add_work(instance, rank, tokens, now_us)
     unsend(rank, request_id)
-    rank.sent[request_id] = Sent(now_us, tokens, kv_blocks)
+    rank.sent[request_id] = InFlightPrefill(now_us, tokens, kv_blocks)
     rank.sent_blocks += kv_blocks
     took_us = 1e3 * prefill_ms(instance, rank, tokens)
     rank.written_tokens = written(rank, now_us) + tokens
-    rank.busy_us = faded(rank.busy_us, now_us - rank.written_us, BUSY_HALF_US) + took_us
+    rank.busy_us = decayed(rank.busy_us, now_us - rank.written_us, BUSY_HALF_US) + took_us
     rank.written_us = now_us
 
 
-def unsend(rank: Rank, request_id: str) -> None:
+def unsend(rank: RankLedger, request_id: str) -> None:
     """A request does not go there after all, or is over."""
     sent = rank.sent.pop(request_id, None)
     if sent is not None:
@@ -156,7 +172,7 @@ def unsend(rank: Rank, request_id: str) -> None:
 
 
 def expect(
-    rank: Rank, request_id: str, kv_blocks: int, first_token_us: int, *, told: bool = True
+    rank: RankLedger, request_id: str, kv_blocks: int, first_token_us: int, *, told: bool = True
 ) -> None:
     """A request will be decoded here once its KV is there.
 
@@ -168,30 +184,30 @@ def expect(
     rank.inbound_blocks += kv_blocks
 
 
-def arrived(rank: Rank, request_id: str) -> None:
+def arrived(rank: RankLedger, request_id: str) -> None:
     """A request is no longer on its way here: the rank's own reports show it."""
     inbound = rank.inbound.pop(request_id, None)
     if inbound is not None:
         rank.inbound_blocks -= inbound[0]
 
 
-def faded(value: float, past_us: int, half_us: int) -> float:
+def decayed(value: float, past_us: int, half_us: int) -> float:
     """What is left of a sum that halves every `half_us`."""
     share: float = 0.5 ** (past_us / half_us)
     return value * share
 
 
-def written(rank: Rank, now_us: int) -> float:
+def written(rank: RankLedger, now_us: int) -> float:
     """Tokens of new KV sent to a rank of late."""
-    return faded(rank.written_tokens, now_us - rank.written_us, WRITTEN_HALF_US)
+    return decayed(rank.written_tokens, now_us - rank.written_us, WRITTEN_HALF_US)
 
 
-def busy_share(rank: Rank, now_us: int) -> float:
+def busy_share(rank: RankLedger, now_us: int) -> float:
     """Share of its time a rank has spent prefilling of late, as far as we sent it."""
-    return faded(rank.busy_us, now_us - rank.written_us, BUSY_HALF_US) * BUSY_TO_SHARE
+    return decayed(rank.busy_us, now_us - rank.written_us, BUSY_HALF_US) * BUSY_TO_SHARE
 
 
-def predicted_idle(instance: Instance, idle_at_us: int, now_us: int) -> None:
+def predicted_idle(instance: KnownInstance, idle_at_us: int, now_us: int) -> None:
     """The instance itself says when it will be out of work: believe it, but for what it
     cannot know of yet.
     """
@@ -206,7 +222,7 @@ def predicted_idle(instance: Instance, idle_at_us: int, now_us: int) -> None:
         instance.pass_ends_us = min(idle_at_us, now_us + PASS_US_MAX)
 
 
-def by_our_clock(instance: Instance, event: events.LoadReported) -> int:
+def by_our_clock(instance: KnownInstance, event: events.LoadReported) -> int:
     """When a report was made, whatever the skew between the instance's clock and ours.
 
     The quickest report so far tells the skew, up to its own time in transit.

@@ -3,7 +3,7 @@
 from argosy.domain.core import Effect
 from argosy.router.core import effects, events
 from argosy.router.core.fleet import kv_holders, load_ledger
-from argosy.router.core.state import Instance, Rank, RouterState
+from argosy.router.core.state import KnownInstance, RankLedger, RouterState
 
 RESTING = "resting"
 """As a report says it: draining, silent or waking."""
@@ -36,7 +36,7 @@ def joined(state: RouterState, event: events.InstanceJoined) -> list[Effect]:
     found: list[Effect] = []
     addresses = {other.address for other in state.instances.values()}
     if before is not None and before.address not in addresses:
-        found.append(effects.ForgetAddress(before.address))
+        found.append(effects.ForgetAddress(address=before.address))
     if event.announced_us and not instance.final:
         # It may have been at work for long before this router came.
         found += kv_holders.ask(instance)
@@ -67,7 +67,7 @@ def left(
             rank.sent_blocks = rank.inbound_blocks = 0
 
 
-def changed(state: RouterState, event: events.InstanceRested) -> None:
+def changed(state: RouterState, event: events.InstanceLifecycleChanged) -> None:
     """An instance goes to sleep, sleeps, wakes, or (`resting` empty) is awake."""
     instance = state.instances.get(event.instance)
     if instance is None or instance.epoch != event.epoch:
@@ -88,7 +88,7 @@ def changed(state: RouterState, event: events.InstanceRested) -> None:
         kv_holders.forget_blocks(state, instance)
 
 
-def early(state: RouterState, event: events.InstanceRested) -> None:
+def early(state: RouterState, event: events.InstanceLifecycleChanged) -> None:
     """Keep what was told of an instance before it was known: facts may overtake each other."""
     known = state.early.pop(event.instance, None)
     if known is not None and (known.epoch == event.epoch and known.change > event.change):
@@ -107,7 +107,7 @@ def busy_requests(state: RouterState) -> int:
     )
 
 
-def rank_of(state: RouterState, name: str, number: int) -> Rank | None:
+def rank_of(state: RouterState, name: str, number: int) -> RankLedger | None:
     """A rank of an instance; None where there is none, or none any more."""
     instance = state.instances.get(name)
     if instance is None or number >= len(instance.ranks):
@@ -115,7 +115,7 @@ def rank_of(state: RouterState, name: str, number: int) -> Rank | None:
     return instance.ranks[number]
 
 
-def heard(state: RouterState, event: events.LoadReported) -> Instance | None:
+def heard(state: RouterState, event: events.LoadReported) -> KnownInstance | None:
     """A report came in: the instance it is of, if that is in use."""
     instance = state.instances.get(event.instance)
     if instance is None or instance.epoch != event.epoch:
@@ -133,11 +133,16 @@ def heard(state: RouterState, event: events.LoadReported) -> Instance | None:
     return instance if instance.live else None
 
 
-def as_told(event: events.LoadReported) -> events.InstanceRested:
+def as_told(event: events.LoadReported) -> events.InstanceLifecycleChanged:
     """What a report says of its instance's life: the fact of the change is late, or lost."""
     resting = RESTING if event.resting else ""
-    return events.InstanceRested(
-        event.now_us, event.instance, event.epoch, event.change, resting, ""
+    return events.InstanceLifecycleChanged(
+        now_us=event.now_us,
+        instance=event.instance,
+        epoch=event.epoch,
+        change=event.change,
+        resting=resting,
+        cause="",
     )
 
 

@@ -6,7 +6,7 @@ here is another one. Its arrival is when it reaches the core, tokenized.
 
 from argosy.domain import histogram
 from argosy.router.core import effects, events
-from argosy.router.core.state import Request, RouterState
+from argosy.router.core.state import RouterState, TrackedRequest
 
 NEVER_SERVED = frozenset({"MODEL_NOT_FOUND", "PROMPT_TOO_LONG", "BAD_REQUEST"})
 """Refusals that no instance more would have spared the caller."""
@@ -29,7 +29,7 @@ def is_new(event: events.RequestArrived) -> bool:
     return event.attempt == 0 and not event.failed_instance
 
 
-def dispatched(state: RouterState, request: Request, uncached_tokens: int) -> None:
+def dispatched(state: RouterState, request: TrackedRequest, uncached_tokens: int) -> None:
     """Count what was cached of a request that is sent for the first time."""
     if not request.is_new:
         return
@@ -38,7 +38,7 @@ def dispatched(state: RouterState, request: Request, uncached_tokens: int) -> No
     state.traffic.started_requests += request.direct
 
 
-def started(state: RouterState, request: Request, now_us: int) -> None:
+def started(state: RouterState, request: TrackedRequest, now_us: int) -> None:
     """Count a first token, unless this answer has had one."""
     if request.started:
         return

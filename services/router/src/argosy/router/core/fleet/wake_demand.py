@@ -10,7 +10,7 @@ from argosy.router.core.state import RouterState
 DEMAND_US = 500_000
 
 
-def tell(state: RouterState, model: str, now_us: int) -> list[effects.TellDemand]:
+def tell(state: RouterState, model: str, now_us: int) -> list[effects.PublishDemand]:
     """Say that requests for the model wait, unless that was just said."""
     told_us = state.demanded_us.get(model)
     if told_us is not None and now_us - told_us < DEMAND_US:
@@ -21,4 +21,11 @@ def tell(state: RouterState, model: str, now_us: int) -> list[effects.TellDemand
         return []
     state.demanded_us[model] = now_us
     tokens = sum(request.prompt_tokens for request in held)
-    return [effects.TellDemand(model, len(held), tokens, min(r.arrived_us for r in held))]
+    return [
+        effects.PublishDemand(
+            model=model,
+            held_requests=len(held),
+            held_tokens=tokens,
+            oldest_us=min(r.arrived_us for r in held),
+        )
+    ]

@@ -18,14 +18,14 @@ from collections.abc import Iterator
 
 from argosy.router.core import effects, events
 from argosy.router.core.fleet.candidates import (
-    Seats,
+    Candidates,
     best_hit_tokens,
     blocks_of,
     prefill_us,
     soonest_us,
 )
-from argosy.router.core.fleet.load_ledger import faded
-from argosy.router.core.state import Request, RouterState, Tenant
+from argosy.router.core.fleet.load_ledger import decayed
+from argosy.router.core.state import RouterState, Tenant, TrackedRequest
 
 SERVED_HALF_US = 30_000_000
 AGED_US = 5_000_000
@@ -44,40 +44,63 @@ def refusal(state: RouterState, event: events.RequestArrived) -> effects.Reject 
     request_id, limits = event.request_id, state.limits
     context = state.models.get(event.model)
     if not state.models:
-        return effects.Reject(request_id, "NOT_READY", "no instance has joined yet", 1000)
+        return effects.Reject(
+            request_id=request_id,
+            reason="NOT_READY",
+            message="no instance has joined yet",
+            retry_after_ms=1000,
+        )
     if context is None:
         known = ", ".join(sorted(state.models))
         message = f"no model '{event.model}' here; there are: {known}"
-        return effects.Reject(request_id, "MODEL_NOT_FOUND", message, 0)
+        return effects.Reject(
+            request_id=request_id, reason="MODEL_NOT_FOUND", message=message, retry_after_ms=0
+        )
     if event.prompt_tokens + 1 > context:
         message = (
             f"the prompt has {event.prompt_tokens} tokens, and {event.model} takes "
             f"{context} with the answer; shorten the prompt"
         )
-        return effects.Reject(request_id, "PROMPT_TOO_LONG", message, 0)
+        return effects.Reject(
+            request_id=request_id, reason="PROMPT_TOO_LONG", message=message, retry_after_ms=0
+        )
     if request_id in state.requests:
         message = f"request id {request_id} is in use; choose another, or leave it out"
-        return effects.Reject(request_id, "BAD_REQUEST", message, 0)
+        return effects.Reject(
+            request_id=request_id, reason="BAD_REQUEST", message=message, retry_after_ms=0
+        )
     if event.failures >= limits.attempts_max:
         message = f"{event.failures} instances in a row failed this request"
-        return effects.Reject(request_id, "NO_INSTANCE", message, 1000)
+        return effects.Reject(
+            request_id=request_id, reason="NO_INSTANCE", message=message, retry_after_ms=1000
+        )
     if state.queued_requests >= limits.queue_limit:
         message = f"{state.queued_requests} requests are waiting, the most allowed"
-        return effects.Reject(request_id, "OVERLOADED", message, 1000)
+        return effects.Reject(
+            request_id=request_id, reason="OVERLOADED", message=message, retry_after_ms=1000
+        )
     waiting_bytes = sum(state.queued_by_band.values()) * TOKEN_BYTES
     if waiting_bytes + event.prompt_tokens * TOKEN_BYTES > limits.queue_bytes_max:
         message = f"{waiting_bytes >> 20} MiB of prompts are waiting, the most allowed"
-        return effects.Reject(request_id, "OVERLOADED", message, 1000)
+        return effects.Reject(
+            request_id=request_id, reason="OVERLOADED", message=message, retry_after_ms=1000
+        )
     tenant = state.tenants.get(event.tenant)
     waiting = sum(map(len, tenant.waiting.values())) if tenant else 0
     if 0 < limits.tenant_queue_limit <= waiting:
         message = f"{waiting} requests of tenant '{event.tenant}' are waiting, the most allowed"
-        return effects.Reject(request_id, "OVERLOADED", message, 1000)
+        return effects.Reject(
+            request_id=request_id, reason="OVERLOADED", message=message, retry_after_ms=1000
+        )
     return None
 
 
 def too_late(
-    state: RouterState, request: Request, request_id: str, seats: Seats, now_us: int
+    state: RouterState,
+    request: TrackedRequest,
+    request_id: str,
+    candidates: Candidates,
+    now_us: int,
 ) -> effects.Reject | None:
     """Refuse early what would miss its deadline, or the limit on TTFT, before any work.
 
@@ -91,9 +114,9 @@ def too_late(
     limit_us = state.limits.ttft_limit_us or left_us
     if request.priority > 0:
         limit_us = left_us
-    if not seats.decode:
+    if not candidates.decode:
         return None
-    own_us, wait = predicted_ttft_us(state, request, seats, now_us)
+    own_us, wait = predicted_ttft_us(state, request, candidates, now_us)
     predicted_us = own_us + wait
     judged_us = wait if own_us > limit_us else predicted_us
     if judged_us <= limit_us and predicted_us <= left_us:
@@ -103,23 +126,25 @@ def too_late(
         f"the first token is predicted in {predicted_us / 1e6:.1f} s, "
         f"over the limit of {min(left_us, limit_us) / 1e6:.1f} s; try again later"
     )
-    return effects.Reject(request_id, "OVERLOADED", message, retry_ms)
+    return effects.Reject(
+        request_id=request_id, reason="OVERLOADED", message=message, retry_after_ms=retry_ms
+    )
 
 
 def predicted_ttft_us(
-    state: RouterState, request: Request, seats: Seats, now_us: int
+    state: RouterState, request: TrackedRequest, candidates: Candidates, now_us: int
 ) -> tuple[int, int]:
     """See too_late: (its own prefill, all it waits for), microseconds."""
-    able = seats.prefilling
-    uncached = request.prompt_tokens - best_hit_tokens(request, seats)
+    able = candidates.prefilling
+    uncached = request.prompt_tokens - best_hit_tokens(request, candidates)
     own_us = prefill_us(able[0], max(1, uncached))
     wait = soonest_us(able, now_us, {})
     ahead_tokens = round(tokens_ahead(state, request) * (1 - state.cached_share))
     ahead_us = prefill_us(able[0], ahead_tokens) // len(able) if ahead_tokens else 0
-    return own_us, wait + ahead_us + decode_wait_us(state, request, seats)
+    return own_us, wait + ahead_us + decode_wait_us(state, request, candidates)
 
 
-def tokens_ahead(state: RouterState, request: Request) -> int:
+def tokens_ahead(state: RouterState, request: TrackedRequest) -> int:
     """Prompt tokens that go before the request's: of higher bands all; of its own band its
     tenant's, and of each other tenant no more than fair sharing lets pass meanwhile.
     """
@@ -138,14 +163,14 @@ def tokens_ahead(state: RouterState, request: Request) -> int:
     return above + own + others
 
 
-def decode_wait_us(state: RouterState, request: Request, seats: Seats) -> int:
+def decode_wait_us(state: RouterState, request: TrackedRequest, candidates: Candidates) -> int:
     """How long until KV for the request comes free, at the rate at which answers end."""
     if not state.freed_blocks_per_s:
         return 0
-    need = blocks_of(seats.decode[0].instance, request.prompt_tokens)
+    need = blocks_of(candidates.decode[0].instance, request.prompt_tokens)
     lacking = need
-    for seat in seats.decode:
-        lacking = min(lacking, need + seat.rank.kv_blocks - seat.instance.kv_total_blocks)
+    for candidate in candidates.decode:
+        lacking = min(lacking, need + candidate.rank.kv_blocks - candidate.instance.kv_total_blocks)
         if lacking <= 0:
             return 0
     return round(1e6 * lacking / state.freed_blocks_per_s)
@@ -195,7 +220,7 @@ def in_order(state: RouterState, aged: str | None, now_us: int) -> Iterator[str]
         queues = {
             name: state.tenants[name].waiting[band][::-1]
             for name in sorted(n for n, tenant in state.tenants.items() if band in tenant.waiting)
-        }  # fmt: skip
+        }
         served = {name: served_tokens(state.tenants[name], now_us) for name in queues}
         while queues:
             name = min(queues, key=served.__getitem__)
@@ -223,7 +248,7 @@ def aged_request(state: RouterState, now_us: int) -> str | None:
 
 def served_tokens(tenant: Tenant, now_us: int) -> float:
     """Tokens computed for a tenant of late: what it had SERVED_HALF_US ago counts half."""
-    return faded(tenant.served_tokens, now_us - tenant.served_us, SERVED_HALF_US)
+    return decayed(tenant.served_tokens, now_us - tenant.served_us, SERVED_HALF_US)
 
 
 def charge(state: RouterState, tenant_name: str, tokens: float, now_us: int) -> None:
@@ -234,7 +259,7 @@ def charge(state: RouterState, tenant_name: str, tokens: float, now_us: int) -> 
         tenant.served_us = now_us
 
 
-def learn(state: RouterState, request: Request, event: events.RequestEnded) -> None:
+def learn(state: RouterState, request: TrackedRequest, event: events.RequestEnded) -> None:
     """What an answer that ended tells of answers to come, and of what its tenant had."""
     if event.output_tokens:
         state.answer_tokens += SMOOTHING * (event.output_tokens - state.answer_tokens)

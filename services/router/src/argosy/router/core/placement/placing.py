@@ -4,20 +4,20 @@ from argosy.domain.core import CancelTimer, Effect, SetTimer
 from argosy.router.core import effects
 from argosy.router.core.fleet import load_ledger, members, traffic, wake_demand
 from argosy.router.core.fleet.candidates import (
+    Candidates,
     Choice,
-    Seats,
     best_hit_tokens,
     blocks_of,
+    candidates_of,
     first_token_us,
-    seats_of,
 )
 from argosy.router.core.placement import admission
-from argosy.router.core.placement.schedule import Round
-from argosy.router.core.state import Request, RouterState
+from argosy.router.core.placement.schedule import SchedulingRound
+from argosy.router.core.state import RouterState, TrackedRequest
 
 WINDOW = "window"
 WAIT = "wait:"
-GUESS_US = 5_000_000
+SPECULATIVE_US = 5_000_000
 """How long a dispatched prompt's blocks are believed to be on their way into a cache."""
 STRETCH = 3
 """A waiting prompt yields to a shorter one that came later by up to this many times the
@@ -25,39 +25,41 @@ difference of their prefill times: short ones wait less, and long ones never for
 
 
 class Placing:
-    """See the module. All is in `state`, but for the seats, which follow from it."""
+    """See the module. All is in `state`, but for the candidates, which follow from it."""
 
     def __init__(self, state: RouterState) -> None:
         self.state = state
-        self._seats: dict[str, Seats] = {}
+        self._candidates: dict[str, Candidates] = {}
 
-    def seats_of(self, model: str) -> Seats:
+    def candidates_of(self, model: str) -> Candidates:
         """Live ranks of a model."""
-        if model not in self._seats:
-            self._seats[model] = seats_of(self.state, model)
-        return self._seats[model]
+        if model not in self._candidates:
+            self._candidates[model] = candidates_of(self.state, model)
+        return self._candidates[model]
 
     def instances_changed(self) -> None:
         """An instance came or went: look at them anew."""
-        self._seats = {}
-        self.state.looks = {}
+        self._candidates = {}
+        self.state.candidate_caches = {}
 
     def queue(self, request_id: str, now_us: int) -> list[Effect]:
         """Let it wait for its turn, which may be at once."""
         state, request = self.state, self.state.requests[request_id]
-        seats = self.seats_of(request.model)
+        candidates = self.candidates_of(request.model)
         request.due_us = request.arrived_us
-        if seats.decode:
-            instance = seats.decode[0].instance
-            tokens = request.prompt_tokens - best_hit_tokens(request, seats)
+        if candidates.decode:
+            instance = candidates.decode[0].instance
+            tokens = request.prompt_tokens - best_hit_tokens(request, candidates)
             own_ms = instance.timing.prompt_ms(max(1, tokens), instance.tokens_per_pass)
             request.due_us += round(STRETCH * 1e3 * own_ms)
         admission.enqueue(state, request_id)
         placed = self.place_waiting(now_us)
         if not request.queued:
             return placed
-        timer = SetTimer(WAIT + request_id, min(request.deadline_us, now_us + state.limits.wait_us))
-        asked = [] if seats.decode else wake_demand.tell(state, request.model, now_us)
+        timer = SetTimer(
+            key=WAIT + request_id, at_us=min(request.deadline_us, now_us + state.limits.wait_us)
+        )
+        asked = [] if candidates.decode else wake_demand.tell(state, request.model, now_us)
         return [timer, *asked, *placed]
 
     def place_waiting(self, now_us: int) -> list[Effect]:
@@ -66,11 +68,11 @@ class Placing:
         if not state.queued_requests:
             return []
         found: list[Effect] = []
-        look = Round(state, now_us, self._seats)
+        look = SchedulingRound(state, now_us, self._candidates)
         for request_id, choice in look.decide():
             found += self._dispatch(request_id, choice, now_us)
         if state.queued_requests:
-            found.append(SetTimer(WINDOW, look.again_us))
+            found.append(SetTimer(key=WINDOW, at_us=look.again_us))
         return found
 
     def _dispatch(self, request_id: str, choice: Choice, now_us: int) -> list[Effect]:
@@ -90,24 +92,38 @@ class Placing:
         request.decode, request.decode_rank = choice.decode.instance.name, choice.decode.rank.number
         self._enter(request_id, request, choice, now_us)
         told: list[Effect] = []
-        if state.siblings:
+        if state.peer_routers:
             told.append(
-                effects.TellSiblings(
-                    request_id, False, request.prefill, request.prefill_rank, request.decode,
-                    request.decode_rank, request.prompt_tokens, tokens, request.tenant,
-                    request.blocks,
+                effects.TellPeerRouters(
+                    request_id=request_id,
+                    ended=False,
+                    prefill=request.prefill,
+                    prefill_rank=request.prefill_rank,
+                    decode=request.decode,
+                    decode_rank=request.decode_rank,
+                    prompt_tokens=request.prompt_tokens,
+                    uncached_tokens=tokens,
+                    tenant=request.tenant,
+                    blocks=request.blocks,
                 )
-            )  # fmt: skip
+            )
         dispatch = effects.Dispatch(
-            request_id, request.attempt, request.prefill, choice.prefill.instance.address,
-            request.decode, choice.decode.instance.address, choice.why,
-            request.prefill_rank, request.decode_rank, tokens,
-        )  # fmt: skip
+            request_id=request_id,
+            attempt=request.attempt,
+            prefill=request.prefill,
+            prefill_address=choice.prefill.instance.address,
+            decode=request.decode,
+            decode_address=choice.decode.instance.address,
+            why=choice.why,
+            prefill_rank=request.prefill_rank,
+            decode_rank=request.decode_rank,
+            uncached_tokens=tokens,
+        )
         if request.direct:
             del state.requests[request_id]
-        return [CancelTimer(WAIT + request_id), dispatch, *told]
+        return [CancelTimer(key=WAIT + request_id), dispatch, *told]
 
-    def _enter(self, request_id: str, request: Request, choice: Choice, now_us: int) -> None:
+    def _enter(self, request_id: str, request: TrackedRequest, choice: Choice, now_us: int) -> None:
         """Put a dispatch in the ledger and in the index."""
         prefill, decode = choice.prefill, choice.decode
         blocks = blocks_of(prefill.instance, request.prompt_tokens)
@@ -117,20 +133,32 @@ class Placing:
         )
         if not choice.local:
             load_ledger.expect(
-                decode.rank, request_id, blocks_of(decode.instance, request.prompt_tokens), done_us,
+                decode.rank,
+                request_id,
+                blocks_of(decode.instance, request.prompt_tokens),
+                done_us,
                 told=not request.direct,
-            )  # fmt: skip
-            self.state.index.guess(decode.rank.holder, request.blocks, now_us + GUESS_US)
-        self.state.index.guess(prefill.rank.holder, request.blocks, now_us + GUESS_US)
+            )
+            self.state.index.add_speculative(
+                decode.rank.holder, request.blocks, now_us + SPECULATIVE_US
+            )
+        self.state.index.add_speculative(
+            prefill.rank.holder, request.blocks, now_us + SPECULATIVE_US
+        )
 
-    def undispatch(self, request_id: str, request: Request) -> None:
+    def undispatch(self, request_id: str, request: TrackedRequest) -> None:
         """Take what was dispatched out of the ledger."""
         for name, number in (
-            (request.prefill, request.prefill_rank), (request.decode, request.decode_rank)
-        ):  # fmt: skip
+            (request.prefill, request.prefill_rank),
+            (request.decode, request.decode_rank),
+        ):
             if rank := members.rank_of(self.state, name, number):
                 load_ledger.unsend(rank, request_id)
 
     def tell_end(self, request_id: str) -> list[Effect]:
-        """Let siblings take it out of theirs."""
-        return [effects.TellSiblings(request_id, ended=True)] if self.state.siblings else []
+        """Let peer_routers take it out of theirs."""
+        return (
+            [effects.TellPeerRouters(request_id=request_id, ended=True)]
+            if self.state.peer_routers
+            else []
+        )

@@ -20,19 +20,19 @@ from collections.abc import Iterator
 
 from argosy.router.core.fleet import kv_stores, load_ledger
 from argosy.router.core.fleet.candidates import (
+    Candidate,
+    Candidates,
     Choice,
     Planned,
-    Seat,
-    Seats,
     best_hit_tokens,
+    candidates_of,
     joins_pass,
     opens_us,
-    seats_of,
     soonest_us,
 )
 from argosy.router.core.placement.admission import aged_request, in_order
 from argosy.router.core.placement.policies import POLICIES
-from argosy.router.core.state import Request, RouterState
+from argosy.router.core.state import RouterState, TrackedRequest
 
 ROUND_MAX = 64
 """Requests looked at in one round: bounds its time. Those behind wait for the next."""
@@ -47,12 +47,12 @@ BACKGROUND_KV_SHARE = 0.1
 """Share of a rank's KV in use from which background answers keep away from it."""
 
 
-class Round:
+class SchedulingRound:
     """One look at who waits and what is open. Yields what to send, in order; the caller
     puts each in the ledger before it asks for the next.
     """
 
-    def __init__(self, state: RouterState, now_us: int, known: dict[str, Seats]) -> None:
+    def __init__(self, state: RouterState, now_us: int, known: dict[str, Candidates]) -> None:
         self.state = state
         self.now_us = now_us
         self.policy = POLICIES[state.limits.policy]
@@ -98,22 +98,22 @@ class Round:
             self._left -= 1
             if self._left < 0:
                 break
-            seats = self.seats(request.model)
-            if self.is_background(request_id, request) and not self.enough_idle(seats):
+            candidates = self.candidates(request.model)
+            if self.is_background(request_id, request) and not self.enough_idle(candidates):
                 # So it is for all that come after: lower bands only.
                 break
-            if self.still_held(request, seats):
+            if self.still_held(request, candidates):
                 self.plan(request)
                 continue
             if not found:
-                room = self.open_tokens(seats)
+                room = self.open_tokens(candidates)
                 if not room:
                     full.add(request.model)
-                    self.expect_opening(seats)
+                    self.expect_opening(candidates)
                     continue
-                ranks = seats.ranks_max
-            look_up(self.state, request, self.now_us)
-            tokens = request.prompt_tokens - best_hit_tokens(request, seats)
+                ranks = candidates.ranks_max
+            look_up_hits(self.state, request, self.now_us)
+            tokens = request.prompt_tokens - best_hit_tokens(request, candidates)
             found.append((tokens, request_id))
             room -= tokens
             if room <= 0:
@@ -122,115 +122,119 @@ class Round:
             found.sort(key=lambda entry: -entry[0])
         return [request_id for _, request_id in found]
 
-    def open_tokens(self, seats: Seats) -> int:
+    def open_tokens(self, candidates: Candidates) -> int:
         """Prompt tokens that open ranks could take in their next pass."""
-        if not seats.decode:
+        if not candidates.decode:
             return 0
         if not self.policy.staggered:
             return 1 << 60
-        window_us = seats.window_us
+        window_us = candidates.window_us
         waiting = sum(self.state.queued_by_band.values())
         found = 0
-        for seat in seats.prefilling:
-            if opens_us(seat, self.now_us, self.planned, shared=self._shared) <= window_us:
-                found += seat.instance.tokens_per_pass
+        for candidate in candidates.prefilling:
+            if opens_us(candidate, self.now_us, self.planned, shared=self._shared) <= window_us:
+                found += candidate.instance.tokens_per_pass
                 if found >= waiting:
                     break
         return found
 
-    def expect_opening(self, seats: Seats) -> None:
+    def expect_opening(self, candidates: Candidates) -> None:
         """Nothing is open: look again when the ledger expects that."""
-        if seats.decode:
-            soonest = soonest_us(seats.prefilling, self.now_us, self.planned)
-            again_us = self.now_us + max(1_000, soonest - seats.window_us)
+        if candidates.decode:
+            soonest = soonest_us(candidates.prefilling, self.now_us, self.planned)
+            again_us = self.now_us + max(1_000, soonest - candidates.window_us)
             self.again_us = min(self.again_us, again_us)
 
-    def choose(self, request: Request) -> Choice | None:
+    def choose(self, request: TrackedRequest) -> Choice | None:
         """The policy's choice, by what is cached now."""
-        seats = self.seats(request.model)
-        if not seats.decode:
+        candidates = self.candidates(request.model)
+        if not candidates.decode:
             return None
-        choice = self.policy.choose(self.state, seats, request, self.now_us, self.planned)
-        if seats.all_listed or self._all_busy or not (choice is None or seats.used_up):
+        choice = self.policy.choose(self.state, candidates, request, self.now_us, self.planned)
+        if candidates.all_listed or self._all_busy or not (choice is None or candidates.used_up):
             return choice
         # The list was used up since it was made: others may have room, or nothing to do.
-        seats.refresh(self.now_us, anew=True)
-        self._all_busy = seats.used_up
-        choice = self.policy.choose(self.state, seats, request, self.now_us, self.planned)
+        candidates.refresh(self.now_us, anew=True)
+        self._all_busy = candidates.used_up
+        choice = self.policy.choose(self.state, candidates, request, self.now_us, self.planned)
         self._all_busy |= choice is None
         return choice
 
-    def goes(self, request_id: str, request: Request, choice: Choice) -> bool:
+    def goes(self, request_id: str, request: TrackedRequest, choice: Choice) -> bool:
         """Whether the request leaves now."""
         if not self.policy.staggered:
             return True
-        seats = self.seats(request.model)
-        if self.opens_us(choice.prefill, request) > seats.window_us:
+        candidates = self.candidates(request.model)
+        if self.opens_us(choice.prefill, request) > candidates.window_us:
             return False
-        return not self.is_background(request_id, request) or self.leaves_room(seats, choice)
+        return not self.is_background(request_id, request) or self.leaves_room(candidates, choice)
 
-    def opens_us(self, seat: Seat, request: Request) -> int:
+    def opens_us(self, candidate: Candidate, request: TrackedRequest) -> int:
         """How long until the rank starts a pass that the request may be in."""
-        joins = joins_pass(seat, request, self.now_us)
-        return opens_us(seat, self.now_us, self.planned, joins=joins, shared=self._shared)
+        joins = joins_pass(candidate, request, self.now_us)
+        return opens_us(candidate, self.now_us, self.planned, joins=joins, shared=self._shared)
 
-    def is_background(self, request_id: str, request: Request) -> bool:
+    def is_background(self, request_id: str, request: TrackedRequest) -> bool:
         """Whether the request has to leave room for others."""
         return request.priority < 0 and request_id != self._aged
 
-    def enough_idle(self, seats: Seats) -> bool:
+    def enough_idle(self, candidates: Candidates) -> bool:
         """Whether so many ranks are idle that whoever comes next will find one."""
-        able = seats.prefill or seats.decode
+        able = candidates.prefill or candidates.decode
         idle = 0
-        for seat in able:
-            load_ledger.advance(seat.instance, self.now_us)
-            idle += not seat.instance.busy and not self.planned.get(seat.rank.holder)
+        for candidate in able:
+            load_ledger.advance(candidate.instance, self.now_us)
+            idle += not candidate.instance.busy and not self.planned.get(candidate.rank.holder)
         return idle > RESERVED_SHARE * len(able)
 
-    def leaves_room(self, seats: Seats, choice: Choice) -> bool:
+    def leaves_room(self, candidates: Candidates, choice: Choice) -> bool:
         """Whether background work may go there: to an idle rank, while enough others are, and
         enough of the KV is free.
         """
         prefill, decode = choice.prefill, choice.decode
-        if seats.prefill and choice.local and decode.rank.requests:
+        if candidates.prefill and choice.local and decode.rank.requests:
             return False  # Prefill beside other people's answers is what they are apart for.
         used = decode.rank.kv_blocks / decode.instance.kv_total_blocks
-        return not prefill.instance.busy and self.enough_idle(seats) and used < BACKGROUND_KV_SHARE
+        return (
+            not prefill.instance.busy
+            and self.enough_idle(candidates)
+            and used < BACKGROUND_KV_SHARE
+        )
 
-    def hold(self, request: Request, choice: Choice) -> None:
+    def hold(self, request: TrackedRequest, choice: Choice) -> None:
         """The request waits for this rank, and is looked at again when that may have opened."""
-        seat = choice.prefill
-        soon_us = self.opens_us(seat, request) - self.seats(request.model).window_us
-        request.held_for = seat.rank.holder
+        candidate = choice.prefill
+        soon_us = self.opens_us(candidate, request) - self.candidates(request.model).window_us
+        request.held_for = candidate.rank.holder
         request.held_tokens = choice.uncached_tokens
         request.held_until_us = self.now_us + max(1_000, min(HELD_US_MAX, soon_us))
         self.plan(request)
 
-    def still_held(self, request: Request, seats: Seats) -> bool:
+    def still_held(self, request: TrackedRequest, candidates: Candidates) -> bool:
         """Whether it was looked at a moment ago, and the rank it waits for has not opened."""
         if self.now_us >= request.held_until_us:
             return False
-        seat = seats.by_holder.get(request.held_for)
-        if seat is None:
+        candidate = candidates.by_holder.get(request.held_for)
+        if candidate is None:
             return False
-        return self.opens_us(seat, request) > seats.window_us
+        return self.opens_us(candidate, request) > candidates.window_us
 
-    def plan(self, request: Request) -> None:
+    def plan(self, request: TrackedRequest) -> None:
         """To those behind it, the rank it is held for is taken for as long as it needs it."""
         self.again_us = min(self.again_us, request.held_until_us)
         promised = self.planned.get(request.held_for, 0)
         self.planned[request.held_for] = promised + request.held_tokens
 
-    def seats(self, model: str) -> Seats:
+    def candidates(self, model: str) -> Candidates:
         """Live ranks of a model; remembered by the caller until an instance comes or goes."""
         if model not in self._known:
-            self._known[model] = seats_of(self.state, model)
-        seats = self._known[model]
-        seats.refresh(self.now_us)
-        return seats
+            self._known[model] = candidates_of(self.state, model)
+        candidates = self._known[model]
+        candidates.refresh(self.now_us)
+        return candidates
 
 
-def look_up(state: RouterState, request: Request, now_us: int) -> None:
+def look_up_hits(state: RouterState, request: TrackedRequest, now_us: int) -> None:
     """Which ranks cache how much of the prompt, unless that was just looked up."""
     if request.blocks and (not request.matched_us or now_us - request.matched_us > MATCH_US):
         request.hits = state.index.match(request.blocks)

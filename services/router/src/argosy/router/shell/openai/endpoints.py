@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from argosy.domain.errors import ArgosyError
-from argosy.router.shell.live_request import Passage
+from argosy.router.shell.live_request import RequestContext
 from argosy.router.shell.openai import schema
-from argosy.router.shell.openai.replies import Choice, usage_of
+from argosy.router.shell.openai.replies import ChoiceReply, usage_of
 from argosy.router.shell.openai.tools import ToolSplitter
 from argosy.router.shell.relay import Relay
-from argosy.router.shell.validation import Intake
+from argosy.router.shell.validation import RequestValidator
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2
 
@@ -22,13 +22,13 @@ CHUNKS_WAITING_MAX = 64
 
 
 @dataclass
-class Asked:
+class PreparedCompletion:
     """A request ready to run: one passage per choice."""
 
     request: Any
     chat: bool
-    passages: list[Passage]
-    choices: list[Choice]
+    passages: list[RequestContext]
+    choices: list[ChoiceReply]
     prompts: int
 
     def __post_init__(self) -> None:
@@ -39,19 +39,22 @@ class Asked:
         """What is around the choices."""
         kind = "chat.completion" if self.chat else "text_completion"
         return {
-            "id": self.id, "object": f"{kind}.chunk" if chunk and self.chat else kind,
-            "created": self.created, "model": self.request.model, "choices": choices,
-        }  # fmt: skip
+            "id": self.id,
+            "object": f"{kind}.chunk" if chunk and self.chat else kind,
+            "created": self.created,
+            "model": self.request.model,
+            "choices": choices,
+        }
 
 
 class Endpoints:
     """Chat and plain completions over the relay."""
 
-    def __init__(self, intake: Intake, relay: Relay) -> None:
+    def __init__(self, intake: RequestValidator, relay: Relay) -> None:
         self._intake = intake
         self._relay = relay
 
-    async def chat(self, body: bytes, tenant: str) -> Asked:
+    async def chat(self, body: bytes, tenant: str) -> PreparedCompletion:
         """Check a chat request and tokenize it. Raises ArgosyError."""
         request = schema.parse(body, schema.ChatRequest)
         wire = schema.chat_to_wire(request, tenant)
@@ -62,13 +65,13 @@ class Endpoints:
                 choice.tools = ToolSplitter(forced=forced)
         return asked
 
-    async def completion(self, body: bytes, tenant: str) -> Asked:
+    async def completion(self, body: bytes, tenant: str) -> PreparedCompletion:
         """Check a completion request and tokenize it. Raises ArgosyError."""
         request = schema.parse(body, schema.CompletionRequest)
         wires = schema.completion_to_wire(request, tenant)
         return await self._ask(request, wires, chat=False)
 
-    async def whole(self, asked: Asked) -> dict[str, Any]:
+    async def whole(self, asked: PreparedCompletion) -> dict[str, Any]:
         """The reply in one piece."""
         async with aclosing(self._merged(asked)) as chunks:
             async for choice, chunk in chunks:
@@ -76,7 +79,7 @@ class Endpoints:
         reply = asked.envelope([choice.whole() for choice in asked.choices], chunk=False)
         return {**reply, "usage": usage_of(asked.choices, asked.prompts)}
 
-    async def events(self, asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
+    async def events(self, asked: PreparedCompletion) -> AsyncGenerator[dict[str, Any], None]:
         """The reply as stream chunks; raises ArgosyError before the first or between."""
         opened: set[int] = set()
         async with aclosing(self._merged(asked)) as chunks:
@@ -94,7 +97,7 @@ class Endpoints:
 
     async def _ask(
         self, request: Any, wires: list[router_pb2.GenerateRequest], *, chat: bool
-    ) -> Asked:
+    ) -> PreparedCompletion:
         passages = []
         for wire in wires:
             for number in range(request.choices):
@@ -104,12 +107,12 @@ class Endpoints:
                     # Exclusive or: a seed of its own for each, and none outgrows the field.
                     one.sampling.seed ^= number
                 passages.append(await self._intake.admit(one, None, fill_max_tokens=True))
-        choices = [Choice(index, chat) for index in range(len(passages))]
-        return Asked(request, chat, passages, choices, len(wires))
+        choices = [ChoiceReply(index, chat) for index in range(len(passages))]
+        return PreparedCompletion(request, chat, passages, choices, len(wires))
 
     async def _merged(
-        self, asked: Asked
-    ) -> AsyncGenerator[tuple[Choice, inference_pb2.TokenChunk], None]:
+        self, asked: PreparedCompletion
+    ) -> AsyncGenerator[tuple[ChoiceReply, inference_pb2.TokenChunk], None]:
         """All choices' chunks as they come; the first failure ends all."""
         if len(asked.passages) == 1:
             async with aclosing(self._relay.generate(asked.passages[0])) as chunks:
@@ -118,7 +121,7 @@ class Endpoints:
             return
         queue: asyncio.Queue[Any] = asyncio.Queue(CHUNKS_WAITING_MAX)
 
-        async def pump(choice: Choice, passage: Passage) -> None:
+        async def pump(choice: ChoiceReply, passage: RequestContext) -> None:
             try:
                 async with aclosing(self._relay.generate(passage)) as chunks:
                     async for chunk in chunks:

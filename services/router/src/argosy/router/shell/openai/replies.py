@@ -7,14 +7,11 @@ from argosy.domain.errors import ArgosyError
 from argosy.router.shell.openai.tools import ToolSplitter
 from argosy.wire.inference.v1 import inference_pb2
 
-FINISH = {
-    inference_pb2.FINISH_REASON_STOP: "stop",
-    inference_pb2.FINISH_REASON_LENGTH: "length",
-}
+FINISH = {inference_pb2.FINISH_REASON_STOP: "stop", inference_pb2.FINISH_REASON_LENGTH: "length"}
 
 
 @dataclass
-class Choice:
+class ChoiceReply:
     """One answer as it grows. tools: None when the caller gave none."""
 
     index: int
@@ -45,23 +42,28 @@ class Choice:
         logprobs = self._logprobs(list(chunk.logprobs))
         if not self.chat:
             return {
-                "index": self.index, "text": said, "logprobs": logprobs,
+                "index": self.index,
+                "text": said,
+                "logprobs": logprobs,
                 "finish_reason": self.finish,
-            }  # fmt: skip
+            }
         delta: dict[str, Any] = {"content": said} if said else {}
         if fresh_calls:
             delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(fresh_calls)]
         return {
-            "index": self.index, "delta": delta, "logprobs": logprobs,
+            "index": self.index,
+            "delta": delta,
+            "logprobs": logprobs,
             "finish_reason": self.finish,
-        }  # fmt: skip
+        }
 
     def whole(self) -> dict[str, Any]:
         """The choice of a reply that is not streamed."""
         common = {
-            "index": self.index, "logprobs": self._logprobs(self.logprobs),
+            "index": self.index,
+            "logprobs": self._logprobs(self.logprobs),
             "finish_reason": self.finish,
-        }  # fmt: skip
+        }
         if not self.chat:
             return {**common, "text": self.text}
         content = self.text if self.text or not self.calls else None
@@ -80,9 +82,7 @@ def chat_logprobs(positions: list[inference_pb2.PositionLogprobs]) -> dict[str, 
     """As in chat completions."""
 
     def one(token: inference_pb2.TokenLogprob) -> dict[str, Any]:
-        return {
-            "token": token.token, "logprob": token.logprob, "bytes": list(token.token.encode()),
-        }  # fmt: skip
+        return {"token": token.token, "logprob": token.logprob, "bytes": list(token.token.encode())}
 
     content = [{**one(p.chosen), "top_logprobs": [one(t) for t in p.top]} for p in positions]
     return {"content": content, "refusal": None}
@@ -102,7 +102,7 @@ def completion_logprobs(positions: list[inference_pb2.PositionLogprobs]) -> dict
     }
 
 
-def usage_of(choices: list[Choice], prompts: int) -> dict[str, Any]:
+def usage_of(choices: list[ChoiceReply], prompts: int) -> dict[str, Any]:
     """Token counts; each prompt counts once, however many answers it got."""
     used = [choice.usage for choice in choices if choice.usage is not None]
     per_prompt = max(1, len(choices) // max(1, prompts))

@@ -17,10 +17,16 @@ from argosy.wire.router.v1 import router_pb2
 CHOICES_MAX = 16
 COMPLETION_TOKENS_DEFAULT = 16
 UNSUPPORTED = {
-    "logit_bias": ({}, None), "best_of": (1, None), "echo": (False, None), "suffix": ("", None),
-    "audio": (None,), "modalities": (["text"], None), "functions": (None, []),
-    "prediction": (None,), "web_search_options": (None,),
-}  # fmt: skip
+    "logit_bias": ({}, None),
+    "best_of": (1, None),
+    "echo": (False, None),
+    "suffix": ("", None),
+    "audio": (None,),
+    "modalities": (["text"], None),
+    "functions": (None, []),
+    "prediction": (None,),
+    "web_search_options": (None,),
+}
 
 Count = Annotated[int, msgspec.Meta(le=2**32 - 1)]
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -32,7 +38,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
-class Request(msgspec.Struct, kw_only=True):
+class OpenAiRequest(msgspec.Struct, kw_only=True):
     """What chat and plain completions have in common."""
 
     model: str
@@ -62,7 +68,7 @@ class Request(msgspec.Struct, kw_only=True):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-class ChatRequest(Request):
+class ChatRequest(OpenAiRequest):
     """POST /v1/chat/completions"""
 
     messages: list[dict[str, Any]]
@@ -74,7 +80,7 @@ class ChatRequest(Request):
     response_format: dict[str, Any] | None = None
 
 
-class CompletionRequest(Request):
+class CompletionRequest(OpenAiRequest):
     """POST /v1/completions"""
 
     prompt: str | list[int | str | list[int]]
@@ -102,27 +108,29 @@ def parse(body: bytes, kind: type[Any]) -> Any:
     return request
 
 
-def sampling_of(request: Request, max_tokens: int | None) -> inference_pb2.Sampling:
+def sampling_of(request: OpenAiRequest, max_tokens: int | None) -> inference_pb2.Sampling:
     """The common fields; max_tokens None leaves it to the intake."""
     if max_tokens is not None and max_tokens < 1:
         raise ArgosyError(Reason.BAD_REQUEST, "max_tokens must be at least 1")
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     try:
         return inference_pb2.Sampling(
-            max_tokens=max_tokens or 0, temperature=request.temperature, top_p=request.top_p,
-            seed=request.seed, stop=stop, ignore_eos=request.ignore_eos,
-            presence_penalty=request.presence_penalty, frequency_penalty=request.frequency_penalty,
-        )  # fmt: skip
+            max_tokens=max_tokens or 0,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            stop=stop,
+            ignore_eos=request.ignore_eos,
+            presence_penalty=request.presence_penalty,
+            frequency_penalty=request.frequency_penalty,
+        )
     except (ValueError, UnicodeError) as error:
         raise ArgosyError(Reason.BAD_REQUEST, f"a field is out of range: {error}") from error
 
 
-def priority_of(request: Request) -> router_pb2.Priority:
+def priority_of(request: OpenAiRequest) -> router_pb2.Priority:
     """OpenAI's service tiers as bands."""
-    tiers = {
-        "flex": router_pb2.PRIORITY_BACKGROUND,
-        "priority": router_pb2.PRIORITY_URGENT,
-    }
+    tiers = {"flex": router_pb2.PRIORITY_BACKGROUND, "priority": router_pb2.PRIORITY_URGENT}
     return tiers.get(request.service_tier or "", router_pb2.PRIORITY_UNSPECIFIED)
 
 
@@ -145,9 +153,12 @@ def chat_to_wire(request: ChatRequest, tenant: str) -> router_pb2.GenerateReques
         tools_json=json.dumps(tools) if tools else "",
     )
     return router_pb2.GenerateRequest(
-        model=request.model, chat=chat, sampling=sampling, tenant=tenant,
+        model=request.model,
+        chat=chat,
+        sampling=sampling,
+        tenant=tenant,
         priority=priority_of(request),
-    )  # fmt: skip
+    )
 
 
 def completion_to_wire(request: CompletionRequest, tenant: str) -> list[router_pb2.GenerateRequest]:

@@ -23,11 +23,11 @@ from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.service import Mesh
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.openai.endpoints import Asked, Endpoints
+from argosy.router.shell.openai.endpoints import Endpoints, PreparedCompletion
 from argosy.router.shell.openai.replies import error_body
 from argosy.router.shell.relay import Relay
-from argosy.router.shell.validation import Intake
-from argosy.router.shell.view import View
+from argosy.router.shell.validation import RequestValidator
+from argosy.router.shell.view import FleetView
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ TENANT_HEADER = "x-argosy-tenant"
 CONNECTIONS_MAX = 4096
 
 
-class Server(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """uvicorn, inside a process that handles signals itself."""
 
     @contextlib.contextmanager
@@ -72,9 +72,14 @@ class Completion:
             await while_connected(work, receive)
 
     async def _answer(
-        self, body: bytes, tenant: str, headers: dict[str, str],
-        scope: Scope, receive: Receive, send: Send,
-    ) -> None:  # fmt: skip
+        self,
+        body: bytes,
+        tenant: str,
+        headers: dict[str, str],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
         try:
             self._http.mesh.check_ready(retry_after_ms=1000)
             asked = await self._ask(body, tenant)
@@ -93,7 +98,12 @@ class Completion:
             raise failure from error
 
     async def _stream(
-        self, asked: Asked, headers: dict[str, str], scope: Scope, receive: Receive, send: Send
+        self,
+        asked: PreparedCompletion,
+        headers: dict[str, str],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         async with contextlib.aclosing(self._http.endpoints.events(asked)) as events:
             # Until the first event the answer may still be an error with a status.
@@ -113,7 +123,7 @@ class HttpServer:
     """OpenAI's endpoints, /healthz and /livez."""
 
     def __init__(
-        self, mesh: Mesh[RouterSettings], intake: Intake, relay: Relay, view: View
+        self, mesh: Mesh[RouterSettings], intake: RequestValidator, relay: Relay, view: FleetView
     ) -> None:
         self.mesh = mesh
         self.endpoints = Endpoints(intake, relay)
@@ -133,12 +143,17 @@ class HttpServer:
             exception_handlers={404: not_found, 405: not_found},
         )
         host, _, port = mesh.settings.http_listen.rpartition(":")
-        self._server = Server(
+        self._server = UvicornServer(
             uvicorn.Config(
-                app, host=host, port=int(port), log_level="warning", lifespan="off",
-                limit_concurrency=CONNECTIONS_MAX, timeout_graceful_shutdown=5,
+                app,
+                host=host,
+                port=int(port),
+                log_level="warning",
+                lifespan="off",
+                limit_concurrency=CONNECTIONS_MAX,
+                timeout_graceful_shutdown=5,
             )
-        )  # fmt: skip
+        )
 
     async def start(self) -> None:
         """Listen. Raises ArgosyError when the port is taken."""
@@ -186,9 +201,12 @@ def bind(host: str, port: int) -> socket.socket:
 def model_body(name: str, max_model_tokens: int) -> dict[str, Any]:
     """A model as OpenAI lists it, with its context as other servers add it."""
     return {
-        "id": name, "object": "model", "created": 0, "owned_by": "argosy",
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "argosy",
         "max_model_len": max_model_tokens,
-    }  # fmt: skip
+    }
 
 
 async def not_found(request: Request, error: Exception) -> Response:

@@ -2,7 +2,7 @@
 
 Every instance of the budget is there, at work or asleep, and takes `start_s` to be at work: as long
 as a wake, or (`argosy_cold`) the warm-up that all other policies pay. What the core decides about
-instances is told to the world as counts.
+instances is told to the simulation as counts.
 """
 
 import math
@@ -16,21 +16,21 @@ from argosy.autoscaler.core.autoscaler import TICK, AutoscalerCore
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
 from argosy.autoscaler.core.observe import members
 from argosy.autoscaler.core.planning import expected_demand
-from argosy.autoscaler.core.state import Baseline, Limits, ScalerState
+from argosy.autoscaler.core.state import AutoscalerState, Baseline, ScalerLimits
 from argosy.autoscaler.season.season_job import look_ahead
 from argosy.domain.core import TimerFired
 from argosy.domain.demand import Machine, Slo
 from argosy.domain.histogram import bucket_of
 from argosy.domain.plan_window import PlanWindow
 from argosy.domain.timing import Timing
-from argosy.sim.scaling.observation import ROLES, Seen
+from argosy.sim.scaling.observation import ROLES, Observation
 
 BEGAN_US = 1_767_571_200_000_000
 """Traces do not say when they were recorded: they begin on a Monday, at midnight UTC."""
 EPOCH = "1"
 
 
-class Foreseen(msgspec.Struct, frozen=True):
+class ForecastPoint(msgspec.Struct, frozen=True):
     """What was expected of a slot when it was as far ahead as decisions take effect."""
 
     at_s: float
@@ -39,67 +39,107 @@ class Foreseen(msgspec.Struct, frozen=True):
     upper: float
 
 
-class Argosy:
+class ArgosyPolicy:
     """See the module."""
 
     def __init__(
-        self, timing: Timing, machine: Machine, slo: Slo, budget: int, start_s: float,
-        initial: dict[str, int], name: str = "argosy", every_s: float = 5.0,
-        dwell_s: float = 600.0, began_us: int = BEGAN_US, windows: Sequence[PlanWindow] = (),
-    ) -> None:  # fmt: skip
+        self,
+        timing: Timing,
+        machine: Machine,
+        slo: Slo,
+        budget: int,
+        start_s: float,
+        initial: dict[str, int],
+        name: str = "argosy",
+        every_s: float = 5.0,
+        dwell_s: float = 600.0,
+        began_us: int = BEGAN_US,
+        windows: Sequence[PlanWindow] = (),
+    ) -> None:
         self.name, self.every_s, self.start_s = name, every_s, start_s
         warm_up_us = round(1e6 * start_s)
-        limits = Limits(tick_us=round(1e6 * every_s))
+        limits = ScalerLimits(tick_us=round(1e6 * every_s))
         baselines = {role: Baseline(wake_us=warm_up_us, start_us=warm_up_us) for role in ROLES}
-        self.core = AutoscalerCore(ScalerState(limits=limits, baselines=baselines))
+        self.core = AutoscalerCore(AutoscalerState(limits=limits, baselines=baselines))
         self.decisions: list[effects.DecideScale] = []
         self._change = 1
         self._slo = slo
         self._counts = ([0, 0], [0, 0])
         self._sums = [0.0] * 7
-        self.foreseen: list[Foreseen] = []
+        self.foreseen: list[ForecastPoint] = []
         self._began_us = self._now_us = began_us
         self._slots: list[tuple[int, float]] = []
-        bounds = events.Bounds(budget - 1, 1, budget - 1)
+        bounds = events.PoolBounds(budget - 1, 1, budget - 1)
         self._feed(
             events.ScalingApplied(
-                began_us, 1, "act", dict.fromkeys(ROLES, bounds), budget, 0, 0, "dram", slo, 0, 0,
-                round(1e6 * dwell_s),
+                now_us=began_us,
+                generation=1,
+                mode="act",
+                pools=dict.fromkeys(ROLES, bounds),
+                budget=budget,
+                silent=0,
+                idle_sleep_us=0,
+                sleep_level="dram",
+                slo=slo,
+                ratio_min=0,
+                ratio_max=0,
+                dwell_us=round(1e6 * dwell_s),
             )
-        )  # fmt: skip
-        self._feed(events.PlansChanged(began_us, list(windows)))
+        )
+        self._feed(events.PlansChanged(now_us=began_us, windows=list(windows)))
         for role in ROLES:
             for number in range(budget - 1):
                 self._join(role, f"{role}-{number:04d}", timing, machine, number < initial[role])
 
-    def decide(self, seen: Seen) -> dict[str, int]:
+    def decide(self, seen: Observation) -> dict[str, int]:
         """Tell the core, and count who it wants at work."""
         self._now_us = self._began_us + round(1e6 * seen.now_s)
         for role in ROLES:
             self._catch_up(role, seen.ready[role], seen.draining[role])
         came = (
-            seen.arrived_requests, seen.prompt_tokens, seen.prompt_tokens_squared,
-            seen.cached_tokens, seen.finished_requests, seen.output_tokens,
+            seen.arrived_requests,
+            seen.prompt_tokens,
+            seen.prompt_tokens_squared,
+            seen.cached_tokens,
+            seen.finished_requests,
+            seen.output_tokens,
             seen.output_tokens_squared,
-        )  # fmt: skip
+        )
         self._sums = [total + more for total, more in zip(self._sums, came, strict=True)]
         requests, prompt, prompt_squared, cached, finished, output, output_squared = self._sums
         at_work = self._of("decode", "active")
         if at_work:
             self._feed(
                 events.LoadSeen(
-                    self._now_us, at_work[0], EPOCH, seen.running_requests, seen.waiting_decode, 0,
-                    seen.kv_share, finished, output, output_squared, [],
-                    self._late(1, seen.finished_requests, seen.late_tpot),
+                    now_us=self._now_us,
+                    instance=at_work[0],
+                    epoch=EPOCH,
+                    running=seen.running_requests,
+                    waiting=seen.waiting_decode,
+                    queued_tokens=0,
+                    kv_share=seen.kv_share,
+                    finished=finished,
+                    output_tokens=output,
+                    output_tokens_squared=output_squared,
+                    ttft_buckets=[],
+                    tpot_buckets=self._late(1, seen.finished_requests, seen.late_tpot),
                 )
-            )  # fmt: skip
+            )
         self._feed(
             events.TrafficSeen(
-                self._now_us, "router", EPOCH, seen.queued_requests, 0, requests, prompt,
-                prompt_squared, cached, self._late(0, seen.arrived_requests, seen.late_ttft),
+                now_us=self._now_us,
+                router="router",
+                epoch=EPOCH,
+                queued=seen.queued_requests,
+                queued_tokens=0,
+                requests=requests,
+                prompt_tokens=prompt,
+                prompt_tokens_squared=prompt_squared,
+                cached_tokens=cached,
+                ttft_buckets=self._late(0, seen.arrived_requests, seen.late_ttft),
             )
-        )  # fmt: skip
-        self._feed(TimerFired(self._now_us, TICK))
+        )
+        self._feed(TimerFired(now_us=self._now_us, key=TICK))
         state = self.core.state
         return {
             role: sum(
@@ -127,7 +167,7 @@ class Argosy:
                     self._becomes(effect.instance, "draining")
                 case effects.DecideWake():
                     self._becomes(effect.instance, "waking")
-                case effects.TellSlot():
+                case effects.PublishSlot():
                     self._slots.append((effect.start_us, effect.requests / effect.seconds))
                     self._foresee()
                 case effects.FitSeason():
@@ -139,23 +179,44 @@ class Argosy:
         band = Forecaster(state.forecast).forecast(slots)
         slot = state.forecast.experts.slot + slots
         at_us = slot * state.limits.slot_us + state.limits.slot_us // 2
-        self.foreseen.append(Foreseen((at_us - self._began_us) / 1e6, band.mean, band.upper))
+        self.foreseen.append(ForecastPoint((at_us - self._began_us) / 1e6, band.mean, band.upper))
 
     def _fit(self, effect: effects.FitSeason) -> None:
         found = look_ahead(self._slots, effect.slot_us, effect.slots)
         if found is not None:
-            self._feed(events.SeasonFitted(self._now_us, found.start_us, found.rates))
+            self._feed(
+                events.SeasonFitted(now_us=self._now_us, start_us=found.start_us, rates=found.rates)
+            )
 
     def _join(self, role: str, name: str, timing: Timing, machine: Machine, at_work: bool) -> None:
-        self._feed(events.MemberDecided(self._now_us, name, role, name, True))
-        joined = events.MemberJoined(self._now_us, name, EPOCH, role, name, "", 1, timing, machine)
+        self._feed(
+            events.MemberDecided(now_us=self._now_us, instance=name, role=role, node=name, run=True)
+        )
+        joined = events.MemberJoined(
+            now_us=self._now_us,
+            instance=name,
+            epoch=EPOCH,
+            role=role,
+            node=name,
+            rack="",
+            change=1,
+            timing=timing,
+            machine=machine,
+        )
         self._feed(joined)
         if not at_work:
             self._becomes(name, "silent")
 
     def _becomes(self, name: str, state: str, took_us: int = 0) -> None:
         self._change += 1
-        changed = events.MemberChanged(self._now_us, name, EPOCH, self._change, state, took_us)
+        changed = events.MemberChanged(
+            now_us=self._now_us,
+            instance=name,
+            epoch=EPOCH,
+            change=self._change,
+            state=state,
+            took_us=took_us,
+        )
         self._feed(changed)
 
     def _of(self, role: str, state: str) -> list[str]:

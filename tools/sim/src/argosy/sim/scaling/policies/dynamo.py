@@ -16,7 +16,7 @@ import math
 
 from argosy.domain.demand import Machine, Slo
 from argosy.domain.timing import Timing
-from argosy.sim.scaling.observation import ROLES, Seen
+from argosy.sim.scaling.observation import ROLES, Observation
 
 THROUGHPUT_S = 180.0
 LOAD_S = 5.0
@@ -39,13 +39,14 @@ class Dynamo:
         self._next_s = THROUGHPUT_S
         self._sums = [0.0] * 4
 
-    def decide(self, seen: Seen) -> dict[str, int]:
+    def decide(self, seen: Observation) -> dict[str, int]:
         """The load loop's step above the throughput loop's floor."""
         if not self._floor:
             # Until the first interval is over: as it was started.
             self._floor = {role: seen.ready[role] + seen.warming[role] for role in ROLES}
-        for number, value in enumerate((seen.arrived_requests, seen.prompt_tokens,
-                                        seen.finished_requests, seen.output_tokens)):  # fmt: skip
+        for number, value in enumerate(
+            (seen.arrived_requests, seen.prompt_tokens, seen.finished_requests, seen.output_tokens)
+        ):
             self._sums[number] += value
         self._learn()
         wanted = {}
@@ -64,7 +65,7 @@ class Dynamo:
         if arrived and finished:
             self._prompt, self._output = prompts / arrived, outputs / finished
 
-    def _set_floor(self, seen: Seen) -> None:
+    def _set_floor(self, seen: Observation) -> None:
         rate = self._sums[0] / THROUGHPUT_S
         self._sums = [0.0] * 4
         if not self._prompt:
@@ -111,7 +112,7 @@ class Dynamo:
 
     # -- load: one more, one fewer, or neither
 
-    def _prefill_step(self, seen: Seen) -> int:
+    def _prefill_step(self, seen: Observation) -> int:
         ready, sla_ms = seen.ready["prefill"], self._slo.ttft_ms
         queued = seen.queued_requests * self._prompt / ready
         if self._ttft_ms(queued + self._prompt) > sla_ms:
@@ -123,7 +124,7 @@ class Dynamo:
         after_ms = self._ttft_ms(queued * ready / (ready - 1) + self._prompt)
         return -1 if after_ms - own_ms < room_ms else 0
 
-    def _decode_step(self, seen: Seen) -> int:
+    def _decode_step(self, seen: Observation) -> int:
         ready, machine = seen.ready["decode"], self._machine
         context = self._prompt + self._output / 2
         running = seen.running_requests / ready

@@ -9,13 +9,13 @@ queue and what is being prefilled, at 80 % of one prompt an instance, and decode
 waits there, at 80 % of what an instance holds within the SLO.
 """
 
-from argosy.sim.scaling.observation import Seen
-from argosy.sim.scaling.policies.hpa_behaviour import Behaviour, Limits
+from argosy.sim.scaling.observation import Observation
+from argosy.sim.scaling.policies.hpa_behaviour import HpaBehaviour, HpaLimits
 
 QUEUED_PER_INSTANCE = 1.0
 RUNNING_SHARE = 0.8
-UP = Limits(window_s=0, period_s=15, percent=100, pods=4)
-DOWN = Limits(window_s=300, period_s=15, percent=100)
+UP = HpaLimits(window_s=0, period_s=15, percent=100, pods=4)
+DOWN = HpaLimits(window_s=300, period_s=15, percent=100)
 
 
 class Hpa:
@@ -29,10 +29,10 @@ class Hpa:
 
     def __init__(self, concurrency: float, ceiling: dict[str, int]) -> None:
         self._running_each = max(1.0, RUNNING_SHARE * concurrency)
-        self._prefill = Behaviour(UP, DOWN, 1, ceiling["prefill"])
-        self._decode = Behaviour(UP, DOWN, 1, ceiling["decode"])
+        self._prefill = HpaBehaviour(UP, DOWN, 1, ceiling["prefill"])
+        self._decode = HpaBehaviour(UP, DOWN, 1, ceiling["decode"])
 
-    def decide(self, seen: Seen) -> dict[str, int]:
+    def decide(self, seen: Observation) -> dict[str, int]:
         """Totals over targets, rounded up by what Kubernetes does with them."""
         prefill = max(
             seen.queued_requests / QUEUED_PER_INSTANCE, seen.prefilling_requests / RUNNING_SHARE

@@ -13,7 +13,7 @@ TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
-class Limits:
+class HpaLimits:
     """One direction of `behavior`. The greater of percent and pods counts, as by default."""
 
     window_s: float
@@ -22,10 +22,10 @@ class Limits:
     pods: int = 0
 
 
-class Behaviour:
+class HpaBehaviour:
     """One scaled object's memory of wishes and of what was done."""
 
-    def __init__(self, up: Limits, down: Limits, floor: int, ceiling: int) -> None:
+    def __init__(self, up: HpaLimits, down: HpaLimits, floor: int, ceiling: int) -> None:
         self._up, self._down = up, down
         self._floor, self._ceiling = floor, ceiling
         self._wishes: deque[tuple[float, int]] = deque()

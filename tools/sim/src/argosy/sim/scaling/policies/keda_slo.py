@@ -14,14 +14,14 @@ import math
 from collections import deque
 
 from argosy.domain.demand import Slo
-from argosy.sim.scaling.observation import ROLES, Seen
-from argosy.sim.scaling.policies.hpa_behaviour import Behaviour, Limits
+from argosy.sim.scaling.observation import ROLES, Observation
+from argosy.sim.scaling.policies.hpa_behaviour import HpaBehaviour, HpaLimits
 
 UP_ABOVE, DOWN_BELOW = 0.55, 0.40
 CLAMP = 2.0
 SAMPLES = 3
-UP = Limits(window_s=30, period_s=60, percent=100, pods=4)
-DOWN = Limits(window_s=180, period_s=120, pods=1)
+UP = HpaLimits(window_s=30, period_s=60, percent=100, pods=4)
+DOWN = HpaLimits(window_s=180, period_s=120, pods=1)
 
 
 class KedaSlo:
@@ -35,22 +35,26 @@ class KedaSlo:
         self.name = "keda_slo" if floor is None else "keda_slo_floor"
         self._slo = slo
         low = floor or dict.fromkeys(ROLES, 1)
-        self._pools = {role: _Pool(Behaviour(UP, DOWN, low[role], ceiling[role])) for role in ROLES}
+        self._pools = {
+            role: _Pool(HpaBehaviour(UP, DOWN, low[role], ceiling[role])) for role in ROLES
+        }
 
-    def decide(self, seen: Seen) -> dict[str, int]:
+    def decide(self, seen: Observation) -> dict[str, int]:
         """Each pool by its own latency."""
         ttft_ms, tpot_ms = self._slo.ttft_ms, self._slo.tpot_ms
-        raw = {"prefill": seen.prefilled_p90_ms / ttft_ms,
-               "decode": max(seen.joined_p90_ms / ttft_ms, seen.tpot_p90_ms / tpot_ms)}  # fmt: skip
+        raw = {
+            "prefill": seen.prefilled_p90_ms / ttft_ms,
+            "decode": max(seen.joined_p90_ms / ttft_ms, seen.tpot_p90_ms / tpot_ms),
+        }
         return {role: pool.decide(seen, role, raw[role]) for role, pool in self._pools.items()}
 
 
 class _Pool:
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: HpaBehaviour) -> None:
         self._samples: deque[float] = deque(maxlen=SAMPLES)
         self._behaviour = behaviour
 
-    def decide(self, seen: Seen, role: str, raw: float) -> int:
+    def decide(self, seen: Observation, role: str, raw: float) -> int:
         self._samples.append(min(raw, CLAMP))
         ready = seen.ready[role]
         there = ready + seen.warming[role]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.domain.timing import Timing
 from argosy.sim.scaling.closed_form import need
-from argosy.sim.scaling.observation import Policy
-from argosy.sim.scaling.policies.argosy_autoscaler import Argosy
+from argosy.sim.scaling.observation import ScalingPolicy
+from argosy.sim.scaling.policies.argosy_autoscaler import ArgosyPolicy
 from argosy.sim.scaling.policies.dynamo import Dynamo
 from argosy.sim.scaling.policies.hpa import Hpa
 from argosy.sim.scaling.policies.keda_slo import KedaSlo
@@ -16,7 +16,7 @@ from argosy.sim.scaling.replicas import within
 
 
 @dataclass(frozen=True)
-class Given:
+class PolicyInputs:
     """What whoever installs a policy knows: the profile, the promise, the budget, the traffic."""
 
     timing: Timing
@@ -35,7 +35,7 @@ class Given:
     """Instances there are at first."""
 
 
-def at_peak(given: Given) -> dict[str, int]:
+def at_peak(given: PolicyInputs) -> dict[str, int]:
     """The whole budget, split as the peak wants it: each role gets what it needs, then more."""
     wanted = within(need(given.peak, given.timing, given.machine, given.slo), given.budget)
     spare = given.budget - sum(wanted.values())
@@ -50,7 +50,7 @@ def at_peak(given: Given) -> dict[str, int]:
     return wanted
 
 
-def concurrency(given: Given) -> float:
+def concurrency(given: PolicyInputs) -> float:
     """Requests of mean length that a decode instance holds within the SLO."""
     mean, machine = given.mean, given.machine
     context = mean.prompt_tokens + mean.output_tokens / 2
@@ -64,7 +64,7 @@ def concurrency(given: Given) -> float:
     return 1
 
 
-def _floor(given: Given) -> dict[str, int]:
+def _floor(given: PolicyInputs) -> dict[str, int]:
     """Three eighths of the budget, as in llm-d's benchmark, split as the peak wants it."""
     total = max(2, round(given.budget * 3 / 8))
     peak = at_peak(given)
@@ -72,15 +72,21 @@ def _floor(given: Given) -> dict[str, int]:
     return {"prefill": prefill, "decode": max(1, total - prefill)}
 
 
-def argosy(given: Given, start_s: float, name: str = "argosy") -> Argosy:
+def argosy(given: PolicyInputs, start_s: float, name: str = "argosy") -> ArgosyPolicy:
     """Its own autoscaler; `argosy_cold` lets none sleep, and starts each as all others do."""
-    return Argosy(
-        given.timing, given.machine, given.slo, given.budget, start_s, given.initial, name,
+    return ArgosyPolicy(
+        given.timing,
+        given.machine,
+        given.slo,
+        given.budget,
+        start_s,
+        given.initial,
+        name,
         given.every_s,
-    )  # fmt: skip
+    )
 
 
-POLICIES: dict[str, Callable[[Given], Policy]] = {
+POLICIES: dict[str, Callable[[PolicyInputs], ScalingPolicy]] = {
     "static": lambda given: Static(at_peak(given)),
     "hpa": lambda given: Hpa(concurrency(given), at_peak(given)),
     "keda_slo": lambda given: KedaSlo(given.slo, at_peak(given)),

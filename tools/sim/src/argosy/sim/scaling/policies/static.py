@@ -1,6 +1,6 @@
 """Peak-provisioned: as many as ever may be, always."""
 
-from argosy.sim.scaling.observation import Seen
+from argosy.sim.scaling.observation import Observation
 
 
 class Static:
@@ -12,6 +12,6 @@ class Static:
     def __init__(self, wanted: dict[str, int]) -> None:
         self._wanted = wanted
 
-    def decide(self, seen: Seen) -> dict[str, int]:
+    def decide(self, seen: Observation) -> dict[str, int]:
         """The same, whatever is seen."""
         return dict(self._wanted)

@@ -5,35 +5,39 @@ credit 1, temperature 0); a disaggregated decode is chosen by its blocks alone.
 """
 
 from argosy.router.core.fleet.candidates import (
+    Candidate,
+    Candidates,
     Choice,
     Planned,
-    Seat,
-    Seats,
     blocks_of,
     uncached_tokens,
     with_room,
 )
-from argosy.router.core.state import Request, RouterState
+from argosy.router.core.state import RouterState, TrackedRequest
 
 
 def choose(
-    state: RouterState, seats: Seats, request: Request, now_us: int, planned: Planned
+    state: RouterState,
+    candidates: Candidates,
+    request: TrackedRequest,
+    now_us: int,
+    planned: Planned,
 ) -> Choice | None:
     """The least cost in blocks."""
 
-    def decode_blocks(seat: Seat) -> int:
-        return seat.rank.kv_blocks + blocks_of(seat.instance, request.prompt_tokens)
+    def decode_blocks(candidate: Candidate) -> int:
+        return candidate.rank.kv_blocks + blocks_of(candidate.instance, request.prompt_tokens)
 
-    def prefill_blocks(seat: Seat) -> float:
-        tokens = seat.rank.prefill_tokens + uncached_tokens(seat, request)
-        return tokens / seat.instance.block_tokens
+    def prefill_blocks(candidate: Candidate) -> float:
+        tokens = candidate.rank.prefill_tokens + uncached_tokens(candidate, request)
+        return tokens / candidate.instance.block_tokens
 
-    decodes = with_room(seats.decode, request)
+    decodes = with_room(candidates.decode, request)
     if not decodes:
         return None
-    if not seats.prefill:
+    if not candidates.prefill:
         both = min(decodes, key=lambda s: (prefill_blocks(s) + decode_blocks(s), s.rank.holder))
         return Choice(both, both, uncached_tokens(both, request), "least cost in blocks")
     decode = min(decodes, key=lambda s: (decode_blocks(s), s.rank.holder))
-    prefill = min(seats.prefill, key=lambda s: (prefill_blocks(s), s.rank.holder))
+    prefill = min(candidates.prefill, key=lambda s: (prefill_blocks(s), s.rank.holder))
     return Choice(prefill, decode, uncached_tokens(prefill, request), "least cost in blocks")

@@ -22,10 +22,10 @@ from typing import NamedTuple
 from argosy.router.core.fleet import load_ledger
 from argosy.router.core.fleet.balance import without_outliers
 from argosy.router.core.fleet.candidates import (
+    Candidate,
+    Candidates,
     Choice,
     Planned,
-    Seat,
-    Seats,
     blocks_of,
     fetch_us,
     first_token_us,
@@ -34,7 +34,7 @@ from argosy.router.core.fleet.candidates import (
     uncached_tokens,
     with_room,
 )
-from argosy.router.core.state import Request, RouterState
+from argosy.router.core.state import RouterState, TrackedRequest
 
 OWN_WORK = 0.35
 HANDOVER_S = 0.005
@@ -44,11 +44,11 @@ SPREAD_S = 0.002
 BUSY_MAX = 0.9
 
 
-class Rated(NamedTuple):
+class ScoredRank(NamedTuple):
     """A rank that could decode, and what that would cost in seconds."""
 
     cost: float
-    seat: Seat
+    candidate: Candidate
     pass_ms: float
     """One decode pass of what runs there now."""
     price: float
@@ -56,77 +56,94 @@ class Rated(NamedTuple):
 
 
 def choose(
-    state: RouterState, seats: Seats, request: Request, now_us: int, planned: Planned
+    state: RouterState,
+    candidates: Candidates,
+    request: TrackedRequest,
+    now_us: int,
+    planned: Planned,
 ) -> Choice | None:
     """The cheapest pair of ranks, or one rank for both."""
-    prefills, decodes = seats.worth_a_look(request, now_us)
+    prefills, decodes = candidates.worth_a_look(request, now_us)
     answer_tokens = min(request.max_tokens, state.answer_tokens)
     decodes = without_outliers(with_room(decodes, request, round(answer_tokens)))
     if not decodes:
         return None
-    rated = [rate(state, seat, request, answer_tokens, now_us) for seat in decodes]
-    best_cost, best = float("inf"), rated[0].seat
+    rated = [rate(state, candidate, request, answer_tokens, now_us) for candidate in decodes]
+    best_cost, best = float("inf"), rated[0].candidate
     for r in rated:
-        cost = r.cost + prefill_cost(state, seats, r.seat, request, now_us, planned, r)
+        cost = r.cost + prefill_cost(state, candidates, r.candidate, request, now_us, planned, r)
         if cost < best_cost:
-            best_cost, best = cost, r.seat
+            best_cost, best = cost, r.candidate
     choice = Choice(best, best, uncached_tokens(best, request), "cheapest, local")
-    apart = prefills or [seat for seat in decodes if seat.instance.role == "free"]
+    apart = prefills or [candidate for candidate in decodes if candidate.instance.role == "free"]
     if not apart:
         return choice
-    target = min(rated, key=lambda r: (r.cost, r.seat.rank.holder))
-    to_move = uncached_tokens(target.seat, request)
-    by_rank = {id(r.seat.rank): r for r in rated}
-    for seat in apart:
-        if seat.rank is target.seat.rank:
+    target = min(rated, key=lambda r: (r.cost, r.candidate.rank.holder))
+    to_move = uncached_tokens(target.candidate, request)
+    by_rank = {id(r.candidate.rank): r for r in rated}
+    for candidate in apart:
+        if candidate.rank is target.candidate.rank:
             continue
-        running = by_rank.get(id(seat.rank))
-        cost = target.cost + prefill_cost(state, seats, seat, request, now_us, planned, running)
+        running = by_rank.get(id(candidate.rank))
+        cost = target.cost + prefill_cost(
+            state, candidates, candidate, request, now_us, planned, running
+        )
         cost += HANDOVER_S
-        cost += transfer_ms(seat.instance, target.seat.instance, to_move) / 1e3
+        cost += transfer_ms(candidate.instance, target.candidate.instance, to_move) / 1e3
         if cost < best_cost:
             best_cost = cost
-            choice = Choice(seat, target.seat, uncached_tokens(seat, request), "cheapest, apart")
+            choice = Choice(
+                candidate, target.candidate, uncached_tokens(candidate, request), "cheapest, apart"
+            )
     return choice
 
 
 def prefill_cost(
-    state: RouterState, seats: Seats, seat: Seat, request: Request, now_us: int,
-    planned: Planned, running: Rated | None,
-) -> float:  # fmt: skip
+    state: RouterState,
+    candidates: Candidates,
+    candidate: Candidate,
+    request: TrackedRequest,
+    now_us: int,
+    planned: Planned,
+    running: ScoredRank | None,
+) -> float:
     """Seconds until the prompt is prefilled there, and what that does to others."""
-    instance, rank = seat
-    tokens = uncached_tokens(seat, request)
-    joins = joins_pass(seat, request, now_us)
-    cost = first_token_us(seat, tokens, now_us, planned, joins=joins) / 1e6
+    instance, rank = candidate
+    tokens = uncached_tokens(candidate, request)
+    joins = joins_pass(candidate, request, now_us)
+    cost = first_token_us(candidate, tokens, now_us, planned, joins=joins) / 1e6
     if request.stored_blocks:
-        cost += fetch_us(seat, request) / 1e6
+        cost += fetch_us(candidate, request) / 1e6
     price = 0.0
     if joins and instance.busy:
         # Whoever is in the pass already waits for all of it.
         price += len(rank.sent)
     if running is not None:
         price += rank.running_requests * running.price
-        if seats.prefill:
+        if candidates.prefill:
             price += OWN_WORK
     if price:
         cost += price * instance.timing.prompt_ms(tokens, instance.tokens_per_pass) / 1e3
-    if seats.written:
-        cost += SPREAD_S * load_ledger.written(rank, now_us) / seats.written
+    if candidates.written:
+        cost += SPREAD_S * load_ledger.written(rank, now_us) / candidates.written
     return cost
 
 
 def rate(
-    state: RouterState, seat: Seat, request: Request, answer_tokens: float, now_us: int
-) -> Rated:
+    state: RouterState,
+    candidate: Candidate,
+    request: TrackedRequest,
+    answer_tokens: float,
+    now_us: int,
+) -> ScoredRank:
     """Seconds the answer takes there, at their price. The least is the least a·batch + b·KV of
     all ranks: what keeps the slowest of a lockstep quick.
     """
-    instance, rank = seat
+    instance, rank = candidate
     blocks = blocks_of(instance, request.prompt_tokens)
     held, running = rank.kv_blocks, rank.requests
     before_ms = load_ledger.decode_pass_ms(instance, held, running)
     after_ms = load_ledger.decode_pass_ms(instance, held + blocks, running + 1)
     itl_ms = after_ms / (1 - min(BUSY_MAX, load_ledger.busy_share(rank, now_us)))
     price = min(1.0, (itl_ms / state.limits.itl_target_ms) ** PRICE_POWER)
-    return Rated(itl_ms * answer_tokens / 1e3 * price, seat, before_ms, price)
+    return ScoredRank(itl_ms * answer_tokens / 1e3 * price, candidate, before_ms, price)

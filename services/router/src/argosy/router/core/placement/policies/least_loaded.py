@@ -1,33 +1,37 @@
 """Prefill where fewest prompt tokens wait, decode where fewest requests run."""
 
 from argosy.router.core.fleet.candidates import (
+    Candidates,
     Choice,
     Planned,
-    Seats,
     uncached_tokens,
     with_room,
 )
-from argosy.router.core.state import Request, RouterState
+from argosy.router.core.state import RouterState, TrackedRequest
 
 
 def choose(
-    state: RouterState, seats: Seats, request: Request, now_us: int, planned: Planned
+    state: RouterState,
+    candidates: Candidates,
+    request: TrackedRequest,
+    now_us: int,
+    planned: Planned,
 ) -> Choice | None:
     """Least loaded; ties go to the emptier KV cache, then by turns."""
-    decodes = with_room(seats.decode, request)
+    decodes = with_room(candidates.decode, request)
     if not decodes:
         return None
     turn = state.turns % len(decodes)
-    if not seats.prefill:
+    if not candidates.prefill:
         both = min(
             decodes[turn:] + decodes[:turn],
             key=lambda s: (s.rank.prefill_tokens, s.rank.requests, s.rank.kv_blocks),
         )
         return Choice(both, both, uncached_tokens(both, request), "least loaded")
     decode = min(decodes[turn:] + decodes[:turn], key=lambda s: (s.rank.requests, s.rank.kv_blocks))
-    turn = state.turns % len(seats.prefill)
+    turn = state.turns % len(candidates.prefill)
     prefill = min(
-        seats.prefill[turn:] + seats.prefill[:turn],
+        candidates.prefill[turn:] + candidates.prefill[:turn],
         key=lambda s: (s.rank.prefill_tokens, s.instance.node != decode.instance.node),
     )
     return Choice(prefill, decode, uncached_tokens(prefill, request), "least loaded")

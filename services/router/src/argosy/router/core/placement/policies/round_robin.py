@@ -1,22 +1,28 @@
 """Each in turn, whatever they have to do. The baseline of staggered scheduling."""
 
 from argosy.router.core.fleet.candidates import (
+    Candidates,
     Choice,
     Planned,
-    Seats,
     uncached_tokens,
     with_room,
 )
-from argosy.router.core.state import Request, RouterState
+from argosy.router.core.state import RouterState, TrackedRequest
 
 
 def choose(
-    state: RouterState, seats: Seats, request: Request, now_us: int, planned: Planned
+    state: RouterState,
+    candidates: Candidates,
+    request: TrackedRequest,
+    now_us: int,
+    planned: Planned,
 ) -> Choice | None:
     """The next in order, for prefill and for decode apart."""
-    decodes = with_room(seats.decode, request)
+    decodes = with_room(candidates.decode, request)
     if not decodes:
         return None
     decode = decodes[state.turns % len(decodes)]
-    prefill = seats.prefill[state.turns % len(seats.prefill)] if seats.prefill else decode
+    prefill = (
+        candidates.prefill[state.turns % len(candidates.prefill)] if candidates.prefill else decode
+    )
     return Choice(prefill, decode, uncached_tokens(prefill, request), "its turn")
