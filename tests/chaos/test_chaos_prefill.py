@@ -17,7 +17,7 @@ async def ask(fleet: Any, text: str, *, direct: bool = False) -> Answer:
 
 
 def prompts(what: str) -> list[str]:
-    """More than one pass of prefill, each new to it."""
+    """More than one step of prefill, each new to it."""
     return [f"{what} {number} " + "x" * 2500 for number in range(4)]
 
 

@@ -124,7 +124,7 @@ async def test_prefill_predicts_when_it_will_be_idle(
     slow_fleet: Any, eventually: Any, long_text: str
 ) -> None:
     await ask(slow_fleet, f"how long this takes is what it learns from {long_text}")
-    # More at once than one pass of the engine takes: two.
+    # More at once than one step of the engine takes: two.
     texts = [f"{number} {long_text}" for number in range(4)]
     async with slow_fleet.hears(prefill_events.IdlePredicted) as heard:
         asked_us = time.time_ns() // 1000

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from argosy.bench.handover.bare_vllm import BareEngine
+from argosy.bench.handoff.bare_vllm import BareEngine
 from argosy.instance.settings import InstanceSettings
 
 

@@ -82,7 +82,7 @@ async def child(role: str, cores: str) -> AsyncIterator[EngineInChild]:
         kv_bytes=KV_BYTES,
         max_model_tokens=2048,
         max_running=8,
-        pass_tokens=512,
+        step_tokens=512,
         dtype="float32",
         cpu_cores=cores,
     )

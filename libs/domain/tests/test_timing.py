@@ -1,4 +1,4 @@
-"""What passes and transfers cost, and how far apart instances are."""
+"""What steps and transfers cost, and how far apart instances are."""
 
 from typing import Any
 
@@ -38,18 +38,18 @@ def test_only_what_has_the_same_name_is_near(
     assert distance(*one, *other) == distance(*other, *one) == far
 
 
-def test_a_prefill_pass_costs_its_polynomial() -> None:
-    assert TIMING.prefill_pass_ms(20) == pytest.approx(10 + 0.5 * 20 + 0.01 * 400)
+def test_a_prefill_step_costs_its_polynomial() -> None:
+    assert TIMING.prefill_step_ms(20) == pytest.approx(10 + 0.5 * 20 + 0.01 * 400)
 
 
 @pytest.mark.parametrize("tokens", [0, -1])
 def test_no_prompt_tokens_cost_nothing(tokens: int) -> None:
-    assert TIMING.prefill_pass_ms(tokens) == 0
+    assert TIMING.prefill_step_ms(tokens) == 0
 
 
-def test_a_decode_pass_costs_by_blocks_in_use_and_by_sequence() -> None:
-    assert TIMING.decode_pass_ms(0.5) == pytest.approx(5 + 40 * 0.5 - 20 * 0.25)
-    assert TIMING.decode_pass_ms(0.5, 8) == pytest.approx(TIMING.decode_pass_ms(0.5) + 8 * 0.25)
+def test_a_decode_step_costs_by_blocks_in_use_and_by_sequence() -> None:
+    assert TIMING.decode_step_ms(0.5) == pytest.approx(5 + 40 * 0.5 - 20 * 0.25)
+    assert TIMING.decode_step_ms(0.5, 8) == pytest.approx(TIMING.decode_step_ms(0.5) + 8 * 0.25)
 
 
 @pytest.mark.parametrize(("far", "rate_gb_per_s"), [(NODE, 100), (RACK, 50), (FAR, 10)])
@@ -65,19 +65,19 @@ def test_a_transfer_is_within_a_node_unless_said_otherwise() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(tokens=st.integers(0, 5000), per_pass=st.integers(1, 600))
-def test_a_prompt_costs_the_sum_of_the_passes_it_takes(tokens: int, per_pass: int) -> None:
+@given(tokens=st.integers(0, 5000), per_step=st.integers(1, 600))
+def test_a_prompt_costs_the_sum_of_the_steps_it_takes(tokens: int, per_step: int) -> None:
     left, total_ms = tokens, 0.0
     while left:
-        total_ms += TIMING.prefill_pass_ms(min(left, per_pass))
-        left -= min(left, per_pass)
-    assert TIMING.prompt_ms(tokens, per_pass) == pytest.approx(total_ms)
+        total_ms += TIMING.prefill_step_ms(min(left, per_step))
+        left -= min(left, per_step)
+    assert TIMING.prompt_ms(tokens, per_step) == pytest.approx(total_ms)
 
 
 def test_the_default_is_the_published_timing_of_dynamos_mocker() -> None:
     timing = Timing()
-    assert timing.prefill_pass_ms(1000) == pytest.approx(32.1058, abs=1e-3)
-    assert timing.decode_pass_ms(0.5) == pytest.approx(26.31, abs=1e-9)
+    assert timing.prefill_step_ms(1000) == pytest.approx(32.1058, abs=1e-3)
+    assert timing.decode_step_ms(0.5) == pytest.approx(26.31, abs=1e-9)
     assert timing.kv_transfer_ms(1000) == pytest.approx(1 + 131_072_000 / 64e6)
 
 

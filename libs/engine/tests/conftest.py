@@ -16,9 +16,9 @@ from argosy.engine.sim.tokens import TokenSource
 BLOCK_TOKENS = 4
 WORDS = list(range(100, 160))
 EOS = 7
-PASSES_MAX = 20_000
-PROFILE = Profile(tokens_per_pass=16, kv_bytes_per_token=128_000_000)
-"""A token's KV takes 2 ms to transfer; a pass, 6 ms and more."""
+STEPS_MAX = 20_000
+PROFILE = Profile(tokens_per_step=16, kv_bytes_per_token=128_000_000)
+"""A token's KV takes 2 ms to transfer; a step, 6 ms and more."""
 
 
 @dataclass
@@ -38,10 +38,10 @@ class SchedulerRunner:
     running: int = 4
     dp_ranks: int = 1
     profile: Profile = PROFILE
-    passes_max: int = 1
+    steps_max: int = 1
     now_us: int = 0
     releases_held: bool = False
-    passes: int = 0
+    steps_done: int = 0
     plans: int = 0
     sequences: dict[str, Sequence] = field(default_factory=dict)
     tokens: dict[str, list[Token]] = field(default_factory=dict)
@@ -76,13 +76,15 @@ class SchedulerRunner:
 
     def run(self, events: Iterable[tuple[int, Callable[[], Any]]] = ()) -> list[EngineStep]:
         """Until all is done. events: (when, what happens then), in order."""
-        return list(self.steps(events))
+        return list(self.each_step(events))
 
-    def steps(self, events: Iterable[tuple[int, Callable[[], Any]]] = ()) -> Iterator[EngineStep]:
-        """Each pass, planned but not finished. An event cuts short what was planned ahead."""
+    def each_step(
+        self, events: Iterable[tuple[int, Callable[[], Any]]] = ()
+    ) -> Iterator[EngineStep]:
+        """Each step, planned but not finished. An event cuts short what was planned ahead."""
         events = iter(events)
         event = next(events, None)
-        for _ in range(PASSES_MAX):
+        for _ in range(STEPS_MAX):
             planned = self._plan()
             if planned is None:
                 wakes = [event[0]] if event else []
@@ -100,7 +102,7 @@ class SchedulerRunner:
                 planned.cut(event[0])
                 event = next(events, None)
             self._finish(planned)
-        pytest.fail(f"not idle after {PASSES_MAX} plans")
+        pytest.fail(f"not idle after {STEPS_MAX} plans")
 
     def check(self) -> None:
         """Books balance: who holds how many blocks, by rank."""
@@ -126,7 +128,7 @@ class SchedulerRunner:
         return held
 
     def _plan(self) -> EngineStep | None:
-        planned = self.scheduler.plan(self.now_us, self.passes_max)
+        planned = self.scheduler.plan(self.now_us, self.steps_max)
         self.plans += planned is not None
         self.pulled += [(self.now_us, s.key) for s in self.scheduler.take_pulled()]
         self._listen()
@@ -134,7 +136,7 @@ class SchedulerRunner:
 
     def _finish(self, done: EngineStep) -> None:
         self.now_us = done.ends_us
-        self.passes += done.passes
+        self.steps_done += done.steps
         for progress in self.scheduler.finish(done):
             name, count = progress.sequence.key, progress.tokens
             for number in range(count):

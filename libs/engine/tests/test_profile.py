@@ -37,16 +37,16 @@ PROFILES = st.builds(
     withdraw_ms=MS,
     register_ms=MS,
     weights=st.none() | WEIGHTS,
-    tokens_per_pass=st.integers(1, 1 << 16),
+    tokens_per_step=st.integers(1, 1 << 16),
 )
 
 
 def times_ms(profile: Profile) -> list[float]:
     """All that takes time, once."""
     return [
-        *(profile.prefill_pass_ms(tokens) for tokens in (0, 1, 500)),
-        profile.prompt_ms(3 * profile.tokens_per_pass + 1, profile.tokens_per_pass),
-        *(profile.decode_pass_ms(share, requests) for share in (0, 0.5) for requests in (0, 9)),
+        *(profile.prefill_step_ms(tokens) for tokens in (0, 1, 500)),
+        profile.prompt_ms(3 * profile.tokens_per_step + 1, profile.tokens_per_step),
+        *(profile.decode_step_ms(share, requests) for share in (0, 0.5) for requests in (0, 9)),
         *(profile.kv_transfer_ms(tokens, far) for tokens in (0, 700) for far in range(3)),
         profile.load_ms,
         profile.sleep_ms,
@@ -119,7 +119,7 @@ def test_a_faster_engine_is_faster_in_everything_and_does_the_same(
 ) -> None:
     faster = profile.faster(speed)
     assert times_ms(faster) == pytest.approx([ms / speed for ms in times_ms(profile)])
-    assert faster.tokens_per_pass == profile.tokens_per_pass
+    assert faster.tokens_per_step == profile.tokens_per_step
     assert faster.kv_bytes_per_token == profile.kv_bytes_per_token
 
 
@@ -138,7 +138,7 @@ def test_every_time_a_profile_names_is_checked_above() -> None:
         "withdraw_ms",
         "register_ms",
         "weights",
-        "tokens_per_pass",
+        "tokens_per_step",
         "kv_bytes_per_token",
     }
 

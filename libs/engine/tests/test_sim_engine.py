@@ -192,14 +192,14 @@ async def test_the_listener_knows_which_blocks_are_resident(launch: Any) -> None
     assert runner.resident == {0: set(expected)}
 
 
-async def test_the_listener_hears_of_every_pass_and_of_the_end(launch: Any) -> None:
+async def test_the_listener_hears_of_every_step_and_of_the_end(launch: Any) -> None:
     runner = await launch()
     await runner.answer("a")
     assert len(runner.steps) >= 8
     assert max(step.running_requests for step in runner.steps) == 1
     last = runner.steps[-1]
-    assert last == EngineStats(pass_us=last.pass_us)
-    assert last.pass_us > 0
+    assert last == EngineStats(step_us=last.step_us)
+    assert last.step_us > 0
 
 
 async def test_a_prompt_seen_before_comes_from_the_cache_but_not_another_tenants(
@@ -354,7 +354,7 @@ async def test_a_request_after_the_stop_fails_instead_of_waiting(launch: Any) ->
             await asyncio.wait_for(anext(outputs), PATIENCE_S)
 
 
-async def test_loading_and_passes_take_as_long_as_the_profile_says(
+async def test_loading_and_steps_take_as_long_as_the_profile_says(
     launch: Any, tmp_path: Path
 ) -> None:
     profile = tmp_path / "slow.yaml"
@@ -372,20 +372,18 @@ async def test_loading_and_passes_take_as_long_as_the_profile_says(
     assert time.monotonic() - began_s >= 0.03 + 8 * 0.01
 
 
-async def test_what_an_engine_says_of_its_passes_is_what_it_runs_by(launch: Any) -> None:
-    runner = await launch(sim_speed=50, pass_tokens=8, max_running=6)
-    expected = msgspec.structs.replace(load_profile(None).faster(50), tokens_per_pass=8)
-    assert (runner.info.timing, runner.info.tokens_per_pass) == (expected, 8)
+async def test_what_an_engine_says_of_its_steps_is_what_it_runs_by(launch: Any) -> None:
+    runner = await launch(sim_speed=50, step_tokens=8, max_running=6)
+    expected = msgspec.structs.replace(load_profile(None).faster(50), tokens_per_step=8)
+    assert (runner.info.timing, runner.info.tokens_per_step) == (expected, 8)
     await runner.answer("a", max_tokens=1)
-    # The prompt's 20 tokens take passes of 8, 8 and 4.
-    passes = [step.pass_us for step in runner.steps if step.pass_us]
-    assert passes == [round(1e3 * expected.prefill_pass_ms(tokens)) for tokens in (8, 8, 4)]
+    # The prompt's 20 tokens take steps of 8, 8 and 4.
+    steps = [step.step_us for step in runner.steps if step.step_us]
+    assert steps == [round(1e3 * expected.prefill_step_ms(tokens)) for tokens in (8, 8, 4)]
 
 
-async def test_an_engine_promises_no_more_sequences_than_its_passes_have_tokens(
-    launch: Any,
-) -> None:
-    runner = await launch(pass_tokens=8, max_running=16)
+async def test_an_engine_promises_no_more_sequences_than_its_steps_have_tokens(launch: Any) -> None:
+    runner = await launch(step_tokens=8, max_running=16)
     assert runner.info.max_running_requests == 8
     answers = [runner.answer(str(n), [n] * 5, kv_handle=b"sim") for n in range(20)]
     await asyncio.gather(*answers)

@@ -29,7 +29,7 @@ def test_who_was_preempted_is_computed_again_in_chunks_with_its_answer_so_far(
     runner.add("old", prompt(16, 1), 24)
     new = runner.add("new", prompt(16, 2), 8)
     again, produced = [], set()
-    for planned in runner.steps():
+    for planned in runner.each_step():
         (share,) = planned.shares
         if new.preemptions:
             again += [tokens for one, tokens in share.chunks if one is new]
@@ -87,7 +87,7 @@ def test_a_pulled_prompt_that_was_preempted_is_not_pulled_again(bench: Any, prom
 def test_nobody_starves_and_no_token_is_lost_or_made_twice_when_kv_is_short(
     bench: Any, prompt: Any, requests: list[tuple[int, int, int, bool]], running: int, ahead: bool
 ) -> None:
-    runner = bench(ROOM, running, passes_max=1 << 20 if ahead else 1)
+    runner = bench(ROOM, running, steps_max=1 << 20 if ahead else 1)
     for number, (length, family, answer, pull) in enumerate(requests):
         runner.add(str(number), prompt(length, family), answer, pull=pull)
     runner.run()

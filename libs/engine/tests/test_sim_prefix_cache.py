@@ -9,7 +9,8 @@ def test_blocks_are_told_as_they_are_computed_chunk_by_chunk(bench: Any, prompt:
     runner = bench()
     one = runner.add("one", prompt(42), 1)
     told = [
-        [block for _, change in runner.changes for block in change.stored] for _ in runner.steps()
+        [block for _, change in runner.changes for block in change.stored]
+        for _ in runner.each_step()
     ]
     assert told == [[], one.hashes[:4], one.hashes[:8]]
     assert [change.stored for _, change in runner.changes] == [

@@ -1,4 +1,4 @@
-"""KV that comes by transfer: one after the other, what is missing, beside running passes."""
+"""KV that comes by transfer: one after the other, what is missing, beside running steps."""
 
 from itertools import pairwise
 from typing import Any
@@ -27,15 +27,15 @@ def test_a_pull_takes_what_its_tokens_and_the_distance_cost(
     assert runner.pulled == [(round(1e3 * (3 + 30 * 10 / rates[far])), "one")]
 
 
-def test_the_first_token_comes_a_decode_pass_after_the_pull(bench: Any, prompt: Any) -> None:
+def test_the_first_token_comes_a_decode_step_after_the_pull(bench: Any, prompt: Any) -> None:
     runner = bench()
     runner.add("one", prompt(30), 3, pull=True)
-    passes = runner.run()
-    assert [len(planned.shares[0].decoding) for planned in passes] == [1, 1, 1]
-    assert [planned.shares[0].prefill_tokens for planned in passes] == [0, 0, 0]
-    pass_us = round(1e3 * runner.profile.decode_pass_ms(8 / runner.blocks, 1))
+    steps = runner.run()
+    assert [len(planned.shares[0].decoding) for planned in steps] == [1, 1, 1]
+    assert [planned.shares[0].prefill_tokens for planned in steps] == [0, 0, 0]
+    step_us = round(1e3 * runner.profile.decode_step_ms(8 / runner.blocks, 1))
     first = runner.tokens["one"][0]
-    assert (first.at_us, first.first) == (transfer_us(runner, 30) + pass_us, True)
+    assert (first.at_us, first.first) == (transfer_us(runner, 30) + step_us, True)
 
 
 def test_blocks_pulled_are_told_once_the_pull_is_over(bench: Any, prompt: Any) -> None:
@@ -43,7 +43,7 @@ def test_blocks_pulled_are_told_once_the_pull_is_over(bench: Any, prompt: Any) -
     one = runner.add("one", prompt(16), 2, pull=True)
     runner.run()
     at_us, change = runner.changes[0]
-    # The last token's block is full when a decode pass has computed that one.
+    # The last token's block is full when a decode step has computed that one.
     assert (at_us, change.stored) == (transfer_us(runner, 16), one.hashes[:3])
     at_us, change = runner.changes[1]
     assert (at_us, change.stored) == (runner.tokens["one"][0].at_us, one.hashes[3:4])
@@ -85,7 +85,7 @@ def test_only_tokens_that_are_not_cached_are_moved(bench: Any, prompt: Any) -> N
 
 
 def test_running_answers_do_not_wait_for_a_pull(bench: Any, prompt: Any) -> None:
-    """A pass beside it costs what its blocks in use make it cost, and nothing for the link."""
+    """A step beside it costs what its blocks in use make it cost, and nothing for the link."""
     runner = bench()
     runner.add("runs", prompt(4, 1), 12)
     pulls = runner.add("pulls", prompt(60, 2), 1, pull=True)
@@ -93,8 +93,8 @@ def test_running_answers_do_not_wait_for_a_pull(bench: Any, prompt: Any) -> None
     during = [token.at_us for token in runner.tokens["runs"] if token.at_us <= pulls.ready_us]
     assert len(during) >= 5
     most_used_blocks = 15 + 4
-    pass_ms = runner.profile.decode_pass_ms(most_used_blocks / runner.blocks, 1)
-    assert max(later - earlier for earlier, later in pairwise(during)) <= 1e3 * pass_ms
+    step_ms = runner.profile.decode_step_ms(most_used_blocks / runner.blocks, 1)
+    assert max(later - earlier for earlier, later in pairwise(during)) <= 1e3 * step_ms
 
 
 def test_pulls_keep_their_place_in_the_queue(bench: Any, prompt: Any) -> None:
@@ -128,15 +128,13 @@ def test_a_pulling_sequence_counts_as_running_and_has_nothing_queued(
     assert runner.scheduler.next_pull_us() == transfer_us(runner, 30)
 
 
-def test_passes_planned_ahead_end_with_the_one_in_which_a_pull_does(
-    bench: Any, prompt: Any
-) -> None:
-    runner = bench(passes_max=1 << 20)
+def test_steps_planned_ahead_end_with_the_one_in_which_a_pull_does(bench: Any, prompt: Any) -> None:
+    runner = bench(steps_max=1 << 20)
     runner.add("runs", prompt(4, 1), 60)
-    steps = runner.steps()
+    steps = runner.each_step()
     next(steps)
     pulls = runner.add("pulls", prompt(6, 2), 4, pull=True)
     (planned,) = [p for p in steps if p.started_us < pulls.ready_us <= p.ends_us]
-    assert 1 < planned.passes < 4
+    assert 1 < planned.steps < 4
     assert planned.ends_us - planned.each_us < pulls.ready_us
     assert runner.pulled == [(planned.ends_us, "pulls")]

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-PASS_TOKENS = 16
+STEP_TOKENS = 16
 
 REQUESTS = st.lists(
     st.tuples(
@@ -48,11 +48,11 @@ def test_every_request_gets_all_its_tokens_and_leaves_nothing_behind(
 ) -> None:
     runner = bench(blocks, running, ranks, releases_held=True)
     load(runner, prompt, requests)
-    for planned in runner.steps():
+    for planned in runner.each_step():
         for share in planned.shares:
             if share is not None:
                 assert len(share.chunks) + len(share.decoding) <= running
-                assert share.prefill_tokens + len(share.decoding) <= PASS_TOKENS
+                assert share.prefill_tokens + len(share.decoding) <= STEP_TOKENS
 
     assert sorted(runner.ended, key=int) == [str(number) for number in range(len(requests))]
     for name, tokens in runner.tokens.items():
@@ -127,11 +127,11 @@ def test_who_comes_first_is_admitted_first_even_when_a_smaller_one_would_fit(
     assert runner.ended == ["big", "bigger", "small"]
 
 
-def test_a_request_removed_during_a_pass_yields_nothing_from_it(bench: Any, prompt: Any) -> None:
+def test_a_request_removed_during_a_step_yields_nothing_from_it(bench: Any, prompt: Any) -> None:
     runner = bench()
     for name in ("stays", "goes"):
         runner.add(name, prompt(4), 2)
-    steps = runner.steps()
+    steps = runner.each_step()
     next(steps)
     next(steps)
     runner.scheduler.remove("goes")
@@ -144,7 +144,7 @@ def test_queued_tokens_are_those_still_to_be_computed_here(bench: Any, prompt: A
     runner.add("runs", prompt(20, 1), 1)
     runner.add("waits", prompt(30, 2), 1)
     runner.add("pulls", prompt(40, 3), 1, pull=True)
-    steps = runner.steps()
+    steps = runner.each_step()
     queued = []
     for _ in range(3):
         next(steps)
@@ -153,9 +153,9 @@ def test_queued_tokens_are_those_still_to_be_computed_here(bench: Any, prompt: A
     assert queued == [(50, 1, 2), (34, 1, 2), (30, 1, 1)]
 
 
-def test_stats_say_how_long_the_last_pass_took(bench: Any, prompt: Any) -> None:
+def test_stats_say_how_long_the_last_step_took(bench: Any, prompt: Any) -> None:
     runner = bench()
-    assert runner.scheduler.stats().pass_us == 0
+    assert runner.scheduler.stats().step_us == 0
     runner.add("one", prompt(4), 1)
     (only,) = runner.run()
-    assert runner.scheduler.stats().pass_us == only.each_us
+    assert runner.scheduler.stats().step_us == only.each_us

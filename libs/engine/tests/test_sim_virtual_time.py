@@ -1,4 +1,4 @@
-"""Passes planned ahead in virtual time are the passes a live engine runs one by one."""
+"""Passes planned ahead in virtual time are the steps a live engine runs one by one."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ def outcome(bench: Any, work: list[VirtualArrival]) -> dict[str, Any]:
         "preemptions": {name: bench.sequences[name].preemptions for name in stays},
         "changes": bench.changes,
         "pulled": bench.pulled,
-        "passes": bench.passes,
+        "steps": bench.steps_done,
         "ended_us": bench.now_us,
         "known": [rank.pool.known_blocks() for rank in bench.scheduler.ranks],
         "stats": bench.scheduler.stats(),
@@ -91,7 +91,7 @@ def outcome(bench: Any, work: list[VirtualArrival]) -> dict[str, Any]:
     running=st.integers(1, 6),
     ranks=st.integers(1, 3),
 )
-def test_passes_planned_ahead_and_cut_at_any_moment_are_the_passes_run_one_by_one(
+def test_steps_planned_ahead_and_cut_at_any_moment_are_the_steps_run_one_by_one(
     bench: Any,
     prompt: Any,
     work: list[VirtualArrival],
@@ -100,9 +100,9 @@ def test_passes_planned_ahead_and_cut_at_any_moment_are_the_passes_run_one_by_on
     running: int,
     ranks: int,
 ) -> None:
-    live = bench(blocks, running, ranks, passes_max=1)
+    live = bench(blocks, running, ranks, steps_max=1)
     live.run(events(live, prompt, work, moments))
-    ahead = bench(blocks, running, ranks, passes_max=AHEAD)
+    ahead = bench(blocks, running, ranks, steps_max=AHEAD)
     ahead.run(events(ahead, prompt, work, moments))
     assert outcome(ahead, work) == outcome(live, work)
     assert ahead.heard() == ahead.known() == live.heard()
@@ -110,39 +110,39 @@ def test_passes_planned_ahead_and_cut_at_any_moment_are_the_passes_run_one_by_on
 
 def test_the_workloads_above_can_plan_ahead_pull_and_preempt(bench: Any, prompt: Any) -> None:
     work = [VirtualArrival(0, 16, n, 24, KINDS[n % 2], n, None) for n in range(6)]
-    ahead = bench(16, 4, 2, passes_max=AHEAD)
+    ahead = bench(16, 4, 2, steps_max=AHEAD)
     ahead.run(events(ahead, prompt, work, []))
-    assert ahead.plans < ahead.passes
+    assert ahead.plans < ahead.steps_done
     assert len(ahead.pulled) == 3
     assert sum(sequence.preemptions for sequence in ahead.sequences.values())
 
 
 def test_alone_an_answer_is_planned_one_block_at_a_time(bench: Any, prompt: Any) -> None:
-    one = bench(passes_max=AHEAD)
+    one = bench(steps_max=AHEAD)
     one.add("one", prompt(4), 12)
-    assert [planned.passes for planned in one.run()] == [1, 4, 4, 3]
+    assert [planned.steps for planned in one.run()] == [1, 4, 4, 3]
 
 
-def test_no_more_passes_are_planned_ahead_than_asked_for(bench: Any, prompt: Any) -> None:
-    one = bench(passes_max=3)
+def test_no_more_steps_are_planned_ahead_than_asked_for(bench: Any, prompt: Any) -> None:
+    one = bench(steps_max=3)
     one.add("one", prompt(4), 9)
-    assert max(planned.passes for planned in one.run()) == 3
+    assert max(planned.steps for planned in one.run()) == 3
 
 
 @pytest.mark.parametrize(
-    ("cut_us", "passes"), [(100, 1), (101, 1), (110, 1), (111, 2), (120, 2), (149, 5), (500, 5)]
+    ("cut_us", "steps"), [(100, 1), (101, 1), (110, 1), (111, 2), (120, 2), (149, 5), (500, 5)]
 )
-def test_a_pass_that_is_cut_ends_with_the_one_under_way(cut_us: int, passes: int) -> None:
-    planned = EngineStep(started_us=100, each_us=10, passes=5, shares=[])
+def test_a_step_that_is_cut_ends_with_the_one_under_way(cut_us: int, steps: int) -> None:
+    planned = EngineStep(started_us=100, each_us=10, steps=5, shares=[])
     planned.cut(cut_us)
-    assert (planned.passes, planned.ends_us) == (passes, 100 + 10 * passes)
+    assert (planned.steps, planned.ends_us) == (steps, 100 + 10 * steps)
 
 
 def test_a_first_token_is_told_when_it_is_there_and_not_with_those_after_it(
     bench: Any, prompt: Any
 ) -> None:
-    one = bench(passes_max=AHEAD)
+    one = bench(steps_max=AHEAD)
     one.add("pulled", prompt(5), 20, pull=True)
     first, second, *_ = one.run()
     assert first.ends_us == one.tokens["pulled"][0].at_us
-    assert (first.passes, second.passes) == (1, 3)
+    assert (first.steps, second.steps) == (1, 3)

@@ -56,11 +56,11 @@ def test_load_says_what_the_engine_has_to_do_and_who_it_is() -> None:
     assert (load.kv_used_blocks, load.kv_total_blocks, load.kv_held_blocks) == (4, 100, 5)
 
 
-def test_load_says_how_long_passes_take_and_what_each_rank_has_to_do() -> None:
+def test_load_says_how_long_steps_take_and_what_each_rank_has_to_do() -> None:
     ranks = (EngineStats(1, 2, 3, 4), EngineStats(5, 6, 7, 8))
     stats = EngineStats(6, 8, 10, 12, 1500, ranks)
     load = convert.load_message("p-0", "e", stats, EngineInfo(32, 100, 8192, 16, 2), 0, 6)
-    assert load.pass_us == 1500
+    assert load.step_us == 1500
     told = [
         (
             rank.running_requests,

@@ -31,7 +31,7 @@ async def eventually(predicate: Callable[[], object]) -> None:
 async def test_a_ready_instance_says_who_it_is_and_what_its_engine_can_hold(
     start_instance: Any,
 ) -> None:
-    member = await start_instance(max_running=3, dp_ranks=2, rack="r1", pass_tokens=64)
+    member = await start_instance(max_running=3, dp_ranks=2, rack="r1", step_tokens=64)
     await eventually(lambda: member.told)
     (fact,) = member.told
     assert (fact.instance_id, fact.epoch, fact.role, fact.node) == ("decode-0", "e1", 2, "n1")
@@ -40,7 +40,7 @@ async def test_a_ready_instance_says_who_it_is_and_what_its_engine_can_hold(
     assert (fact.block_tokens, fact.max_running_requests) == (4, 3)
     assert fact.kv_total_blocks == info.kv_total_blocks
     assert fact.max_model_tokens == info.max_model_tokens
-    assert (fact.dp_ranks, fact.rack, fact.tokens_per_pass) == (2, "r1", 64)
+    assert (fact.dp_ranks, fact.rack, fact.tokens_per_step) == (2, "r1", 64)
     assert fact.timing == timing_message(info.timing)
     assert fact.timing.prefill_ms[0] > 0
 

@@ -1,4 +1,4 @@
-"""What an instance tells of its passes: whole sums, and nothing of warm-ups."""
+"""What an instance tells of its steps: whole sums, and nothing of warm-ups."""
 
 import asyncio
 import time
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from argosy.engine.api import PassEnded, RankPass
-from argosy.engine.vllm.passes import StepReport, StepTimes
-from argosy.instance.work_counters import PASSES_MAX, WorkCounters
+from argosy.engine.api import RankStep, StepEnded
+from argosy.engine.vllm.step_times import StepReport, StepTimes
+from argosy.instance.work_counters import STEPS_MAX, WorkCounters
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import instance_pb2, instance_pb2_grpc
 
@@ -24,8 +24,8 @@ async def eventually(predicate: Callable[[], object]) -> None:
         await asyncio.sleep(0.002)
 
 
-def ended(number: int, us: int = 10) -> PassEnded:
-    return PassEnded(us, [RankPass(number, 2, 0.5), RankPass(1, 1, 0.25)])
+def ended(number: int, us: int = 10) -> StepEnded:
+    return StepEnded(us, [RankStep(number, 2, 0.5), RankStep(1, 1, 0.25)])
 
 
 def told(worked: WorkCounters) -> inference_pb2.Load:
@@ -34,39 +34,39 @@ def told(worked: WorkCounters) -> inference_pb2.Load:
     return load
 
 
-def test_sums_are_of_all_ranks_and_a_pass_is_of_its_slowest() -> None:
+def test_sums_are_of_all_ranks_and_a_step_is_of_its_slowest() -> None:
     worked = WorkCounters()
-    worked.passed(ended(7))
+    worked.step_ended(ended(7))
     load = told(worked)
-    assert (load.work.passes, load.work.pass_us_sum) == (1, 10)
+    assert (load.work.steps, load.work.step_us_sum) == (1, 10)
     assert (load.work.prefill_tokens, load.work.decode_tokens) == (8, 3)
-    (one,) = load.passes
+    (one,) = load.steps
     assert (one.us, one.prefill_tokens, one.decode_requests, one.kv_share) == (10, 7, 2, 0.5)
 
 
-def test_a_pass_is_told_once_and_sums_every_time() -> None:
+def test_a_step_is_told_once_and_sums_every_time() -> None:
     worked = WorkCounters()
-    worked.passed(ended(1))
+    worked.step_ended(ended(1))
     first, then = told(worked), told(worked)
-    assert len(first.passes) == 1
-    assert not then.passes
+    assert len(first.steps) == 1
+    assert not then.steps
     assert first.work == then.work
 
 
 def test_of_too_many_passes_the_last_are_told_and_all_are_summed() -> None:
     worked = WorkCounters()
-    for number in range(PASSES_MAX + 8):
-        worked.passed(ended(number))
+    for number in range(STEPS_MAX + 8):
+        worked.step_ended(ended(number))
     load = told(worked)
-    assert [one.prefill_tokens for one in load.passes] == list(range(8, PASSES_MAX + 8))
-    assert load.work.passes == PASSES_MAX + 8
+    assert [one.prefill_tokens for one in load.steps] == list(range(8, STEPS_MAX + 8))
+    assert load.work.steps == STEPS_MAX + 8
 
 
-def test_a_pass_of_unknown_length_counts_for_its_tokens_alone() -> None:
+def test_a_step_of_unknown_length_counts_for_its_tokens_alone() -> None:
     worked = WorkCounters()
-    worked.passed(ended(7, us=0))
+    worked.step_ended(ended(7, us=0))
     load = told(worked)
-    assert (load.work.passes, len(load.passes), load.work.prefill_tokens) == (0, 0, 8)
+    assert (load.work.steps, len(load.steps), load.work.prefill_tokens) == (0, 0, 8)
 
 
 async def test_loads_on_the_bus_add_up_to_what_was_computed(start_instance: Any) -> None:
@@ -74,14 +74,14 @@ async def test_loads_on_the_bus_add_up_to_what_was_computed(start_instance: Any)
     await asyncio.gather(
         *(member.answer(str(n), [n] * 9, max_tokens=5 + n, dp_rank=n % 2) for n in range(4))
     )
-    # The last of the prompt's passes makes the first token; each further one takes a sequence-step.
+    # The last of the prompt's steps makes the first token; each further one takes a sequence-step.
     await eventually(lambda: member.loads and member.loads[-1].work.decode_tokens == 4 + 5 + 6 + 7)
     work = member.loads[-1].work
     assert work.prefill_tokens == 4 * 9
-    passes = [one for load in member.loads for one in load.passes]
-    assert work.passes == len(passes)
-    assert work.pass_us_sum == sum(one.us for one in passes)
-    assert all(0 < one.kv_share <= 1 and one.us for one in passes)
+    steps = [one for load in member.loads for one in load.steps]
+    assert work.steps == len(steps)
+    assert work.step_us_sum == sum(one.us for one in steps)
+    assert all(0 < one.kv_share <= 1 and one.us for one in steps)
 
 
 async def test_what_rides_on_answers_has_neither_sums_nor_passes(start_instance: Any) -> None:
@@ -89,13 +89,13 @@ async def test_what_rides_on_answers_has_neither_sums_nor_passes(start_instance:
     await member.answer("a", [1] * 9)
     load = member.instance.load()
     assert not load.HasField("work")
-    assert not load.passes
+    assert not load.steps
 
 
 async def test_neither_sleep_nor_the_warm_up_after_it_is_told_as_work(start_instance: Any) -> None:
     member = await start_instance()
     await member.answer("a", [1] * 9)
-    await eventually(lambda: member.loads and member.loads[-1].work.passes)
+    await eventually(lambda: member.loads and member.loads[-1].work.steps)
     life = member.mesh.channels.stub(instance_pb2_grpc.LifeStub, member.mesh.address)
     done, before = member.loads[-1].work, len(member.loads)
     await life.Sleep(instance_pb2.SleepRequest(turn=1, level="dram", cause="test"))
@@ -104,7 +104,7 @@ async def test_neither_sleep_nor_the_warm_up_after_it_is_told_as_work(start_inst
     await eventually(lambda: "InstanceWoke" in member.names())
     since = member.loads[before:]
     assert any(load.resting for load in since)
-    assert all(load.work == done and not load.passes for load in since)
+    assert all(load.work == done and not load.steps for load in since)
     await member.answer("b", [2] * 9)
     await eventually(lambda: member.loads[-1].work.prefill_tokens == 2 * 9)
 
@@ -119,38 +119,38 @@ def step(
     return StepReport(1, 0, 0.5, [], goes_on, details if prompt or decoding else None, finished_s)
 
 
-def test_a_vllm_pass_whose_requests_were_there_before_lasts_since_the_step_before() -> None:
-    passes = StepTimes()
-    passes.stepped(step(prompt=5), 1.0)
-    assert passes.stepped(step(prompt=3, decoding=1), 1.25) == PassEnded(
-        250_000, [RankPass(3, 1, 0.5)]
+def test_a_vllm_step_whose_requests_were_there_before_lasts_since_the_step_before() -> None:
+    steps = StepTimes()
+    steps.stepped(step(prompt=5), 1.0)
+    assert steps.stepped(step(prompt=3, decoding=1), 1.25) == StepEnded(
+        250_000, [RankStep(3, 1, 0.5)]
     )
 
 
 @pytest.mark.parametrize(("finished_s", "us"), [(0.0, 0), (0.125, 125_000)])
-def test_a_vllm_pass_that_begins_in_an_idle_engine_is_as_long_as_a_request_that_ends_in_it(
+def test_a_vllm_step_that_begins_in_an_idle_engine_is_as_long_as_a_request_that_ends_in_it(
     finished_s: float, us: int
 ) -> None:
-    passes = StepTimes()
-    passes.stepped(step(prompt=5, goes_on=False), 1.0)
-    found = passes.stepped(step(prompt=5, finished_s=finished_s), 9.0)
+    steps = StepTimes()
+    steps.stepped(step(prompt=5, goes_on=False), 1.0)
+    found = steps.stepped(step(prompt=5, finished_s=finished_s), 9.0)
     assert found is not None
     assert found.us == us
 
 
-def test_time_in_which_vllm_had_no_request_is_in_no_pass() -> None:
-    passes = StepTimes()
-    passes.stepped(step(prompt=5), 1.0)
-    passes.rest()
-    found = passes.stepped(step(prompt=5), 9.0)
+def test_time_in_which_vllm_had_no_request_is_in_no_step() -> None:
+    steps = StepTimes()
+    steps.stepped(step(prompt=5), 1.0)
+    steps.rest()
+    found = steps.stepped(step(prompt=5), 9.0)
     assert found is not None
     assert found.us == 0
 
 
-def test_a_vllm_step_without_tokens_is_no_pass() -> None:
-    passes = StepTimes()
-    passes.stepped(step(prompt=5), 1.0)
-    assert passes.stepped(step(), 2.0) is None
-    found = passes.stepped(step(decoding=1), 2.5)
+def test_a_vllm_step_without_tokens_is_no_step() -> None:
+    steps = StepTimes()
+    steps.stepped(step(prompt=5), 1.0)
+    assert steps.stepped(step(), 2.0) is None
+    found = steps.stepped(step(decoding=1), 2.5)
     assert found is not None
     assert found.us == 500_000

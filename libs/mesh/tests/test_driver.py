@@ -189,7 +189,7 @@ class DriverWatch:
     def monotonic_ns(self) -> int:
         return round(self.monotonic_s * 1e9)
 
-    def pass_s(self, monotonic: float, wall: float) -> None:
+    def step_s(self, monotonic: float, wall: float) -> None:
         self.monotonic_s += monotonic
         self.wall_s += wall
 
@@ -212,7 +212,7 @@ def test_wall_time_follows_jumps_forward_and_nothing_else(
     """While 5 s pass on the monotonic clock."""
     clock = Clock()
     before = clock.now_us()
-    watch.pass_s(5, wall_s)
+    watch.step_s(5, wall_s)
     assert clock.now_us() - before == round(told_s * 1e6)
 
 
@@ -220,6 +220,6 @@ def test_wall_time_never_runs_back_even_when_a_jump_is_taken_back(watch: DriverW
     clock = Clock()
     times = [clock.now_us()]
     for wall_s in (0.1, 100, -100, 0.1, 50):
-        watch.pass_s(0.1, wall_s)
+        watch.step_s(0.1, wall_s)
         times.append(clock.now_us())
     assert times == sorted(set(times))

@@ -1,4 +1,4 @@
-"""What an instance can do: announced, and corrected by its passes as far as they are believed."""
+"""What an instance can do: announced, and corrected by its steps as far as they are believed."""
 
 import pytest
 from hypothesis import given, settings
@@ -34,7 +34,7 @@ def started(role="decode", timing=ANNOUNCED):
     return state
 
 
-def see(state, passes, now_us=NOW_US):
+def see(state, steps, now_us=NOW_US):
     load = events.LoadSeen(
         now_us=now_us,
         instance="a",
@@ -43,15 +43,15 @@ def see(state, passes, now_us=NOW_US):
         waiting=0,
         queued_tokens=0,
         kv_share=0.0,
-        passes=passes,
+        steps=steps,
     )
-    baseline.passes_seen(state, state.members["a"], load)
+    baseline.steps_seen(state, state.members["a"], load)
 
 
 def prefills(count, slower=1.0):
     sizes = [TOKENS[i % len(TOKENS)] for i in range(count)]
     return [
-        events.MeasuredStep(round(1e3 * slower * ANNOUNCED.prefill_pass_ms(n)), n, 0, 0.0)
+        events.MeasuredStep(round(1e3 * slower * ANNOUNCED.prefill_step_ms(n)), n, 0, 0.0)
         for n in sizes
     ]
 
@@ -59,7 +59,7 @@ def prefills(count, slower=1.0):
 def decodes(count, slower=1.0):
     shares = [SHARES[i % len(SHARES)] for i in range(count)]
     return [
-        events.MeasuredStep(round(1e3 * slower * ANNOUNCED.decode_pass_ms(p)), 0, 8, p)
+        events.MeasuredStep(round(1e3 * slower * ANNOUNCED.decode_step_ms(p)), 0, 8, p)
         for p in shares
     ]
 
@@ -71,9 +71,9 @@ def timing_of(state, role="decode"):
 
 
 def ratios(timing):
-    found = [timing.prefill_pass_ms(n) / ANNOUNCED.prefill_pass_ms(n) for n in (1, *TOKENS)]
+    found = [timing.prefill_step_ms(n) / ANNOUNCED.prefill_step_ms(n) for n in (1, *TOKENS)]
     return found + [
-        timing.decode_pass_ms(p, b) / ANNOUNCED.decode_pass_ms(p, b)
+        timing.decode_step_ms(p, b) / ANNOUNCED.decode_step_ms(p, b)
         for p in (0.0, 0.25, *SHARES)
         for b in (1, 64, 256)
     ]
@@ -83,7 +83,7 @@ def test_what_was_announced_holds_before_anything_was_measured():
     assert timing_of(started()) == ANNOUNCED
 
 
-def test_few_passes_change_little_of_what_was_announced():
+def test_few_steps_change_little_of_what_was_announced():
     state = started()
     see(state, decodes(3, 2.0))
     assert timing_of(state) == ANNOUNCED
@@ -97,14 +97,14 @@ def test_an_engine_at_another_pace_is_known_after_some_hundred_passes(slower, ne
     assert all(abs(ratio / slower - 1) < near for ratio in ratios(timing_of(state)))
 
 
-def test_passes_as_announced_change_nothing():
+def test_steps_as_announced_change_nothing():
     state = started()
     for _ in range(10):
         see(state, prefills(30) + decodes(30))
     assert timing_of(state) == ANNOUNCED
 
 
-def test_passes_of_an_instance_that_has_just_come_up_are_left_out():
+def test_steps_of_an_instance_that_has_just_come_up_are_left_out():
     state = started()
     state.members["a"].since_us = NOW_US - 10 * S
     for _ in range(10):
@@ -113,7 +113,7 @@ def test_passes_of_an_instance_that_has_just_come_up_are_left_out():
 
 
 @pytest.mark.parametrize("state_name", ["silent", "draining", "waking", "loading"])
-def test_passes_of_an_instance_that_is_not_at_work_are_left_out(state_name):
+def test_steps_of_an_instance_that_is_not_at_work_are_left_out(state_name):
     state = started()
     state.members["a"].state = state_name
     for _ in range(10):
@@ -124,12 +124,12 @@ def test_passes_of_an_instance_that_is_not_at_work_are_left_out(state_name):
 POISON = st.one_of(
     st.floats(), st.integers(-(2**70), 2**70), st.sampled_from([0, 1, 1e300, 2**64, -1])
 )
-passes = st.builds(events.MeasuredStep, POISON, POISON, POISON, st.one_of(POISON, st.floats(0, 1)))
+steps = st.builds(events.MeasuredStep, POISON, POISON, POISON, st.one_of(POISON, st.floats(0, 1)))
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(passes, max_size=40), st.integers(0, 3))
-def test_no_passes_whatever_move_a_baseline_beyond_its_bounds(poison, often):
+@given(st.lists(steps, max_size=40), st.integers(0, 3))
+def test_no_steps_whatever_move_a_baseline_beyond_its_bounds(poison, often):
     state = started()
     see(state, decodes(30) + prefills(30))
     for _ in range(often):

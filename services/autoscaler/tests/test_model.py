@@ -25,7 +25,7 @@ CPU = Timing(
     kv_bytes_per_token=46080,
     transfer_gb_per_s=(1.07, 1.07, 1.07),
 )
-FLEETS = [(MOCKER, Machine(), Slo()), (CPU, Machine(tokens_per_pass=512), Slo(20_000, 150))]
+FLEETS = [(MOCKER, Machine(), Slo()), (CPU, Machine(tokens_per_step=512), Slo(20_000, 150))]
 COUNTS = range(65)
 ROUNDING = 1e-6
 

@@ -350,9 +350,9 @@ class AnyFleet(RuleBasedStateMachine):
         told[place] = bad
         if chosen := self.one(pick, "active"):
             name, life = chosen
-            passes = [events.MeasuredStep(bad, 1, 0, 0.0), events.MeasuredStep(1, 0, bad, bad)]  # type: ignore[arg-type]
+            steps = [events.MeasuredStep(bad, 1, 0, 0.0), events.MeasuredStep(1, 0, bad, bad)]  # type: ignore[arg-type]
             self.feed(
-                in_order(events.LoadSeen, self.now_us, name, f"{life.epoch}", *told, passes=passes)
+                in_order(events.LoadSeen, self.now_us, name, f"{life.epoch}", *told, steps=steps)
             )
 
     @rule(bad=BAD, start_s=st.sampled_from([-3600, 60, 10**9]), seconds=st.sampled_from([0, 60]))

@@ -254,7 +254,7 @@ def test_a_drain_that_was_turned_round_takes_prompts_and_reports_no_idleness(
 
 
 @pytest.mark.parametrize("us_per_token", [100, 1_500])
-def test_idle_is_predicted_within_a_fifth_once_a_pass_was_seen(us_per_token: int) -> None:
+def test_idle_is_predicted_within_a_fifth_once_a_step_was_seen(us_per_token: int) -> None:
     prefill = Prefill()
     prefill.submit("a", tokens=4_000)
     for left in (3_500, 3_000, 2_500):
@@ -266,7 +266,7 @@ def test_idle_is_predicted_within_a_fifth_once_a_pass_was_seen(us_per_token: int
     assert abs(idle_at_us - prefill.now_us - truth_us) < truth_us / 5
 
 
-def test_prompts_of_one_pass_each_teach_their_speed(prefill: Prefill) -> None:
+def test_prompts_of_one_step_each_teach_their_speed(prefill: Prefill) -> None:
     for name in "abc":
         prefill.submit(name, tokens=400)
         prefill.pass_time(40 * MS)

@@ -133,12 +133,12 @@ class RouterUnderTest:
         kv: int = 0,
         lag_us: int = 0,
         epoch: str = "e1",
-        pass_us: int = 0,
+        step_us: int = 0,
     ) -> Decided:
         """The same on every rank."""
         ranks = len(self.state.instances[name].ranks) if name in self.state.instances else 1
         loads = [events.RankLoad(running, waiting, tokens, kv)] * ranks
-        return self.load_ranks(name, loads, lag_us=lag_us, epoch=epoch, pass_us=pass_us)
+        return self.load_ranks(name, loads, lag_us=lag_us, epoch=epoch, step_us=step_us)
 
     def load_ranks(
         self,
@@ -147,7 +147,7 @@ class RouterUnderTest:
         *,
         lag_us: int = 0,
         epoch: str = "e1",
-        pass_us: int = 0,
+        step_us: int = 0,
     ) -> Decided:
         at_us = self.now_us - lag_us
         return self.feed(
@@ -156,7 +156,7 @@ class RouterUnderTest:
             epoch=epoch,
             ranks=loads,
             at_us=at_us,
-            pass_us=pass_us,
+            step_us=step_us,
         )
 
     def arrive(

@@ -20,7 +20,7 @@ def busy_for(new_router: Any, us: int, **limits: Any) -> Any:
         max_running=50,
         kv_blocks=10_000,
         context=100_000,
-        tokens_per_pass=100_000,
+        tokens_per_step=100_000,
     )
     if us:
         router.load("decode-0", running=1, tokens=us // 100)

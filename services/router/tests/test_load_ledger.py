@@ -126,7 +126,7 @@ def test_a_queue_reported_once_and_never_again_does_not_hold_for_ever(new_router
 
 def test_work_sent_is_believed_done_when_its_time_is_over_reports_or_not(new_router: Any) -> None:
     router = new_router()
-    router.join("decode-0", timing=TENTH_MS_PER_TOKEN, tokens_per_pass=1000, max_running=9)
+    router.join("decode-0", timing=TENTH_MS_PER_TOKEN, tokens_per_step=1000, max_running=9)
     router.arrive("a", tokens=2500)
     router.pass_time(240 * MS)
     assert router.arrive("b").sent == []
@@ -170,12 +170,12 @@ def test_an_absurd_idle_time_freezes_nothing(new_router: Any, idle_in_us: int) -
     assert [*router.arrive("a").sent, *router.pass_time(2 * S).sent] == ["a"]
 
 
-def test_the_length_of_passes_is_smoothed_and_bounded(new_router: Any) -> None:
+def test_the_length_of_steps_is_smoothed_and_bounded(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0")
-    router.load("decode-0", pass_us=100 * MS)
-    router.load("decode-0", pass_us=200 * MS)
-    assert router.instance("decode-0").pass_us == pytest.approx(120 * MS)
+    router.load("decode-0", step_us=100 * MS)
+    router.load("decode-0", step_us=200 * MS)
+    assert router.instance("decode-0").step_us == pytest.approx(120 * MS)
     for _ in range(100):
-        router.load("decode-0", pass_us=3600 * S)
-    assert router.instance("decode-0").pass_us <= 2 * S
+        router.load("decode-0", step_us=3600 * S)
+    assert router.instance("decode-0").step_us <= 2 * S

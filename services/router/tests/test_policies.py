@@ -138,7 +138,7 @@ def test_kv_cost_decodes_where_the_fewest_blocks_are_held(new_router: Any) -> No
 # -- every policy
 
 loads = st.tuples(
-    st.sampled_from(["decode", "decode", "prefill", "free"]),
+    st.sampled_from(["decode", "decode", "prefill", "flexible"]),
     st.sampled_from(["m", "m", "k"]),
     st.sampled_from(["live", "live", "left", "failed"]),
     st.integers(0, 5),

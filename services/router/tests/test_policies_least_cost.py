@@ -168,7 +168,7 @@ def test_free_instances_prefill_for_one_another_when_that_is_cheaper(new_router:
     for name in ("free-0", "free-1"):
         router.join(
             name,
-            "free",
+            "flexible",
             timing=Timing(prefill_ms=(0, 0.1, 0)),
             max_running=99,
             kv_blocks=1000,
@@ -200,7 +200,7 @@ def test_a_decode_instance_does_not_prefill_for_another(new_router: Any) -> None
 
 def test_in_a_mixed_fleet_only_free_instances_prefill_for_others(new_router: Any) -> None:
     router = new_router()
-    for name, role in (("a-free", "free"), ("b-decode", "decode")):
+    for name, role in (("a-flexible", "flexible"), ("b-decode", "decode")):
         router.join(
             name,
             role,
@@ -209,8 +209,8 @@ def test_in_a_mixed_fleet_only_free_instances_prefill_for_others(new_router: Any
             kv_blocks=1000,
             context=100_000,
         )
-    router.load("a-free", tokens=4000)
+    router.load("a-flexible", tokens=4000)
     router.load("b-decode", kv=850)
     router.pass_time(1)
     told = [*router.arrive("a", 3000).dispatches, *router.pass_time(S).dispatches]
-    assert [(d.prefill == d.decode or d.prefill == "a-free") for d in told] == [True]
+    assert [(d.prefill == d.decode or d.prefill == "a-flexible") for d in told] == [True]

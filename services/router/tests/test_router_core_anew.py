@@ -41,4 +41,4 @@ def test_whatever_it_remembers_beside_its_state_changes_nothing(
         twin = made_anew(router)
         assert router.feed(lambda now_us, event=arrival: event) == twin.step(arrival)
         if number % 7 == 0:
-            router.load(f"decode-{number % instances:02}", running=3, pass_us=100 * MS)
+            router.load(f"decode-{number % instances:02}", running=3, step_us=100 * MS)

@@ -156,7 +156,7 @@ class AnyRouterOrder(RuleBasedStateMachine):
                     assert (name, rank.number) in ends
                 assert rank.sent_blocks == sum(sent.kv_blocks for sent in rank.sent.values())
                 assert rank.inbound_blocks == sum(kv for kv, _ in rank.inbound.values())
-                assert min(rank.pass_tokens, rank.backlog_tokens, rank.requests) >= 0
+                assert min(rank.step_tokens, rank.backlog_tokens, rank.requests) >= 0
                 if instance.final:
                     assert self.state.index.held_by(rank.holder) == 0
 
@@ -260,7 +260,7 @@ class AnyRouterOrder(RuleBasedStateMachine):
                 epoch=epoch,
                 ranks=loads,
                 at_us=at_us,
-                pass_us=tokens * 10,
+                step_us=tokens * 10,
             )
         )
 

@@ -104,7 +104,7 @@ def test_no_instance_is_idle_for_long_while_a_request_waits(
             if router.queued:
                 assert router.now_us < router.timers["window"] <= router.now_us + HELD_US_MAX
             idle = any(
-                instance.pass_ends_us <= router.now_us
+                instance.step_ends_us <= router.now_us
                 for instance in router.state.instances.values()
             )
             if not (idle and router.queued):
@@ -117,7 +117,7 @@ def test_no_instance_is_idle_for_long_while_a_request_waits(
 
 
 def test_requests_of_one_tenant_and_size_go_in_their_order(new_router: Any) -> None:
-    router = fleet(new_router, 1, tokens_per_pass=100)
+    router = fleet(new_router, 1, tokens_per_step=100)
     router.leave("decode-00")
     names = [f"r{number:02}" for number in range(12)]
     for name in names:
@@ -141,17 +141,17 @@ def test_what_does_not_fit_the_first_batch_of_a_round_is_next_in_the_same_round(
         max_running=9,
         kv_blocks=9999,
         dp_ranks=2,
-        tokens_per_pass=2500,
+        tokens_per_step=2500,
     )
     assert told.sent == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize("pass_us", [0, 100 * MS, 3600 * S])
-def test_the_window_is_bounded_whatever_passes_are_said_to_last(
-    new_router: Any, pass_us: int
+@pytest.mark.parametrize("step_us", [0, 100 * MS, 3600 * S])
+def test_the_window_is_bounded_whatever_steps_are_said_to_last(
+    new_router: Any, step_us: int
 ) -> None:
     router = fleet(new_router, 1)
-    router.load("decode-00", pass_us=pass_us)
+    router.load("decode-00", step_us=step_us)
     router.pass_time(S)
     router.arrive("a", 8000)
     router.pass_time(1)

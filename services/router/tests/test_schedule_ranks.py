@@ -83,7 +83,7 @@ def test_ranks_of_one_instance_begin_together(new_router: Any) -> None:
     assert sorted(dispatch.prefill_rank for dispatch in sent) == [0, 1, 2, 3]
 
 
-def test_a_rank_without_work_waits_for_the_pass_of_the_others(new_router: Any) -> None:
+def test_a_rank_without_work_waits_for_the_step_of_the_others(new_router: Any) -> None:
     router = new_router()
     router.join(
         "decode-0",

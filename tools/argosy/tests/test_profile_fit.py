@@ -24,8 +24,8 @@ STEPS = [(batch, batch * share) for batch in (1, 2, 4, 8) for share in (0.003, 0
 
 def timed(profile: Profile) -> tuple[list[PrefillPoint], list[DecodePoint]]:
     """What an engine that keeps to the profile would be measured to take."""
-    prefill = [PrefillPoint(n, profile.prefill_pass_ms(n)) for n in LENGTHS]
-    decode = [DecodePoint(b, 100, p, profile.decode_pass_ms(p, b)) for b, p in STEPS]
+    prefill = [PrefillPoint(n, profile.prefill_step_ms(n)) for n in LENGTHS]
+    decode = [DecodePoint(b, 100, p, profile.decode_step_ms(p, b)) for b, p in STEPS]
     return prefill, decode
 
 
@@ -46,7 +46,7 @@ def test_a_fit_to_exact_points_finds_the_timing_they_came_from(
     known = Profile(prefill_ms=prefill_ms, decode_ms=decode_ms, decode_ms_per_request=per_request)
     found, errors = fit(*timed(known), Profile())
     for n in (1, 100, 512):
-        assert math.isclose(found.prefill_pass_ms(n), known.prefill_pass_ms(n), rel_tol=1e-3)
+        assert math.isclose(found.prefill_step_ms(n), known.prefill_step_ms(n), rel_tol=1e-3)
     assert found.prefill_ms == pytest.approx(known.prefill_ms, rel=1e-3, abs=1e-6)
     assert found.decode_ms == pytest.approx(known.decode_ms, rel=1e-3, abs=1e-6)
     assert found.decode_ms_per_request == pytest.approx(per_request, rel=1e-3, abs=1e-6)
@@ -67,10 +67,10 @@ def test_whatever_was_measured_more_work_never_takes_less_time(times: list[float
     prefill = [PrefillPoint(n, ms) for n, ms in zip(LENGTHS, times, strict=False)]
     decode = [DecodePoint(b, 100, p, ms) for (b, p), ms in zip(STEPS, times, strict=True)]
     found, _ = fit(prefill, decode, Profile())
-    passes = [found.prefill_pass_ms(n) for n in range(1, 1000, 50)]
-    steps = [found.decode_pass_ms(p / 20, 4) for p in range(21)]
-    assert all(later >= earlier * (1 - 1e-9) for earlier, later in pairwise(passes))
-    assert all(later >= earlier * (1 - 1e-9) for earlier, later in pairwise(steps))
+    prefills = [found.prefill_step_ms(n) for n in range(1, 1000, 50)]
+    decodes = [found.decode_step_ms(p / 20, 4) for p in range(21)]
+    assert all(later >= earlier * (1 - 1e-9) for earlier, later in pairwise(prefills))
+    assert all(later >= earlier * (1 - 1e-9) for earlier, later in pairwise(decodes))
     assert found.decode_ms_per_request >= 0
 
 

@@ -99,7 +99,7 @@ def test_options_reach_the_fleet_and_the_trace(simulated: SimReport, trace: Path
         "--json",
     )
     fleet = simulated.fleet
-    assert (fleet.aggregated, fleet.prefill, fleet.decode, fleet.free) == (0, 3, 4, 0)
+    assert (fleet.aggregated, fleet.prefill, fleet.decode, fleet.flexible) == (0, 3, 4, 0)
     assert (fleet.dp_ranks, fleet.kv_tokens, fleet.block_tokens) == (2, 4096, 32)
     assert (fleet.policy, fleet.slo_ttft_ms, fleet.slo_itl_ms, fleet.seed) == ("kv_cost", 90, 10, 5)
     assert simulated.trace[1].arrived_us == 10_000
@@ -108,11 +108,11 @@ def test_options_reach_the_fleet_and_the_trace(simulated: SimReport, trace: Path
 
 def test_people_get_tables_and_a_picture(simulated: SimReport, trace: Path, tmp_path: Path) -> None:
     picture = tmp_path / "ttft.svg"
-    ran = sim("--trace", trace, "--free", 2, "--plot", picture)
+    ran = sim("--trace", trace, "--flexible", 2, "--plot", picture)
     assert ran.exit_code == 0
     for text in ("TTFT, ms", "ITL, ms", "E2E, ms", "1 completed, 0 rejected", "64.0% of prompt"):
         assert text in ran.stdout
-    assert "trace.jsonl at 1×: 2 free, argosy" in picture.read_text()
+    assert "trace.jsonl at 1×: 2 flexible, argosy" in picture.read_text()
 
 
 def test_a_bad_trace_ends_in_one_message(simulated: SimReport, trace: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_bad_trace_ends_in_one_message(simulated: SimReport, trace: Path) -> N
 def test_a_picture_that_cannot_be_written_costs_no_report(
     simulated: SimReport, trace: Path, tmp_path: Path
 ) -> None:
-    ran = sim("--trace", trace, "--free", 2, "--json", "--plot", tmp_path / "none" / "a.svg")
+    ran = sim("--trace", trace, "--flexible", 2, "--json", "--plot", tmp_path / "none" / "a.svg")
     assert ran.exit_code == 1
     assert json.loads(ran.stdout)["requests"] == 1
     assert "cannot write the picture" in ran.stderr
@@ -136,7 +136,7 @@ def test_a_picture_that_cannot_be_written_costs_no_report(
     [
         (
             (0, 0, 0, 0),
-            "nobody serves: write --aggregated 16, or --prefill 6 --decode 10, or --free 16",
+            "nobody serves: write --aggregated 16, or --prefill 6 --decode 10, or --flexible 16",
         ),
         ((0, 6, 0, 0), "prefill without decode answers nobody: write --prefill 6 --decode 6"),
         (
@@ -144,7 +144,7 @@ def test_a_picture_that_cannot_be_written_costs_no_report(
             "decode without prefill has nothing to decode: write --prefill 3 "
             "--decode 3, or --aggregated 3",
         ),
-        ((4, 0, 0, 5), "a fleet has one shape: write either --aggregated 4 or --free 5"),
+        ((4, 0, 0, 5), "a fleet has one shape: write either --aggregated 4 or --flexible 5"),
         (
             (4, 1, 2, 0),
             "a fleet has one shape: write either --aggregated 4 or --prefill 1 --decode 2",
@@ -167,7 +167,7 @@ def test_an_unknown_policy_is_answered_with_those_there_are() -> None:
         check_policy("best")
 
 
-@pytest.mark.parametrize("wrong", [["--plot", "a.png"], ["--free", "1"], ["--policy", "best"]])
+@pytest.mark.parametrize("wrong", [["--plot", "a.png"], ["--flexible", "1"], ["--policy", "best"]])
 def test_what_is_refused_ends_with_code_2(
     simulated: SimReport, trace: Path, wrong: list[str]
 ) -> None:
@@ -183,6 +183,6 @@ def test_only_a_long_run_shows_a_progress_bar(
     terminal = StringIO()
     monkeypatch.setattr(console, "err", Console(file=terminal, force_terminal=True))
     monkeypatch.setattr(show, "BAR_AFTER_S", after_s)
-    sim("--trace", trace, "--free", 2, "--json")
+    sim("--trace", trace, "--flexible", 2, "--json")
     assert ("simulating" in terminal.getvalue()) is shown
     assert shown or not terminal.getvalue()

@@ -1,4 +1,4 @@
-"""What the tests of virtual time share: small traces by seeded chance, simulations run to their end."""
+"""What the tests of virtual time share: traces made by seeded chance, and simulations."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence

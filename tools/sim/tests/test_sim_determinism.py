@@ -16,7 +16,11 @@ from argosy.sim.traces.trace import TraceRequest
 S = 1_000_000
 LINE = '{{"timestamp": {ms}, "input_length": {n}, "output_length": {out}, "hash_ids": {ids}}}\n'
 SIM = "from argosy.cli.app import app; app()"
-FLEETS = [("--aggregated", "2", "--dp", "2"), ("--prefill", "2", "--decode", "2"), ("--free", "3")]
+FLEETS = [
+    ("--aggregated", "2", "--dp", "2"),
+    ("--prefill", "2", "--decode", "2"),
+    ("--flexible", "3"),
+]
 
 
 def write(trace: Path, requests: list[TraceRequest]) -> None:

@@ -37,7 +37,7 @@ def neighbours(traffic: Any, trace_of: Any, per_s: float, loudness: float) -> li
     ("load", "factor"),
     [
         pytest.param(1.1, 2.2, id="full"),
-        # An engine finishes the pass it is at: where nobody waited before, that shows.
+        # An engine finishes the step it is at: where nobody waited before, that shows.
         pytest.param(0.9, 3.0, id="with room"),
     ],
 )

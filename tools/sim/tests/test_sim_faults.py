@@ -21,10 +21,10 @@ fleets = st.sampled_from(
         SimFleet(aggregated=2, dp_ranks=2),
         SimFleet(prefill=2, decode=2),
         SimFleet(prefill=1, decode=2, dp_ranks=2),
-        SimFleet(free=3),
+        SimFleet(flexible=3),
         SimFleet(aggregated=3, routers=2),
         SimFleet(prefill=2, decode=2, routers=2),
-        SimFleet(free=3, routers=2, kv_tokens=16_384),
+        SimFleet(flexible=3, routers=2, kv_tokens=16_384),
     ]
 )
 Deaths = list[tuple[int, int, int]]
@@ -35,7 +35,7 @@ deaths = st.lists(
 
 def held(router: SimRouter, holder: str) -> Counter[int]:
     """What a router believes a rank caches."""
-    image = router.core.state.index.image()
+    image = router.core.state.index.to_snapshot()
     return Counter([*image["young"].get(holder, ()), *image["old"].get(holder, ())])
 
 

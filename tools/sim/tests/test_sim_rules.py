@@ -15,20 +15,20 @@ from argosy.sim.traces.trace import TraceRequest
 S = 1_000_000
 LOOK_US = 500
 TOLERATED_US = 10_000
-"""An instance that only decodes is open: who is sent there waits for the pass to end."""
+"""An instance that only decodes is open: who is sent there waits for the step to end."""
 FAIR = 1 / 5
 """Of five instances' work."""
 FLEETS = {
     "aggregated": SimFleet(aggregated=4),
     "apart": SimFleet(prefill=2, decode=2),
-    "free": SimFleet(free=4),
+    "flexible": SimFleet(flexible=4),
     "ranks": SimFleet(aggregated=2, dp_ranks=2),
     "ranks apart": SimFleet(prefill=1, decode=1, dp_ranks=2),
 }
 
 
 class IdleWatch:
-    """Looks at a simulation again and again: for how long did instances idle while requests waited?"""
+    """Looks at a simulation often: how long did instances idle while requests waited?"""
 
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation

@@ -36,4 +36,4 @@ class Machine(msgspec.Struct, frozen=True):
 
     kv_tokens: int = 1_048_576
     max_running: int = 256
-    tokens_per_pass: int = 8192
+    tokens_per_step: int = 8192

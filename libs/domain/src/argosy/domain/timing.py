@@ -1,4 +1,4 @@
-"""How long an engine's passes and transfers take, in milliseconds: a model in few numbers.
+"""How long an engine's steps and transfers take, in milliseconds: a model in few numbers.
 
 Engines announce it, the router predicts with it, the sim engine runs by it.
 """
@@ -17,9 +17,9 @@ def distance(node_a: str, rack_a: str, node_b: str, rack_b: str) -> int:
 
 
 class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Times in milliseconds. A pass that does both costs prefill plus decode.
+    """Times in milliseconds. A step that does both costs prefill plus decode.
 
-    prefill(n) = prefill_ms[0] + prefill_ms[1]·n + prefill_ms[2]·n², n new tokens of the pass
+    prefill(n) = prefill_ms[0] + prefill_ms[1]·n + prefill_ms[2]·n², n new tokens of the step
     decode(p, b) = decode_ms[0] + decode_ms[1]·p + decode_ms[2]·p² + decode_ms_per_request·b,
         p: share of KV blocks in use, b: sequences decoding
     Default: the published timing of Dynamo's mocker (docs/mocker, polynomial model), whose
@@ -34,19 +34,19 @@ class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transfer_gb_per_s: tuple[float, float, float] = (64, 64, 64)
     """Within a node, within a rack, beyond."""
 
-    def prefill_pass_ms(self, new_tokens: int) -> float:
-        """One pass over `new_tokens` prompt tokens; 0 for none."""
+    def prefill_step_ms(self, new_tokens: int) -> float:
+        """One step over `new_tokens` prompt tokens; 0 for none."""
         if new_tokens <= 0:
             return 0.0
         a, b, c = self.prefill_ms
         return a + b * new_tokens + c * new_tokens * new_tokens
 
-    def prompt_ms(self, new_tokens: int, tokens_per_pass: int) -> float:
-        """A prompt alone, in as many passes as it takes."""
-        passes, rest = divmod(new_tokens, tokens_per_pass)
-        return passes * self.prefill_pass_ms(tokens_per_pass) + self.prefill_pass_ms(rest)
+    def prompt_ms(self, new_tokens: int, tokens_per_step: int) -> float:
+        """A prompt alone, in as many steps as it takes."""
+        steps, rest = divmod(new_tokens, tokens_per_step)
+        return steps * self.prefill_step_ms(tokens_per_step) + self.prefill_step_ms(rest)
 
-    def decode_pass_ms(self, kv_share: float, requests: int = 0) -> float:
+    def decode_step_ms(self, kv_share: float, requests: int = 0) -> float:
         """One token for every running sequence."""
         a, b, c = self.decode_ms
         return a + b * kv_share + c * kv_share * kv_share + self.decode_ms_per_request * requests

@@ -86,26 +86,26 @@ class EngineStats(msgspec.Struct, frozen=True):
     waiting_requests: int = 0
     queued_prefill_tokens: int = 0
     kv_used_blocks: int = 0
-    pass_us: int = 0
-    """How long the last pass took."""
+    step_us: int = 0
+    """How long the last step took."""
     ranks: "tuple[EngineStats, ...]" = ()
     """By data-parallel rank where there are several; the fields above are sums."""
 
 
-class RankPass(msgspec.Struct, frozen=True):
-    """What one data-parallel rank did in a pass, and its share of KV blocks in use."""
+class RankStep(msgspec.Struct, frozen=True):
+    """What one data-parallel rank did in a step, and its share of KV blocks in use."""
 
     prefill_tokens: int
     decode_requests: int
     kv_share: float
 
 
-class PassEnded(msgspec.Struct, frozen=True):
-    """One pass of the engine, in which something was computed."""
+class StepEnded(msgspec.Struct, frozen=True):
+    """One step of the engine, in which something was computed."""
 
     us: int
     """0: it is not known."""
-    ranks: list[RankPass]
+    ranks: list[RankStep]
     """Those that had something to do, the slowest first."""
 
 
@@ -157,9 +157,9 @@ class EngineInfo:
     max_running_requests: int
     dp_ranks: int = 1
     """Each with the KV blocks and running requests named above."""
-    tokens_per_pass: int = 8192
+    tokens_per_step: int = 8192
     timing: Timing | None = None
-    """How long passes take, where it is known."""
+    """How long steps take, where it is known."""
     staging: Staging | None = None
     """Where there is a KV store."""
 
@@ -180,8 +180,8 @@ class Listener:
     """Blocks have been copied out; their slots are the listener's until `unstage`."""
     loaded: Callable[[str], None] = ignore
     """The preload of this name is not needed any more; told of each that the engine has begun."""
-    passed: Callable[[PassEnded], None] = ignore
-    """Before `stepped`, if the step was a pass and the engine knows what was in it."""
+    step_ended: Callable[[StepEnded], None] = ignore
+    """Called before `stepped` when something was computed and the engine knows what."""
 
 
 class EngineRefused(Exception):

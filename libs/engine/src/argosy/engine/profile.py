@@ -29,7 +29,7 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Profile(Timing, frozen=True, forbid_unknown_fields=True):
-    """Timing of passes and transfers, and of what happens around them, in milliseconds."""
+    """Timing of steps and transfers, and of what happens around them, in milliseconds."""
 
     load_ms: float = 200
     sleep_ms: float = 100
@@ -44,8 +44,8 @@ class Profile(Timing, frozen=True, forbid_unknown_fields=True):
     """Until NIXL knows it again."""
     weights: Weights | None = None
     """None: nothing is copied."""
-    tokens_per_pass: int = 8192
-    """Most tokens in one pass of one data-parallel rank."""
+    tokens_per_step: int = 8192
+    """Most tokens in one step of one data-parallel rank."""
 
     def faster(self, speed: float) -> "Profile":
         """Everything `speed` times faster."""

@@ -19,11 +19,11 @@ class EngineSettings(BaseModel):
         0, ge=0, description="Longest prompt plus answer; 0: as the model says."
     )
     max_running: int = Field(16, ge=1, description="Most sequences in one engine step.")
-    pass_tokens: int = Field(
+    step_tokens: int = Field(
         0,
         ge=0,
-        description="Most tokens in one engine pass; 0: the engine's own choice. Short "
-        "passes let cancellations and other prompts in sooner.",
+        description="Most tokens in one engine step; 0: the engine's own choice. Short "
+        "steps let cancellations and other prompts in sooner.",
     )
     advertise_host: str = Field("127.0.0.1", description="Host others reach this process at.")
     nixl_port: int = Field(
@@ -55,7 +55,7 @@ class EngineSettings(BaseModel):
     sim_speed: float = Field(1, gt=0, description="Sim engine: how many times faster it runs.")
     timing_profile: str = Field(
         "",
-        description="How long passes take, by name or a YAML file. Sim engine: what it runs "
+        description="How long steps take, by name or a YAML file. Sim engine: what it runs "
         "by; unset: dynamo-mocker. vLLM: what `argosy profile fit` found, for the router to "
         "predict with; unset: it goes by a default.",
     )

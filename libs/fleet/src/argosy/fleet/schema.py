@@ -204,7 +204,7 @@ class FleetFile(Section):
             "max_model_tokens": str(engine.max_model_tokens),
             "max_running": str(engine.max_running),
             "sim_speed": str(engine.sim_speed),
-            "pass_tokens": str(engine.max_pass_tokens),
+            "step_tokens": str(engine.max_pass_tokens),
             "timing_profile": self.timing_profile(base_dir),
             **self.link_settings(),
         }

@@ -66,7 +66,7 @@ def load_message(
         kv_total_blocks=info.kv_total_blocks * info.dp_ranks,
         kv_held_blocks=held_blocks,
         at_us=now_us,
-        pass_us=stats.pass_us,
+        step_us=stats.step_us,
         ranks=[
             wire.RankLoad(
                 running_requests=rank.running_requests,
@@ -80,7 +80,7 @@ def load_message(
 
 
 def timing_message(timing: Timing | None) -> events_pb2.Timing | None:
-    """What an engine says of its passes, as the mesh hears it."""
+    """What an engine says of its steps, as the mesh hears it."""
     if timing is None:
         return None
     return events_pb2.Timing(

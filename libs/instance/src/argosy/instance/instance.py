@@ -22,8 +22,8 @@ from argosy.engine.api import (
     EngineRequest,
     EngineStats,
     Listener,
-    PassEnded,
     Staged,
+    StepEnded,
 )
 from argosy.engine.build import build_engine
 from argosy.engine.kv.revision import revision, with_layout
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 REPORT_S = 0.02
 EXIT_ENGINE_DIED = 70
 AT_WORK = frozenset({LifecycleState.ACTIVE, LifecycleState.DRAINING})
-"""States whose passes are for callers: others have warm-ups only."""
+"""States whose steps are for callers: others have warm-ups only."""
 SNAPSHOT_PART_BLOCKS = 50_000
 
 S = TypeVar("S", bound=InstanceSettings)
@@ -98,7 +98,7 @@ class EngineInstance:
                 self._on_death,
                 self._on_staged,
                 self._on_loaded,
-                self._on_pass,
+                self._on_step_ended,
             )
         )
         await self.mesh.wait_for_bus()
@@ -210,7 +210,7 @@ class EngineInstance:
                 max_model_tokens=info.max_model_tokens,
                 max_running_requests=info.max_running_requests,
                 dp_ranks=info.dp_ranks,
-                tokens_per_pass=info.tokens_per_pass,
+                tokens_per_step=info.tokens_per_step,
                 rack=mesh.settings.rack,
                 timing=timing_message(info.timing),
                 change=change,
@@ -222,9 +222,9 @@ class EngineInstance:
             await asyncio.sleep(self.mesh.settings.heartbeat_s)
             self.report()
 
-    def _on_pass(self, ended: PassEnded) -> None:
+    def _on_step_ended(self, ended: StepEnded) -> None:
         if self.life.state.state in AT_WORK:
-            self.worked.passed(ended)
+            self.worked.step_ended(ended)
 
     def _on_step(self, stats: EngineStats) -> None:
         self.report()

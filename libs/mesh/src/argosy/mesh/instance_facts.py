@@ -10,7 +10,7 @@ def state_name(change: events_pb2.Change) -> str:
 
 
 def timing_of(fact: events_pb2.InstanceReady) -> Timing | None:
-    """What the instance says of its passes; None if it says nothing, or half of it."""
+    """What the instance says of its steps; None if it says nothing, or half of it."""
     timing = fact.timing
     shapes = (len(timing.prefill_ms), len(timing.decode_ms), len(timing.transfer_gb_per_s))
     if not fact.HasField("timing") or shapes != (3, 3, 3):

@@ -10,7 +10,7 @@ bench = typer.Typer(no_args_is_help=True, help="Measure.")
 
 
 @bench.command()
-def handover(
+def handoff(
     fleet: Annotated[Path, typer.Option(help="Fleet file.")] = Path("deploy/local/demo.yaml"),
     requests: Annotated[int, typer.Option(help="Prompts, each sent to both.")] = 24,
     seed: Annotated[int, typer.Option(help="Of the prompts.")] = 1,
@@ -18,11 +18,11 @@ def handover(
 ) -> None:
     """Argosy against a bare pair of vLLM engines with the same connector, interleaved.
 
-    Example: argosy bench handover --json
+    Example: argosy bench handoff --json
     """
-    from argosy.bench.handover.handover import run_handover
+    from argosy.bench.handoff.handoff import run_handoff
 
-    asyncio.run(run_handover(fleet, requests, seed, as_json=json))
+    asyncio.run(run_handoff(fleet, requests, seed, as_json=json))
 
 
 @bench.command()

@@ -1,4 +1,4 @@
-"""The sim engine, live: the scheduler's passes take real time on the event loop.
+"""The sim engine, live: the scheduler's steps take real time on the event loop.
 
 Bounds: what is submitted is bounded by the caller (the instance's queue_limit); an
 output queue holds at most max_tokens entries.
@@ -50,13 +50,13 @@ class RunningRequest:
 
 
 class SimEngine:
-    """Engine protocol over the sim scheduler. One pass at a time, so that tokens stream."""
+    """Engine protocol over the sim scheduler. One step at a time, so that tokens stream."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         profile = load_profile(settings.timing_profile)
-        if settings.pass_tokens:
-            profile = msgspec.structs.replace(profile, tokens_per_pass=settings.pass_tokens)
+        if settings.step_tokens:
+            profile = msgspec.structs.replace(profile, tokens_per_step=settings.step_tokens)
         self._profile = profile.faster(settings.sim_speed)
         block_bytes = settings.block_tokens * profile.kv_bytes_per_token
         blocks = max(1, settings.kv_bytes // block_bytes)
@@ -82,13 +82,13 @@ class SimEngine:
             context,
             self._scheduler.ranks[0].max_running,
             settings.dp_ranks,
-            self._profile.tokens_per_pass,
+            self._profile.tokens_per_step,
             self._profile,
             self._staging.info if self._staging is not None else None,
         )
 
     async def start(self, listener: Listener) -> EngineInfo:
-        """Take as long as the profile says loading takes, then run passes."""
+        """Take as long as the profile says loading takes, then run steps."""
         await asyncio.sleep(self._profile.load_ms / 1e3)
         self._listener = listener
         self._task = asyncio.create_task(self._run())
@@ -152,7 +152,7 @@ class SimEngine:
         await asyncio.sleep(self._profile.register_ms / 1e3)
 
     async def stop(self) -> None:
-        """Stop passes; running requests fail."""
+        """Stop steps; running requests fail."""
         self._stopped = True
         if self._task is not None:
             self._task.cancel()
@@ -233,7 +233,7 @@ class SimEngine:
             progressed = self._scheduler.finish(planned)
             self._stage()
             if self._listener is not None:
-                self._listener.passed(planned.ended())
+                self._listener.step_ended(planned.ended())
             for progress in progressed:
                 self._emit(progress)
             self._report()

@@ -1,7 +1,7 @@
-"""One data-parallel rank: who runs on it, and what its share of the next pass is.
+"""One data-parallel rank: who runs on it, and what its share of the next step is.
 
 Order: what runs goes on (one token each for those that decode, chunks for those that
-prefill), then prompts are admitted first come first served while the pass has tokens
+prefill), then prompts are admitted first come first served while the step has tokens
 left and whole prompts have room. When an answer needs a block and none is left, the
 newest sequence gives up its own and is computed again later (as vLLM does).
 """
@@ -18,17 +18,17 @@ from argosy.engine.sim.sequence import Sequence
 
 @dataclass(slots=True)
 class RankShare:
-    """What one rank does in a pass; `passes` may be repeated without a change."""
+    """What one rank does in a step; `steps` may be repeated without a change."""
 
     duration_ms: float = 0.0
     chunks: list[tuple[Sequence, int]] = field(default_factory=list)
     decoding: list[Sequence] = field(default_factory=list)
-    passes: int = 1
+    steps: int = 1
     kv_share: float = 0.0
 
     @property
     def prefill_tokens(self) -> int:
-        """Prompt tokens of the pass."""
+        """Prompt tokens of the step."""
         return sum(tokens for _, tokens in self.chunks)
 
 
@@ -38,8 +38,8 @@ class SimRank:
     def __init__(self, profile: Profile, blocks: int, block_tokens: int, max_running: int) -> None:
         self.profile = profile
         self.block_tokens = block_tokens
-        # Each takes a token of every pass once it decodes: more would exceed the pass.
-        self.max_running = min(max_running, profile.tokens_per_pass)
+        # Each takes a token of every step once it decodes: more would exceed the step.
+        self.max_running = min(max_running, profile.tokens_per_step)
         self.pool = BlockPool(blocks)
         self.waiting: deque[Sequence] = deque()
         self.running: dict[str, Sequence] = {}
@@ -68,7 +68,7 @@ class SimRank:
         return found
 
     def plan(self, now_us: int) -> RankShare | None:
-        """The rank's share of the next pass; None when it has nothing to compute."""
+        """The rank's share of the next step; None when it has nothing to compute."""
         self._finish_pulls(now_us)
         share = RankShare()
         budget = self._decode_share(share)
@@ -84,11 +84,11 @@ class SimRank:
         if not share.chunks and not share.decoding:
             return None
         share.kv_share = self.pool.used / self.pool.total
-        share.duration_ms = self.profile.prefill_pass_ms(share.prefill_tokens)
+        share.duration_ms = self.profile.prefill_step_ms(share.prefill_tokens)
         if share.decoding:
-            share.duration_ms += self.profile.decode_pass_ms(share.kv_share, len(share.decoding))
+            share.duration_ms += self.profile.decode_step_ms(share.kv_share, len(share.decoding))
         if share.chunks:
-            share.passes = 1
+            share.steps = 1
         return share
 
     def next_pull_us(self) -> int | None:
@@ -96,7 +96,7 @@ class SimRank:
         return min((s.ready_us for s in self.pulling.values()), default=None)
 
     def advance(self, sequence: Sequence, computed: int, produced: int) -> None:
-        """A pass computed this many tokens' KV and produced this many tokens."""
+        """A step computed this many tokens' KV and produced this many tokens."""
         sequence.computed += computed
         sequence.produced += produced
         full = min(len(sequence.hashes), sequence.computed // self.block_tokens)
@@ -114,8 +114,8 @@ class SimRank:
             self._free(sequence)
 
     def _decode_share(self, share: RankShare) -> int:
-        """Let every answer in; returns what is left of the pass's tokens."""
-        share.passes = 1 << 30
+        """Let every answer in; returns what is left of the step's tokens."""
+        share.steps = 1 << 30
         for sequence in list(self.running.values()):
             if not sequence.decodes or sequence.key not in self.running:
                 continue
@@ -127,11 +127,11 @@ class SimRank:
             left = blocks * self.block_tokens - sequence.tokens + 1
             left = min(left, sequence.answer_tokens - sequence.produced)
             # A first token (of pulled KV) is told when it is there, not with those after it.
-            share.passes = min(share.passes, left if sequence.produced else 1)
+            share.steps = min(share.steps, left if sequence.produced else 1)
             share.decoding.append(sequence)
         # A later one may have been preempted to let an earlier one grow.
         share.decoding = [s for s in share.decoding if s.key in self.running]
-        return self.profile.tokens_per_pass - len(share.decoding)
+        return self.profile.tokens_per_step - len(share.decoding)
 
     def _grow(self, sequence: Sequence) -> bool:
         while not self.pool.grow():
@@ -151,7 +151,7 @@ class SimRank:
         self.waiting.appendleft(sequence)
 
     def _admitted(self, now_us: int, budget: int) -> Iterator[Sequence]:
-        """Prompts that get their blocks now and have a chunk in this pass of `budget` tokens."""
+        """Prompts that get their blocks now and have a chunk in this step of `budget` tokens."""
         while self.waiting and len(self.running) + len(self.pulling) < self.max_running:
             sequence = self.waiting[0]
             if budget <= 0 and not sequence.pull:
@@ -199,7 +199,7 @@ class SimRank:
             self.running[sequence.key] = sequence
             self.pulled.append(sequence)
             sequence.decodes = True
-            # All but the last prompt token: a decode pass computes that one.
+            # All but the last prompt token: a decode step computes that one.
             self.advance(sequence, sequence.tokens - 1 - sequence.computed, 0)
 
     def _free(self, sequence: Sequence) -> None:

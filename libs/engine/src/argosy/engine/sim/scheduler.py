@@ -1,13 +1,13 @@
 """Continuous batching in plain, synchronous, deterministic code: no clock, no loop.
 
-`plan` says how long the next pass takes, `finish` what it yields. The live shell sleeps
-in between; virtual time jumps. Data-parallel ranks run in lockstep: a pass lasts as long
+`plan` says how long the next step takes, `finish` what it yields. The live shell sleeps
+in between; virtual time jumps. Data-parallel ranks run in lockstep: a step lasts as long
 as its slowest rank.
 """
 
 from dataclasses import dataclass
 
-from argosy.engine.api import BlocksChanged, EngineStats, PassEnded, RankPass
+from argosy.engine.api import BlocksChanged, EngineStats, RankStep, StepEnded
 from argosy.engine.profile import Profile
 from argosy.engine.sim.rank import RankShare, SimRank
 from argosy.engine.sim.sequence import Sequence
@@ -15,34 +15,34 @@ from argosy.engine.sim.sequence import Sequence
 
 @dataclass(slots=True)
 class EngineStep:
-    """A planned pass, or `passes` equal ones in a row. started_us + passes·each_us is its end."""
+    """A planned step, or `steps` equal ones in a row. started_us + steps·each_us is its end."""
 
     started_us: int
     each_us: int
-    passes: int
+    steps: int
     shares: list[RankShare | None]
 
     @property
     def ends_us(self) -> int:
-        """When the last of the passes is over."""
-        return self.started_us + self.passes * self.each_us
+        """When the last of the steps is over."""
+        return self.started_us + self.steps * self.each_us
 
-    def ended(self) -> PassEnded:
-        """One of these passes, as listeners hear of it."""
+    def ended(self) -> StepEnded:
+        """One of these steps, as listeners hear of it."""
         busy = sorted((s for s in self.shares if s is not None), key=lambda s: -s.duration_ms)
-        return PassEnded(
-            self.each_us, [RankPass(s.prefill_tokens, len(s.decoding), s.kv_share) for s in busy]
+        return StepEnded(
+            self.each_us, [RankStep(s.prefill_tokens, len(s.decoding), s.kv_share) for s in busy]
         )
 
     def cut(self, now_us: int) -> None:
-        """End with the pass that is under way: something has come up."""
+        """End with the step that is under way: something has come up."""
         begun = -(-(now_us - self.started_us) // self.each_us)
-        self.passes = min(self.passes, max(1, begun))
+        self.steps = min(self.steps, max(1, begun))
 
 
 @dataclass(slots=True)
 class StepProgress:
-    """What a pass did for one sequence. `first`, `last`: its first or last token is among them."""
+    """What a step did for one sequence. `first`, `last`: its first or last token is among them."""
 
     sequence: Sequence
     tokens: int
@@ -59,7 +59,7 @@ class Scheduler:
         self.profile = profile
         self.block_tokens = block_tokens
         self.ranks = [SimRank(profile, blocks, block_tokens, max_running) for _ in range(dp_ranks)]
-        self.pass_us = 0
+        self.step_us = 0
         self._rank_of: dict[str, SimRank] = {}
 
     def add(self, sequence: Sequence, dp_rank: int = 0) -> None:
@@ -73,17 +73,17 @@ class Scheduler:
         if (rank := self._rank_of.pop(key, None)) is not None:
             rank.remove(key)
 
-    def plan(self, now_us: int, passes_max: int = 1) -> EngineStep | None:
-        """The next pass, or up to `passes_max` that are all alike; None: nothing to compute."""
+    def plan(self, now_us: int, steps_max: int = 1) -> EngineStep | None:
+        """The next step, or up to `steps_max` that are all alike; None: nothing to compute."""
         shares = [rank.plan(now_us) for rank in self.ranks]
         busy = [share for share in shares if share is not None]
         if not busy:
             return None
         each_us = max(1, round(1e3 * max(share.duration_ms for share in busy)))
-        passes = min(passes_max, *(share.passes for share in busy))
+        steps = min(steps_max, *(share.steps for share in busy))
         if (pull_us := self.next_pull_us()) is not None:
-            passes = min(passes, max(1, -(-(pull_us - now_us) // each_us)))
-        return EngineStep(now_us, each_us, passes, shares)
+            steps = min(steps, max(1, -(-(pull_us - now_us) // each_us)))
+        return EngineStep(now_us, each_us, steps, shares)
 
     def next_pull_us(self) -> int | None:
         """When the next KV transfer is over; the engine is idle until then if `plan` says None."""
@@ -92,16 +92,16 @@ class Scheduler:
         )
 
     def finish(self, done: EngineStep) -> list[StepProgress]:
-        """What a pass yields, in order of ranks. Requests removed meanwhile yield nothing."""
-        self.pass_us = done.each_us
+        """What a step yields, in order of ranks. Requests removed meanwhile yield nothing."""
+        self.step_us = done.each_us
         found: list[StepProgress] = []
         for rank, share in zip(self.ranks, done.shares, strict=True):
             if share is not None:
                 self._finish_chunks(rank, share, found)
                 for sequence in share.decoding:
                     if sequence.key in rank.running:
-                        rank.advance(sequence, done.passes, done.passes)
-                        found.append(self._progress(rank, sequence, done.passes))
+                        rank.advance(sequence, done.steps, done.steps)
+                        found.append(self._progress(rank, sequence, done.steps))
         return found
 
     def take_pulled(self) -> list[Sequence]:
@@ -126,7 +126,7 @@ class Scheduler:
             sum(part.waiting_requests for part in parts),
             sum(part.queued_prefill_tokens for part in parts),
             sum(part.kv_used_blocks for part in parts),
-            self.pass_us,
+            self.step_us,
             parts if len(parts) > 1 else (),
         )
 

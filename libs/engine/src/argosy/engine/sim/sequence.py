@@ -37,7 +37,7 @@ class Sequence:
     ready_us: int = 0
     """When the pull is over."""
     decodes: bool = False
-    """The prompt is done: a pass computes the newest token's KV and yields the next."""
+    """The prompt is done: a step computes the newest token's KV and yields the next."""
 
     @property
     def tokens(self) -> int:
@@ -46,5 +46,5 @@ class Sequence:
 
     @property
     def missing(self) -> int:
-        """Tokens without KV yet that a pass has to prefill."""
+        """Tokens without KV yet that a step has to prefill."""
         return 0 if self.decodes else self.prompt_tokens + self.produced - self.computed

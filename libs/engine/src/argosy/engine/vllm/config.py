@@ -64,7 +64,7 @@ def engine_args(
         "max_num_seqs": settings.max_running,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
-        # Told to our listener, not logged: what each pass computed.
+        # Told to our listener, not logged: what each step computed.
         "enable_logging_iteration_details": True,
         "use_tqdm_on_load": False,
         "max_logprobs": LOGPROBS_MAX,
@@ -73,8 +73,8 @@ def engine_args(
             enable_kv_cache_events=True, publisher="zmq", endpoint=events_endpoint
         ),
     }
-    if settings.pass_tokens:
-        arguments["max_num_batched_tokens"] = settings.pass_tokens
+    if settings.step_tokens:
+        arguments["max_num_batched_tokens"] = settings.step_tokens
     if settings.max_model_tokens:
         arguments["max_model_len"] = settings.max_model_tokens
     if cpu:
@@ -89,7 +89,7 @@ def engine_args(
             "tensor_parallel_size": settings.tensor_parallel,
             "enable_sleep_mode": True,
         }
-    if connectors := [*handover(settings, role), *store_connector(store)]:
+    if connectors := [*handoff(settings, role), *store_connector(store)]:
         arguments["kv_transfer_config"] = KVTransferConfig(
             **(connectors[0] if len(connectors) == 1 else joined(connectors)),
             kv_load_failure_policy="fail",
@@ -97,7 +97,7 @@ def engine_args(
     return AsyncEngineArgs(**arguments)
 
 
-def handover(settings: EngineSettings, role: str) -> list[dict[str, Any]]:
+def handoff(settings: EngineSettings, role: str) -> list[dict[str, Any]]:
     """The connector between prefill and decode."""
     lease_s = round(settings.kv_claim_s + settings.kv_hold_s + LEASE_MARGIN_S)
     connector = {

@@ -164,7 +164,7 @@ class WorkerExtension(CpuSleepWorker):
         of_kind(ArgosyNixlConnector).withdraw()
 
     def argosy_register(self, engine_id: str) -> None:
-        """See ArgosyNixlConnector.register_again. One step must follow before a handover."""
+        """See ArgosyNixlConnector.register_again. One step must follow before a handoff."""
         connector = of_kind(ArgosyNixlConnector)
         connector.register_again(engine_id)
         connector.announce(self.get_kv_connector_handshake_metadata())

@@ -38,9 +38,9 @@ from argosy.engine.profile_files import load_profile
 from argosy.engine.settings import EngineSettings
 from argosy.engine.vllm import config, kv_events
 from argosy.engine.vllm.names import PRELOAD
-from argosy.engine.vllm.passes import StepReport, StepTimes
 from argosy.engine.vllm.sampling import logprobs_of, sampling_params
 from argosy.engine.vllm.sleep.sleeper import VllmSleeper
+from argosy.engine.vllm.step_times import StepReport, StepTimes
 from argosy.engine.vllm.store.service_side import StoreSide
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class VllmEngine:
         self._uncomputed: dict[str, int] = {}
         """Prompt tokens of requests that have yielded nothing yet."""
         self._transfers: deque[int] = deque(maxlen=1024)
-        self._passes = StepTimes()
+        self._steps = StepTimes()
         self._under_way = 0
         """Requests that vLLM may have something to do for."""
         self._own = 0
@@ -141,7 +141,7 @@ class VllmEngine:
             self._uncomputed.pop(request.request_id, None)
             self._under_way -= 1
             if not self._under_way:
-                self._passes.rest()
+                self._steps.rest()
 
     async def release(self, request_id: str, kv_handle: bytes) -> None:
         """End the lease on held KV."""
@@ -240,9 +240,9 @@ class VllmEngine:
 
     def _on_stats(self, step: StepReport) -> None:
         self._transfers.extend(step.moved)
-        ended = self._passes.stepped(step, time.monotonic())
+        ended = self._steps.stepped(step, time.monotonic())
         if ended is not None and self._listener is not None and not self._own:
-            self._listener.passed(ended)
+            self._listener.step_ended(ended)
         used = round(step.kv_share * max(0, self._info.kv_total_blocks - 1))
         stats = EngineStats(step.running, step.waiting, 0, used)
         # While KV is held vLLM steps a thousand times a second: only changes matter.

@@ -5,7 +5,7 @@ from typing import Any
 
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from argosy.engine.vllm.passes import StepReport
+from argosy.engine.vllm.step_times import StepReport
 
 OnStats = Callable[[StepReport], None]
 

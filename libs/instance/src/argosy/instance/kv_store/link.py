@@ -185,7 +185,7 @@ class StoreLink:
         timing = self._info.timing
         if timing is None:
             return BUDGET_S
-        prompt_s = timing.prompt_ms(tokens, self._info.tokens_per_pass) / 1e3
+        prompt_s = timing.prompt_ms(tokens, self._info.tokens_per_step) / 1e3
         return min(BUDGET_S_MAX, max(BUDGET_S_MIN, prompt_s))
 
     def loaded(self, name: str) -> None:

@@ -65,8 +65,8 @@ class AutoscalerCore:
     def _load(self, event: events.LoadSeen) -> None:
         measure.load_seen(self.state, event)
         self._late(event.instance, event.epoch, event)
-        if event.passes and (member := self.state.members.get(event.instance)):
-            baseline.passes_seen(self.state, member, event)
+        if event.steps and (member := self.state.members.get(event.instance)):
+            baseline.steps_seen(self.state, member, event)
 
     def _remember(
         self, event: events.SlotRecalled | events.SeasonFitted | events.ScaleRecalled

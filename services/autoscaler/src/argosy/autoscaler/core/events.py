@@ -79,7 +79,7 @@ class MemberChanged(Event, frozen=True, kw_only=True, tag=True):
 
 
 class MeasuredStep(msgspec.Struct, frozen=True):
-    """One engine pass, measured."""
+    """One engine step, measured."""
 
     us: int
     prefill_tokens: int
@@ -101,7 +101,7 @@ class LoadSeen(Event, frozen=True, kw_only=True, tag=True):
     output_tokens_squared: float = 0
     ttft_buckets: list[int] = msgspec.field(default_factory=list)
     tpot_buckets: list[int] = msgspec.field(default_factory=list)
-    passes: list[MeasuredStep] = msgspec.field(default_factory=list)
+    steps: list[MeasuredStep] = msgspec.field(default_factory=list)
 
 
 class TrafficSeen(Event, frozen=True, kw_only=True, tag=True):

@@ -88,7 +88,7 @@ class Sums(msgspec.Struct):
 
 
 class StepTimeFit(msgspec.Struct):
-    """Decayed normal equations of one role's passes: times against what they computed."""
+    """Decayed normal equations of one role's steps: times against what they computed."""
 
     xx: list[list[float]]
     xy: list[float]
@@ -96,7 +96,7 @@ class StepTimeFit(msgspec.Struct):
 
 
 class Baseline(msgspec.Struct):
-    """What one instance can do: as announced, corrected by its passes."""
+    """What one instance can do: as announced, corrected by its steps."""
 
     announced: Timing | None = None
     timing: Timing | None = None

@@ -25,7 +25,7 @@ from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
 from argosy.wire.router.v1 import events_pb2 as router_pb2
 
 OLD_MS = 5_000
-PASSES_MAX = 64
+STEPS_MAX = 64
 """Of an instance, told at once; the oldest are left out."""
 CHANGES = ("InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke", "InstanceStopped")
 RESTS = (
@@ -124,7 +124,7 @@ class AutoscalerSubscriptions:
         machine = Machine(
             fact.kv_total_blocks * fact.block_tokens,
             fact.max_running_requests or 1,
-            fact.tokens_per_pass or Machine().tokens_per_pass,
+            fact.tokens_per_step or Machine().tokens_per_step,
         )
         # Told again after the bus was away, and by one that sleeps by now: it joined earlier.
         rests = state_name(fact.change) in ("silent", "waking")
@@ -219,18 +219,18 @@ class AutoscalerSubscriptions:
         if self._is_old(envelope):
             return
         load = fact.load
-        passes = self._loads[load.instance_id][1] if load.instance_id in self._loads else []
-        passes += [
+        steps = self._loads[load.instance_id][1] if load.instance_id in self._loads else []
+        steps += [
             events.MeasuredStep(p.us, p.prefill_tokens, p.decode_requests, p.kv_share)
-            for p in load.passes
+            for p in load.steps
         ]
         if isinstance(fact, prefill_pb2.LoadReported):
             load.ClearField("work")  # What prefill finishes is not an answer.
-        self._loads[load.instance_id] = (load, passes[-PASSES_MAX:])
+        self._loads[load.instance_id] = (load, steps[-STEPS_MAX:])
 
     def tell_loads(self) -> None:
-        """Each instance's last report: they come with every pass, and sums lose nothing."""
-        for load, passes in self._loads.values():
+        """Each instance's last report: they come with every step, and sums lose nothing."""
+        for load, steps in self._loads.values():
             work = load.work
             self._driver.feed(
                 events.LoadSeen(
@@ -246,7 +246,7 @@ class AutoscalerSubscriptions:
                     output_tokens_squared=work.output_tokens_squared,
                     ttft_buckets=list(work.ttft_buckets),
                     tpot_buckets=list(work.tpot_buckets),
-                    passes=passes,
+                    steps=steps,
                 )
             )
         self._loads.clear()

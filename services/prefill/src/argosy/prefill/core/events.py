@@ -47,7 +47,7 @@ class HandoffEnded(Event, frozen=True, kw_only=True, tag=True):
 
 
 class EngineStepEnded(Event, frozen=True, kw_only=True, tag=True):
-    """The engine finished a pass and has this much left."""
+    """The engine finished a step and has this much left."""
 
     queued_prefill_tokens: int
 

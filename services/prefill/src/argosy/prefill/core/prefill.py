@@ -47,8 +47,8 @@ class PrefillState(msgspec.Struct):
     prompts: dict[str, Prompt] = {}
     draining: bool = False
     us_per_token: float = 0.0
-    """Learned from our own passes; 0: nothing learned yet."""
-    pass_started_us: int = 0
+    """Learned from our own steps; 0: nothing learned yet."""
+    step_started_us: int = 0
     backlog_tokens: int = 0
     """Prompt tokens to compute: what the last step left, and what came since."""
     predicted_us: int = 0
@@ -101,7 +101,7 @@ class PrefillCore:
             if prompt.key not in state.prompts:
                 state.prompts[prompt.key] = Prompt(prompt.prompt_tokens)
                 if state.backlog_tokens == 0:
-                    state.pass_started_us = event.now_us
+                    state.step_started_us = event.now_us
                 state.backlog_tokens += prompt.prompt_tokens
                 found.append(effects.StartCompute(key=prompt.key))
                 found.append(SetTimer(key=prompt.key, at_us=event.now_us + state.claim_us))
@@ -191,16 +191,16 @@ class PrefillCore:
         return found
 
     def _stepped(self, event: events.EngineStepEnded) -> list[Effect]:
-        """Learn from the pass that just ended."""
+        """Learn from the step that just ended."""
         state = self.state
         computed = state.backlog_tokens - event.queued_prefill_tokens
         state.backlog_tokens = event.queued_prefill_tokens
         if computed <= 0:
             return []
-        us_per_token = (event.now_us - state.pass_started_us) / computed
+        us_per_token = (event.now_us - state.step_started_us) / computed
         share = SMOOTHING if state.us_per_token else 1.0
         state.us_per_token += share * (us_per_token - state.us_per_token)
-        state.pass_started_us = event.now_us
+        state.step_started_us = event.now_us
         return self._predict(event.now_us)
 
     def _predict(self, now_us: int) -> list[Effect]:

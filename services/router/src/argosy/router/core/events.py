@@ -63,7 +63,7 @@ class InstanceJoined(Event, frozen=True, kw_only=True, tag=True):
     instance: str
     epoch: str
     role: str
-    """prefill, decode (which also prefills), or free: either, as the router likes."""
+    """prefill, decode (which also prefills), or flexible: either, as the router likes."""
     address: str
     node: str
     model: str
@@ -76,7 +76,7 @@ class InstanceJoined(Event, frozen=True, kw_only=True, tag=True):
     announced_us: int = 0
     """When it said so; the control log tells of the past too. 0: just now."""
     dp_ranks: int = 1
-    tokens_per_pass: int = 8192
+    tokens_per_step: int = 8192
     rack: str = ""
     timing: Timing | None = None
     change: int = 0
@@ -108,8 +108,8 @@ class LoadReported(Event, frozen=True, kw_only=True, tag=True):
     ranks: list[RankLoad]
     at_us: int
     kv_held_blocks: int = 0
-    pass_us: int = 0
-    """Of the last engine pass."""
+    step_us: int = 0
+    """Of the last engine step."""
     resting: bool = False
     """It sleeps, or is on its way there or back."""
     change: int = 0

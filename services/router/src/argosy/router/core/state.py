@@ -49,10 +49,10 @@ class RankLedger(msgspec.Struct):
     queued_prefill_tokens: int = 0
     """As last reported."""
     kv_used_blocks: int = 0
-    pass_tokens: int = 0
-    """Prompt tokens in the pass under way, as far as we can know."""
+    step_tokens: int = 0
+    """Prompt tokens in the step under way, as far as we can know."""
     backlog_tokens: int = 0
-    """Prompt tokens for later passes."""
+    """Prompt tokens for later steps."""
     sent: dict[str, InFlightPrefill] = {}
     """To prefill here."""
     inbound: dict[str, tuple[int, int]] = {}
@@ -75,7 +75,7 @@ class RankLedger(msgspec.Struct):
     @property
     def prefill_tokens(self) -> int:
         """Prompt tokens it has yet to compute, as far as we can know."""
-        return self.pass_tokens + self.backlog_tokens
+        return self.step_tokens + self.backlog_tokens
 
     @property
     def kv_blocks(self) -> int:
@@ -97,7 +97,7 @@ class KnownInstance(msgspec.Struct):
     block_tokens: int
     max_model_tokens: int
     max_running_requests: int
-    tokens_per_pass: int
+    tokens_per_step: int
     timing: Timing
     ranks: list[RankLedger]
     live: bool = True
@@ -115,11 +115,11 @@ class KnownInstance(msgspec.Struct):
     clock_behind_us: int | None = None
     """Least seen of (our clock on arrival - its clock in the report): skew plus transit."""
     kv_held_blocks: int = 0
-    pass_us: float = 0
-    """Smoothed length of its passes; 0: none seen."""
-    pass_started_us: int = 0
-    pass_ends_us: int = 0
-    """When the pass that prefills now ends, as far as we can know."""
+    step_us: float = 0
+    """Smoothed length of its steps; 0: none seen."""
+    step_started_us: int = 0
+    step_ends_us: int = 0
+    """When the step that prefills now ends, as far as we can know."""
     busy: bool = False
     """Whether any rank has prompt tokens left, as far as we can know."""
     kv_sequence: int = 0

@@ -295,7 +295,7 @@ class Relay:
                 ],
                 at_us=load.at_us,
                 kv_held_blocks=load.kv_held_blocks,
-                pass_us=load.pass_us,
+                step_us=load.step_us,
                 resting=load.resting,
                 change=load.change,
             )

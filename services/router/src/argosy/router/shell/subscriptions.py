@@ -181,7 +181,7 @@ class RouterSubscriptions:
                 max_running_requests=fact.max_running_requests,
                 announced_us=envelope.time_ms * 1000,
                 dp_ranks=max(1, fact.dp_ranks),
-                tokens_per_pass=fact.tokens_per_pass or 8192,
+                tokens_per_step=fact.tokens_per_step or 8192,
                 rack=fact.rack,
                 timing=timing_of(fact),
                 change=fact.change.number - rests,

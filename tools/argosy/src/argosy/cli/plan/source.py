@@ -38,7 +38,7 @@ def trace_source(
 ) -> Source:
     """A file of rates or of requests, its peak as large as `replicas` bear."""
     profile = load_profile(timing)
-    machine = Machine(tokens_per_pass=profile.tokens_per_pass)
+    machine = Machine(tokens_per_step=profile.tokens_per_step)
     try:
         work = trace_work(path, lengths, replicas, profile, machine, slo, seed, 0)
     except (TraceError, OSError) as error:

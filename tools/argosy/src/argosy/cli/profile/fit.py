@@ -1,6 +1,6 @@
 """Least squares for a timing profile: measured points in, a Profile and its error out.
 
-No pass gets faster with more to do, whatever the points say: coefficients that would make
+No step gets faster with more to do, whatever the points say: coefficients that would make
 it so are 0.
 """
 
@@ -17,7 +17,7 @@ from argosy.engine.profile import Profile
 
 @dataclass(frozen=True)
 class PrefillPoint:
-    """One pass over `new_tokens` prompt tokens took `ms`."""
+    """One step over `new_tokens` prompt tokens took `ms`."""
 
     new_tokens: int
     ms: float

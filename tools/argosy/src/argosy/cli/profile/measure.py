@@ -1,4 +1,4 @@
-"""Measure one engine: prefill passes by prompt length, decode steps by batch and context.
+"""Measure one engine: prefill steps by prompt length, decode steps by batch and context.
 
 The engine is all this process runs; its requests come one measurement at a time. A
 repeat goes once over everything, so that a busy moment of the machine does not fall on
@@ -43,7 +43,7 @@ async def measure(
 ) -> Measurement:
     """Load the engine the settings name, measure it, stop it. Takes minutes on a CPU.
 
-    vocabulary: token ids below it are the model's. settings.pass_tokens must be set.
+    vocabulary: token ids below it are the model's. settings.step_tokens must be set.
     Raises ArgosyError when the engine does not load, or fails on the way.
     """
     progress("loading", 0, 1)
@@ -54,7 +54,7 @@ async def measure(
         info = await engine.start(Listener(lambda _: None, lambda _: None, lambda _: None))
         load_ms = (time.monotonic() - began) * 1e3
         probe = Probe(engine, info, vocabulary, seed)
-        longest = min(settings.pass_tokens, info.max_model_tokens - 1)
+        longest = min(settings.step_tokens, info.max_model_tokens - 1)
         prefill = await measure_prefill(probe, longest, repeats, progress)
         decode = await measure_decode(probe, info, repeats, progress)
         mixed_tokens = mixed_lengths(longest, info.max_model_tokens)
@@ -70,7 +70,7 @@ async def measure(
 async def measure_prefill(
     probe: Probe, longest: int, repeats: int, progress: Progress
 ) -> list[PrefillPoint]:
-    """Prompts that take one pass each, the longest of `longest` tokens."""
+    """Prompts that take one step each, the longest of `longest` tokens."""
     lengths = sorted({max(1, round(share * longest)) for share in PASS_SHARES})
     found: dict[int, list[float]] = defaultdict(list)
     for repeat in range(repeats):

@@ -1,7 +1,7 @@
 """Whether a profile predicts what it was not fitted to: several prompts at once, unlike lengths.
 
 The real engine and a sim engine with the profile get the same requests, through the same
-protocol; chunked prefill and mixed passes are then the sim engine's to get right.
+protocol; chunked prefill and mixed steps are then the sim engine's to get right.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ ANSWER_TOKENS = 16
 
 
 def mixed_lengths(longest: int, max_model_tokens: int) -> list[int]:
-    """Less than a pass, a whole one and several; `longest`: tokens of a pass."""
+    """Less than a step, a whole one and several; `longest`: tokens of a step."""
     room = max_model_tokens - ANSWER_TOKENS
     return [min(room, max(1, round(share * longest))) for share in PASS_SHARES]
 

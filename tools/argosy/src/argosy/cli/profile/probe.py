@@ -1,4 +1,4 @@
-"""One running engine, timed from outside: what a caller sees of a pass and of a step."""
+"""One running engine, timed from outside: what a caller sees of a step and of a step."""
 
 import asyncio
 import itertools

@@ -36,10 +36,10 @@ class ProfileReport:
     def points(self) -> Iterator[tuple[str, float, float]]:
         """Every point: what it is, measured ms, fitted ms; and last what was not fitted to."""
         for prompt in self.measured.prefill:
-            fitted_ms = self.profile.prefill_pass_ms(prompt.new_tokens)
+            fitted_ms = self.profile.prefill_step_ms(prompt.new_tokens)
             yield f"prefill {prompt.new_tokens}", prompt.ms, fitted_ms
         for step in self.measured.decode:
-            fitted_ms = self.profile.decode_pass_ms(step.kv_share, step.requests)
+            fitted_ms = self.profile.decode_step_ms(step.kv_share, step.requests)
             name = f"decode {step.requests} x {step.context_tokens}, p {step.kv_share:.3f}"
             yield name, step.ms, fitted_ms
         lengths = " + ".join(map(str, self.measured.mixed_tokens))

@@ -23,8 +23,8 @@ from argosy.engine.settings import EngineSettings
 from argosy.launcher.launch import UpError, check_model, plan
 from argosy.mesh.stdio import engines_off_stdout
 
-PASS_TOKENS = 2048
-"""When the fleet leaves it to the engine: a prompt of a whole pass has to be known as such."""
+STEP_TOKENS = 2048
+"""When the fleet leaves it to the engine: a prompt of a whole step has to be known as such."""
 LOOPBACK_GB_PER_S = 1.07
 """NIXL between two processes' DRAM, over UCX's loopback without RDMA: 1 GiB/s, measured apart."""
 NOT_MEASURED = {
@@ -55,8 +55,8 @@ def settings_of_model(model_source: str) -> EngineSettings:
 def run_fit(settings: EngineSettings, out: Path, repeats: int, seed: int, *, as_json: bool) -> None:
     """Do it all; at the end the profile is in `out`. Raises ArgosyError."""
     check_writable(out)
-    if not settings.pass_tokens:
-        settings = settings.model_copy(update={"pass_tokens": PASS_TOKENS})
+    if not settings.step_tokens:
+        settings = settings.model_copy(update={"step_tokens": STEP_TOKENS})
     config = read_config(settings.model_source)
     base = base_profile(settings, kv_bytes_per_token(config, settings.dtype))
     bar = Progress(console=console.err, transient=True)
@@ -99,7 +99,7 @@ def check_writable(out: Path) -> None:
 
 def base_profile(settings: EngineSettings, kv_bytes: int) -> Profile:
     """What is known before anything is measured."""
-    base = Profile(kv_bytes_per_token=kv_bytes, tokens_per_pass=settings.pass_tokens)
+    base = Profile(kv_bytes_per_token=kv_bytes, tokens_per_step=settings.step_tokens)
     if settings.device != "cpu":
         return base
     speeds = (LOOPBACK_GB_PER_S, LOOPBACK_GB_PER_S, LOOPBACK_GB_PER_S)

@@ -16,7 +16,7 @@ def sim(
     aggregated: Annotated[int, typer.Option(min=0, help="Instances that do both.")] = 0,
     prefill: Annotated[int, typer.Option(min=0, help="Prefill instances; needs --decode.")] = 0,
     decode: Annotated[int, typer.Option(min=0, help="Decode instances; needs --prefill.")] = 0,
-    free: Annotated[int, typer.Option(min=0, help="Instances whose role Argosy chooses.")] = 0,
+    flexible: Annotated[int, typer.Option(min=0, help="Instances whose role Argosy chooses.")] = 0,
     dp: Annotated[int, typer.Option(min=1, help="Data-parallel ranks of an instance.")] = 1,
     kv_tokens: Annotated[int, typer.Option(min=1, help="KV cache of a rank.")] = 1_048_576,
     block_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a KV block.")] = 64,
@@ -41,16 +41,16 @@ def sim(
 
     Example: argosy sim --trace conversation_trace.jsonl --prefill 6 --decode 10 --speedup 6
     """
-    check_shape(aggregated, prefill, decode, free)
+    check_shape(aggregated, prefill, decode, flexible)
     check_policy(policy)
     if store_ssd_tokens and not store_dram_tokens:
         raise typer.BadParameter(
             "what comes from SSD goes through DRAM: add --store-dram-tokens 3000000",
             param_hint="--store-ssd-tokens",
         )
-    if idle_sleep_after and free:
+    if idle_sleep_after and flexible:
         raise typer.BadParameter(
-            "write --aggregated or --prefill and --decode: free ones stay up",
+            "write --aggregated or --prefill and --decode: flexible ones stay up",
             param_hint="--idle-sleep-after",
         )
     if sleep_level not in ("dram", "disk"):
@@ -67,7 +67,7 @@ def sim(
         aggregated=aggregated,
         prefill=prefill,
         decode=decode,
-        free=free,
+        flexible=flexible,
         dp_ranks=dp,
         kv_tokens=kv_tokens,
         block_tokens=block_tokens,
@@ -84,7 +84,7 @@ def sim(
     show_sim(SimOptions(trace, trace_format, speedup, fleet), as_json=json, plot_path=plot)
 
 
-def check_shape(aggregated: int, prefill: int, decode: int, free: int) -> None:
+def check_shape(aggregated: int, prefill: int, decode: int, flexible: int) -> None:
     """Exactly one kind of fleet, and a whole one; else typer.BadParameter says what to write."""
     if prefill and not decode:
         raise typer.BadParameter(
@@ -98,12 +98,12 @@ def check_shape(aggregated: int, prefill: int, decode: int, free: int) -> None:
     shapes = {
         f"--aggregated {aggregated}": aggregated,
         f"--prefill {prefill} --decode {decode}": prefill,
-        f"--free {free}": free,
+        f"--flexible {flexible}": flexible,
     }
     given = [text for text, count in shapes.items() if count]
     if not given:
         raise typer.BadParameter(
-            "nobody serves: write --aggregated 16, or --prefill 6 --decode 10, or --free 16"
+            "nobody serves: write --aggregated 16, or --prefill 6 --decode 10, or --flexible 16"
         )
     if len(given) > 1:
         raise typer.BadParameter(f"a fleet has one shape: write either {' or '.join(given)}")

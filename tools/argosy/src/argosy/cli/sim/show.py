@@ -103,7 +103,7 @@ def title_of(options: SimOptions) -> str:
         "aggregated": fleet.aggregated,
         "prefill": fleet.prefill,
         "decode": fleet.decode,
-        "free": fleet.free,
+        "flexible": fleet.flexible,
     }
     shape = " + ".join(f"{count} {name}" for name, count in counts.items() if count)
     return f"{options.trace.name} at {options.speedup:g}×: {shape}, {fleet.policy}"

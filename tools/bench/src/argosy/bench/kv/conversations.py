@@ -22,7 +22,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from argosy.bench.fleet_variants import plan_in, read_fleet
-from argosy.bench.handover.handover import VOCABULARY
+from argosy.bench.handoff.handoff import VOCABULARY
 from argosy.cli import console
 from argosy.cli.fleet.show import show_up
 from argosy.client import Answer, Client

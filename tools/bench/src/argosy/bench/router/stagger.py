@@ -2,13 +2,13 @@
 
 Prefill: instances of several data-parallel ranks in lockstep, answers of one token,
 no shared prefixes, Poisson arrivals from a tenth of capacity to beyond it, the same
-requests for every policy. Capacity: every rank always prefilling full passes.
+requests for every policy. Capacity: every rank always prefilling full steps.
 Goodput (DistServe, OSDI '24): the highest load at which 90 % of requests meet the TTFT
 objective, interpolated between the loads that were run.
 
-Balance: over all passes, the most prompt tokens of a rank over the mean of ranks, each
-pass weighted by its tokens: what lockstep makes of the work. Prefill's is taken at
-capacity, where passes decide throughput. Decode's is the same of KV tokens held by
+Balance: over all steps, the most prompt tokens of a rank over the mean of ranks, each
+step weighted by its tokens: what lockstep makes of the work. Prefill's is taken at
+capacity, where steps decide throughput. Decode's is the same of KV tokens held by
 answers. Both while requests arrive, the first fifth of them left out: neither filling
 up nor running dry is what a scheduler is chosen for.
 """
@@ -46,13 +46,13 @@ WARM_UP_SHARE = 0.2
 
 @dataclass
 class Balance:
-    """Sums over passes of the heaviest rank's tokens, and of the ranks' mean."""
+    """Sums over steps of the heaviest rank's tokens, and of the ranks' mean."""
 
     heaviest: float = 0
     mean: float = 0
 
     def add(self, tokens: list[int]) -> None:
-        """One pass, by rank."""
+        """One step, by rank."""
         self.heaviest += max(tokens)
         self.mean += sum(tokens) / len(tokens)
 
@@ -74,9 +74,9 @@ class StaggerRun:
 
 
 def capacity_tokens_per_s(profile: Profile) -> float:
-    """Prompt tokens per second of all ranks, in full passes."""
-    tokens = profile.tokens_per_pass
-    return INSTANCES * DP_RANKS * tokens / profile.prefill_pass_ms(tokens) * 1e3
+    """Prompt tokens per second of all ranks, in full steps."""
+    tokens = profile.tokens_per_step
+    return INSTANCES * DP_RANKS * tokens / profile.prefill_step_ms(tokens) * 1e3
 
 
 def workload(
@@ -96,19 +96,19 @@ def workload(
 def run_prefill(
     policy: str, load: float, requests: list[TraceRequest], slo_ms: float
 ) -> StaggerRun:
-    """Every request's TTFT, and the balance of passes."""
+    """Every request's TTFT, and the balance of steps."""
     fleet = SimFleet(aggregated=INSTANCES, dp_ranks=DP_RANKS, policy=policy)
     simulation = Simulation(requests, fleet)
     balance = Balance()
 
     steady = steady_us(requests)
 
-    def on_pass(instance: SimInstance, done: EngineStep) -> None:
+    def on_step(instance: SimInstance, done: EngineStep) -> None:
         tokens = [share.prefill_tokens if share else 0 for share in done.shares]
         if any(tokens) and done.started_us in steady:
             balance.add(tokens)
 
-    simulation.on_pass = on_pass
+    simulation.on_step = on_step
     simulation.run(lambda ended, total: None)
     waits = [ttft_ms(sim_request.outcome) for sim_request in simulation.requests]
     attained = sum(wait <= slo_ms for wait in waits) / len(waits)
@@ -135,12 +135,12 @@ def run_decode(requests: list[TraceRequest]) -> Balance:
 
     steady = steady_us(requests)
 
-    def on_pass(instance: SimInstance, done: EngineStep) -> None:
+    def on_step(instance: SimInstance, done: EngineStep) -> None:
         answers = [share.decoding if share else [] for share in done.shares]
         if instance.role == "decode" and done.started_us in steady:
-            balance.add([sum(s.tokens for s in rank) * done.passes for rank in answers])
+            balance.add([sum(s.tokens for s in rank) * done.steps for rank in answers])
 
-    simulation.on_pass = on_pass
+    simulation.on_step = on_step
     simulation.run(lambda ended, total: None)
     return balance
 

@@ -86,14 +86,14 @@ def grid(
 
 
 def capacity_tokens_per_s(profile: Profile) -> float:
-    """Prompt tokens per second of one instance, in full passes."""
-    tokens = profile.tokens_per_pass
-    return tokens / profile.prefill_pass_ms(tokens) * 1e3
+    """Prompt tokens per second of one instance, in full steps."""
+    tokens = profile.tokens_per_step
+    return tokens / profile.prefill_step_ms(tokens) * 1e3
 
 
 def machine_of(profile: Profile) -> Machine:
     """An instance as `argosy sim` has it."""
-    return Machine(SimFleet().kv_tokens, Machine().max_running, profile.tokens_per_pass)
+    return Machine(SimFleet().kv_tokens, Machine().max_running, profile.tokens_per_step)
 
 
 def compare(

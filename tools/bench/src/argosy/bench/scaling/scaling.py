@@ -21,7 +21,7 @@ from argosy.sim.traces.trace import TraceError
 def run_scale(options: ScaleOptions, *, as_json: bool, plot: Path | None) -> None:
     """Run every policy and report."""
     profile = load_profile(options.timing)
-    machine = Machine(tokens_per_pass=profile.tokens_per_pass)
+    machine = Machine(tokens_per_step=profile.tokens_per_step)
     began = time.perf_counter()
     try:
         if options.trace is None:

@@ -23,7 +23,7 @@ from typing import Any
 from rich.progress import Progress
 
 from argosy.bench.fleet_variants import plan_in, read_fleet
-from argosy.bench.handover.handover import VOCABULARY
+from argosy.bench.handoff.handoff import VOCABULARY
 from argosy.bench.kv.conversations import ask
 from argosy.bench.sleep.sleep_report import Cycle, SleepFigures, report_of, show
 from argosy.cli import console

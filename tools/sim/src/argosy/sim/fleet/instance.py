@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from argosy.sim.fleet.kv_store import SimStore
     from argosy.sim.fleet.simulation import Simulation
 
-PASSES_MAX = 1 << 20
+STEPS_MAX = 1 << 20
 REPORT_US = 50_000
-"""Load facts of passes that only decode are at least this far apart."""
+"""Load facts of steps that only decode are at least this far apart."""
 
 
 class SimInstance:
-    """An instance. It computes whenever it has something to, and reports after each pass."""
+    """An instance. It computes whenever it has something to, and reports after each step."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class SimInstance:
         self.on_token: dict[str, Callable[[int, bool, bool], None]] = {}
         """Who is told of a sequence's tokens: (tokens, first, last)."""
         self.on_pulled: dict[str, Callable[[], None]] = {}
-        self._pass: EngineStep | None = None
+        self._step: EngineStep | None = None
         self._version = 0
         self._reported_us = -REPORT_US
         self._kv_sequence = 0
@@ -64,7 +64,7 @@ class SimInstance:
         self.epoch += 1
         self.alive = True
         self.scheduler = Scheduler(*self._shape)
-        self._pass, self._kv_sequence = None, 0
+        self._step, self._kv_sequence = None, 0
         self.work, self.holding = set(), False
         if self.simulation.operator is not None:
             self._joined_change = 0
@@ -88,7 +88,7 @@ class SimInstance:
                 max_running_requests=max_running,
                 announced_us=0,
                 dp_ranks=dp_ranks,
-                tokens_per_pass=profile.tokens_per_pass,
+                tokens_per_step=profile.tokens_per_step,
                 rack="rack",
                 timing=profile,
                 change=change,
@@ -194,42 +194,42 @@ class SimInstance:
         )
 
     def _disturb(self) -> None:
-        """Something came up: passes planned ahead end with the one under way."""
-        if self._pass is None:
+        """Something came up: steps planned ahead end with the one under way."""
+        if self._step is None:
             # After whatever else arrives at this very time: a batch starts as one.
             self._version += 1
             self.simulation.at(self.simulation.now_us, self._begin, self._version)
-        elif self._pass.passes > 1:
-            self._pass.cut(self.simulation.now_us)
+        elif self._step.steps > 1:
+            self._step.cut(self.simulation.now_us)
             self._schedule()
 
     def _go_on(self) -> None:
         now_us = self.simulation.now_us
-        self._pass = self.scheduler.plan(now_us, PASSES_MAX)
+        self._step = self.scheduler.plan(now_us, STEPS_MAX)
         for sequence in self.scheduler.take_pulled():
             self.on_pulled.pop(sequence.key)()
-        if self._pass is not None:
+        if self._step is not None:
             self._schedule()
         elif (pull_us := self.scheduler.next_pull_us()) is not None:
             self._version += 1
             self.simulation.at(pull_us, self._begin, self._version)
 
     def _schedule(self) -> None:
-        assert self._pass is not None
+        assert self._step is not None
         self._version += 1
-        self.simulation.at(self._pass.ends_us, self._pass_over, self._version)
+        self.simulation.at(self._step.ends_us, self._step_over, self._version)
 
     def _begin(self, version: int) -> None:
-        if version == self._version and self._pass is None:
+        if version == self._version and self._step is None:
             self._go_on()
 
-    def _pass_over(self, version: int) -> None:
+    def _step_over(self, version: int) -> None:
         if version != self._version:
             return
-        done, self._pass = self._pass, None
+        done, self._step = self._step, None
         assert done is not None
-        if self.simulation.on_pass is not None:
-            self.simulation.on_pass(self, done)
+        if self.simulation.on_step is not None:
+            self.simulation.on_step(self, done)
         progress = self.scheduler.finish(done)
         if self.simulation.store is not None:
             self._save(self.simulation.store, done)
@@ -243,7 +243,7 @@ class SimInstance:
         prefilled = any(share is not None and share.chunks for share in done.shares)
         if prefilled or ended or self.simulation.now_us - self._reported_us >= REPORT_US:
             self._report()
-        if self._pass is None:
+        if self._step is None:
             self._go_on()
 
     def _save(self, store: "SimStore", done: EngineStep) -> None:
@@ -271,7 +271,7 @@ class SimInstance:
             )
             for s in stats.ranks or (stats,)
         ]
-        pass_us = self.scheduler.pass_us
+        step_us = self.scheduler.step_us
         life = self.life.state if self.life is not None else None
         resting, last = (life.state in RESTING, life.change) if life else (self.holding, 0)
         last = 1 if self._leave is not None else last
@@ -283,7 +283,7 @@ class SimInstance:
                 ranks=ranks,
                 at_us=at_us,
                 kv_held_blocks=0,
-                pass_us=pass_us,
+                step_us=step_us,
                 resting=resting,
                 change=last,
             )

@@ -105,7 +105,7 @@ class SimStore:
         self.simulation.after(NETWORK_US, self._ask, self._leases, keys[:held], keys[held:])
         # As instances do: what takes longer to fetch than to compute is not waited for.
         tokens = (usable - held) * self.block_tokens
-        budget_ms = instance.profile.prompt_ms(tokens, instance.profile.tokens_per_pass)
+        budget_ms = instance.profile.prompt_ms(tokens, instance.profile.tokens_per_step)
         self.simulation.after(round(1e3 * budget_ms), self._over, self._leases)
 
     def save(self, sequence: "Running") -> None:

@@ -71,8 +71,8 @@ class SimLifecycle:
             LifecycleStep.FREE: profile.free_ms(level),
             LifecycleStep.LOAD: profile.take_ms(level),
             LifecycleStep.REGISTER: profile.register_ms,
-            LifecycleStep.WARM_UP: profile.prefill_pass_ms(WARM_UP_TOKENS)
-            + profile.decode_pass_ms(0, 1),
+            LifecycleStep.WARM_UP: profile.prefill_step_ms(WARM_UP_TOKENS)
+            + profile.decode_step_ms(0, 1),
         }[step]
         self.simulation.after(round(1e3 * took_ms), self._end, step, self._version)
 

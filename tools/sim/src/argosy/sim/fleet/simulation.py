@@ -29,12 +29,12 @@ MAX_RUNNING = 256
 
 @dataclass(frozen=True)
 class SimFleet:
-    """What is simulated. Instances by role; `free` ones prefill or decode as the router likes."""
+    """What is simulated: instances by role. The router chooses the role of `flexible` ones."""
 
     aggregated: int = 0
     prefill: int = 0
     decode: int = 0
-    free: int = 0
+    flexible: int = 0
     dp_ranks: int = 1
     kv_tokens: int = 1_048_576
     """Of each data-parallel rank."""
@@ -58,7 +58,7 @@ class SimFleet:
             ("decode", "decode", self.aggregated),
             ("prefill", "prefill", self.prefill),
             ("decode", "decode", self.decode),
-            ("free", "free", self.free),
+            ("flexible", "flexible", self.flexible),
         ]
         return [
             (f"{name}-{number:03d}", role) for name, role, count in roles for number in range(count)
@@ -175,7 +175,7 @@ class Simulation:
         self.fleet = fleet
         self.now_us = 0
         self.heartbeat_us = HEARTBEAT_US
-        self.on_pass: Callable[[SimInstance, EngineStep], None] | None = None
+        self.on_step: Callable[[SimInstance, EngineStep], None] | None = None
         self.ended = 0
         self.on_lost_fact: Callable[[Event], bool] | None = None
         """Asked of every fact on its way to a router: True loses it."""

@@ -18,20 +18,20 @@ DEVIATIONS = 2.33
 MOST = 4096
 
 
-def prompts_ms(timing: Timing, tokens: Numbers, tokens_per_pass: int) -> Numbers:
+def prompts_ms(timing: Timing, tokens: Numbers, tokens_per_step: int) -> Numbers:
     """Timing.prompt_ms of many prompts."""
     a, b, c = timing.prefill_ms
-    passes = np.floor(tokens / tokens_per_pass)
-    rest = tokens - passes * tokens_per_pass
+    steps = np.floor(tokens / tokens_per_step)
+    rest = tokens - steps * tokens_per_step
     last: Numbers = np.where(rest > 0, a + rest * (b + c * rest), 0.0)
-    return passes * timing.prefill_pass_ms(tokens_per_pass) + last
+    return steps * timing.prefill_step_ms(tokens_per_step) + last
 
 
-def pass_tokens(timing: Timing, load: float, prompt: float, most: int) -> float:
-    """Tokens of a pass when `load` tokens/s arrive: as many as come during one, once one waits."""
+def step_tokens(timing: Timing, load: float, prompt: float, most: int) -> float:
+    """Tokens of a step when `load` tokens/s arrive: as many as come during one, once one waits."""
     found = least = min(prompt, most)
     for _ in range(16):
-        found = min(most, max(least, load * timing.prefill_pass_ms(round(found)) / 1e3))
+        found = min(most, max(least, load * timing.prefill_step_ms(round(found)) / 1e3))
     return found
 
 
@@ -39,26 +39,26 @@ def prefill_need(demand: Demand, timing: Timing, machine: Machine, slo: Slo) -> 
     """Least count whose queue makes at most MISS wait longer than TTFT leaves a long prompt.
 
     M/G/c: Erlang's C with the waits' mean corrected for variance (Allen and Cunneen 1990),
-    and an exponential tail. What can be done is told by full passes; a turn is a pass as long as
+    and an exponential tail. What can be done is told by full steps; a turn is a step as long as
     come to be at that load.
     """
     if demand.rate <= 0:
         return 0
-    alone_s = timing.prompt_ms(round(demand.prompt_tokens), machine.tokens_per_pass) / 1e3
+    alone_s = timing.prompt_ms(round(demand.prompt_tokens), machine.tokens_per_step) / 1e3
     varied = (demand.prompt_std / demand.prompt_tokens) ** 2
     long = round(demand.prompt_tokens + DEVIATIONS * demand.prompt_std)
-    own_ms = timing.prompt_ms(long, machine.tokens_per_pass) + timing.kv_transfer_ms(long, 1)
+    own_ms = timing.prompt_ms(long, machine.tokens_per_step) + timing.kv_transfer_ms(long, 1)
     left_s = max(0.1 * slo.ttft_ms, slo.ttft_ms - own_ms) / 1e3
-    most = machine.tokens_per_pass
-    work_s = demand.prompt_tokens * timing.prefill_pass_ms(most) / most / 1e3
+    most = machine.tokens_per_step
+    work_s = demand.prompt_tokens * timing.prefill_step_ms(most) / most / 1e3
     for count in range(max(1, math.ceil(demand.rate * work_s)), MOST):
         use = demand.rate * work_s / count
         if use >= 1:
             continue
-        shared = pass_tokens(
+        shared = step_tokens(
             timing, demand.rate * demand.prompt_tokens / count, demand.prompt_tokens, most
         )
-        turn_s = max(alone_s, timing.prefill_pass_ms(round(shared)) / 1e3)
+        turn_s = max(alone_s, timing.prefill_step_ms(round(shared)) / 1e3)
         mean_s = turn_s * (1 + varied) / 2 / (count * (1 - use))
         rest_s = max(0.0, left_s - (turn_s - alone_s))
         if erlang_c(count, use * count) * math.exp(-rest_s / mean_s) <= MISS:
@@ -86,7 +86,7 @@ def decode_need(demand: Demand, timing: Timing, machine: Machine, slo: Slo) -> i
         varied = 1 + (demand.prompt_std / max(1.0, context)) ** 2
         room = running + DEVIATIONS * math.sqrt(running * varied)
         fits = room * context <= count * machine.kv_tokens and room <= count * machine.max_running
-        if fits and timing.decode_pass_ms(share, round(running / count)) <= slo.tpot_ms:
+        if fits and timing.decode_step_ms(share, round(running / count)) <= slo.tpot_ms:
             return count
     return MOST
 
@@ -97,7 +97,7 @@ def steady(demand: Demand, timing: Timing, machine: Machine, count: int) -> tupl
     running = 0.0
     share = 0.0
     for _ in range(64):
-        step_s = timing.decode_pass_ms(min(1.0, share), round(running / count)) / 1e3
+        step_s = timing.decode_step_ms(min(1.0, share), round(running / count)) / 1e3
         running = demand.rate * demand.output_tokens * step_s
         share = running * context / (count * machine.kv_tokens)
         if share > 4:

@@ -109,7 +109,7 @@ def experiment_of(
     options: ScaleOptions, work: Scenario, profile: Profile, progress: RunProgress
 ) -> Experiment:
     """A workload as it is put to all policies."""
-    machine = Machine(tokens_per_pass=profile.tokens_per_pass)
+    machine = Machine(tokens_per_step=profile.tokens_per_step)
     initial = within(need(work.first, profile, machine, options.slo), options.replicas)
     given = PolicyInputs(
         profile,

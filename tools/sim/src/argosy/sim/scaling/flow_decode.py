@@ -1,7 +1,7 @@
 """Decode instances as a mean field: every running request gets a token in each step.
 
 Steps are counted by one clock of tokens, whose speed follows KV in use and requests running
-(Timing.decode_pass_ms). A request that joins at a count of tokens is done when the clock has
+(Timing.decode_step_ms). A request that joins at a count of tokens is done when the clock has
 gone on by its output, so all that end near the same count share a bin, and a tick costs the
 same whatever runs. KV grows with the clock. Beyond the room there is, requests wait, first
 come, first served. KV that grows where none is free preempts the newest, which are computed
@@ -57,7 +57,7 @@ class DecodePool:
         self.gone = False
         """It has drained: what fractions of requests are left cost nothing."""
         # A tick may begin requests as far ahead as the quickest steps go in it.
-        ahead = 1e3 * TICK_MAX_S / timing.decode_pass_ms(0, 1)
+        ahead = 1e3 * TICK_MAX_S / timing.decode_step_ms(0, 1)
         self._bins = int(longest_output + ahead) // BIN_TOKENS + 3
         self._ring = np.zeros((7, self._bins))
         self._sums = np.zeros(7)
@@ -83,7 +83,7 @@ class DecodePool:
     def tick(
         self, came: list[Numbers], from_s: float, tick_s: float, slo_ttft_s: float
     ) -> tuple[Ended, Numbers, Numbers, Numbers]:
-        """Let a tick pass; `came`: batches whose KV arrives at POSITION, in seconds.
+        """Let a tick step; `came`: batches whose KV arrives at POSITION, in seconds.
 
         Returns what ended, and of those that began TTFT (s), its part spent here, and weights.
         """
@@ -110,7 +110,7 @@ class DecodePool:
     def _step_ms(self) -> float:
         instances = max(1, self.instances)
         share = self._kv(self._clock) / (instances * self.machine.kv_tokens)
-        step = self.timing.decode_pass_ms(min(1.0, share), round(self.running / instances))
+        step = self.timing.decode_step_ms(min(1.0, share), round(self.running / instances))
         # More KV than there is: some stand still.
         return step * max(1.0, share) * (1 + self._recomputing)
 
@@ -171,7 +171,7 @@ class DecodePool:
         if by_kv and fits < queue.shape[1] and fits:
             again_s = (
                 self.timing.prompt_ms(
-                    round(need[fits - 1] / weight[:fits].sum()), self.machine.tokens_per_pass
+                    round(need[fits - 1] / weight[:fits].sum()), self.machine.tokens_per_step
                 )
                 / 1e3
             )

@@ -120,7 +120,7 @@ class FlowSimulation:
 
     def _prompt_s(self, prompt: float) -> float:
         timing = self.setting.timing
-        alone_ms = timing.prompt_ms(round(prompt), self.setting.machine.tokens_per_pass)
+        alone_ms = timing.prompt_ms(round(prompt), self.setting.machine.tokens_per_step)
         return (alone_ms + timing.kv_transfer_ms(round(prompt), RACK)) / 1e3
 
     def _account(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from argosy.domain.demand import Machine
 from argosy.domain.timing import RACK, Timing
-from argosy.sim.scaling.closed_form import pass_tokens, prompts_ms
+from argosy.sim.scaling.closed_form import prompts_ms, step_tokens
 from argosy.sim.scaling.histogram import Numbers
 
 AT, PROMPT, OUTPUT, WEIGHT, ALONE_S, POSITION, CAME = range(7)
@@ -38,39 +38,39 @@ class PrefillPool:
         self._clock = 0.0
         self._tail = 0.0
         """Position of the end of all work."""
-        most = machine.tokens_per_pass
-        top = 1e3 * most / timing.prefill_pass_ms(most)
+        most = machine.tokens_per_step
+        top = 1e3 * most / timing.prefill_step_ms(most)
         self._loads = [top * n / LOADS for n in range(LOADS + 1)]
-        self._shared = [pass_tokens(timing, load, mean_prompt, most) for load in self._loads]
-        """Tokens of a pass at each load, when nothing waits."""
-        self._alone_s = timing.prefill_pass_ms(round(min(mean_prompt, most))) / 1e3
+        self._shared = [step_tokens(timing, load, mean_prompt, most) for load in self._loads]
+        """Tokens of a step at each load, when nothing waits."""
+        self._alone_s = timing.prefill_step_ms(round(min(mean_prompt, most))) / 1e3
         a, b = timing.kv_transfer_ms(0, RACK) / 1e3, timing.kv_transfer_ms(1, RACK) / 1e3
         self._transfer_s = (a, b - a)
 
     def batch(self, at_s: Numbers, prompt: Numbers, output: Numbers, weight: Numbers) -> Numbers:
         """Requests as this pool and the next know them."""
-        alone_s = prompts_ms(self.timing, prompt, self.machine.tokens_per_pass) / 1e3
+        alone_s = prompts_ms(self.timing, prompt, self.machine.tokens_per_step) / 1e3
         none = np.zeros_like(at_s)
         return np.stack([at_s, prompt, output, weight, alone_s, none, none])
 
     def tick(self, batch: Numbers, servers: int, from_s: float, tick_s: float) -> list[Numbers]:
-        """Let a tick pass: batches whose prompts began in it, AT still their arrival.
+        """Let a tick step: batches whose prompts began in it, AT still their arrival.
 
         POSITION and CAME become when their KV is at decode, in seconds.
         """
         clock = self._clock
         until = clock + servers * tick_s
         count = batch.shape[1]
-        most, timing = self.machine.tokens_per_pass, self.timing
+        most, timing = self.machine.tokens_per_step, self.timing
         came = float(batch[PROMPT] @ batch[WEIGHT]) if count else 0.0
         load = came / (tick_s * servers) if servers else 0.0
         shared = self._shared[min(LOADS, bisect.bisect_left(self._loads, load))]
         shared = min(most, max(shared, self._queued_tokens / max(1, servers)))
-        # A shared pass is longer than a prompt's own.
-        longer_s = timing.prefill_pass_ms(round(shared)) / 1e3 - self._alone_s
+        # A shared step is longer than a prompt's own.
+        longer_s = timing.prefill_step_ms(round(shared)) / 1e3 - self._alone_s
         if count:
             alone_s = float(batch[ALONE_S] @ batch[WEIGHT])
-            shared_s = came * timing.prefill_pass_ms(round(shared)) / shared / 1e3
+            shared_s = came * timing.prefill_step_ms(round(shared)) / shared / 1e3
             self._enqueue(batch, servers, from_s, min(1.0, shared_s / alone_s))
         self._clock = until
         began: list[Numbers] = []

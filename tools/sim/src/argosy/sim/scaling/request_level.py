@@ -25,7 +25,7 @@ from argosy.sim.scaling.result import Sample, ScalingResult, result_of
 from argosy.sim.scaling.workload import Workload
 
 BLOCK_TOKENS = 256
-"""Larger than engines use: fewer passes differ, so whole runs of them are one step."""
+"""Larger than engines use: fewer steps differ, so whole runs of them are one step."""
 
 
 NO_ROOM = 0.95

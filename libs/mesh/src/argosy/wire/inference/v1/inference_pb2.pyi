@@ -93,7 +93,7 @@ class Refusal(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("instance_id", "epoch", "running_requests", "waiting_requests", "queued_prefill_tokens", "kv_used_blocks", "kv_total_blocks", "kv_held_blocks", "at_us", "ranks", "pass_us", "resting", "change", "work", "passes")
+    __slots__ = ("instance_id", "epoch", "running_requests", "waiting_requests", "queued_prefill_tokens", "kv_used_blocks", "kv_total_blocks", "kv_held_blocks", "at_us", "ranks", "step_us", "resting", "change", "work", "steps")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -104,11 +104,11 @@ class Load(_message.Message):
     KV_HELD_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     AT_US_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
-    PASS_US_FIELD_NUMBER: _ClassVar[int]
+    STEP_US_FIELD_NUMBER: _ClassVar[int]
     RESTING_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
     WORK_FIELD_NUMBER: _ClassVar[int]
-    PASSES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     epoch: str
     running_requests: int
@@ -119,17 +119,17 @@ class Load(_message.Message):
     kv_held_blocks: int
     at_us: int
     ranks: _containers.RepeatedCompositeFieldContainer[RankLoad]
-    pass_us: int
+    step_us: int
     resting: bool
     change: int
     work: Work
-    passes: _containers.RepeatedCompositeFieldContainer[Pass]
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., running_requests: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., queued_prefill_tokens: _Optional[int] = ..., kv_used_blocks: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., kv_held_blocks: _Optional[int] = ..., at_us: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[RankLoad, _Mapping]]] = ..., pass_us: _Optional[int] = ..., resting: _Optional[bool] = ..., change: _Optional[int] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., passes: _Optional[_Iterable[_Union[Pass, _Mapping]]] = ...) -> None: ...
+    steps: _containers.RepeatedCompositeFieldContainer[EngineStep]
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., running_requests: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., queued_prefill_tokens: _Optional[int] = ..., kv_used_blocks: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., kv_held_blocks: _Optional[int] = ..., at_us: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[RankLoad, _Mapping]]] = ..., step_us: _Optional[int] = ..., resting: _Optional[bool] = ..., change: _Optional[int] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[EngineStep, _Mapping]]] = ...) -> None: ...
 
 class Work(_message.Message):
-    __slots__ = ("passes", "pass_us_sum", "prefill_tokens", "decode_tokens", "finished_requests", "output_tokens", "output_tokens_squared", "tpot_buckets", "ttft_buckets")
-    PASSES_FIELD_NUMBER: _ClassVar[int]
-    PASS_US_SUM_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("steps", "step_us_sum", "prefill_tokens", "decode_tokens", "finished_requests", "output_tokens", "output_tokens_squared", "tpot_buckets", "ttft_buckets")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    STEP_US_SUM_FIELD_NUMBER: _ClassVar[int]
     PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DECODE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -137,8 +137,8 @@ class Work(_message.Message):
     OUTPUT_TOKENS_SQUARED_FIELD_NUMBER: _ClassVar[int]
     TPOT_BUCKETS_FIELD_NUMBER: _ClassVar[int]
     TTFT_BUCKETS_FIELD_NUMBER: _ClassVar[int]
-    passes: int
-    pass_us_sum: int
+    steps: int
+    step_us_sum: int
     prefill_tokens: int
     decode_tokens: int
     finished_requests: int
@@ -146,9 +146,9 @@ class Work(_message.Message):
     output_tokens_squared: float
     tpot_buckets: _containers.RepeatedScalarFieldContainer[int]
     ttft_buckets: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, passes: _Optional[int] = ..., pass_us_sum: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., decode_tokens: _Optional[int] = ..., finished_requests: _Optional[int] = ..., output_tokens: _Optional[int] = ..., output_tokens_squared: _Optional[float] = ..., tpot_buckets: _Optional[_Iterable[int]] = ..., ttft_buckets: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, steps: _Optional[int] = ..., step_us_sum: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., decode_tokens: _Optional[int] = ..., finished_requests: _Optional[int] = ..., output_tokens: _Optional[int] = ..., output_tokens_squared: _Optional[float] = ..., tpot_buckets: _Optional[_Iterable[int]] = ..., ttft_buckets: _Optional[_Iterable[int]] = ...) -> None: ...
 
-class Pass(_message.Message):
+class EngineStep(_message.Message):
     __slots__ = ("us", "prefill_tokens", "decode_requests", "kv_share")
     US_FIELD_NUMBER: _ClassVar[int]
     PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]

@@ -41,7 +41,7 @@ STATE_STOPPED: State
 STATE_FAILED: State
 
 class InstanceReady(_message.Message):
-    __slots__ = ("instance_id", "epoch", "role", "address", "node", "model", "block_tokens", "kv_total_blocks", "max_model_tokens", "max_running_requests", "dp_ranks", "tokens_per_pass", "rack", "timing", "change")
+    __slots__ = ("instance_id", "epoch", "role", "address", "node", "model", "block_tokens", "kv_total_blocks", "max_model_tokens", "max_running_requests", "dp_ranks", "tokens_per_step", "rack", "timing", "change")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -53,7 +53,7 @@ class InstanceReady(_message.Message):
     MAX_MODEL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     DP_RANKS_FIELD_NUMBER: _ClassVar[int]
-    TOKENS_PER_PASS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_STEP_FIELD_NUMBER: _ClassVar[int]
     RACK_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
@@ -68,11 +68,11 @@ class InstanceReady(_message.Message):
     max_model_tokens: int
     max_running_requests: int
     dp_ranks: int
-    tokens_per_pass: int
+    tokens_per_step: int
     rack: str
     timing: Timing
     change: Change
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., address: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., block_tokens: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., max_model_tokens: _Optional[int] = ..., max_running_requests: _Optional[int] = ..., dp_ranks: _Optional[int] = ..., tokens_per_pass: _Optional[int] = ..., rack: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., change: _Optional[_Union[Change, _Mapping]] = ...) -> None: ...
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., address: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., block_tokens: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., max_model_tokens: _Optional[int] = ..., max_running_requests: _Optional[int] = ..., dp_ranks: _Optional[int] = ..., tokens_per_step: _Optional[int] = ..., rack: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., change: _Optional[_Union[Change, _Mapping]] = ...) -> None: ...
 
 class Change(_message.Message):
     __slots__ = ("state", "number", "cause", "turn", "took_ms", "steps", "resident_bytes", "level")

@@ -1,1 +1,1 @@
-"""What a fleet can do: pass times, queues, TTFT and TPOT in closed form."""
+"""What a fleet can do: step times, queues, TTFT and TPOT in closed form."""

@@ -1,8 +1,8 @@
-"""What one instance can do: as its engine announced it, corrected by what its passes took.
+"""What one instance can do: as its engine announced it, corrected by what its steps took.
 
 Ridge regression with the announced times as the prior (Hoerl and Kennard, 1970), on decayed
-normal equations: with few passes the announced times hold, with many the measured ones. Times
-are divided by what was announced, so that long passes weigh no more than short ones. Passes of
+normal equations: with few steps the announced times hold, with many the measured ones. Times
+are divided by what was announced, so that long steps weigh no more than short ones. Passes of
 an instance that has just come up are left out: they are slow for other reasons.
 """
 
@@ -19,11 +19,11 @@ COLD_US = 30_000_000
 PRIOR = 20.0
 """Passes that the announced times weigh as much as."""
 KEEP = 0.998
-"""What a pass weighs after each later one."""
+"""What a step weighs after each later one."""
 LEAST, MOST = 0.1, 10.0
 """Measured times are believed within these multiples of the announced ones."""
 LEAST_MS = 1e-3
-"""No pass takes less."""
+"""No step takes less."""
 MOVED = 0.03
 REFIT = 50
 """Passes between two solutions."""
@@ -32,9 +32,9 @@ REFIT = 50
 def joined(state: AutoscalerState, event: events.MemberJoined) -> None:
     """An instance announced what it can do."""
     base = state.baselines.setdefault(event.role, Baseline())
-    if min(event.machine.kv_tokens, event.machine.max_running, event.machine.tokens_per_pass) > 0:
+    if min(event.machine.kv_tokens, event.machine.max_running, event.machine.tokens_per_step) > 0:
         base.machine = event.machine
-    # Where an engine announces nothing its passes soon tell, whatever one begins with.
+    # Where an engine announces nothing its steps soon tell, whatever one begins with.
     told = event.timing if event.timing is not None and possible(event.timing) else None
     announced = told or base.announced or Timing()
     if announced != base.announced:
@@ -43,7 +43,7 @@ def joined(state: AutoscalerState, event: events.MemberJoined) -> None:
 
 
 def possible(timing: Timing) -> bool:
-    """Whether an engine can be as fast as that: all finite, and no pass takes no time."""
+    """Whether an engine can be as fast as that: all finite, and no step takes no time."""
     numbers = (
         *timing.prefill_ms,
         *timing.decode_ms,
@@ -53,9 +53,9 @@ def possible(timing: Timing) -> bool:
     )
     if not all(math.isfinite(number) for number in numbers) or min(timing.transfer_gb_per_s) <= 0:
         return False
-    passes = [timing.prefill_pass_ms(n) for n in (1, 8192)]
-    passes += [timing.decode_pass_ms(p / 8, b) for p in range(9) for b in (1, 256)]
-    return min(passes) >= LEAST_MS
+    steps = [timing.prefill_step_ms(n) for n in (1, 8192)]
+    steps += [timing.decode_step_ms(p / 8, b) for p in range(9) for b in (1, 256)]
+    return min(steps) >= LEAST_MS
 
 
 def fresh(size: int) -> StepTimeFit:
@@ -63,22 +63,22 @@ def fresh(size: int) -> StepTimeFit:
     return StepTimeFit([[0.0] * size for _ in range(size)], [0.0] * size)
 
 
-def passes_seen(state: AutoscalerState, member: Member, event: events.LoadSeen) -> None:
-    """Learn from an instance's passes, unless it has just come up or is not at work."""
+def steps_seen(state: AutoscalerState, member: Member, event: events.LoadSeen) -> None:
+    """Learn from an instance's steps, unless it has just come up or is not at work."""
     base = state.baselines.get(member.role)
     if base is None or base.announced is None or base.prefill is None or base.decode is None:
         return
     if member.state != "active" or event.now_us - member.since_us < COLD_US:
         return
-    for one in event.passes:
+    for one in event.steps:
         if not sound(one):
             continue
         if one.prefill_tokens and not one.decode_requests:
             n = one.prefill_tokens
-            learn(base.prefill, [1.0, n, n * n], one.us / 1e3, base.announced.prefill_pass_ms(n))
+            learn(base.prefill, [1.0, n, n * n], one.us / 1e3, base.announced.prefill_step_ms(n))
         elif one.decode_requests and not one.prefill_tokens:
             p, b = one.kv_share, one.decode_requests
-            announced_ms = base.announced.decode_pass_ms(p, b)
+            announced_ms = base.announced.decode_step_ms(p, b)
             learn(base.decode, [1.0, p, p * p, b], one.us / 1e3, announced_ms)
     if base.prefill.seen + base.decode.seen >= REFIT:
         base.prefill.seen = base.decode.seen = 0
@@ -88,9 +88,9 @@ def passes_seen(state: AutoscalerState, member: Member, event: events.LoadSeen) 
 
 
 def near(announced: Timing, corrected: Timing) -> bool:
-    """Whether whole passes are believed: coefficients of both signs can add up to nonsense."""
+    """Whether whole steps are believed: coefficients of both signs can add up to nonsense."""
     pairs = [
-        (announced.decode_pass_ms(p / 8, b), corrected.decode_pass_ms(p / 8, b))
+        (announced.decode_step_ms(p / 8, b), corrected.decode_step_ms(p / 8, b))
         for p in range(9)
         for b in (1, 64, 256)
     ]
@@ -98,23 +98,23 @@ def near(announced: Timing, corrected: Timing) -> bool:
 
 
 def moved(old: Timing, new: Timing) -> bool:
-    """Whether some typical pass takes noticeably longer or shorter now."""
-    typical = [(old.prefill_pass_ms(n), new.prefill_pass_ms(n)) for n in (256, 2048, 8192)]
+    """Whether some typical step takes noticeably longer or shorter now."""
+    typical = [(old.prefill_step_ms(n), new.prefill_step_ms(n)) for n in (256, 2048, 8192)]
     typical += [
-        (old.decode_pass_ms(p, b), new.decode_pass_ms(p, b)) for p, b in ((0, 1), (0.5, 64))
+        (old.decode_step_ms(p, b), new.decode_step_ms(p, b)) for p, b in ((0, 1), (0.5, 64))
     ]
     return any(abs(after - before) > MOVED * before for before, after in typical)
 
 
 def sound(one: events.MeasuredStep) -> bool:
-    """Whether a pass can have been as it is told."""
+    """Whether a step can have been as it is told."""
     numbers = (one.us, one.prefill_tokens, one.decode_requests, one.kv_share)
     fits = all(math.isfinite(number) and number >= 0 for number in numbers)
     return fits and one.us > 0 and one.kv_share <= 1
 
 
 def learn(fit: StepTimeFit, x: list[float], ms: float, announced_ms: float) -> None:
-    """Take in one pass. One that took far more or less than announced counts as the bound."""
+    """Take in one step. One that took far more or less than announced counts as the bound."""
     if announced_ms <= 0:
         return
     ratio = min(MOST, max(LEAST, ms / announced_ms))

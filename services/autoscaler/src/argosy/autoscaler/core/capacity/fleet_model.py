@@ -19,7 +19,7 @@ from argosy.autoscaler.core.capacity.queueing import OVERLOAD_MS, RequestWork, W
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.domain.timing import Timing
 
-HANDOVER_MS, OWN_WORK, PRICE_POWER, SPREAD_MS = 5.0, 0.35, 4, 2.0
+HANDOFF_MS, OWN_WORK, PRICE_POWER, SPREAD_MS = 5.0, 0.35, 4, 2.0
 """What the router's own policy holds against prefill elsewhere and on decode instances."""
 BUSY_MAX = 0.95
 """Most of its time that an answering instance gives to prompts."""
@@ -33,7 +33,7 @@ class DecodeSteps(NamedTuple):
     """What an instance decodes, on average."""
 
     step_ms: float
-    """One pass that only decodes."""
+    """One step that only decodes."""
     tpot_ms: float
     """With the prefills between."""
     running: float
@@ -84,7 +84,7 @@ def apart_fleet(
             return free * math.fsum(left)
 
         stay = [w * max(1e-3, 1 - h) for w, h in zip(mix.shares, helped, strict=True)]
-        work = work_of(stay, mix.tokens, mix.prompt_ms, timing, machine.tokens_per_pass)
+        work = work_of(stay, mix.tokens, mix.prompt_ms, timing, machine.tokens_per_step)
         waits = wait(rate, prefill, work, leaves)
         then = [
             free * math.fsum(p * _leave(ahead_ms, limit) for p, ahead_ms in waits.states)
@@ -104,12 +104,14 @@ def _patience(
     price = OWN_WORK + steps.running * crowded
     uneven = (prefill + decode) * ((1 - helped) / prefill - helped / decode)
     return [
-        steps.step_ms * _decoding(steps) * passes
+        steps.step_ms * _decoding(steps) * prefill_steps
         + price * (low + high) / 2
-        - HANDOVER_MS
+        - HANDOFF_MS
         - pull
         - SPREAD_MS * uneven
-        for (low, high), passes, pull in zip(mix.prompt_ms, mix.passes, mix.pull_ms, strict=True)
+        for (low, high), prefill_steps, pull in zip(
+            mix.prompt_ms, mix.prefill_steps, mix.pull_ms, strict=True
+        )
     ]
 
 
@@ -142,7 +144,9 @@ def _paths(
     quiet = (1 - met) * (1 - often) ** 2
     extra_ms = (met * own_ms / 2 + 2 * often * own_ms) / max(TINY, 1 - quiet)
     pulled = [handed_ms(pull, steps.step_ms, decoding) for pull in mix.pull_ms]
-    beside = [2 * NETWORK_MS + step_ms * (0.5 + passes) for passes in mix.passes]
+    beside = [
+        2 * NETWORK_MS + step_ms * (0.5 + prefill_steps) for prefill_steps in mix.prefill_steps
+    ]
     return [
         FirstTokenPath([share * quiet for share in apart], waits, pulled),
         FirstTokenPath(
@@ -155,7 +159,7 @@ def _paths(
 def together(
     demand: Demand, count: int, mix: WorkloadMix, timing: Timing, machine: Machine
 ) -> FleetAtWork:
-    """Every instance does both: a pass that prefills also decodes, and answers wait for it."""
+    """Every instance does both: a step that prefills also decodes, and answers wait for it."""
     rate = demand.rate / 1e3
     busy = 0.0
     for _ in range(ROUNDS):
@@ -163,16 +167,18 @@ def together(
         step_ms = _decoding(steps) * steps.step_ms
         work = _beside(mix.work, step_ms)
         waits = wait(rate, count, work)
-        # Of the time in passes that prefill, what is not the step that goes with each.
+        # Of the time in steps that prefill, what is not the step that goes with each.
         busy += (min(BUSY_MAX, waits.busy * min(1.0, mix.work.alone_ms / work.alone_ms)) - busy) / 2
-    after = [2 * NETWORK_MS + step_ms * (0.5 + passes) for passes in mix.passes]
+    after = [
+        2 * NETWORK_MS + step_ms * (0.5 + prefill_steps) for prefill_steps in mix.prefill_steps
+    ]
     return FleetAtWork(
         mix.prompt_ms, [FirstTokenPath(list(mix.shares), waits, after)], steps, waits.use
     )
 
 
 def _beside(work: RequestWork, step_ms: float) -> RequestWork:
-    """The same where every pass also decodes."""
+    """The same where every step also decodes."""
     return work._replace(
         alone_ms=work.alone_ms + step_ms,
         base_ms=work.base_ms + step_ms,
@@ -192,14 +198,14 @@ def _steps(
 ) -> DecodeSteps:
     """Little's law and the time of a step, brought to agree. busy: share of time in prefills."""
     per_ms = demand.rate / 1e3 / instances
-    step = timing.decode_pass_ms(0, 1)
+    step = timing.decode_step_ms(0, 1)
     running = 0.0
     for _ in range(60):
         running = per_ms * max(0.0, demand.output_tokens - 1) * step / (1 - busy)
         share = min(1.0, running * mix.kv_tokens / machine.kv_tokens)
         # A step that nobody takes is not seen: given it runs, at least one does.
         batch = running / -math.expm1(-running) if running > 1e-9 else 1.0
-        then = timing.decode_pass_ms(share, round(min(batch, machine.max_running)))
+        then = timing.decode_step_ms(share, round(min(batch, machine.max_running)))
         if abs(then - step) < 1e-6 * step:
             break
         step = then

@@ -22,7 +22,7 @@ class WorkloadMix(NamedTuple):
     tokens: tuple[float, ...]
     prompt_ms: tuple[tuple[float, float], ...]
     """Prefill alone."""
-    passes: tuple[int, ...]
+    prefill_steps: tuple[int, ...]
     pull_ms: tuple[float, ...]
     after_ms: tuple[float, ...]
     """From prefill to first token where decode has room."""
@@ -50,7 +50,7 @@ def _mix(
     timing: Timing,
     machine: Machine,
 ) -> WorkloadMix:
-    most = machine.tokens_per_pass
+    most = machine.tokens_per_step
     parts = slices(prompt * (1 - hit), prompt_std * (1 - hit))
     shares = tuple(part.share for part in parts)
     fresh = [(max(1, round(part.low)), max(1, round(part.high))) for part in parts]
@@ -59,16 +59,24 @@ def _mix(
     )
     tokens = tuple((low + high) / 2 for low, high in fresh)
     work = work_of(shares, tokens, alone, timing, most)
-    passes = tuple(max(1, -(-(low + high) // 2 // most)) for low, high in fresh)
+    prefill_steps = tuple(max(1, -(-(low + high) // 2 // most)) for low, high in fresh)
     pulls = tuple(timing.kv_transfer_ms(round(t), RACK) for t in tokens)
     # Time-averaged over an answer, which has half of itself; long answers are there longer.
     output_scv = (output_std / output) ** 2 if output > 0 else 0.0
     kv = max(1.0, prompt + output * (1 + output_scv) / 2)
     prompt_scv = (prompt_std / prompt) ** 2 if prompt > 0 else 0.0
-    step_ms = timing.decode_pass_ms(0, 1)
+    step_ms = timing.decode_step_ms(0, 1)
     after = tuple(handed_ms(pull, step_ms, 1.0) for pull in pulls)
     return WorkloadMix(
-        shares, tokens, alone, passes, pulls, after, work, kv, prompt_scv * (prompt / kv) ** 2
+        shares,
+        tokens,
+        alone,
+        prefill_steps,
+        pulls,
+        after,
+        work,
+        kv,
+        prompt_scv * (prompt / kv) ** 2,
     )
 
 
@@ -89,12 +97,12 @@ def work_of(
     variance = math.fsum(w * (t - m) ** 2 for w, t in zip(shares, tokens, strict=True))
     a, b, c = timing.prefill_ms
     linear = b * m + c * variance
-    # A pass of one more is longer by `own` of it. While it runs the next gather, half of it on
-    # average and more when passes differ; and the longer ones have more requests in them.
+    # A step of one more is longer by `own` of it. While it runs the next gather, half of it on
+    # average and more when steps differ; and the longer ones have more requests in them.
     own = linear / (a + linear)
     uneven = 1 + variance / m**2
     gather = 0.5 + uneven * (own + own * own / 2)
-    full_ms = timing.prefill_pass_ms(most) / most * m
+    full_ms = timing.prefill_step_ms(most) / most * m
     return RequestWork(mean, scv, a, linear, c * m * m, most / m, full_ms, gather, own)
 
 

@@ -1,7 +1,7 @@
-"""How well so many instances would serve a demand: waiting, passes and steps in closed form.
+"""How well so many instances would serve a demand: waiting, steps and steps in closed form.
 
 It mirrors what `argosy sim` plays out event by event: the router sends a prompt where it is
-cheapest, instances prefill in passes, decode instances pull KV between two of their steps.
+cheapest, instances prefill in steps, decode instances pull KV between two of their steps.
 `fastmodel.compare` of the command line's benches measures how near it comes.
 """
 

@@ -1,9 +1,9 @@
-"""Prompts waiting for instances that take several of them into a pass: a birth-death chain.
+"""Prompts waiting for instances that take several of them into a step: a birth-death chain.
 
 State: requests at the pool. Up to as many as there are instances each has one to itself;
-more share passes, which cost less by the request the fuller they are, up to a full pass; beyond
-that they queue. While a pass runs the next one's requests gather, and longer passes have
-more of them: with n to a pass there are n + (n - 1)·gather of them to an instance (`Work`).
+more share steps, which cost less by the request the fuller they are, up to a full step; beyond
+that they queue. While a step runs the next one's requests gather, and longer steps have
+more of them: with n to a step there are n + (n - 1)·gather of them to an instance (`Work`).
 An arrival that makes it k requests is through after k / speed(k): exact for M/M/c, and with
 Little's law for any speeds. What it waits is scaled by Allen and Cunneen's (1 + scv) / 2.
 Sources: Erlang's C; Allen, Probability, Statistics and Queueing Theory (1990).
@@ -29,24 +29,24 @@ class RequestWork(NamedTuple):
     """What one request asks of the pool, in milliseconds of an instance."""
 
     alone_ms: float
-    """In passes of its own."""
+    """In steps of its own."""
     scv: float
     """Squared coefficient of variation of that."""
     base_ms: float
     linear_ms: float
     square_ms: float
-    """A pass of n requests: base + linear·n + square·n²."""
+    """A step of n requests: base + linear·n + square·n²."""
     most: float
-    """Requests that fill a pass."""
+    """Requests that fill a step."""
     full_ms: float
-    """In full passes."""
+    """In full steps."""
     gather: float
-    """Requests at an instance for each that a pass has beside the first."""
+    """Requests at an instance for each that a step has beside the first."""
     own: float
-    """Share of `alone_ms` that one more request in a pass takes."""
+    """Share of `alone_ms` that one more request in a step takes."""
 
     def each_ms(self, n: float) -> float:
-        """Per request, when n share a pass."""
+        """Per request, when n share a step."""
         if n <= 1:
             return self.alone_ms
         if n >= self.most:
@@ -67,7 +67,7 @@ class Wait(NamedTuple):
     left: float = 0
     """Share of arrivals that went elsewhere."""
     busy: float = 0
-    """Share of time an instance is in a pass."""
+    """Share of time an instance is in a step."""
     states: Sequence[tuple[float, float]] = ()
     """(chance, wait) that an arrival finds; only where some leave."""
 
@@ -116,7 +116,7 @@ def _solve(
     idle_leaves = gone = leaves(0.0) if leaves else 0.0
     p = total = 1.0
     left = gone
-    # What a wait is made of: passes that end one after the other, or prompts in one pass.
+    # What a wait is made of: steps that end one after the other, or prompts in one step.
     shared = work.own * min(1.0, max(0.0, work.most - 1))
     piece_ms = work.alone_ms * (1 / servers + (1 - 1 / servers) * shared)
     waiting = wait_sum = square_sum = speed = busy = 0.0

@@ -5,7 +5,7 @@ the state. A slot costs what its instances cost and what callers are expected to
 costs what a wake, a start or a sleep takes. All of it in instance-seconds. Where going up costs so
 much a level and going down so much an instance, the best way into every state is a running
 minimum (Felzenszwalb and Huttenlocher's distance transform of a linear cost), so that a slot
-costs a few passes over the states, not one over all pairs.
+costs a few steps over the states, not one over all pairs.
 
 The roles are first planned apart, which is exact as long as what binds them together (a budget, a
 ratio, plans for both) is not in the way of what comes out; only else are they planned together.

@@ -1,6 +1,6 @@
-"""Balance between the data-parallel ranks of an instance, whose passes run in lockstep.
+"""Balance between the data-parallel ranks of an instance, whose steps run in lockstep.
 
-A decode pass lasts as long as its slowest rank, so the greatest of a·batch + b·KV over the
+A decode step lasts as long as its slowest rank, so the greatest of a·batch + b·KV over the
 ranks is kept least (a, b: the instance's timing): a request goes to the rank where it is
 least, and among requests that wait together the longest goes first (`schedule`). Guard: a
 rank that holds far more KV than its peer_routers (over the third quartile by 1.5 times the

@@ -63,11 +63,11 @@ class Candidates:
         written = sum(load_ledger.written(candidate.rank, now_us) for candidate in self.prefilling)
         self.written = written / len(self.prefilling)
         able = self.prefill or self.decode
-        passes = [candidate.instance.pass_us for candidate in able if candidate.instance.pass_us]
-        if passes:
+        steps = [candidate.instance.step_us for candidate in able if candidate.instance.step_us]
+        if steps:
             transfer_us = able[0].instance.timing.transfer_ms * 1e3
             instances = len(able) / len(able[0].instance.ranks)
-            window = (sum(passes) / len(passes) + transfer_us) / instances
+            window = (sum(steps) / len(steps) + transfer_us) / instances
             self.window_us = round(min(WINDOW_US_MAX, max(WINDOW_US_MIN, window)))
         prefill, decode = (
             [candidate.rank.holder for candidate in listed] for listed in self.listed
@@ -220,41 +220,41 @@ def with_room(
     )
 
 
-def joins_pass(candidate: Candidate, request: TrackedRequest, now_us: int) -> bool:
-    """Whether a pass starts at this rank just now that the request may still join.
+def joins_step(candidate: Candidate, request: TrackedRequest, now_us: int) -> bool:
+    """Whether a step starts at this rank just now that the request may still join.
 
     One that counts on KV cached there may not: some of it could be what this very pass
-    is to compute, and only a later pass can use that.
+    is to compute, and only a later step can use that.
     """
     return (
-        candidate.instance.pass_started_us >= now_us and candidate.rank.holder not in request.hits
+        candidate.instance.step_started_us >= now_us and candidate.rank.holder not in request.hits
     )
 
 
 def opens_us(
     candidate: Candidate, now_us: int, planned: Planned, *, joins: bool = True, shared: bool = False
 ) -> int:
-    """How long until a pass of this rank starts that has tokens to spare; 0: now.
+    """How long until a step of this rank starts that has tokens to spare; 0: now.
 
-    joins: whether a pass that starts just now will do.
+    joins: whether a step that starts just now will do.
     shared: several tenants compete, and whoever comes next waits for what is sent now: most
-    of the pass has to be free.
-    In lockstep, a rank without work waits for the others' pass to end.
+    of the step has to be free.
+    In lockstep, a rank without work waits for the others' step to end.
     """
     instance, rank = candidate
     load_ledger.advance(instance, now_us)
     if not instance.busy and not planned:
         return 0
     backlog = rank.backlog_tokens + planned.get(rank.holder, 0)
-    wait = max(0, instance.pass_ends_us - now_us) if instance.busy else 0
-    starting = joins and instance.busy and instance.pass_started_us >= now_us
-    if starting and backlog < instance.tokens_per_pass - rank.pass_tokens:
+    wait = max(0, instance.step_ends_us - now_us) if instance.busy else 0
+    starting = joins and instance.busy and instance.step_started_us >= now_us
+    if starting and backlog < instance.tokens_per_step - rank.step_tokens:
         return 0
-    per_pass = instance.tokens_per_pass
-    most = per_pass // SHARED_DEPTH if shared else per_pass
-    passes = 0 if backlog < most else 1 + (backlog - most) // per_pass
-    if passes:
-        full = min(backlog, passes * per_pass)
+    per_step = instance.tokens_per_step
+    most = per_step // SHARED_DEPTH if shared else per_step
+    steps = 0 if backlog < most else 1 + (backlog - most) // per_step
+    if steps:
+        full = min(backlog, steps * per_step)
         wait += round(1e3 * load_ledger.prefill_ms(instance, rank, full))
     return wait
 
@@ -278,15 +278,15 @@ def first_token_us(
     wait = 0
     total = rank.backlog_tokens + planned.get(rank.holder, 0) + tokens
     if instance.busy:
-        if joins and instance.pass_started_us >= now_us:
-            total += rank.pass_tokens
+        if joins and instance.step_started_us >= now_us:
+            total += rank.step_tokens
         else:
-            wait = max(0, instance.pass_ends_us - now_us)
+            wait = max(0, instance.step_ends_us - now_us)
     if len(instance.ranks) > 1:
-        # In lockstep the passes it takes are as long as the heaviest rank's.
+        # In lockstep the steps it takes are as long as the heaviest rank's.
         others = max(other.backlog_tokens for other in instance.ranks)
-        per_pass = instance.tokens_per_pass
-        total = max(total, min(others, -(-total // per_pass) * per_pass))
+        per_step = instance.tokens_per_step
+        total = max(total, min(others, -(-total // per_step) * per_step))
     return wait + round(1e3 * load_ledger.prefill_ms(instance, rank, total))
 
 

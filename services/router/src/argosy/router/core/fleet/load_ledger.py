@@ -8,7 +8,7 @@ TRANSIT_US = 20_000
 """A dispatch this much older than a report has reached the instance by then."""
 SMOOTHING = 0.2
 PASS_US_MAX = 2_000_000
-"""A pass is not believed to last longer: what stretches the window is bounded."""
+"""A step is not believed to last longer: what stretches the window is bounded."""
 WRITTEN_HALF_US = 60_000_000
 BUSY_HALF_US = 5_000_000
 BUSY_TO_SHARE = 0.693147 / BUSY_HALF_US
@@ -31,7 +31,7 @@ def new_instance(event: events.InstanceJoined) -> KnownInstance:
         max(1, event.block_tokens),
         event.max_model_tokens,
         event.max_running_requests,
-        max(1, event.tokens_per_pass),
+        max(1, event.tokens_per_step),
         event.timing or Timing(),
         ranks,
         seen_us=event.now_us,
@@ -46,29 +46,29 @@ def reported(instance: KnownInstance, event: events.LoadReported, made_us: int) 
     advance(instance, event.now_us)
     instance.reported_us = event.at_us
     instance.kv_held_blocks = event.kv_held_blocks
-    if event.pass_us:
-        pass_us = min(event.pass_us, PASS_US_MAX)
-        share = SMOOTHING if instance.pass_us else 1.0
-        instance.pass_us += share * (pass_us - instance.pass_us)
-    # With all there was still there, it was made in the middle of the pass.
+    if event.step_us:
+        step_us = min(event.step_us, PASS_US_MAX)
+        share = SMOOTHING if instance.step_us else 1.0
+        instance.step_us += share * (step_us - instance.step_us)
+    # With all there was still there, it was made in the middle of the step.
     ended = any(
         load.queued_prefill_tokens < rank.queued_prefill_tokens
         for rank, load in zip(instance.ranks, event.ranks, strict=False)
     )
     idle = not any(load.queued_prefill_tokens for load in event.ranks)
-    under_way = instance.pass_ends_us > event.now_us and not ended and not idle
+    under_way = instance.step_ends_us > event.now_us and not ended and not idle
     for rank, load in zip(instance.ranks, event.ranks, strict=False):
         rank.running_requests = load.running_requests
         rank.waiting_requests = load.waiting_requests
         rank.kv_used_blocks = load.kv_used_blocks
         rank.queued_prefill_tokens = rank.backlog_tokens = load.queued_prefill_tokens
         if under_way:
-            rank.backlog_tokens = max(0, rank.backlog_tokens - rank.pass_tokens)
+            rank.backlog_tokens = max(0, rank.backlog_tokens - rank.step_tokens)
         else:
-            rank.pass_tokens = 0
+            rank.step_tokens = 0
     if not under_way:
-        instance.busy, instance.pass_ends_us = False, made_us
-        begin_pass(instance, made_us)
+        instance.busy, instance.step_ends_us = False, made_us
+        begin_step(instance, made_us)
     for rank in instance.ranks:
         if rank.sent:
             uncover(instance, rank, made_us - TRANSIT_US)
@@ -83,64 +83,64 @@ def uncover(instance: KnownInstance, rank: RankLedger, covered_us: int) -> None:
         add_work(instance, rank, sent.prefill_tokens, sent.at_us)
 
 
-def begin_pass(instance: KnownInstance, at_us: int) -> None:
-    """The next prefill pass starts: each rank takes what fits of its backlog."""
-    pass_ms = 0.0
+def begin_step(instance: KnownInstance, at_us: int) -> None:
+    """The next prefill step starts: each rank takes what fits of its backlog."""
+    step_ms = 0.0
     for rank in instance.ranks:
-        rank.pass_tokens = min(rank.backlog_tokens, instance.tokens_per_pass)
-        rank.backlog_tokens -= rank.pass_tokens
-        if rank.pass_tokens:
-            pass_ms = max(pass_ms, pass_time_ms(instance, rank, rank.pass_tokens))
-    instance.busy = pass_ms > 0
+        rank.step_tokens = min(rank.backlog_tokens, instance.tokens_per_step)
+        rank.backlog_tokens -= rank.step_tokens
+        if rank.step_tokens:
+            step_ms = max(step_ms, step_time_ms(instance, rank, rank.step_tokens))
+    instance.busy = step_ms > 0
     if instance.busy:
-        instance.pass_started_us = at_us
-        instance.pass_ends_us = at_us + max(1, round(1e3 * pass_ms))
+        instance.step_started_us = at_us
+        instance.step_ends_us = at_us + max(1, round(1e3 * step_ms))
 
 
 def advance(instance: KnownInstance, now_us: int) -> None:
-    """Let the passes that must be over by now be over, reports or not."""
-    while instance.busy and instance.pass_ends_us <= now_us:
-        begin_pass(instance, instance.pass_ends_us)
+    """Let the steps that must be over by now be over, reports or not."""
+    while instance.busy and instance.step_ends_us <= now_us:
+        begin_step(instance, instance.step_ends_us)
 
 
 def add_work(instance: KnownInstance, rank: RankLedger, tokens: int, at_us: int) -> None:
-    """Prompt tokens reach a rank: they join a pass that starts only now, or the backlog."""
+    """Prompt tokens reach a rank: they join a step that starts only now, or the backlog."""
     rank.backlog_tokens += tokens
     if not instance.busy:
-        begin_pass(instance, max(at_us, instance.pass_ends_us))
-    elif instance.pass_started_us >= at_us and rank.pass_tokens < instance.tokens_per_pass:
-        joins = min(rank.backlog_tokens, instance.tokens_per_pass - rank.pass_tokens)
-        rank.pass_tokens += joins
+        begin_step(instance, max(at_us, instance.step_ends_us))
+    elif instance.step_started_us >= at_us and rank.step_tokens < instance.tokens_per_step:
+        joins = min(rank.backlog_tokens, instance.tokens_per_step - rank.step_tokens)
+        rank.step_tokens += joins
         rank.backlog_tokens -= joins
-        took_us = round(1e3 * pass_time_ms(instance, rank, rank.pass_tokens))
-        instance.pass_ends_us = max(instance.pass_ends_us, instance.pass_started_us + took_us)
+        took_us = round(1e3 * step_time_ms(instance, rank, rank.step_tokens))
+        instance.step_ends_us = max(instance.step_ends_us, instance.step_started_us + took_us)
 
 
-def pass_time_ms(instance: KnownInstance, rank: RankLedger, tokens: int) -> float:
-    """One pass over so many prompt tokens, the rank's decodes with it."""
-    took = instance.timing.prefill_pass_ms(tokens)
+def step_time_ms(instance: KnownInstance, rank: RankLedger, tokens: int) -> float:
+    """One step over so many prompt tokens, the rank's decodes with it."""
+    took = instance.timing.prefill_step_ms(tokens)
     if rank.running_requests and instance.role != "prefill":
         took += decode_ms(instance, rank)
     return took
 
 
 def prefill_ms(instance: KnownInstance, rank: RankLedger, tokens: int) -> float:
-    """How long a rank takes over this many prompt tokens, its decodes in every pass."""
-    took = instance.timing.prompt_ms(tokens, instance.tokens_per_pass)
+    """How long a rank takes over this many prompt tokens, its decodes in every step."""
+    took = instance.timing.prompt_ms(tokens, instance.tokens_per_step)
     if rank.running_requests and instance.role != "prefill":
-        took += -(-tokens // instance.tokens_per_pass) * decode_ms(instance, rank)
+        took += -(-tokens // instance.tokens_per_step) * decode_ms(instance, rank)
     return took
 
 
 def decode_ms(instance: KnownInstance, rank: RankLedger) -> float:
-    """One decode pass of a rank, with what it has and what is on its way."""
-    return decode_pass_ms(instance, rank.kv_blocks, rank.requests)
+    """One decode step of a rank, with what it has and what is on its way."""
+    return decode_step_ms(instance, rank.kv_blocks, rank.requests)
 
 
-def decode_pass_ms(instance: KnownInstance, kv_blocks: int, requests: int) -> float:
-    """One decode pass of a rank with so many KV blocks in use and requests."""
+def decode_step_ms(instance: KnownInstance, kv_blocks: int, requests: int) -> float:
+    """One decode step of a rank with so many KV blocks in use and requests."""
     share = kv_blocks / instance.kv_total_blocks
-    return instance.timing.decode_pass_ms(share if share < 1 else 1.0, requests)
+    return instance.timing.decode_step_ms(share if share < 1 else 1.0, requests)
 
 
 def send(
@@ -215,11 +215,11 @@ def predicted_idle(instance: KnownInstance, idle_at_us: int, now_us: int) -> Non
     if any(rank.sent for rank in instance.ranks):
         return
     if idle_at_us <= now_us:
-        instance.busy, instance.pass_ends_us = False, now_us
+        instance.busy, instance.step_ends_us = False, now_us
         for rank in instance.ranks:
-            rank.pass_tokens = rank.backlog_tokens = 0
+            rank.step_tokens = rank.backlog_tokens = 0
     elif instance.busy and not any(rank.backlog_tokens for rank in instance.ranks):
-        instance.pass_ends_us = min(idle_at_us, now_us + PASS_US_MAX)
+        instance.step_ends_us = min(idle_at_us, now_us + PASS_US_MAX)
 
 
 def by_our_clock(instance: KnownInstance, event: events.LoadReported) -> int:
@@ -242,7 +242,7 @@ def expire(state: RouterState, now_us: int) -> None:
             if silent:
                 rank.running_requests = rank.waiting_requests = 0
                 rank.queued_prefill_tokens = rank.kv_used_blocks = 0
-                rank.pass_tokens = rank.backlog_tokens = 0
+                rank.step_tokens = rank.backlog_tokens = 0
             for key in [key for key, sent in rank.sent.items() if sent.at_us <= old_us]:
                 rank.sent_blocks -= rank.sent.pop(key).kv_blocks
             for key in [key for key, (_, until) in rank.inbound.items() if until <= now_us]:

@@ -50,7 +50,7 @@ class Placing:
         if candidates.decode:
             instance = candidates.decode[0].instance
             tokens = request.prompt_tokens - best_hit_tokens(request, candidates)
-            own_ms = instance.timing.prompt_ms(max(1, tokens), instance.tokens_per_pass)
+            own_ms = instance.timing.prompt_ms(max(1, tokens), instance.tokens_per_step)
             request.due_us += round(STRETCH * 1e3 * own_ms)
         admission.enqueue(state, request_id)
         placed = self.place_waiting(now_us)

@@ -6,8 +6,8 @@ elsewhere, and holds the rank's next time in thought, so that those behind it se
 taken. Every event that may open a rank starts a new round, and so does a timer at the
 time the ledger expects the next rank to open: a missing report can delay nothing.
 
-The window: I = (smoothed pass + transfer) / active instances, the time in which one of
-evenly staggered instances becomes idle; made anew from the instances' own passes all the
+The window: I = (smoothed step + transfer) / active instances, the time in which one of
+evenly staggered instances becomes idle; made anew from the instances' own steps all the
 time, between WINDOW_US_MIN and WINDOW_US_MAX, so that no delay can feed on itself. The
 watchdog: whoever is held is looked at again within HELD_US_MAX, whatever was heard.
 Source: staggered batch scheduling, arXiv 2512.16134 (reconstructed; the exact form of
@@ -26,7 +26,7 @@ from argosy.router.core.fleet.candidates import (
     Planned,
     best_hit_tokens,
     candidates_of,
-    joins_pass,
+    joins_step,
     opens_us,
     soonest_us,
 )
@@ -123,7 +123,7 @@ class SchedulingRound:
         return [request_id for _, request_id in found]
 
     def open_tokens(self, candidates: Candidates) -> int:
-        """Prompt tokens that open ranks could take in their next pass."""
+        """Prompt tokens that open ranks could take in their next step."""
         if not candidates.decode:
             return 0
         if not self.policy.staggered:
@@ -133,7 +133,7 @@ class SchedulingRound:
         found = 0
         for candidate in candidates.prefilling:
             if opens_us(candidate, self.now_us, self.planned, shared=self._shared) <= window_us:
-                found += candidate.instance.tokens_per_pass
+                found += candidate.instance.tokens_per_step
                 if found >= waiting:
                     break
         return found
@@ -170,8 +170,8 @@ class SchedulingRound:
         return not self.is_background(request_id, request) or self.leaves_room(candidates, choice)
 
     def opens_us(self, candidate: Candidate, request: TrackedRequest) -> int:
-        """How long until the rank starts a pass that the request may be in."""
-        joins = joins_pass(candidate, request, self.now_us)
+        """How long until the rank starts a step that the request may be in."""
+        joins = joins_step(candidate, request, self.now_us)
         return opens_us(candidate, self.now_us, self.planned, joins=joins, shared=self._shared)
 
     def is_background(self, request_id: str, request: TrackedRequest) -> bool:

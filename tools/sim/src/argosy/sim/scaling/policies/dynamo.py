@@ -6,7 +6,7 @@ per second over what an engine does at these lengths within the SLA, the next in
 predicted to be as the last (its `constant` predictor; `arima` begins with the same). At most 8
 replicas a step (PR 14296). Every 5 s one more where each engine is predicted to break the
 SLA, one fewer where the rest would keep within 80 % of it and KV still fits. Its models are
-regressions of pass times, kept fresh by what engines report; here they are the profile itself,
+regressions of step times, kept fresh by what engines report; here they are the profile itself,
 and beyond all KV there is, the line from none to all. Engines of a role are taken to be
 equally loaded, and a role with an instance on its way is left as it is, as in its single-role
 path. The SLA is the run's, not its default.
@@ -80,10 +80,10 @@ class Dynamo:
 
     def _ttft_ms(self, tokens: float) -> float:
         """Passes over so many tokens."""
-        most = self._machine.tokens_per_pass
-        passes = max(0, math.ceil(tokens / most) - 1)
-        last = self._timing.prefill_pass_ms(round(tokens - passes * most))
-        return passes * self._timing.prefill_pass_ms(most) + last
+        most = self._machine.tokens_per_step
+        steps = max(0, math.ceil(tokens / most) - 1)
+        last = self._timing.prefill_step_ms(round(tokens - steps * most))
+        return steps * self._timing.prefill_step_ms(most) + last
 
     def _prefill_need(self, rate: float) -> int:
         ttft_ms = self._ttft_ms(self._prompt)
@@ -92,8 +92,8 @@ class Dynamo:
 
     def _step_ms(self, kv_tokens: float, requests: float) -> float:
         share = kv_tokens / self._machine.kv_tokens
-        full_ms = self._timing.decode_pass_ms(min(1.0, share), round(requests))
-        slope_ms = self._timing.decode_pass_ms(1.0) - self._timing.decode_pass_ms(0.0)
+        full_ms = self._timing.decode_step_ms(min(1.0, share), round(requests))
+        slope_ms = self._timing.decode_step_ms(1.0) - self._timing.decode_step_ms(0.0)
         return full_ms + slope_ms * max(0.0, share - 1)
 
     def _decode_need(self, rate: float) -> int:

@@ -57,7 +57,7 @@ def concurrency(given: PolicyInputs) -> float:
     most = max(1, int(min(machine.kv_tokens / context, machine.max_running)))
     for count in range(most, 1, -1):
         if (
-            given.timing.decode_pass_ms(count * context / machine.kv_tokens, count)
+            given.timing.decode_step_ms(count * context / machine.kv_tokens, count)
             <= given.slo.tpot_ms
         ):
             return count

@@ -13,7 +13,7 @@ it. So at low load only TTFT counts, and as decodes fill up prefills keep away f
 which instance prefills and which decodes follows, request by request.
 
 Local or apart: a decode instance prefills by itself when that is cheaper than prefill
-elsewhere plus the handover. Held against it is a share of its time, OWN_WORK, since
+elsewhere plus the handoff. Held against it is a share of its time, OWN_WORK, since
 answers will come to be held up by it.
 """
 
@@ -29,7 +29,7 @@ from argosy.router.core.fleet.candidates import (
     blocks_of,
     fetch_us,
     first_token_us,
-    joins_pass,
+    joins_step,
     transfer_ms,
     uncached_tokens,
     with_room,
@@ -37,8 +37,8 @@ from argosy.router.core.fleet.candidates import (
 from argosy.router.core.state import RouterState, TrackedRequest
 
 OWN_WORK = 0.35
-HANDOVER_S = 0.005
-"""What a handover costs beside the transfer: two calls, and decode's wait for its pass."""
+HANDOFF_S = 0.005
+"""What a handoff costs beside the transfer: two calls, and decode's wait for its step."""
 PRICE_POWER = 4
 SPREAD_S = 0.002
 BUSY_MAX = 0.9
@@ -49,8 +49,8 @@ class ScoredRank(NamedTuple):
 
     cost: float
     candidate: Candidate
-    pass_ms: float
-    """One decode pass of what runs there now."""
+    step_ms: float
+    """One decode step of what runs there now."""
     price: float
     """Of a second taken from an answer there."""
 
@@ -75,7 +75,9 @@ def choose(
         if cost < best_cost:
             best_cost, best = cost, r.candidate
     choice = Choice(best, best, uncached_tokens(best, request), "cheapest, local")
-    apart = prefills or [candidate for candidate in decodes if candidate.instance.role == "free"]
+    apart = prefills or [
+        candidate for candidate in decodes if candidate.instance.role == "flexible"
+    ]
     if not apart:
         return choice
     target = min(rated, key=lambda r: (r.cost, r.candidate.rank.holder))
@@ -88,7 +90,7 @@ def choose(
         cost = target.cost + prefill_cost(
             state, candidates, candidate, request, now_us, planned, running
         )
-        cost += HANDOVER_S
+        cost += HANDOFF_S
         cost += transfer_ms(candidate.instance, target.candidate.instance, to_move) / 1e3
         if cost < best_cost:
             best_cost = cost
@@ -110,20 +112,20 @@ def prefill_cost(
     """Seconds until the prompt is prefilled there, and what that does to others."""
     instance, rank = candidate
     tokens = uncached_tokens(candidate, request)
-    joins = joins_pass(candidate, request, now_us)
+    joins = joins_step(candidate, request, now_us)
     cost = first_token_us(candidate, tokens, now_us, planned, joins=joins) / 1e6
     if request.stored_blocks:
         cost += fetch_us(candidate, request) / 1e6
     price = 0.0
     if joins and instance.busy:
-        # Whoever is in the pass already waits for all of it.
+        # Whoever is in the step already waits for all of it.
         price += len(rank.sent)
     if running is not None:
         price += rank.running_requests * running.price
         if candidates.prefill:
             price += OWN_WORK
     if price:
-        cost += price * instance.timing.prompt_ms(tokens, instance.tokens_per_pass) / 1e3
+        cost += price * instance.timing.prompt_ms(tokens, instance.tokens_per_step) / 1e3
     if candidates.written:
         cost += SPREAD_S * load_ledger.written(rank, now_us) / candidates.written
     return cost
@@ -142,8 +144,8 @@ def rate(
     instance, rank = candidate
     blocks = blocks_of(instance, request.prompt_tokens)
     held, running = rank.kv_blocks, rank.requests
-    before_ms = load_ledger.decode_pass_ms(instance, held, running)
-    after_ms = load_ledger.decode_pass_ms(instance, held + blocks, running + 1)
+    before_ms = load_ledger.decode_step_ms(instance, held, running)
+    after_ms = load_ledger.decode_step_ms(instance, held + blocks, running + 1)
     itl_ms = after_ms / (1 - min(BUSY_MAX, load_ledger.busy_share(rank, now_us)))
     price = min(1.0, (itl_ms / state.limits.itl_target_ms) ** PRICE_POWER)
     return ScoredRank(itl_ms * answer_tokens / 1e3 * price, candidate, before_ms, price)

@@ -1,13 +1,13 @@
-"""Which of vLLM's steps were passes, what was in them, and how long they took.
+"""Which of vLLM's steps computed something, what that was, and how long they took.
 
 vLLM says what a step computed. Of its time it says, on some executors, next to nothing. But
-a pass whose requests were there before begins when the step before it ends; and of one that
+a step whose requests were there before begins when the step before it ends; and of one that
 begins in an idle engine, a request that both starts and ends in it tells the time.
 """
 
 from typing import Any, NamedTuple
 
-from argosy.engine.api import PassEnded, RankPass
+from argosy.engine.api import RankStep, StepEnded
 
 
 class StepReport(NamedTuple):
@@ -38,12 +38,12 @@ class StepTimes:
         """All requests are gone: there is no next step until another comes."""
         self._goes_on = False
 
-    def stepped(self, step: StepReport, now_s: float) -> PassEnded | None:
-        """The pass that this step was, if it was one."""
+    def stepped(self, step: StepReport, now_s: float) -> StepEnded | None:
+        """What the step computed; None if it computed nothing."""
         took_s = now_s - self._ended_s if self._goes_on else step.finished_s
         self._ended_s, self._goes_on = now_s, step.goes_on
         details = step.details
         if details is None or details.is_dummy:
             return None
-        done = RankPass(details.num_ctx_tokens, details.num_generation_requests, step.kv_share)
-        return PassEnded(round(took_s * 1e6), [done])
+        done = RankStep(details.num_ctx_tokens, details.num_generation_requests, step.kv_share)
+        return StepEnded(round(took_s * 1e6), [done])

@@ -1,4 +1,4 @@
-"""What Argosy adds to a handover: the same prompts, to both, in turn."""
+"""What Argosy adds to a handoff: the same prompts, to both, in turn."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from typing import Any
 from rich.progress import track
 from rich.table import Table
 
-from argosy.bench.handover.bare_vllm import BarePair
+from argosy.bench.handoff.bare_vllm import BarePair
 from argosy.cli import console
 from argosy.cli.fleet.show import show_up
 from argosy.client import Answer, Client
@@ -37,7 +37,7 @@ class Pair:
     bare_s: float
 
 
-async def run_handover(fleet: Path, requests: int, seed: int, *, as_json: bool) -> None:
+async def run_handoff(fleet: Path, requests: int, seed: int, *, as_json: bool) -> None:
     """Bring both up, send every prompt to both, and report."""
     with tempfile.TemporaryDirectory(prefix="argosy-bench-") as home, engines_off_stdout():
         planned = plan(fleet, Path(home), 0, 0)
