@@ -751,6 +751,21 @@ def test_news_of_a_process_that_ended_does_not_undo_what_its_node_told_since(aft
     assert operator.instance("decode-0").state == after
 
 
+def test_a_process_that_still_stops_beside_its_successor_does_not_hide_it() -> None:
+    """Its node agent died, and the next one has started another process of the instance."""
+    operator = SleepingOperator()
+    fields = {"instance": "decode-0", "reason": ""}
+    at_us = operator.now_us + S
+    operator.feed(events.InstanceChanged, **fields, state="loading", epoch="e2", at_us=at_us)
+    operator.feed(
+        events.InstanceChanged, **fields, state="active", epoch="e2", at_us=at_us + S, change=1
+    )
+    for change, state in ((2, "draining"), (3, "stopped")):
+        operator.hear("decode-0", state, change=change)
+        operator.now_us += 2 * S
+        assert operator.instance("decode-0").state == "active"
+
+
 @pytest.mark.parametrize("state", ["loading", "failed"])
 def test_a_new_process_starts_awake_whatever_the_old_one_was_told(state: str) -> None:
     operator = SleepingOperator()

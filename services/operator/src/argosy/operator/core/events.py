@@ -51,7 +51,7 @@ class NodeSeen(Event, frozen=True, kw_only=True, tag=True):
 
 
 class InstanceChanged(Event, frozen=True, kw_only=True, tag=True):
-    """An instance is `state` now: a state of its life (docs/reference/life.md)."""
+    """An instance is in `state` now, one of docs/reference/lifecycle.md."""
 
     instance: str
     state: str
@@ -59,10 +59,10 @@ class InstanceChanged(Event, frozen=True, kw_only=True, tag=True):
     restarts: int = -1
     """-1: not said."""
     at_us: int = 0
-    """When it changed, by its node's clock: news may overtake older news. 0: just now."""
+    """When it changed, by its node's clock. 0: just now."""
     epoch: str = ""
     change: int = 0
-    """Number of the change in that process's life; 0: its node agent tells."""
+    """Number of the change, where its process tells of it; 0: its node agent does."""
     took_us: int = 0
     """What sleeping or waking took, without waiting for work to end."""
     resident_bytes: int = 0

@@ -7,6 +7,7 @@ restart of the operator, which recalls its decisions from the control log.
 """
 
 from argosy.domain.core import CoreSpec, Effect
+from argosy.domain.lifecycle_view import LifecycleFact
 from argosy.domain.pools import Template
 from argosy.operator.core import effects, events, scale, silence
 from argosy.operator.core.state import OperatorState, PlacedInstance
@@ -95,7 +96,15 @@ class OperatorCore:
             return []
         if event.restarts >= 0:
             instance.restarts = event.restarts
-        is_news = self._is_news(instance, event)
+        is_news = instance.lifecycle.apply(
+            LifecycleFact(
+                state=event.state,
+                at_us=event.at_us or event.now_us,
+                epoch=event.epoch,
+                change=event.change,
+                cause=event.reason,
+            )
+        )
         if instance.turn < instance.started_us:
             # A new process starts awake, whatever the old one was told.
             instance.rests = False
@@ -115,35 +124,6 @@ class OperatorCore:
         if event.state == "failed":
             instance.rests = False
         return []
-
-    def _is_news(self, instance: PlacedInstance, event: events.InstanceChanged) -> bool:
-        """Facts may overtake each other. A process numbers its own; its node agent tells when it
-        started and that it ended, after which nothing it told counts.
-        """
-        at_us = event.at_us or event.now_us
-        same = bool(event.epoch) and event.epoch == instance.epoch
-        older = at_us < instance.changed_us
-        if event.change:
-            if event.epoch == instance.ended or (same and event.change <= instance.change):
-                return False
-            if older and not same:
-                return False
-        elif event.state == "loading":
-            if same or not older:
-                instance.started_us = at_us
-            if same or older:
-                return False  # The process itself has told more since.
-            instance.ended = instance.epoch
-        elif event.state in ("failed", "stopped"):
-            if older and not same:
-                return False
-            instance.ended = event.epoch or instance.epoch
-        elif older:
-            return False
-        if event.change or not same:
-            instance.epoch, instance.change = event.epoch or instance.epoch, event.change
-        instance.changed_us = max(at_us, instance.changed_us)
-        return True
 
     def _place(self, now_us: int) -> list[Effect]:
         """Put every instance that has no node on the one with the most memory left."""

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from argosy.domain.lifecycle_view import LifecycleView
 from argosy.domain.pools import Pool, Template
 
 
@@ -15,16 +16,10 @@ class PlacedInstance(msgspec.Struct):
     reason: str = "no node is known yet"
     since_us: int = 0
     restarts: int = 0
-    changed_us: int = 0
-    change: int = 0
-    """Number of the last change its process told of."""
-    epoch: str = ""
-    started_us: int = 0
-    """When its process started."""
+    lifecycle: LifecycleView = msgspec.field(default_factory=LifecycleView)
+    """What its processes and its node agent said since it was last decided on anew."""
     level: str = ""
     """Where its weights are while it sleeps."""
-    ended: str = ""
-    """The epoch of the process that ended last."""
     turn: int = 0
     """Of the last decision that it sleep or wake."""
     rests: bool = False
@@ -45,6 +40,11 @@ class PlacedInstance(msgspec.Struct):
     """Its node has no room for its process."""
     decided: int = 0
     """Generation of the last decision on it."""
+
+    @property
+    def started_us(self) -> int:
+        """When its process started; 0: that is not known."""
+        return self.lifecycle.newest.started_us
 
 
 class SleepState(msgspec.Struct):
