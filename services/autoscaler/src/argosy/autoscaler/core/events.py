@@ -65,17 +65,23 @@ class MemberJoined(Event, frozen=True, kw_only=True, tag=True):
     change: int
     timing: Timing | None
     machine: Machine
+    state: str = "active"
+    """It may describe itself anew in another state, after the bus was away."""
+    at_us: int = 0
+    """When, by its node's clock. 0: just now."""
 
 
 class MemberChanged(Event, frozen=True, kw_only=True, tag=True):
-    """An instance is somewhere else in its life (docs/reference/life.md)."""
+    """An instance is in `state` now, one of docs/reference/lifecycle.md."""
 
     instance: str
     epoch: str
     change: int
-    """Number of the change in that process's life; 0: its node agent or the operator tells."""
+    """Number of the change, where its process tells of it; 0: its node agent does."""
     state: str
     took_us: int = 0
+    at_us: int = 0
+    """When, by its node's clock. 0: just now."""
 
 
 class MeasuredStep(msgspec.Struct, frozen=True):

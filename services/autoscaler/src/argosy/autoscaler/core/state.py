@@ -5,6 +5,7 @@ import msgspec
 from argosy.autoscaler.core import events
 from argosy.autoscaler.core.forecast.forecaster import ForecastState
 from argosy.domain.demand import Machine
+from argosy.domain.lifecycle_view import LifecycleView
 from argosy.domain.plan_window import PlanWindow
 from argosy.domain.timing import Timing
 
@@ -31,8 +32,9 @@ class Member(msgspec.Struct):
     role: str
     node: str = ""
     rack: str = ""
-    epoch: str = ""
-    change: int = 0
+    lifecycle: LifecycleView = msgspec.field(default_factory=LifecycleView)
+    described: str = ""
+    """Epoch of the process that last said what it is."""
     state: str = "pending"
     wanted: bool = True
     since_us: int = 0
@@ -53,6 +55,11 @@ class Member(msgspec.Struct):
     woke_took_us: int = 0
     sums: tuple[float, float, float] = (0, 0, 0)
     """Finished requests, their output tokens, and squares of those, as last told."""
+
+    @property
+    def epoch(self) -> str:
+        """Of its process."""
+        return self.lifecycle.newest.epoch
 
 
 class RouterSeen(msgspec.Struct):

@@ -126,8 +126,6 @@ class AutoscalerSubscriptions:
             fact.max_running_requests or 1,
             fact.tokens_per_step or Machine().tokens_per_step,
         )
-        # Told again after the bus was away, and by one that sleeps by now: it joined earlier.
-        rests = state_name(fact.change) in ("silent", "waking")
         self._driver.feed(
             events.MemberJoined(
                 now_us=self._driver.now_us(),
@@ -136,13 +134,14 @@ class AutoscalerSubscriptions:
                 role=role,
                 node=fact.node,
                 rack=fact.rack,
-                change=fact.change.number - rests,
+                change=fact.change.number,
                 timing=timing_of(fact),
                 machine=machine,
+                # One that sleeps describes itself anew too, when the bus has been away.
+                state=state_name(fact.change) if fact.HasField("change") else "active",
+                at_us=envelope.time_ms * 1000,
             )
         )
-        if rests:
-            self._on_change(fact, envelope)
 
     def _on_change(self, fact: Any, envelope: Envelope) -> None:
         change = fact.change
@@ -155,20 +154,26 @@ class AutoscalerSubscriptions:
                 change=change.number,
                 state=state_name(change),
                 took_us=took_us,
+                at_us=envelope.time_ms * 1000,
             )
         )
 
     def _on_started(self, fact: node_pb2.InstanceStarted, envelope: Envelope) -> None:
-        self._told_by_node(fact, "loading")
+        self._told_by_node(fact, "loading", envelope)
 
     def _on_exited(self, fact: node_pb2.InstanceExited, envelope: Envelope) -> None:
-        self._told_by_node(fact, "failed" if fact.wanted else "stopped")
+        self._told_by_node(fact, "failed" if fact.wanted else "stopped", envelope)
 
-    def _told_by_node(self, fact: Any, state: str) -> None:
+    def _told_by_node(self, fact: Any, state: str, envelope: Envelope) -> None:
         now_us = self._driver.now_us()
         self._driver.feed(
             events.MemberChanged(
-                now_us=now_us, instance=fact.instance_id, epoch=fact.epoch, change=0, state=state
+                now_us=now_us,
+                instance=fact.instance_id,
+                epoch=fact.epoch,
+                change=0,
+                state=state,
+                at_us=envelope.time_ms * 1000,
             )
         )
 

@@ -7,13 +7,12 @@ instance is none of these but used: nobody waits for it.
 
 from argosy.autoscaler.core import events
 from argosy.autoscaler.core.state import FAR_PAST_US, AutoscalerState, Baseline, Member
+from argosy.domain.lifecycle_view import LifecycleFact
 
 COMING = ("loading", "waking")
 AGAIN_US = 60_000_000
 """An instance that was decided on and does not move is decided on again after this."""
 REFUSED_US = 30_000_000
-OVER = 1 << 62
-"""Number of the last change of a process that has ended."""
 MOST, SHORT_US = 10, 1_000_000
 FULL = 0.97
 """Share of a decode instance's KV from which requests wait for room."""
@@ -59,44 +58,58 @@ def decided(state: AutoscalerState, event: events.MemberDecided) -> None:
 
 
 def joined(state: AutoscalerState, event: events.MemberJoined) -> None:
-    """It is up."""
+    """A process describes itself: it has become active, or says again what it is."""
     if event.role not in events.ROLES:
         return
     member = state.members.setdefault(event.instance, Member(event.role, since_us=event.now_us))
     if state.scaling is None and not member.wanted:
         return
-    if member.epoch == event.epoch and member.change >= event.change:
+    is_news = member.lifecycle.apply(
+        LifecycleFact(
+            state=event.state,
+            at_us=event.at_us or event.now_us,
+            epoch=event.epoch,
+            change=event.change,
+        )
+    )
+    if member.epoch != event.epoch or (member.described == event.epoch and not is_news):
         return
     base = state.baselines.setdefault(event.role, Baseline())
     # What the log told of since the last plan says nothing of how long it took.
     if member.state in ("pending", "loading") and 0 < member.since_us <= state.planned_us:
         base.start_us = blended(base.start_us, event.now_us - member.since_us)
     member.node, member.rack = event.node, event.rack
-    member.epoch, member.change = event.epoch, event.change
-    member.sums, member.heard_us = (0.0, 0.0, 0.0), FAR_PAST_US
-    enter(member, "active", event.now_us)
+    if member.described != event.epoch:
+        # A new process counts from zero; one that describes itself again counts on.
+        member.described, member.sums, member.heard_us = event.epoch, (0.0, 0.0, 0.0), FAR_PAST_US
+    enter(member, member.lifecycle.state, event.now_us)
+    if state.scaling is None:
+        _told_before(member)
 
 
 def changed(state: AutoscalerState, event: events.MemberChanged) -> None:
-    """It is somewhere else in its life. Old news of an older process changes nothing."""
+    """It is in another state of its lifecycle."""
     member = state.members.get(event.instance)
     if member is None:
         return
-    if event.change:
-        if event.epoch != member.epoch or event.change <= member.change:
-            return
-        member.change = event.change
-    elif (
-        event.epoch and member.epoch and (event.epoch != member.epoch) != (event.state == "loading")
-    ):
+    is_news = member.lifecycle.apply(
+        LifecycleFact(
+            state=event.state,
+            at_us=event.at_us or event.now_us,
+            epoch=event.epoch,
+            change=event.change,
+        )
+    )
+    if not is_news:
         return
     if event.state == "active" and event.took_us > 0:
         member.woke_took_us = event.took_us
         base = state.baselines.setdefault(member.role, Baseline())
         base.wake_us = blended(base.wake_us, event.took_us)
-    if event.state in ("loading", "failed", "stopped"):
-        member.epoch, member.rests = event.epoch, False
-        member.change = 0 if event.state == "loading" else OVER
+    if event.state in ("loading", "failed", "stopped") and member.turn <= (
+        event.at_us or event.now_us
+    ):
+        member.rests = False  # What an older process was told does not bind a newer one.
     enter(member, event.state, event.now_us)
     if state.scaling is None:
         _told_before(member)
