@@ -400,7 +400,7 @@ class AnyRouterOrder(RuleBasedStateMachine):
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
-    def hang_up(self, data: st.DataObject) -> None:
+    def close(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.waiting)))
         del self.waiting[name]
         self.direct.discard(name)

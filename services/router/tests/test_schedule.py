@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from argosy.domain.timing import Timing
 from argosy.router.core.fleet.candidates import WINDOW_US_MAX
 from argosy.router.core.placement.admission import AGED_TURN
-from argosy.router.core.placement.schedule import HELD_US_MAX
+from argosy.router.core.placement.schedule import DEFERRED_US_MAX
 
 MS, S = 1_000, 1_000_000
 TENTH_MS_PER_TOKEN = Timing(prefill_ms=(0, 0.1, 0), decode_ms=(0, 0, 0), transfer_ms=0)
@@ -81,7 +81,7 @@ def test_without_one_report_all_that_waits_goes_when_the_ledger_expects_ranks_id
         sent += router.arrive(str(number), tokens).sent
         sent += router.pass_time(gap_us).sent
     work_us = 100 * sum(prompts)
-    sent += router.pass_time(work_us // instances + 100 * max(prompts) + HELD_US_MAX).sent
+    sent += router.pass_time(work_us // instances + 100 * max(prompts) + DEFERRED_US_MAX).sent
     assert sorted(sent) == sorted(str(number) for number in range(len(prompts)))
 
 
@@ -102,7 +102,7 @@ def test_no_instance_is_idle_for_long_while_a_request_waits(
         until_us = router.now_us + gaps_us[number]
         while router.now_us < until_us or (number == len(prompts) - 1 and router.queued):
             if router.queued:
-                assert router.now_us < router.timers["window"] <= router.now_us + HELD_US_MAX
+                assert router.now_us < router.timers["window"] <= router.now_us + DEFERRED_US_MAX
             idle = any(
                 instance.step_ends_us <= router.now_us
                 for instance in router.state.instances.values()
@@ -112,7 +112,7 @@ def test_no_instance_is_idle_for_long_while_a_request_waits(
             elif idle_since_us is None:
                 idle_since_us = router.now_us
             else:
-                assert router.now_us - idle_since_us <= HELD_US_MAX
+                assert router.now_us - idle_since_us <= DEFERRED_US_MAX
             router.pass_time(MS)
 
 
@@ -183,7 +183,7 @@ def test_background_still_progresses(new_router: Any) -> None:
     router = fleet(new_router, 2)
     for number in range(6):
         router.arrive(f"low-{number}", 1000, priority=-1)
-    router.pass_time(6 * 100 * MS + 6 * HELD_US_MAX + S)
+    router.pass_time(6 * 100 * MS + 6 * DEFERRED_US_MAX + S)
     assert router.queued == []
 
 

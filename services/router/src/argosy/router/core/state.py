@@ -194,10 +194,10 @@ class TrackedRequest(msgspec.Struct):
     started: bool = False
     """Some attempt has brought a token."""
     last_failure: str = ""
-    held_for: str = ""
+    deferred_to: str = ""
     """The rank it waits for, by holder; for how many tokens; until it is looked at again."""
-    held_tokens: int = 0
-    held_until_us: int = 0
+    deferred_tokens: int = 0
+    deferred_until_us: int = 0
     hits: dict[str, int] = {}
     """Blocks cached, by holder, when last looked up."""
     stored_blocks: int = 0
@@ -272,7 +272,7 @@ class RouterState(msgspec.Struct):
     """The last epochs of each instance that said goodbye: the news may come before it joins."""
     early: dict[str, InstanceLifecycleChanged] = {}
     """What was last told of instances that have not joined yet."""
-    turns: int = 0
+    decision_sequence: int = 0
     """Dispatches so far."""
     peer_routers: dict[str, int] = {}
     """Other routers, and when they were last heard of."""

@@ -36,10 +36,10 @@ class RouterService(router_pb2_grpc.RouterServicer):
         self.relay = Relay(mesh, self._pool)
         state = new_state(limits_of(settings))
         self.driver = self.relay.driver = mesh.drive(SPEC, state, self.relay.perform)
-        self.intake = RequestValidator(mesh, self.relay, state.models)
+        self.validator = RequestValidator(mesh, self.relay, state.models)
         self.view = FleetView(mesh, state)
         self._subscriptions = RouterSubscriptions(mesh, self.driver, self.relay)
-        self._http = HttpServer(mesh, self.intake, self.relay, self.view)
+        self._http = HttpServer(mesh, self.validator, self.relay, self.view)
         descriptor = router_pb2.DESCRIPTOR.services_by_name["Router"]
         mesh.server.add(router_pb2_grpc.add_RouterServicer_to_server, self, descriptor)
 
@@ -67,9 +67,9 @@ class RouterService(router_pb2_grpc.RouterServicer):
     async def Generate(self, request: router_pb2.GenerateRequest, context: rpc.Context) -> None:
         """Relay an answer."""
         self.mesh.check_ready()
-        passage = await self.intake.admit(request, context.time_remaining())
-        async with aclosing(self.relay.generate(passage)) as chunks:
-            request_id = passage.request_id
+        request_context = await self.validator.validate(request, context.time_remaining())
+        async with aclosing(self.relay.generate(request_context)) as chunks:
+            request_id = request_context.request_id
             async for chunk in chunks:
                 await context.write(router_pb2.GenerateChunk(request_id=request_id, chunk=chunk))
                 request_id = ""
@@ -80,14 +80,14 @@ class RouterService(router_pb2_grpc.RouterServicer):
     ) -> router_pb2.RouteReply:
         """Give a ticket for an answer to be streamed from decode."""
         self.mesh.check_ready()
-        passage = await self.intake.admit(request.request, context.time_remaining())
-        passage.produced = list(request.produced_token_ids)
-        if len(passage.produced) >= passage.sampling.max_tokens:
+        request_context = await self.validator.validate(request.request, context.time_remaining())
+        request_context.produced = list(request.produced_token_ids)
+        if len(request_context.produced) >= request_context.sampling.max_tokens:
             raise ArgosyError(
                 Reason.BAD_REQUEST, "produced_token_ids holds max_tokens already: nothing to do"
             )
         return await self.relay.route(
-            passage,
+            request_context,
             request.attempt,
             request.failed_instance,
             request.failed_address,

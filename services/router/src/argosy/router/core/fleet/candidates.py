@@ -101,7 +101,7 @@ class Candidates:
         prefill, decode = self.listed
         return len(prefill) == len(self.prefill) and len(decode) == len(self.decode)
 
-    def worth_a_look(
+    def shortlist(
         self, request: TrackedRequest, now_us: int
     ) -> tuple[list[Candidate], list[Candidate]]:
         """Prefill and decode ranks a policy should weigh: all of a small fleet; of a large

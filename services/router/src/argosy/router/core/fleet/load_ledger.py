@@ -7,13 +7,13 @@ from argosy.router.core.state import InFlightPrefill, KnownInstance, RankLedger,
 TRANSIT_US = 20_000
 """A dispatch this much older than a report has reached the instance by then."""
 SMOOTHING = 0.2
-PASS_US_MAX = 2_000_000
+STEP_US_MAX = 2_000_000
 """A step is not believed to last longer: what stretches the window is bounded."""
 WRITTEN_HALF_US = 60_000_000
 BUSY_HALF_US = 5_000_000
 BUSY_TO_SHARE = 0.693147 / BUSY_HALF_US
 INBOUND_GRACE_US = 5_000_000
-UNTOLD_GRACE_US = 100_000
+UNREPORTED_GRACE_US = 100_000
 
 
 def new_instance(event: events.InstanceJoined) -> KnownInstance:
@@ -47,7 +47,7 @@ def reported(instance: KnownInstance, event: events.LoadReported, made_us: int) 
     instance.reported_us = event.at_us
     instance.kv_held_blocks = event.kv_held_blocks
     if event.step_us:
-        step_us = min(event.step_us, PASS_US_MAX)
+        step_us = min(event.step_us, STEP_US_MAX)
         share = SMOOTHING if instance.step_us else 1.0
         instance.step_us += share * (step_us - instance.step_us)
     # With all there was still there, it was made in the middle of the step.
@@ -179,7 +179,7 @@ def expect(
     told: whether we hear of its first token; if not, the rank's own reports soon show it.
     """
     arrived(rank, request_id)
-    grace_us = INBOUND_GRACE_US if told else UNTOLD_GRACE_US
+    grace_us = INBOUND_GRACE_US if told else UNREPORTED_GRACE_US
     rank.inbound[request_id] = (kv_blocks, first_token_us + grace_us)
     rank.inbound_blocks += kv_blocks
 
@@ -219,7 +219,7 @@ def predicted_idle(instance: KnownInstance, idle_at_us: int, now_us: int) -> Non
         for rank in instance.ranks:
             rank.step_tokens = rank.backlog_tokens = 0
     elif instance.busy and not any(rank.backlog_tokens for rank in instance.ranks):
-        instance.step_ends_us = min(idle_at_us, now_us + PASS_US_MAX)
+        instance.step_ends_us = min(idle_at_us, now_us + STEP_US_MAX)
 
 
 def by_our_clock(instance: KnownInstance, event: events.LoadReported) -> int:

@@ -12,7 +12,7 @@ from argosy.router.core.state import RouterState
 SPECULATIVE_US = 5_000_000
 GONE_US = 5_000_000
 """A peer_router this long silent is not told anything."""
-SIBLINGS_MAX = 64
+PEER_ROUTERS_MAX = 64
 
 
 def heard(
@@ -31,7 +31,7 @@ def heard(
 
 def seen(state: RouterState, event: events.PeerRouterSeen) -> None:
     """Another router is there: from now on it hears of dispatches."""
-    if event.router in state.peer_routers or len(state.peer_routers) < SIBLINGS_MAX:
+    if event.router in state.peer_routers or len(state.peer_routers) < PEER_ROUTERS_MAX:
         state.peer_routers[event.router] = event.now_us
 
 

@@ -241,7 +241,7 @@ def aged_request(state: RouterState, now_us: int) -> str | None:
     if best is None:
         return None
     waited_us = now_us - state.requests[best].arrived_us
-    if state.turns % AGED_TURN and waited_us < STARVED_US:
+    if state.decision_sequence % AGED_TURN and waited_us < STARVED_US:
         return None
     return best if waited_us >= AGED_US else None
 

@@ -78,7 +78,7 @@ class Placing:
     def _dispatch(self, request_id: str, choice: Choice, now_us: int) -> list[Effect]:
         state, request = self.state, self.state.requests[request_id]
         admission.dequeue(state, request_id)
-        state.turns += 1
+        state.decision_sequence += 1
         tokens = choice.uncached_tokens
         admission.charge(state, request.tenant, tokens, now_us)
         share = 1 - tokens / request.prompt_tokens

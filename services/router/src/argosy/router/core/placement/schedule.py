@@ -9,7 +9,7 @@ time the ledger expects the next rank to open: a missing report can delay nothin
 The window: I = (smoothed step + transfer) / active instances, the time in which one of
 evenly staggered instances becomes idle; made anew from the instances' own steps all the
 time, between WINDOW_US_MIN and WINDOW_US_MAX, so that no delay can feed on itself. The
-watchdog: whoever is held is looked at again within HELD_US_MAX, whatever was heard.
+watchdog: whoever is held is looked at again within DEFERRED_US_MAX, whatever was heard.
 Source: staggered batch scheduling, arXiv 2512.16134 (reconstructed; the exact form of
 the interval is not public).
 
@@ -36,7 +36,7 @@ from argosy.router.core.state import RouterState, TrackedRequest
 
 ROUND_MAX = 64
 """Requests looked at in one round: bounds its time. Those behind wait for the next."""
-HELD_US_MAX = 20_000
+DEFERRED_US_MAX = 20_000
 """A request held for a rank is not looked at again for as long: bounds the work of rounds,
 and how long it can miss that another rank has become better."""
 MATCH_US = 20_000
@@ -57,7 +57,7 @@ class SchedulingRound:
         self.now_us = now_us
         self.policy = POLICIES[state.limits.policy]
         self.planned: Planned = {}
-        self.again_us = now_us + HELD_US_MAX
+        self.again_us = now_us + DEFERRED_US_MAX
         """When to look again, if nothing happens before."""
         self._aged = aged_request(state, now_us)
         self._shared = len(state.tenants) > 1
@@ -80,7 +80,7 @@ class SchedulingRound:
                 elif self.goes(request_id, request, choice):
                     yield request_id, choice
                 else:
-                    self.hold(request, choice)
+                    self.defer(request, choice)
 
     def batch(self, order: Iterator[str], full: set[str]) -> list[str]:
         """The next requests that together fill what is open; with several ranks to an
@@ -102,7 +102,7 @@ class SchedulingRound:
             if self.is_background(request_id, request) and not self.enough_idle(candidates):
                 # So it is for all that come after: lower bands only.
                 break
-            if self.still_held(request, candidates):
+            if self.still_deferred(request, candidates):
                 self.plan(request)
                 continue
             if not found:
@@ -201,29 +201,29 @@ class SchedulingRound:
             and used < BACKGROUND_KV_SHARE
         )
 
-    def hold(self, request: TrackedRequest, choice: Choice) -> None:
+    def defer(self, request: TrackedRequest, choice: Choice) -> None:
         """The request waits for this rank, and is looked at again when that may have opened."""
         candidate = choice.prefill
         soon_us = self.opens_us(candidate, request) - self.candidates(request.model).window_us
-        request.held_for = candidate.rank.holder
-        request.held_tokens = choice.uncached_tokens
-        request.held_until_us = self.now_us + max(1_000, min(HELD_US_MAX, soon_us))
+        request.deferred_to = candidate.rank.holder
+        request.deferred_tokens = choice.uncached_tokens
+        request.deferred_until_us = self.now_us + max(1_000, min(DEFERRED_US_MAX, soon_us))
         self.plan(request)
 
-    def still_held(self, request: TrackedRequest, candidates: Candidates) -> bool:
+    def still_deferred(self, request: TrackedRequest, candidates: Candidates) -> bool:
         """Whether it was looked at a moment ago, and the rank it waits for has not opened."""
-        if self.now_us >= request.held_until_us:
+        if self.now_us >= request.deferred_until_us:
             return False
-        candidate = candidates.by_holder.get(request.held_for)
+        candidate = candidates.by_holder.get(request.deferred_to)
         if candidate is None:
             return False
         return self.opens_us(candidate, request) > candidates.window_us
 
     def plan(self, request: TrackedRequest) -> None:
         """To those behind it, the rank it is held for is taken for as long as it needs it."""
-        self.again_us = min(self.again_us, request.held_until_us)
-        promised = self.planned.get(request.held_for, 0)
-        self.planned[request.held_for] = promised + request.held_tokens
+        self.again_us = min(self.again_us, request.deferred_until_us)
+        promised = self.planned.get(request.deferred_to, 0)
+        self.planned[request.deferred_to] = promised + request.deferred_tokens
 
     def candidates(self, model: str) -> Candidates:
         """Live ranks of a model; remembered by the caller until an instance comes or goes."""

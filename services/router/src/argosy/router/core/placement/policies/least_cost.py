@@ -59,7 +59,7 @@ def choose(
     planned: Planned,
 ) -> Choice | None:
     """The cheapest pair of ranks, or one rank for both."""
-    prefills, decodes = candidates.worth_a_look(request, now_us)
+    prefills, decodes = candidates.shortlist(request, now_us)
     answer_tokens = min(request.max_tokens, state.answer_tokens)
     decodes = without_outliers(with_room(decodes, request, round(answer_tokens)))
     if not decodes:

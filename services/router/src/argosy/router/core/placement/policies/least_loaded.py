@@ -21,7 +21,7 @@ def choose(
     decodes = with_room(candidates.decode, request)
     if not decodes:
         return None
-    turn = state.turns % len(decodes)
+    turn = state.decision_sequence % len(decodes)
     if not candidates.prefill:
         both = min(
             decodes[turn:] + decodes[:turn],
@@ -29,7 +29,7 @@ def choose(
         )
         return Choice(both, both, uncached_tokens(both, request), "least loaded")
     decode = min(decodes[turn:] + decodes[:turn], key=lambda s: (s.rank.requests, s.rank.kv_blocks))
-    turn = state.turns % len(candidates.prefill)
+    turn = state.decision_sequence % len(candidates.prefill)
     prefill = min(
         candidates.prefill[turn:] + candidates.prefill[:turn],
         key=lambda s: (s.rank.prefill_tokens, s.instance.node != decode.instance.node),

@@ -21,8 +21,10 @@ def choose(
     decodes = with_room(candidates.decode, request)
     if not decodes:
         return None
-    decode = decodes[state.turns % len(decodes)]
+    decode = decodes[state.decision_sequence % len(decodes)]
     prefill = (
-        candidates.prefill[state.turns % len(candidates.prefill)] if candidates.prefill else decode
+        candidates.prefill[state.decision_sequence % len(candidates.prefill)]
+        if candidates.prefill
+        else decode
     )
     return Choice(prefill, decode, uncached_tokens(prefill, request), "its turn")
