@@ -135,6 +135,10 @@ class AnyRouterOrder(RuleBasedStateMachine):
             band = state.requests[name].priority
             bands[band] = bands.get(band, 0) + state.requests[name].prompt_tokens
         assert state.queued_by_band == bands
+        assert state.waiting_tenants == {
+            band: sorted(name for name, tenant in state.tenants.items() if band in tenant.waiting)
+            for band in bands
+        }
         fresh = [name for name in queued if not state.requests[name].last_failure]
         assert len(fresh) <= LIMITS["queue_limit"]
         assert {key for key in self.timers if key.startswith(WAIT)} == {

@@ -219,7 +219,6 @@ class Tenant(msgspec.Struct):
     """Its waiting requests by band, in order of `due_us`."""
     waiting_tokens: dict[int, int] = {}
     """Their prompt tokens by band."""
-    used_us: int = 0
 
 
 class CandidateCache(msgspec.Struct):
@@ -257,6 +256,9 @@ class RouterState(msgspec.Struct):
     candidate_caches: dict[str, CandidateCache] = {}
     """By model; until an instance comes or goes."""
     tenants: dict[str, Tenant] = {}
+    """The one that queued a request last is last."""
+    waiting_tenants: dict[int, list[str]] = {}
+    """Names of the tenants with waiting requests, by band, sorted."""
     queued_requests: int = 0
     demanded_us: dict[str, int] = {}
     """By model of which no instance is awake: when that was last said."""
