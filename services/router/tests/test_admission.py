@@ -19,7 +19,7 @@ TENTH_MS_PER_TOKEN = Timing(prefill_ms=(0, 0.1, 0), decode_ms=(0, 0, 0))
 
 def queueing(new_router: Any, **limits: Any) -> Any:
     """A router where everything waits for one instance, which is full until it is `served`."""
-    usual = {"policy": "immediate_round_robin", "queue_limit": 1000, "wait_us": 600 * S}
+    usual = {"policy": "round_robin", "queue_limit": 1000, "wait_us": 600 * S}
     router = new_router(**(usual | limits))
     router.join("decode-0", max_running=1, kv_blocks=100_000)
     router.load("decode-0", running=2)

@@ -54,7 +54,7 @@ def test_a_model_asleep_does_not_hold_up_another_however_many_wait_for_it(new_ro
 
 
 def test_an_address_goes_with_every_dispatch(new_router: Any) -> None:
-    router = new_router(policy="immediate_round_robin")
+    router = new_router(policy="round_robin")
     router.join("decode-0")
     router.join("prefill-0", "prefill")
     dispatch = router.arrive("a").dispatch
@@ -79,7 +79,7 @@ def test_a_failed_attempt_is_placed_elsewhere_as_the_next_one(new_router: Any) -
 
 
 def test_lost_kv_faults_the_attempt_and_not_the_instance(new_router: Any) -> None:
-    router = new_router(policy="immediate_least_loaded")
+    router = new_router(policy="least_loaded")
     router.join("decode-0")
     router.join("prefill-0", "prefill")
     router.arrive("a")
@@ -88,7 +88,7 @@ def test_lost_kv_faults_the_attempt_and_not_the_instance(new_router: Any) -> Non
 
 
 def test_an_attempt_that_failed_leaves_nothing_in_the_ledger(new_router: Any) -> None:
-    router = new_router(policy="immediate_least_loaded", attempts_max=1)
+    router = new_router(policy="least_loaded", attempts_max=1)
     router.join("decode-0")
     router.join("prefill-0", "prefill")
     router.arrive("a")

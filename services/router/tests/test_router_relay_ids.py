@@ -6,8 +6,8 @@ import pytest
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh.service import Mesh
 from argosy.router.core import events
-from argosy.router.core.router import SPEC
 from argosy.router.core.state import RouterLimits, new_state
+from argosy.router.policies import SPEC
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.relay import Relay
 from argosy.router.shell.request_context import RequestContext
@@ -22,7 +22,7 @@ async def relay() -> AsyncIterator[Relay]:
     """A relay over a real core that knows of a prefill instance only: requests wait."""
     mesh = Mesh(RouterSettings(fleet_secret="s"), "router")
     relay = Relay(mesh, TokenizerPool("sim", "sim", 32, 1))
-    state = new_state(RouterLimits(8, 3, MINUTE_US, MINUTE_US, MINUTE_US))
+    state = new_state(RouterLimits(queue_limit=8))
     relay.driver = mesh.drive(SPEC, state, relay.perform)
     now_us = relay.driver.now_us()
     relay.driver.feed(

@@ -3,6 +3,7 @@
 import msgspec
 
 from argosy.domain.core import Event, TimerFired
+from argosy.domain.demand import Slo
 from argosy.domain.timing import Timing
 
 
@@ -206,6 +207,13 @@ class BusChanged(Event, frozen=True, kw_only=True, tag=True):
     connected: bool
 
 
+class ObjectivesChanged(Event, frozen=True, kw_only=True, tag=True):
+    """The fleet file of this generation was applied; these are its objectives."""
+
+    generation: int
+    slo: Slo
+
+
 RouterEvent = (
     RequestArrived
     | RequestEnded
@@ -224,5 +232,6 @@ RouterEvent = (
     | PeerRouterDispatched
     | PeerRouterEnded
     | BusChanged
+    | ObjectivesChanged
     | TimerFired
 )

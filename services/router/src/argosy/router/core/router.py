@@ -8,7 +8,9 @@ is predicted to get its first token too late (`admission`). `schedule` says when
 where waiting requests go, `placing` puts them there, `members` says which instances there are.
 """
 
-from argosy.domain.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
+from msgspec.structs import replace
+
+from argosy.domain.core import CancelTimer, Effect, SetTimer, TimerFired
 from argosy.router.core import effects, events
 from argosy.router.core.fleet import (
     kv_holders,
@@ -22,6 +24,7 @@ from argosy.router.core.fleet import (
 from argosy.router.core.fleet.candidates import blocks_of
 from argosy.router.core.placement import admission
 from argosy.router.core.placement.placing import WAIT, WINDOW, Placing
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.placement.schedule import look_up_hits
 from argosy.router.core.state import RouterState, TrackedRequest
 
@@ -36,9 +39,9 @@ FAULTS = frozenset({"INSTANCE_LOST", "DRAINING", "NOT_READY"})
 class RouterCore:
     """See the module. All methods are pure on `state`."""
 
-    def __init__(self, state: RouterState) -> None:
+    def __init__(self, state: RouterState, policy: RoutingPolicy) -> None:
         self.state = state
-        self._placing = Placing(state)
+        self._placing = Placing(state, policy)
 
     def step(self, event: events.RouterEvent) -> list[Effect]:
         """Decide on one event."""
@@ -65,6 +68,9 @@ class RouterCore:
                 return []
             case TimerFired():
                 return self._timer(event)
+            case events.ObjectivesChanged():
+                self._objectives_changed(event)
+                return []
             case _:
                 return self._members_changed(event)
 
@@ -246,6 +252,12 @@ class RouterCore:
         members.left(self.state, name, reason, now_us)
         self._placing.instances_changed()
 
+    def _objectives_changed(self, event: events.ObjectivesChanged) -> None:
+        state = self.state
+        if event.generation >= state.objectives_generation:
+            state.objectives_generation = event.generation
+            state.limits = replace(state.limits, slo=event.slo)
+
     def _bus_changed(self, event: events.BusChanged) -> list[Effect]:
         self.state.bus_connected = event.connected
         for instance in self.state.instances.values():
@@ -286,6 +298,3 @@ class RouterCore:
             return []
         asleep = [m for m in self.state.models if not self._placing.candidates_of(m).decode]
         return [told for model in asleep for told in wake_demand.tell(self.state, model, now_us)]
-
-
-SPEC = CoreSpec("router", events.RouterEvent, RouterState, RouterCore)

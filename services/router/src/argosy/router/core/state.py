@@ -2,32 +2,39 @@
 
 import msgspec
 
+from argosy.domain.demand import Slo
 from argosy.domain.timing import Timing
 from argosy.router.core.events import InstanceLifecycleChanged
 from argosy.router.core.prefix_index import PrefixIndex
 
 
-class RouterLimits(msgspec.Struct, frozen=True):
-    """What the router is told to keep to."""
+class RouterLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the router keeps to: its settings, and the objectives of its fleet.
 
-    queue_limit: int
-    attempts_max: int
-    stale_us: int
-    """An instance this long silent is not used."""
-    ledger_us: int
-    """How long a dispatch or report says something of now."""
-    wait_us: int
+    The defaults here are the only ones: settings and the simulator take them from here.
+    """
+
+    queue_limit: int = 1024
+    attempts_max: int = 5
+    """Failed attempts in a row, without a token, after which a request fails."""
+    stale_us: int = 3_000_000
+    """An instance that sends no report for this long is not used."""
+    ledger_us: int = 30_000_000
+    """A dispatch or a report older than this says nothing about the present."""
+    wait_us: int = 300_000_000
     """Longest wait for an instance, each time a request is queued."""
-    policy: str = "argosy"
+    policy: str = "least_cost"
+    """Name of the routing policy: an entry point of the group `argosy.routing_policies`."""
     tenant_queue_limit: int = 0
-    """Most requests of one tenant waiting; 0: no limit of its own."""
+    """Most waiting requests of one tenant; 0: only `queue_limit` applies."""
     ttft_limit_us: int = 0
-    """Refuse at the door what is predicted to wait longer for its first token; 0: never."""
-    itl_target_ms: float = 50
-    """Decode batches are kept under this time per token while there is a choice."""
+    """A request is refused on arrival when its first token is predicted to take longer than
+    this; 0: only when the prediction is past the request's own deadline."""
+    slo: Slo = Slo()
+    """The fleet's objectives. ObjectivesChanged replaces them."""
     index_blocks_max: int = 4_000_000
     queue_bytes_max: int = 1 << 28
-    """Memory that waiting prompts may take."""
+    """Memory that the prompts of waiting requests may take."""
 
 
 class InFlightPrefill(msgspec.Struct, array_like=True):
@@ -267,6 +274,8 @@ class RouterState(msgspec.Struct):
     freed_blocks_per_s: float = 0
     """KV blocks of answers that ended, smoothed."""
     freed_us: int = 0
+    objectives_generation: int = 0
+    """Generation of the fleet file that `limits.slo` is from."""
     bus_connected: bool = False
     models: dict[str, int] = {}
     """Every model ever seen here, with its context; it stays listed at zero instances."""

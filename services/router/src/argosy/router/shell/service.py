@@ -6,8 +6,8 @@ from typing import Any
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import rpc
 from argosy.mesh.service import Mesh
-from argosy.router.core.router import SPEC
 from argosy.router.core.state import RouterLimits, new_state
+from argosy.router.policies import SPEC
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.openai.server import HttpServer
 from argosy.router.shell.relay import Relay
@@ -16,8 +16,6 @@ from argosy.router.shell.tokenizing import TokenizerPool
 from argosy.router.shell.validation import RequestValidator
 from argosy.router.shell.view import FleetView
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
-
-LEDGER_S = 30
 
 
 class RouterService(router_pb2_grpc.RouterServicer):
@@ -111,12 +109,10 @@ def limits_of(settings: RouterSettings) -> RouterLimits:
         queue_limit=settings.queue_limit,
         attempts_max=settings.attempts_max,
         stale_us=round(settings.stale_s * 1e6),
-        ledger_us=round(LEDGER_S * 1e6),
         wait_us=round(settings.queue_timeout_s * 1e6),
         policy=settings.policy,
         tenant_queue_limit=settings.tenant_queue_limit,
         ttft_limit_us=round(settings.ttft_limit_s * 1e6),
-        itl_target_ms=settings.itl_target_ms,
         index_blocks_max=settings.index_blocks_max,
         queue_bytes_max=settings.queue_bytes_max,
     )

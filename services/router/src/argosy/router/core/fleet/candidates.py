@@ -259,6 +259,22 @@ def opens_us(
     return wait
 
 
+def fits_step(candidate: Candidate, tokens: int, planned: Planned, *, joins: bool) -> bool:
+    """Whether the step that the rank starts next takes a whole prompt of this many tokens.
+
+    So it does when nothing else is in it: a prompt longer than a step has to begin somewhere.
+    Behind others, what is left over would delay the requests that come next by a step.
+    joins: whether a step that starts just now will do.
+    """
+    instance, rank = candidate
+    ahead = rank.backlog_tokens + planned.get(rank.holder, 0)
+    if joins and instance.busy:
+        if not rank.step_tokens:
+            return True
+        ahead += rank.step_tokens
+    return not ahead or ahead + tokens <= instance.tokens_per_step
+
+
 def soonest_us(candidates: list[Candidate], now_us: int, planned: Planned) -> int:
     """How long until the first of these ranks opens."""
     soonest = 1 << 62

@@ -12,6 +12,7 @@ from argosy.router.core.fleet.candidates import (
     first_token_us,
 )
 from argosy.router.core.placement import admission
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.placement.schedule import SchedulingRound
 from argosy.router.core.state import RouterState, TrackedRequest
 
@@ -27,8 +28,9 @@ difference of their prefill times: short ones wait less, and long ones never for
 class Placing:
     """See the module. All is in `state`, but for the candidates, which follow from it."""
 
-    def __init__(self, state: RouterState) -> None:
+    def __init__(self, state: RouterState, policy: RoutingPolicy) -> None:
         self.state = state
+        self._policy = policy
         self._candidates: dict[str, Candidates] = {}
 
     def candidates_of(self, model: str) -> Candidates:
@@ -68,7 +70,7 @@ class Placing:
         if not state.queued_requests:
             return []
         found: list[Effect] = []
-        look = SchedulingRound(state, now_us, self._candidates)
+        look = SchedulingRound(state, self._policy, now_us, self._candidates)
         for request_id, choice in look.decide():
             found += self._dispatch(request_id, choice, now_us)
         if state.queued_requests:

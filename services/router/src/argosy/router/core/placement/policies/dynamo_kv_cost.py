@@ -13,6 +13,7 @@ from argosy.router.core.fleet.candidates import (
     uncached_tokens,
     with_room,
 )
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
 
@@ -41,3 +42,6 @@ def choose(
     decode = min(decodes, key=lambda s: (decode_blocks(s), s.rank.holder))
     prefill = min(candidates.prefill, key=lambda s: (prefill_blocks(s), s.rank.holder))
     return Choice(prefill, decode, uncached_tokens(prefill, request), "least cost in blocks")
+
+
+POLICY = RoutingPolicy(choose, staggered=False)

@@ -35,6 +35,7 @@ from argosy.router.core.fleet.candidates import (
     uncached_tokens,
     with_room,
 )
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
 BUSY_MAX = 0.9
@@ -143,5 +144,8 @@ def rate(
     before_ms = load_ledger.decode_step_ms(instance, held, running)
     after_ms = load_ledger.decode_step_ms(instance, held + blocks, running + 1)
     itl_ms = after_ms / (1 - min(BUSY_MAX, load_ledger.busy_share(rank, now_us)))
-    price = price_of_answer_time(itl_ms, state.limits.itl_target_ms)
+    price = price_of_answer_time(itl_ms, state.limits.slo.tpot_ms)
     return ScoredRank(itl_ms * answer_tokens / 1e3 * price, candidate, before_ms, price)
+
+
+POLICY = RoutingPolicy(choose, staggered=True)

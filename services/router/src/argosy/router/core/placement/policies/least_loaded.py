@@ -7,6 +7,7 @@ from argosy.router.core.fleet.candidates import (
     uncached_tokens,
     with_room,
 )
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
 
@@ -35,3 +36,6 @@ def choose(
         key=lambda s: (s.rank.prefill_tokens, s.instance.node != decode.instance.node),
     )
     return Choice(prefill, decode, uncached_tokens(prefill, request), "least loaded")
+
+
+POLICY = RoutingPolicy(choose, staggered=False)

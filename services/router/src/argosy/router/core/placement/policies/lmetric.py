@@ -11,6 +11,7 @@ from argosy.router.core.fleet.candidates import (
     uncached_tokens,
     with_room,
 )
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
 
@@ -36,3 +37,6 @@ def choose(
     decode = min(decodes, key=lambda s: (s.rank.requests, s.rank.kv_blocks, s.rank.holder))
     prefill = min(candidates.prefill, key=product)
     return Choice(prefill, decode, uncached_tokens(prefill, request), "least tokens x batch")
+
+
+POLICY = RoutingPolicy(choose, staggered=False)

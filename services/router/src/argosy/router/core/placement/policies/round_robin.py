@@ -7,6 +7,7 @@ from argosy.router.core.fleet.candidates import (
     uncached_tokens,
     with_room,
 )
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
 
@@ -28,3 +29,6 @@ def choose(
         else decode
     )
     return Choice(prefill, decode, uncached_tokens(prefill, request), "its turn")
+
+
+POLICY = RoutingPolicy(choose, staggered=False)
