@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from argosy.domain.demand import Slo
 from argosy.router.core import effects, events
 from argosy.router.core.placement.schedule import ROUND_MAX
 
@@ -230,3 +231,11 @@ def test_a_direct_callers_news_of_an_older_epoch_changes_nothing(new_router: Any
         "a", attempt=1, direct=True, failed_instance="decode-0", failed_address="decode-0:e1"
     )
     assert router.instance("decode-0").live
+
+
+def test_objectives_are_those_of_the_newest_fleet_file(new_router: Any) -> None:
+    router = new_router()
+    assert router.state.limits.slo == Slo()
+    for generation, tpot_ms in ((3, 80), (2, 20), (3, 90)):
+        router.feed(events.ObjectivesChanged, generation=generation, slo=Slo(1000, tpot_ms))
+    assert router.state.limits.slo == Slo(1000, 90)

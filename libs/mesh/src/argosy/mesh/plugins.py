@@ -17,6 +17,11 @@ def _found(group: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in sorted(entry_points(group=group))}
 
 
+def forget() -> None:
+    """Read anew what is installed, at the next question."""
+    _found.cache_clear()
+
+
 def names(group: str) -> list[str]:
     """The names declared in a group, sorted."""
     return list(_found(group))

@@ -21,7 +21,7 @@ from argosy.router.core.fleet import (
     traffic,
     wake_demand,
 )
-from argosy.router.core.fleet.candidates import blocks_of
+from argosy.router.core.fleet.estimates import blocks_of
 from argosy.router.core.placement import admission
 from argosy.router.core.placement.placing import WAIT, WINDOW, Placing
 from argosy.router.core.placement.policies import RoutingPolicy

@@ -6,7 +6,8 @@ the instances' own reports correct both.
 
 from argosy.router.core import events
 from argosy.router.core.fleet import load_ledger
-from argosy.router.core.fleet.candidates import Candidate, blocks_of, first_token_us
+from argosy.router.core.fleet.candidates import Candidate
+from argosy.router.core.fleet.estimates import blocks_of, first_token_us
 from argosy.router.core.state import RouterState
 
 SPECULATIVE_US = 5_000_000

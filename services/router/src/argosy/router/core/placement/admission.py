@@ -19,13 +19,8 @@ from heapq import heapify, heappop, heapreplace
 from itertools import islice
 
 from argosy.router.core import effects, events
-from argosy.router.core.fleet.candidates import (
-    Candidates,
-    best_hit_tokens,
-    blocks_of,
-    prefill_us,
-    soonest_us,
-)
+from argosy.router.core.fleet.candidates import Candidates
+from argosy.router.core.fleet.estimates import best_hit_tokens, blocks_of, prefill_us, soonest_us
 from argosy.router.core.fleet.load_ledger import decayed
 from argosy.router.core.state import RouterState, Tenant, TrackedRequest
 

@@ -3,14 +3,8 @@
 from argosy.domain.core import CancelTimer, Effect, SetTimer
 from argosy.router.core import effects
 from argosy.router.core.fleet import load_ledger, members, traffic, wake_demand
-from argosy.router.core.fleet.candidates import (
-    Candidates,
-    Choice,
-    best_hit_tokens,
-    blocks_of,
-    candidates_of,
-    first_token_us,
-)
+from argosy.router.core.fleet.candidates import Candidates, Choice, candidates_of
+from argosy.router.core.fleet.estimates import best_hit_tokens, blocks_of, first_token_us
 from argosy.router.core.placement import admission
 from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.placement.schedule import SchedulingRound

@@ -25,8 +25,10 @@ from argosy.router.core.fleet.candidates import (
     Candidates,
     Choice,
     Planned,
-    best_hit_tokens,
     candidates_of,
+)
+from argosy.router.core.fleet.estimates import (
+    best_hit_tokens,
     fits_step,
     joins_step,
     opens_us,

@@ -4,15 +4,8 @@ Source: ai-dynamo/dynamo, lib/kv-router/src/scheduling/selector.rs, defaults (de
 credit 1, temperature 0); a disaggregated decode is chosen by its blocks alone.
 """
 
-from argosy.router.core.fleet.candidates import (
-    Candidate,
-    Candidates,
-    Choice,
-    Planned,
-    blocks_of,
-    uncached_tokens,
-    with_room,
-)
+from argosy.router.core.fleet.candidates import Candidate, Candidates, Choice, Planned
+from argosy.router.core.fleet.estimates import blocks_of, uncached_tokens, with_room
 from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 

@@ -22,11 +22,8 @@ from typing import NamedTuple
 from argosy.domain.placement_cost import HANDOFF_MS, OWN_WORK, SPREAD_MS, price_of_answer_time
 from argosy.router.core.fleet import load_ledger
 from argosy.router.core.fleet.balance import without_outliers
-from argosy.router.core.fleet.candidates import (
-    Candidate,
-    Candidates,
-    Choice,
-    Planned,
+from argosy.router.core.fleet.candidates import Candidate, Candidates, Choice, Planned
+from argosy.router.core.fleet.estimates import (
     blocks_of,
     fetch_us,
     first_token_us,

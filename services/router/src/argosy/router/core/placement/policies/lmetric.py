@@ -3,14 +3,8 @@
 Source: arXiv 2603.15202, with the ones that keep zeros from tying.
 """
 
-from argosy.router.core.fleet.candidates import (
-    Candidate,
-    Candidates,
-    Choice,
-    Planned,
-    uncached_tokens,
-    with_room,
-)
+from argosy.router.core.fleet.candidates import Candidate, Candidates, Choice, Planned
+from argosy.router.core.fleet.estimates import uncached_tokens, with_room
 from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 

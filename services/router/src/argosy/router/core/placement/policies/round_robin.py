@@ -1,12 +1,7 @@
 """Each in turn, whatever they have to do. The baseline of staggered scheduling."""
 
-from argosy.router.core.fleet.candidates import (
-    Candidates,
-    Choice,
-    Planned,
-    uncached_tokens,
-    with_room,
-)
+from argosy.router.core.fleet.candidates import Candidates, Choice, Planned
+from argosy.router.core.fleet.estimates import uncached_tokens, with_room
 from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
