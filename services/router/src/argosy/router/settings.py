@@ -12,7 +12,7 @@ DEFAULTS = RouterLimits()
 
 
 class RouterSettings(ServiceSettings):
-    """What the router can be told."""
+    """The settings of the router."""
 
     http_listen: str = Field("127.0.0.1:8000", description="OpenAI HTTP host:port.")
     model: str = Field("sim", description="The model this fleet serves.")

@@ -1,4 +1,4 @@
-"""What happens to the router."""
+"""The events of the router's core."""
 
 import msgspec
 
@@ -149,7 +149,7 @@ class KvChanged(Event, frozen=True, kw_only=True, tag=True):
 
 
 class StoreSeen(Event, frozen=True, kw_only=True, tag=True):
-    """A store of KV blocks is there. Its blocks are told of as an instance's, tiers as ranks."""
+    """A KV store reports. Its blocks come in KvChanged, with tiers for ranks."""
 
     store: str
     epoch: str

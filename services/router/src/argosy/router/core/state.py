@@ -69,9 +69,9 @@ class RankLedger(msgspec.Struct):
     inbound_blocks: int = 0
     """Sum over `inbound`."""
     written_tokens: float = 0
-    """New KV sent here of late; halves every WRITTEN_HALF_US."""
+    """New KV sent here; halves every WRITTEN_HALF_US."""
     busy_us: float = 0
-    """Prefill time sent here of late; halves every BUSY_HALF_US."""
+    """Prefill time sent here; halves every BUSY_HALF_US."""
     written_us: int = 0
 
     @property
@@ -86,7 +86,7 @@ class RankLedger(msgspec.Struct):
 
     @property
     def kv_blocks(self) -> int:
-        """KV blocks in use or spoken for."""
+        """KV blocks in use, or reserved by what was sent."""
         return self.kv_used_blocks + self.sent_blocks + self.inbound_blocks
 
 
@@ -202,7 +202,7 @@ class TrackedRequest(msgspec.Struct):
     """Some attempt has brought a token."""
     last_failure: str = ""
     deferred_to: str = ""
-    """The rank it waits for, by holder; for how many tokens; until it is looked at again."""
+    """The rank it waits for, by holder; with how many tokens; until it is decided again."""
     deferred_tokens: int = 0
     deferred_until_us: int = 0
     hits: dict[str, int] = {}
@@ -229,11 +229,11 @@ class Tenant(msgspec.Struct):
 
 
 class CandidateCache(msgspec.Struct):
-    """What a look at all ranks of a model found: it is believed for a moment."""
+    """The shortlist of a model's ranks; good for LISTED_US."""
 
     at_us: int
     prefill: list[str]
-    """Ranks worth a look, by holder."""
+    """The shortlisted prefill ranks, by holder."""
     decode: list[str]
     written: float
     window_us: int
@@ -268,7 +268,7 @@ class RouterState(msgspec.Struct):
     """Names of the tenants with waiting requests, by band, sorted."""
     queued_requests: int = 0
     demanded_us: dict[str, int] = {}
-    """By model of which no instance is awake: when that was last said."""
+    """By model of which no instance is awake: when its demand was last published."""
     queued_by_band: dict[int, int] = {}
     """Prompt tokens waiting."""
     freed_blocks_per_s: float = 0
@@ -286,7 +286,7 @@ class RouterState(msgspec.Struct):
     decision_sequence: int = 0
     """Dispatches so far."""
     peer_routers: dict[str, int] = {}
-    """Other routers, and when they were last heard of."""
+    """Other routers, and when each reported last."""
     answer_tokens: float = 256
     """Smoothed length of answers."""
     cached_share: float = 0

@@ -1,4 +1,4 @@
-"""A request's way through the router: tokenize, be placed, submit, stream, go on elsewhere.
+"""Relays requests: places them, submits their prompts, streams answers, retries elsewhere.
 
 Concurrency: a request lives in its caller's task. The core's answer arrives through a
 future per request. When the caller goes, the task is cancelled and with it the stream
@@ -31,7 +31,7 @@ from argosy.wire.router.v1 import router_pb2
 
 
 class Relay:
-    """Takes requests to instances and their answers back."""
+    """Takes requests to instances, and answers back to callers."""
 
     def __init__(self, mesh: Mesh[RouterSettings], pool: TokenizerPool) -> None:
         self.mesh = mesh
@@ -39,17 +39,17 @@ class Relay:
         self.driver: Driver
         self._secret = mesh.settings.fleet_secret.get_secret_value().encode()
         self._placed: dict[str, asyncio.Future[effects.Dispatch]] = {}
-        self._submissions = PromptSubmissions(self._connect, self.heard)
+        self._submissions = PromptSubmissions(self._connect, self.load_reported)
         self._snapshots = Snapshots(mesh)
         self._publisher = RouterPublisher(mesh)
 
     def start(self, driver: Driver, view: FleetView) -> None:
-        """Go by this core; tell the fleet of the queue."""
+        """Take decisions from this core; publish the queue from now on."""
         self.driver = self._snapshots.driver = driver
         self._publisher.start(view)
 
     async def close(self) -> None:
-        """Hang up on the instances; say what is left to say."""
+        """Publish what was gathered, and close the streams to the instances."""
         self._publisher.stop()
         self._snapshots.stop()
         await self._submissions.close()
@@ -58,7 +58,7 @@ class Relay:
         return self.mesh.channels.stub(prefill_pb2_grpc.PrefillStub, address).Submit()
 
     def perform(self, effect: Any) -> None:
-        """The core's effects."""
+        """Carry out an effect of the core."""
         match effect:
             case effects.Dispatch():
                 if (waiting := self._placed.get(effect.request_id)) and not waiting.done():
@@ -73,9 +73,9 @@ class Relay:
                         )
                     )
             case effects.PublishDemand():
-                self._publisher.demand(effect)
+                self._publisher.publish_demand(effect)
             case effects.TellPeerRouters():
-                self._publisher.tell(effect)
+                self._publisher.add(effect)
             case effects.AskKvSnapshot():
                 self._snapshots.ask(effect)
             case effects.ForgetAddress():
@@ -111,7 +111,7 @@ class Relay:
             )
 
     def _note(self, request: RequestContext, chunk: inference_pb2.TokenChunk) -> None:
-        """What a chunk tells of its request."""
+        """Note what a chunk says about its request."""
         if not request.produced and chunk.token_ids and not chunk.finish_reason:
             self.driver.feed(
                 events.FirstTokenSeen(now_us=self.driver.now_us(), request_id=request.request_id)
@@ -132,8 +132,8 @@ class Relay:
     ) -> router_pb2.RouteReply:
         """Place a request, and give the caller a ticket.
 
-        Whoever prefills gets the prompt: a prefill instance from us, now; decode from
-        the caller, with the ticket.
+        The prompt goes to the instance that prefills: to a prefill instance from here, now; to
+        decode from the caller, with the ticket.
 
         An instance that does not take the prompt costs the caller nothing: another is
         asked, under the same attempt, which is the caller's to count.
@@ -247,7 +247,7 @@ class Relay:
         async with aclosing(answer) as chunks:
             async for chunk in chunks:
                 if chunk.HasField("load"):
-                    self.heard(chunk.load)
+                    self.load_reported(chunk.load)
                 yield chunk
                 if chunk.finish_reason:
                     return
@@ -277,8 +277,8 @@ class Relay:
         )
         return tickets.sign(ticket, self._secret)
 
-    def heard(self, load: inference_pb2.Load) -> None:
-        """A load report, off the bus or on the back of a reply."""
+    def load_reported(self, load: inference_pb2.Load) -> None:
+        """Feed the core a load report, from the bus or from a reply."""
         self.driver.feed(
             events.LoadReported(
                 now_us=self.driver.now_us(),

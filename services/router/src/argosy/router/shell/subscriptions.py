@@ -1,4 +1,4 @@
-"""What the router hears on the bus, told to its core."""
+"""Subscribes to facts on the bus, and feeds them to the core as events."""
 
 import asyncio
 
@@ -73,7 +73,7 @@ class RouterSubscriptions:
     def _on_load(
         self, fact: prefill_pb2.LoadReported | decode_pb2.LoadReported, envelope: Envelope
     ) -> None:
-        self._relay.heard(fact.load)
+        self._relay.load_reported(fact.load)
 
     def _on_idle(self, fact: prefill_pb2.IdlePredicted, envelope: Envelope) -> None:
         now_us = self._driver.now_us()

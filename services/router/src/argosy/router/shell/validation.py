@@ -26,7 +26,7 @@ BANDS = {
 
 
 class RequestValidator:
-    """Turns GenerateRequests into RequestContexts. Raises BAD_REQUEST and its kin."""
+    """Turns GenerateRequests into RequestContexts. Raises ArgosyError for those it refuses."""
 
     def __init__(
         self, mesh: Mesh[RouterSettings], relay: Relay, contexts: Mapping[str, int]

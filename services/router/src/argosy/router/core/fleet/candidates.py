@@ -1,4 +1,4 @@
-"""Where a request can go: ranks of live instances, with what policies ask of them."""
+"""Candidates: the ranks of live instances that a request can go to."""
 
 from dataclasses import dataclass, field
 from heapq import nsmallest
@@ -14,12 +14,15 @@ from argosy.router.core.state import (
 )
 
 WINDOW_US_MAX = 200_000
+"""Far longer than a healthy step: a wrong report of one must not send everything at once."""
 WINDOW_US_MIN = 2_000
-"""A submission takes as long to arrive; sent later, a rank would idle in between."""
+"""A submission takes this long to arrive; sent later, it would find the rank idle."""
 LISTED_MAX = 16
+"""Ranks on a shortlist: bounds the time of a decision in a large fleet."""
 LISTED_US = 20_000
+"""A shortlist is made again after this long: shorter than most steps, in which loads change."""
 REQUESTS_FACTOR = 2
-"""Requests a rank may have for each it can run: the rest wait in its own queue."""
+"""A rank may have twice the requests it can run, so that its own queue never runs dry."""
 
 
 class Candidate(NamedTuple):
@@ -42,7 +45,7 @@ class Candidates:
     listed_us: int = -LISTED_US
     listed: tuple[list[Candidate], list[Candidate]] = ([], [])
     written: float = 0
-    """Tokens of new KV of late, the mean over ranks, when last listed."""
+    """Recent tokens of new KV (load_ledger.written), the mean over ranks, when last listed."""
     window_us: int = WINDOW_US_MIN
     """How soon a rank must become idle to be sent a batch now, when last listed."""
     ranks_max: int = 1
@@ -51,8 +54,11 @@ class Candidates:
     candidate_caches: dict[str, CandidateCache] = field(default_factory=dict)
     """Of the state: what was last listed."""
 
-    def refresh(self, now_us: int, *, anew: bool = False) -> None:
-        """Look at all ranks again, unless that was done a moment ago (or even then: `anew`)."""
+    def advance_and_list(self, now_us: int, *, anew: bool = False) -> None:
+        """Advance the ledgers of large fleets to now and make the shortlist of all ranks anew.
+
+        Does nothing if that was done less than LISTED_US ago, unless `anew`.
+        """
         if (now_us - self.listed_us < LISTED_US and not anew) or not self.prefilling:
             return
         self.listed_us = now_us
@@ -74,19 +80,23 @@ class Candidates:
         )
 
     def restore(self) -> None:
-        """Go on from the last look."""
-        look = self.candidate_caches.get(self.model)
-        if look is not None:
-            self.listed_us, self.written, self.window_us = look.at_us, look.written, look.window_us
+        """Take the last shortlist from the state: a router that restarts decides the same."""
+        cache = self.candidate_caches.get(self.model)
+        if cache is not None:
+            self.listed_us, self.written, self.window_us = (
+                cache.at_us,
+                cache.written,
+                cache.window_us,
+            )
             by_holder = self.by_holder
             self.listed = (
-                [by_holder[h] for h in look.prefill],
-                [by_holder[h] for h in look.decode],
+                [by_holder[h] for h in cache.prefill],
+                [by_holder[h] for h in cache.decode],
             )
 
     @property
     def used_up(self) -> bool:
-        """Whether all on a list have work now, and some are not on it."""
+        """Whether all ranks on a shortlist have work by now, and other ranks are not on it."""
         return any(
             len(listed) < len(known) and all(candidate.instance.busy for candidate in listed)
             for listed, known in zip(self.listed, (self.prefill, self.decode), strict=True)
@@ -94,15 +104,17 @@ class Candidates:
 
     @property
     def all_listed(self) -> bool:
-        """Whether no rank is left out."""
+        """Whether the shortlists hold all ranks."""
         prefill, decode = self.listed
         return len(prefill) == len(self.prefill) and len(decode) == len(self.decode)
 
     def shortlist(
         self, request: TrackedRequest, now_us: int
     ) -> tuple[list[Candidate], list[Candidate]]:
-        """Prefill and decode ranks a policy should weigh: all of a small fleet; of a large
-        one the least loaded, as of LISTED_US ago at most, and those that cache a part.
+        """The prefill and decode ranks that a policy should weigh.
+
+        All ranks of a small fleet; of a large one the least loaded ones, as of LISTED_US ago at
+        most, and those that cache a part of the prompt.
         """
         prefill, decode = self.listed
         if self.all_listed:
@@ -118,7 +130,7 @@ class Candidates:
 
 
 class Choice(NamedTuple):
-    """Where a policy wants a request to be."""
+    """Where a policy places a request, and why."""
 
     prefill: Candidate
     decode: Candidate
@@ -132,7 +144,7 @@ class Choice(NamedTuple):
 
 
 Planned = dict[str, int]
-"""Prompt tokens promised in this round to requests that wait for a rank, by holder."""
+"""By holder: prompt tokens of requests ahead that are deferred and wait for this rank."""
 
 
 def candidates_of(state: RouterState, model: str) -> Candidates:
@@ -150,8 +162,9 @@ def candidates_of(state: RouterState, model: str) -> Candidates:
 
 
 def least_loaded(candidates: list[Candidate], now_us: int) -> list[Candidate]:
-    """The LISTED_MAX with least to prefill, then with most KV free, full ones last; all, in
-    order of names, where there are not more.
+    """The LISTED_MAX ranks with least to prefill, then with least KV in use; full ones last.
+
+    All, in order of names, where there are not more. Otherwise advances their ledgers to now.
     """
     if len(candidates) <= LISTED_MAX:
         return candidates
@@ -160,7 +173,7 @@ def least_loaded(candidates: list[Candidate], now_us: int) -> list[Candidate]:
     return nsmallest(
         LISTED_MAX,
         candidates,
-        key=lambda s: (is_full(s), s.rank.prefill_tokens, s.rank.kv_blocks, s.rank.holder),
+        key=lambda c: (is_full(c), c.rank.prefill_tokens, c.rank.kv_blocks, c.rank.holder),
     )
 
 

@@ -1,8 +1,9 @@
 """What policies and rounds ask of a rank: cached tokens, room, and how long things would take.
 
-Estimates of time look at a ledger as of `now_us`. For that they advance it (load_ledger.advance):
-the engine steps that must be over by then are ended. That changes the ledger, but it changes
-nothing that a later event or query would find otherwise: advancing twice is advancing once.
+`opens_us`, `soonest_us` and `first_token_us` advance the instance's ledger to `now_us`
+(load_ledger.advance) before they read it: steps that must be over by then are ended, and the
+next ones begin with the length that the ledger implies at that moment. They change nothing else,
+and asked again at the same time they answer the same.
 """
 
 from collections.abc import Iterable
@@ -18,13 +19,16 @@ the next request of a quiet tenant waits for what is in it."""
 
 
 def uncached_tokens(candidate: Candidate, request: TrackedRequest) -> int:
-    """Prompt tokens the rank would have to compute, with what it can fetch; at least the last."""
+    """Prompt tokens the rank would have to compute: those neither cached there nor in a store.
+
+    At least 1: the last token is always computed.
+    """
     hit = max(request.hits.get(candidate.rank.holder, 0), request.stored_blocks)
     return max(1, request.prompt_tokens - hit * candidate.instance.block_tokens)
 
 
 def fetch_us(candidate: Candidate, request: TrackedRequest) -> int:
-    """How long the rank takes to fetch from stores what they have beyond its own cache."""
+    """Microseconds to fetch from stores the blocks that they have beyond the rank's own cache."""
     blocks = request.stored_blocks - request.hits.get(candidate.rank.holder, 0)
     if blocks <= 0:
         return 0
@@ -34,13 +38,13 @@ def fetch_us(candidate: Candidate, request: TrackedRequest) -> int:
 
 
 def best_hit_tokens(request: TrackedRequest, candidates: Candidates) -> int:
-    """Prompt tokens that need no prefill where most are cached."""
+    """Cached tokens of the prompt, at the rank or store that has most of them."""
     best = max(request.stored_blocks, *request.hits.values(), 0)
     return best * candidates.decode[0].instance.block_tokens if best and candidates.decode else 0
 
 
 def blocks_of(instance: KnownInstance, tokens: int) -> int:
-    """KV blocks that so many tokens take."""
+    """KV blocks that this many tokens take."""
     return -(-tokens // instance.block_tokens)
 
 
@@ -56,17 +60,17 @@ def has_room(candidate: Candidate, request: TrackedRequest, extra_tokens: int = 
 def with_room(
     candidates: Iterable[Candidate], request: TrackedRequest, extra_tokens: int = 0
 ) -> list[Candidate]:
-    """Those with room; if there are none, those that only lack it for the answer's KV."""
+    """Candidates with room; if none has any, those that lack it for `extra_tokens` only."""
     candidates = list(candidates)
-    return [s for s in candidates if has_room(s, request, extra_tokens)] or (
-        [s for s in candidates if has_room(s, request)] if extra_tokens else []
+    return [c for c in candidates if has_room(c, request, extra_tokens)] or (
+        [c for c in candidates if has_room(c, request)] if extra_tokens else []
     )
 
 
 def joins_step(candidate: Candidate, request: TrackedRequest, now_us: int) -> bool:
     """Whether a step starts at this rank just now that the request may still join.
 
-    One that counts on KV cached there may not: some of it could be what this very pass
+    A request with cached KV there may not: some of it could be what this very step
     is to compute, and only a later step can use that.
     """
     return (
@@ -77,11 +81,11 @@ def joins_step(candidate: Candidate, request: TrackedRequest, now_us: int) -> bo
 def opens_us(
     candidate: Candidate, now_us: int, planned: Planned, *, joins: bool = True, shared: bool = False
 ) -> int:
-    """How long until a step of this rank starts that has tokens to spare; 0: now.
+    """Microseconds until a step of this rank starts that has tokens to spare; 0: now.
 
     joins: whether a step that starts just now will do.
-    shared: several tenants compete, and whoever comes next waits for what is sent now: most
-    of the step has to be free.
+    shared: several tenants compete, and the next request waits for what is sent now: most
+    of the step has to be free (SHARED_DEPTH).
     In lockstep, a rank without work waits for the others' step to end.
     """
     instance, rank = candidate
@@ -105,8 +109,8 @@ def opens_us(
 def fits_step(candidate: Candidate, tokens: int, planned: Planned, *, joins: bool) -> bool:
     """Whether the step that the rank starts next takes a whole prompt of this many tokens.
 
-    So it does when nothing else is in it: a prompt longer than a step has to begin somewhere.
-    Behind others, what is left over would delay the requests that come next by a step.
+    A step with nothing else in it takes any: a prompt longer than a step has to begin somewhere.
+    Behind others, the rest of the prompt would delay the requests that come next by a step.
     joins: whether a step that starts just now will do.
     """
     instance, rank = candidate
@@ -119,7 +123,7 @@ def fits_step(candidate: Candidate, tokens: int, planned: Planned, *, joins: boo
 
 
 def soonest_us(candidates: list[Candidate], now_us: int, planned: Planned) -> int:
-    """How long until the first of these ranks opens."""
+    """Microseconds until the first of these ranks opens."""
     soonest = 1 << 62
     for candidate in candidates:
         soonest = min(soonest, opens_us(candidate, now_us, planned))
@@ -131,7 +135,7 @@ def soonest_us(candidates: list[Candidate], now_us: int, planned: Planned) -> in
 def first_token_us(
     candidate: Candidate, tokens: int, now_us: int, planned: Planned, *, joins: bool = True
 ) -> int:
-    """How long until the rank has prefilled so many more tokens, behind what it has."""
+    """Microseconds until the rank has prefilled this many more tokens, behind its other work."""
     instance, rank = candidate
     load_ledger.advance(instance, now_us)
     wait = 0
@@ -150,11 +154,11 @@ def first_token_us(
 
 
 def transfer_ms(source: KnownInstance, target: KnownInstance, tokens: int) -> float:
-    """Moving a prompt's KV from one instance to another."""
+    """Milliseconds to move the KV of this many tokens from one instance to another."""
     far = distance(source.node, source.rack, target.node, target.rack)
     return target.timing.kv_transfer_ms(tokens, far)
 
 
 def prefill_us(candidate: Candidate, tokens: int) -> int:
-    """How long the rank takes over so many prompt tokens."""
+    """Microseconds the rank takes to prefill this many prompt tokens."""
     return round(1e3 * load_ledger.prefill_ms(candidate.instance, candidate.rank, tokens))

@@ -1,12 +1,12 @@
-"""Who is let in, and who is next: bands, tenants' fair shares, ageing, early refusal.
+"""Admission and order: priority bands, tenants' fair shares, ageing, early refusal.
 
-Order: higher bands first, strictly. Within a band the tenant goes first for which least
-was computed of late: prompt tokens without KV and answer tokens (VTC, OSDI '24, charges
-the whole prompt), halved every SERVED_HALF_US (least attained service, as in llm-d's flow
-control). So who asks for less than its share waits for nobody's backlog, and a pause earns
-no more credit than that time. A tenant's own requests go in order of arrival, where a
-short one overtakes a long one a little. So that nothing starves, every AGED_TURN-th
-dispatch goes to the longest waiting request over AGED_US, whatever its band.
+Order: higher bands first, strictly. Within a band the tenant goes first for which least was
+computed recently: prompt tokens without KV and answer tokens (VTC, OSDI '24, charges the whole
+prompt), halved every SERVED_HALF_US (least attained service, as in llm-d's flow control). So a
+tenant that asks for less than its share does not wait for another's backlog, and a pause earns
+no more credit than that time. A tenant's own requests go in order of arrival, except that a
+short one may overtake a long one that came just before. So that nothing starves, every
+AGED_TURN-th dispatch goes to the longest waiting request over AGED_US, whatever its band.
 
 Bounds: `queue_limit` requests wait, of one tenant `tenant_queue_limit`, and no more than
 `queue_bytes_max` of prompts; beyond it a request is refused at once. TENANTS_MAX tenants
@@ -25,15 +25,21 @@ from argosy.router.core.fleet.load_ledger import decayed
 from argosy.router.core.state import RouterState, Tenant, TrackedRequest
 
 SERVED_HALF_US = 30_000_000
+"""Longer than a burst, so that a burst is paid for; short enough that an hour ago is forgotten."""
 AGED_US = 5_000_000
+"""A request this old is more than a promise late: the fair order has failed it."""
 STARVED_US = 20_000_000
-"""By then a request goes next whatever the turn: turns may not come."""
+"""By then a request goes next at once: an AGED_TURN-th dispatch may not come for long."""
 AGED_TURN = 32
+"""One dispatch in 32, about 3 %, is out of order: the bands ahead hardly notice."""
 TENANTS_MAX = 10_000
+"""Bounds memory. A forgotten tenant only loses the record of what it was served."""
 SMOOTHING = 0.02
+"""Weight of the newest answer: fifty answers or so decide."""
 RETRY_MS_MAX = 30_000
+"""Predictions beyond half a minute are guesses: a caller should ask again by then."""
 TOKEN_BYTES = 40
-"""What a token of a waiting prompt takes in memory: an int, and a place in a list."""
+"""Memory of a token of a waiting prompt: an int object, and a pointer to it in a list."""
 
 
 def refusal(state: RouterState, event: events.RequestArrived) -> effects.Reject | None:
@@ -258,12 +264,12 @@ def aged_request(state: RouterState, now_us: int) -> str | None:
 
 
 def served_tokens(tenant: Tenant, now_us: int) -> float:
-    """Tokens computed for a tenant of late: what it had SERVED_HALF_US ago counts half."""
+    """Recent tokens computed for a tenant: those of SERVED_HALF_US ago count half."""
     return decayed(tenant.served_tokens, now_us - tenant.served_us, SERVED_HALF_US)
 
 
 def charge(state: RouterState, tenant_name: str, tokens: float, now_us: int) -> None:
-    """Tokens computed for a tenant; negative where less was needed than thought."""
+    """Add tokens computed for a tenant; negative to correct an estimate that was too high."""
     tenant = state.tenants.get(tenant_name)
     if tenant is not None:
         tenant.served_tokens = max(0.0, served_tokens(tenant, now_us) + tokens)
@@ -271,7 +277,7 @@ def charge(state: RouterState, tenant_name: str, tokens: float, now_us: int) -> 
 
 
 def learn(state: RouterState, request: TrackedRequest, event: events.RequestEnded) -> None:
-    """What an answer that ended tells of answers to come, and of what its tenant had."""
+    """Learn from an answer that ended: the length of answers, and what its tenant really used."""
     if event.output_tokens:
         state.answer_tokens += SMOOTHING * (event.output_tokens - state.answer_tokens)
     charged = float(event.output_tokens)

@@ -47,8 +47,8 @@ how long it can miss that another rank has become better. Short beside a prefill
 MATCH_US = 20_000
 """A prefix match this old is looked up again: as often as a deferred request is decided."""
 RESERVED_SHARE = 0.75
-"""Share of the ranks that background requests leave idle. Measured in virtual time: with less,
-bursts of other requests find no idle rank and their p99 TTFT grows by more than a tenth."""
+"""Share of the ranks that background requests leave idle: other requests come in bursts, and an
+engine does not interrupt a prompt for them. Held by tools/sim/tests/test_sim_fairness.py."""
 BACKGROUND_KV_SHARE = 0.1
 """Background requests are decoded only at ranks that use less of their KV than this: beside
 more answers, each one would slow the steps of all."""
@@ -125,7 +125,7 @@ class SchedulingRound:
             self._left -= 1
             if self._left < 0:
                 break
-            candidates = self.candidates(request.model)
+            candidates = self.advanced_candidates(request.model)
             if self.is_background(request_id, request) and not self.enough_idle(candidates):
                 # The same holds for all that come after: they are in this band or a lower one.
                 break
@@ -174,14 +174,14 @@ class SchedulingRound:
 
     def choose(self, request: TrackedRequest) -> Choice | None:
         """The policy's choice; None when no rank has room for the request."""
-        candidates = self.candidates(request.model)
+        candidates = self.advanced_candidates(request.model)
         if not candidates.decode:
             return None
         choice = self.policy.choose(self.state, candidates, request, self.now_us, self.planned)
         if candidates.all_listed or self._all_busy or not (choice is None or candidates.used_up):
             return choice
         # All ranks of the shortlist have got work since it was made: others may have none.
-        candidates.refresh(self.now_us, anew=True)
+        candidates.advance_and_list(self.now_us, anew=True)
         self._all_busy = candidates.used_up
         choice = self.policy.choose(self.state, candidates, request, self.now_us, self.planned)
         self._all_busy |= choice is None
@@ -191,7 +191,7 @@ class SchedulingRound:
         """Whether the request leaves now: its rank opens within the window, for all of it."""
         if not self.policy.staggered:
             return True
-        candidates = self.candidates(request.model)
+        candidates = self.advanced_candidates(request.model)
         if self.opens_us(choice.prefill, request) > candidates.window_us:
             return False
         joins = joins_step(choice.prefill, request, self.now_us)
@@ -234,7 +234,9 @@ class SchedulingRound:
     def defer(self, request: TrackedRequest, choice: Choice) -> None:
         """Let the request wait for this rank; it is decided again when the rank may be open."""
         candidate = choice.prefill
-        soon_us = self.opens_us(candidate, request) - self.candidates(request.model).window_us
+        soon_us = (
+            self.opens_us(candidate, request) - self.advanced_candidates(request.model).window_us
+        )
         request.deferred_to = candidate.rank.holder
         request.deferred_tokens = choice.uncached_tokens
         request.deferred_until_us = self.now_us + max(1_000, min(DEFERRED_US_MAX, soon_us))
@@ -255,15 +257,15 @@ class SchedulingRound:
         promised = self.planned.get(request.deferred_to, 0)
         self.planned[request.deferred_to] = promised + request.deferred_tokens
 
-    def candidates(self, model: str) -> Candidates:
-        """Live ranks of a model, with the load ledgers of its instances advanced to now.
+    def advanced_candidates(self, model: str) -> Candidates:
+        """Live ranks of a model. May advance their load ledgers to now, to list the least loaded.
 
         The caller keeps them from round to round until an instance comes or goes.
         """
         if model not in self._known:
             self._known[model] = candidates_of(self.state, model)
         candidates = self._known[model]
-        candidates.refresh(self.now_us)
+        candidates.advance_and_list(self.now_us)
         return candidates
 
 

@@ -64,7 +64,7 @@ class Completion:
             await error_response(error)(scope, receive, send)
             return
         span = telemetry.span(self._http.mesh.tracer, self._name, parent)
-        # The caller has been told by then; the span has it too.
+        # The caller has its answer by then, and the span has the error too.
         with contextlib.suppress(ArgosyError), span:
             headers = {"x-argosy-trace": rpc.trace_id()}
             tenant = request.headers.get(TENANT_HEADER, "")

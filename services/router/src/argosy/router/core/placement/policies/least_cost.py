@@ -1,10 +1,10 @@
-"""Argosy's own: the least cost in seconds, staggered.
+"""The least cost in seconds, staggered. The default.
 
 cost = wait for the rank + fetch of what only stores have + prefill of the rest
      + transfer of the KV
      + what the prefill takes from answers that run there
      + what decoding there will cost
-     + SPREAD_MS for each time the mean of new KV the rank was sent of late: between ranks
+     + SPREAD_MS times the new KV the rank was sent recently, over the mean of all ranks: of ranks
        that are alike otherwise, the one whose cache is written least (against herding)
 
 Time taken from tokens is priced by how near the target a token's time already is
@@ -36,6 +36,7 @@ from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
 BUSY_MAX = 0.9
+"""A rank that prefills all the time would have an infinite time per token; this bounds it."""
 
 
 class ScoredRank(NamedTuple):
@@ -112,7 +113,7 @@ def prefill_cost(
         cost += fetch_us(candidate, request) / 1e6
     price = 0.0
     if joins and instance.busy:
-        # Whoever is in the step already waits for all of it.
+        # The requests in the step already wait for all of it.
         price += len(rank.sent)
     if running is not None:
         price += rank.running_requests * running.price
