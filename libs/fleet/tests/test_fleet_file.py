@@ -196,6 +196,12 @@ def test_every_problem_of_a_file_is_told_at_once() -> None:
     assert [problem.split(": ")[0] for problem in problems] == ["f.yaml:11", "f.yaml:18"]
 
 
+def test_the_routing_policy_is_named_in_the_file_or_left_to_the_router() -> None:
+    named = SAMPLE.replace("spec:\n", "spec:\n  routing: {policy: round_robin}\n")
+    assert parse_fleet(named).routing_policy() == "round_robin"
+    assert parse_fleet(SAMPLE).routing_policy() is None
+
+
 def test_vllm_on_cuda_may_have_blocks_of_any_size() -> None:
     fleet = parse_fleet(edited("blockTokens: 32 -> blockTokens: 16\\n    device: cuda"))
     assert isinstance(fleet, FleetFile)

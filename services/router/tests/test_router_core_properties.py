@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.router.core import effects, events
 from argosy.router.core.placement.placing import WAIT, WINDOW
-from argosy.router.core.placement.policies import POLICIES
 from argosy.router.core.prefix_index import PrefixIndex
-from argosy.router.core.router import SPEC, SWEEP_US
+from argosy.router.core.router import SWEEP_US
 from argosy.router.core.state import RouterLimits, RouterState, new_state
+from argosy.router.policies import SPEC, policy_names
 
 MS, S = 1_000, 1_000_000
 LIMITS = {"queue_limit": 3, "attempts_max": 3, "stale_us": 3 * S, "ledger_us": 30 * S}
@@ -43,7 +43,7 @@ def made_anew(state: RouterState) -> RouterState:
 class AnyRouterOrder(RuleBasedStateMachine):
     """Feeds the core as a shell would, and a twin that is made anew before every event."""
 
-    policy = "argosy"
+    policy = RouterLimits().policy
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,6 +139,10 @@ class AnyRouterOrder(RuleBasedStateMachine):
             band = state.requests[name].priority
             bands[band] = bands.get(band, 0) + state.requests[name].prompt_tokens
         assert state.queued_by_band == bands
+        assert state.waiting_tenants == {
+            band: sorted(name for name, tenant in state.tenants.items() if band in tenant.waiting)
+            for band in bands
+        }
         fresh = [name for name in queued if not state.requests[name].last_failure]
         assert len(fresh) <= LIMITS["queue_limit"]
         assert {key for key in self.timers if key.startswith(WAIT)} == {
@@ -412,7 +416,7 @@ class AnyRouterOrder(RuleBasedStateMachine):
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
-    def hang_up(self, data: st.DataObject) -> None:
+    def close(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.waiting)))
         del self.waiting[name]
         self.direct.discard(name)
@@ -471,7 +475,9 @@ TestAnyOrder = AnyRouterOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES.keys() - {"argosy"}))
+@pytest.mark.parametrize(
+    "policy", [name for name in policy_names() if name != RouterLimits().policy]
+)
 def test_the_same_holds_under_every_policy(policy: str) -> None:
     case = type("AnyOrderOfPolicy", (AnyRouterOrder,), {"policy": policy}).TestCase
     case.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from argosy.router.core.placement.policies import POLICIES
+from argosy.router.policies import policy_names
 from argosy.sim.fleet.instance import SimInstance
 from argosy.sim.fleet.simulation import InstanceFault, SimFleet, Simulation, simulate
 from argosy.sim.reports.report import report_of, ttft_ms
@@ -101,7 +101,7 @@ def test_a_shared_system_prompt_does_not_pin_all_traffic_to_one_instance(
     assert max(had) < FAIR * 2
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", policy_names())
 @pytest.mark.parametrize("fleet", FLEETS.values(), ids=FLEETS)
 def test_every_request_of_any_fleet_and_policy_completes(
     traffic: Any, play: Any, fleet: SimFleet, policy: str
@@ -115,9 +115,11 @@ def test_every_request_of_any_fleet_and_policy_completes(
     assert not any(p.outcome.rejected for p in simulation.requests)
 
 
-def test_who_is_refused_early_has_missed_the_objective(traffic: Any) -> None:
+def test_who_is_refused_early_would_have_missed_the_limit(traffic: Any) -> None:
     trace = traffic(seed=5).stream(40, 15)
-    simulated = simulate(trace, SimFleet(aggregated=2, slo_ttft_ms=500), lambda ended, total: None)
+    simulated = simulate(
+        trace, SimFleet(aggregated=2, ttft_limit_ms=500), lambda ended, total: None
+    )
     report = report_of(
         simulated.outcomes,
         slo_ttft_ms=500,

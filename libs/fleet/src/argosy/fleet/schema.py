@@ -105,6 +105,14 @@ class SsdSpec(Section):
     size: Bytes
 
 
+class RoutingSpec(Section):
+    """How requests are placed. `policy`: an installed routing policy; unset: the router's own
+    default. Names are checked where policies are installed, not here.
+    """
+
+    policy: str | None = Field(None, min_length=1)
+
+
 class KvStoreSpec(Section):
     """KV blocks kept for all instances: `replicas` stores share them out among themselves."""
 
@@ -122,6 +130,7 @@ class Spec(Section):
     engine: EngineSpec
     split: Split
     kv_store: KvStoreSpec | None = None
+    routing: RoutingSpec | None = None
     scaling: ScalingSpec | None = None
 
     @model_validator(mode="after")
@@ -221,6 +230,10 @@ class FleetFile(Section):
         timing = self.spec.engine.timing
         is_file = timing.endswith((".yaml", ".yml"))
         return str((base_dir / timing).resolve()) if is_file else timing
+
+    def routing_policy(self) -> str | None:
+        """The routing policy the file names, if it names one."""
+        return self.spec.routing.policy if self.spec.routing is not None else None
 
     def idle_sleep_us(self) -> int:
         """0: never."""

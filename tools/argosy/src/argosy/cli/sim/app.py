@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
+from argosy.domain.demand import Slo
+from argosy.domain.errors import ArgosyError
 from argosy.sim.traces.trace import TraceFormat
+
+SLO = Slo()
 
 
 def sim(
@@ -28,11 +32,21 @@ def sim(
         float, typer.Option(min=0, help="Seconds idle until all sleep; 0: nobody ever does.")
     ] = 0,
     sleep_level: Annotated[str, typer.Option(help="Weights meanwhile: dram or disk.")] = "dram",
-    policy: Annotated[str, typer.Option(help="Who decides where requests go.")] = "argosy",
+    policy: Annotated[str, typer.Option(help="The routing policy.")] = "least_cost",
     timing: Annotated[str | None, typer.Option(help="A profile's name or YAML file.")] = None,
     speedup: Annotated[float, typer.Option(min=0.001, help="Arrivals so much denser.")] = 1.0,
-    slo_ttft: Annotated[float | None, typer.Option(help="Milliseconds to aim at.")] = None,
-    slo_itl: Annotated[float | None, typer.Option(help="Milliseconds to aim at.")] = None,
+    slo_ttft: Annotated[
+        float, typer.Option(min=1, help="Objective for TTFT, milliseconds.")
+    ] = SLO.ttft_ms,
+    slo_itl: Annotated[
+        float, typer.Option(min=1, help="Objective for ITL, milliseconds.")
+    ] = SLO.tpot_ms,
+    ttft_limit: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Refuse requests predicted to take longer, milliseconds; 0: none."
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Of everything left to chance.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw TTFT into this SVG file.")] = None,
@@ -73,8 +87,8 @@ def sim(
         block_tokens=block_tokens,
         policy=policy,
         profile=load_profile(timing),
-        slo_ttft_ms=slo_ttft,
-        slo_itl_ms=slo_itl,
+        slo=Slo(slo_ttft, slo_itl),
+        ttft_limit_ms=ttft_limit,
         seed=seed,
         store_dram_tokens=store_dram_tokens,
         store_ssd_tokens=store_ssd_tokens,
@@ -110,9 +124,10 @@ def check_shape(aggregated: int, prefill: int, decode: int, flexible: int) -> No
 
 
 def check_policy(name: str) -> None:
-    """Known to the router; else typer.BadParameter lists those that are."""
-    from argosy.router.core.placement.policies import POLICIES
+    """Installed; else typer.BadParameter lists the policies that are."""
+    from argosy.router import policies
 
-    if name not in POLICIES:
-        known = ", ".join(sorted(POLICIES))
-        raise typer.BadParameter(f"no policy '{name}': write one of {known}", param_hint="--policy")
+    try:
+        policies.check_policy(name)
+    except ArgosyError as error:
+        raise typer.BadParameter(error.message, param_hint="--policy") from None

@@ -15,8 +15,6 @@ from argosy.sim.reports.plot import plot
 from argosy.sim.reports.report import report_of, rest_of
 from argosy.sim.traces.trace import TraceError, TraceFormat, read_trace
 
-SLO_TTFT_MS = 2000.0
-SLO_ITL_MS = 50.0
 """What the report measures against where the fleet was given nothing to aim at."""
 BAR_AFTER_S = 1.0
 """Who waits less than this needs no progress bar."""
@@ -69,15 +67,13 @@ def show_sim(options: SimOptions, *, as_json: bool, plot_path: Path | None) -> N
         trace = read_trace(options.trace, options.trace_format, fleet.block_tokens, options.speedup)
     except TraceError as error:
         console.fail(str(error))
-    slo_ttft_ms = SLO_TTFT_MS if fleet.slo_ttft_ms is None else fleet.slo_ttft_ms
-    slo_itl_ms = SLO_ITL_MS if fleet.slo_itl_ms is None else fleet.slo_itl_ms
     began_s = time.monotonic()
     with Bar() as bar:
         simulated = simulate(trace, fleet, bar)
     report = report_of(
         simulated.outcomes,
-        slo_ttft_ms=slo_ttft_ms,
-        slo_itl_ms=slo_itl_ms,
+        slo_ttft_ms=fleet.slo.ttft_ms,
+        slo_itl_ms=fleet.slo.tpot_ms,
         instance_seconds=simulated.instance_seconds,
         virtual_us=simulated.virtual_us,
         wall_s=time.monotonic() - began_s,
@@ -91,7 +87,7 @@ def show_sim(options: SimOptions, *, as_json: bool, plot_path: Path | None) -> N
         console.out.print(table_of(report))
     if plot_path is not None:
         try:
-            plot(simulated.outcomes, plot_path, title_of(options), slo_ttft_ms)
+            plot(simulated.outcomes, plot_path, title_of(options), fleet.slo.ttft_ms)
         except OSError as error:
             console.fail(f"cannot write the picture {plot_path}: {error.strerror}")
 

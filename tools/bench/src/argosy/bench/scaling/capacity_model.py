@@ -158,7 +158,7 @@ def run(
         decode=case.decode if case.prefill else 0,
         profile=profile,
         block_tokens=BLOCK_TOKENS,
-        slo_itl_ms=slo.tpot_ms,
+        slo=slo,
         seed=seed,
     )
     outcomes = simulate(trace, fleet, lambda ended, total: None).outcomes

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from argosy.domain.core import Effect, Event
+from argosy.domain.demand import Slo
 from argosy.engine.profile import Profile
 from argosy.engine.sim.scheduler import EngineStep
 from argosy.router.core import effects, events
-from argosy.router.core.router import RouterCore
 from argosy.router.core.state import RouterLimits, new_state
+from argosy.router.policies import new_core
 from argosy.sim.fleet.instance import SimInstance
 from argosy.sim.fleet.kv_store import SimStore
 from argosy.sim.fleet.operator import SimOperator
@@ -39,10 +40,11 @@ class SimFleet:
     kv_tokens: int = 1_048_576
     """Of each data-parallel rank."""
     block_tokens: int = 64
-    policy: str = "argosy"
+    policy: str = RouterLimits().policy
     profile: Profile = field(default_factory=Profile)
-    slo_ttft_ms: float | None = None
-    slo_itl_ms: float | None = None
+    ttft_limit_ms: float = 0
+    """As the router's setting `ttft_limit_s`."""
+    slo: Slo = field(default_factory=Slo)
     seed: int = 0
     routers: int = 1
     store_dram_tokens: int = 0
@@ -124,17 +126,8 @@ class SimRouter:
     def __init__(self, simulation: "Simulation", number: int, fleet: SimFleet) -> None:
         self.simulation = simulation
         self.name = f"router-{number}"
-        limits = RouterLimits(
-            queue_limit=1 << 30,
-            attempts_max=100,
-            stale_us=5_000_000,
-            ledger_us=30_000_000,
-            wait_us=DEADLINE_US,
-            policy=fleet.policy,
-            ttft_limit_us=round(1e3 * fleet.slo_ttft_ms) if fleet.slo_ttft_ms else 0,
-            itl_target_ms=fleet.slo_itl_ms or 50,
-        )
-        self.core = RouterCore(new_state(limits))
+        limits = router_limits(fleet)
+        self.core = new_core(new_state(limits))
         self._timers = Timers(simulation, self.feed)
 
     def feed(self, event: Event) -> None:
@@ -166,6 +159,18 @@ class SimRouter:
             self.feed(simulation.store.snapshot(simulation.now_us))
         elif instance.alive:
             self.feed(instance.snapshot(simulation.now_us))
+
+
+def router_limits(fleet: SimFleet) -> RouterLimits:
+    """The limits of a live router, but for those that would drop requests of a trace."""
+    return RouterLimits(
+        queue_limit=1 << 30,
+        attempts_max=100,
+        wait_us=DEADLINE_US,
+        policy=fleet.policy,
+        ttft_limit_us=round(1e3 * fleet.ttft_limit_ms),
+        slo=fleet.slo,
+    )
 
 
 class Simulation:

@@ -46,7 +46,7 @@ class RequestSimulation:
             kv_tokens=setting.machine.kv_tokens,
             block_tokens=BLOCK_TOKENS,
             profile=setting.timing,
-            slo_itl_ms=setting.slo.tpot_ms,
+            slo=setting.slo,
         )
         self.simulation = Simulation(work.trace(), fleet)
         self._serving: dict[str, list[SimInstance]] = {
