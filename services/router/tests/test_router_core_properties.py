@@ -124,7 +124,7 @@ class AnyRouterOrder(RuleBasedStateMachine):
         self.known = set(state.instances)
         self.goodbyes = {goodbye for goodbye in self.goodbyes if goodbye[0] not in forgotten}
         for name in sorted(forgotten):
-            del self.announced_us[name]
+            self.announced_us.pop(name, None)
         queued = {name for name, request in state.requests.items() if request.queued}
         assert queued == set(self.waiting)
         assert set(state.requests) == {*self.waiting, *self.placed}
@@ -210,15 +210,18 @@ class AnyRouterOrder(RuleBasedStateMachine):
         known = self.state.instances.get(name)
         announced_us = self.announced_us.setdefault(name, {})
         at_us = max([self.now_us - ago_us, *announced_us.values()])
-        if overtaken := epoch in announced_us and epoch != list(announced_us)[-1]:
-            # A process that has had a successor does not come back: it is its old fact again.
-            at_us = announced_us[epoch]
-        announced_us.setdefault(epoch, at_us)
+        replaced = epoch in announced_us and epoch != list(announced_us)[-1]
+        # A process that ended or has a successor does not come back: this fact of it is late.
+        is_late = replaced or (name, epoch) in self.goodbyes
+        if is_late:
+            at_us = announced_us.get(epoch, self.now_us - ago_us)
+        else:
+            announced_us.setdefault(epoch, at_us)
         if known is not None and known.epoch == epoch:
             address, model = known.address, known.model
         else:
             self.lag_us.pop((name, epoch), None)
-        if not overtaken:
+        if not is_late:
             self.heard_us[name] = self.now_us
             self.faulted_us.pop(name, None)
             is_old = self.now_us - at_us > LIMITS["stale_us"]
