@@ -141,7 +141,7 @@ class VirtualInstance:
         return self.feed(events.WakeRequested, turn=turn or self.turn, cause=cause)
 
     def stop(self) -> list[Effect]:
-        return self.feed(events.StopAsked, cause="asked to stop")
+        return self.feed(events.StopRequested, cause="asked to stop")
 
     def end_step(self, trouble: str = "") -> list[Effect]:
         step, self.doing = self.doing, ""
@@ -547,7 +547,7 @@ def test_a_process_that_ends_says_so_whatever_was_under_way(
 ) -> None:
     life.until(step) if step else life.loaded()
     life.doing = ""
-    life.feed(events.Ending)
+    life.feed(events.ProcessEnding)
     assert (life.where, life.may_end, life.timers) == (LifecycleState.STOPPED, True, {})
     assert facts(life)[-1] == "InstanceStopped"
     assert life.pass_time(10 * STEP_US) == []
@@ -624,7 +624,7 @@ class AnyLife(RuleBasedStateMachine):
     @rule()
     def end(self) -> None:
         self.life.doing = ""
-        self.life.feed(events.Ending)
+        self.life.feed(events.ProcessEnding)
         self.over = True
 
     @precondition(lambda self: not self.alive())

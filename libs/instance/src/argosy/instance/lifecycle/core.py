@@ -67,9 +67,9 @@ class LifecycleCore:
                 return [*self._to(LifecycleState.ACTIVE, event.now_us), *self._go(event.now_us)]
             case events.SleepRequested() | events.WakeRequested():
                 return self._decided(event)
-            case events.StopAsked():
+            case events.StopRequested():
                 return self._want(LifecycleState.STOPPED, event.cause, event.now_us)
-            case events.Ending():
+            case events.ProcessEnding():
                 return self._end(event.now_us)
             case events.LifecycleStepEnded():
                 return self._step_ended(event)

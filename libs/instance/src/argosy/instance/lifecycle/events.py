@@ -25,13 +25,13 @@ class WakeRequested(Event, frozen=True, kw_only=True, tag=True):
     cause: str
 
 
-class StopAsked(Event, frozen=True, kw_only=True, tag=True):
+class StopRequested(Event, frozen=True, kw_only=True, tag=True):
     """Its process is to end."""
 
     cause: str
 
 
-class Ending(Event, frozen=True, kw_only=True, tag=True):
+class ProcessEnding(Event, frozen=True, kw_only=True, tag=True):
     """Its process ends now, whatever is under way."""
 
 
@@ -52,8 +52,8 @@ LifecycleEvent = (
     Loaded
     | SleepRequested
     | WakeRequested
-    | StopAsked
-    | Ending
+    | StopRequested
+    | ProcessEnding
     | LifecycleStepEnded
     | MemoryRead
     | TimerFired

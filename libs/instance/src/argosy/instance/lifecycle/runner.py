@@ -102,14 +102,14 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
 
     async def stop(self, cause: str) -> None:
         """Return when what runs is done, and what was computed is stored."""
-        self._driver.feed(events.StopAsked(now_us=self._driver.now_us(), cause=cause))
+        self._driver.feed(events.StopRequested(now_us=self._driver.now_us(), cause=cause))
         await self._stopped.wait()
 
     def end(self) -> None:
         """The process ends now."""
         if self._step is not None:
             self._step.cancel()
-        self._driver.feed(events.Ending(now_us=self._driver.now_us()))
+        self._driver.feed(events.ProcessEnding(now_us=self._driver.now_us()))
 
     def change(self) -> events_pb2.Change:
         """The last change, as facts tell it."""

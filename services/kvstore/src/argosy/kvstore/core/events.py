@@ -41,7 +41,7 @@ class SsdRecovered(Event, frozen=True, kw_only=True, tag=True):
     blocks: list[Recovered]
 
 
-class BlocksAsked(Event, frozen=True, kw_only=True, tag=True):
+class BlocksRequested(Event, frozen=True, kw_only=True, tag=True):
     """Somebody wants the longest stored prefix of `keys`; `before` they have already."""
 
     lease: int
@@ -50,7 +50,7 @@ class BlocksAsked(Event, frozen=True, kw_only=True, tag=True):
     before: list[bytes] = msgspec.field(default_factory=list)
 
 
-class RoomAsked(Event, frozen=True, kw_only=True, tag=True):
+class RoomRequested(Event, frozen=True, kw_only=True, tag=True):
     """Somebody wants to store these blocks."""
 
     lease: int
@@ -94,7 +94,7 @@ class BlockCorrupt(Event, frozen=True, kw_only=True, tag=True):
     tier: int
 
 
-class FlushAsked(Event, frozen=True, kw_only=True, tag=True):
+class FlushRequested(Event, frozen=True, kw_only=True, tag=True):
     """Write to SSD whatever is only in memory; or drop all that is not in use."""
 
     flush: int
@@ -111,14 +111,14 @@ class FetchMeasured(Event, frozen=True, kw_only=True, tag=True):
 
 StoreEvent = (
     SsdRecovered
-    | BlocksAsked
-    | RoomAsked
+    | BlocksRequested
+    | RoomRequested
     | BlocksWritten
     | LeaseEnded
     | SsdRead
     | SsdWritten
     | BlockCorrupt
-    | FlushAsked
+    | FlushRequested
     | FetchMeasured
     | TimerFired
 )

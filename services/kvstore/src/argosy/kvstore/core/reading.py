@@ -7,7 +7,7 @@ from argosy.kvstore.core import effects, events, tiers
 from argosy.kvstore.core.state import DRAM, SSD, Lease, StoredBlock, StoreState
 
 
-def asked(state: StoreState, event: events.BlocksAsked) -> list[Effect]:
+def asked(state: StoreState, event: events.BlocksRequested) -> list[Effect]:
     """Lease what is held of the chain, from its first block on."""
     chain = [*event.before, *event.keys]
     _note(state, chain, event)
@@ -61,7 +61,7 @@ def leading(state: StoreState, keys: list[bytes]) -> int:
     return len(keys)
 
 
-def _note(state: StoreState, chain: list[bytes], event: events.BlocksAsked) -> None:
+def _note(state: StoreState, chain: list[bytes], event: events.BlocksRequested) -> None:
     state.counts.asked_blocks += len(event.keys)
     for tier in state.tiers:
         tier.eviction.asked(chain, event.now_us)
@@ -71,7 +71,7 @@ def _note(state: StoreState, chain: list[bytes], event: events.BlocksAsked) -> N
             block.asked_us = event.now_us
 
 
-def _prefix(state: StoreState, event: events.BlocksAsked) -> list[StoredBlock]:
+def _prefix(state: StoreState, event: events.BlocksRequested) -> list[StoredBlock]:
     found: list[StoredBlock] = []
     for key in event.keys:
         block = state.blocks.get(key)

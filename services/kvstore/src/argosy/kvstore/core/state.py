@@ -34,6 +34,8 @@ class StoredBlock(msgspec.Struct):
     tokens: int
     block_bytes: int
     checksum: int
+    depth: int = 1
+    """How many blocks there are from the first of its chain to this one."""
     dram: int = -1
     """Offset of its slot in memory; -1: not there."""
     ssd: int = -1
@@ -97,9 +99,12 @@ class TierState(msgspec.Struct):
 
 
 class Flush(msgspec.Struct):
-    """A flush under way: blocks that still have to be written."""
+    """A flush under way."""
 
     waiting: dict[bytes, None] = {}
+    """Blocks that are only in memory, as far as is known."""
+    unstarted: list[bytes] = []
+    """Those of them whose write has not begun, the next one last."""
     written: int = 0
 
 
@@ -117,6 +122,8 @@ class StoreState(msgspec.Struct):
     resting: list[tuple[int, int]] = []
     """(until_us, offset) of slots whose writer's time ran out: it may still be writing."""
     writing_bytes: int = 0
+    writing_blocks: int = 0
+    """Blocks, and their bytes, on their way to SSD."""
     ssd_trouble: str = ""
     ssd_rest_until_us: int = 0
     ssd_failures: int = 0

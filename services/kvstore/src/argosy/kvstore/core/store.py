@@ -6,8 +6,8 @@ an event; what a block is at is in its own fields.
 """
 
 from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
-from argosy.kvstore.core import effects, events, reading, tiers, writing
-from argosy.kvstore.core.state import SSD, Flush, StoredBlock, StoreState
+from argosy.kvstore.core import effects, events, flushing, reading, tiers, writing
+from argosy.kvstore.core.state import SSD, StoredBlock, StoreState
 
 SWEEP = "sweep"
 SWEEP_US = 500_000
@@ -26,7 +26,7 @@ class StoreCore:
         decided = self._decide(event)
         decided += tiers.keep_spare(state, event.now_us)
         if isinstance(event, events.SsdWritten):
-            decided += self._go_on_flushing(event.now_us)
+            decided += flushing.blocks_written(state, event)
         if (state.leases or state.resting) and (idle or isinstance(event, TimerFired)):
             decided.append(SetTimer(key=SWEEP, at_us=event.now_us + SWEEP_US))
         return decided
@@ -34,9 +34,9 @@ class StoreCore:
     def _decide(self, event: events.StoreEvent) -> list[Effect]:
         state = self.state
         match event:
-            case events.BlocksAsked():
+            case events.BlocksRequested():
                 return reading.asked(state, event)
-            case events.RoomAsked():
+            case events.RoomRequested():
                 return writing.room_asked(state, event)
             case events.BlocksWritten():
                 return writing.written(state, event)
@@ -48,8 +48,10 @@ class StoreCore:
                 return tiers.written(state, event.keys, event.trouble, event.now_us)
             case events.BlockCorrupt():
                 return self._corrupt(event)
-            case events.FlushAsked():
-                return self._drop_all(event) if event.drop else self._flush(event)
+            case events.FlushRequested():
+                if event.drop:
+                    return flushing.drop_requested(state, event)
+                return flushing.flush_requested(state, event)
             case events.FetchMeasured():
                 tiers.measured(state.tiers[event.tier], event.fetched_bytes, event.took_us)
                 return []
@@ -84,44 +86,6 @@ class StoreCore:
         self.state.counts.corrupt_blocks += 1
         block.corrupt = event.tier
         return tiers.settle(self.state, block)
-
-    def _flush(self, event: events.FlushAsked) -> list[Effect]:
-        ssd = self.state.tiers[SSD].slots.segments
-        dirty = [b.key for b in self.state.blocks.values() if b.ssd < 0 and b.dram >= 0 and ssd]
-        self.state.flushes[event.flush] = Flush(dict.fromkeys(dirty))
-        return self._go_on_flushing(event.now_us)
-
-    def _go_on_flushing(self, now_us: int) -> list[Effect]:
-        """Write more of what flushes wait for; those that can do no more are over."""
-        decided: list[Effect] = []
-        for number, flush in list(self.state.flushes.items()):
-            for key in list(flush.waiting):
-                block = self.state.blocks.get(key)
-                if block is None or block.ssd >= 0 or block.dram < 0:
-                    flush.written += block is not None and block.ssd >= 0
-                    del flush.waiting[key]
-                elif block.writing < 0:
-                    more = tiers.write(self.state, block, now_us)
-                    decided += more
-                    if block.writing < 0:
-                        break
-            stuck = not any(b.writing >= 0 for b in self.state.blocks.values())
-            if not flush.waiting or stuck:
-                del self.state.flushes[number]
-                decided.append(
-                    effects.PublishFlushed(flush=number, written=flush.written, dropped=0)
-                )
-        return decided
-
-    def _drop_all(self, event: events.FlushAsked) -> list[Effect]:
-        decided: list[Effect] = []
-        dropped = 0
-        for block in list(self.state.blocks.values()):
-            if block.key in self.state.blocks and not block.in_use:
-                before = len(self.state.blocks)
-                decided += tiers.forget(self.state, block)
-                dropped += before - len(self.state.blocks)
-        return [*decided, effects.PublishFlushed(flush=event.flush, written=0, dropped=dropped)]
 
     def _recovered(self, event: events.SsdRecovered) -> list[Effect]:
         """Take in what was found on SSD, but for what has lost its prefix."""
@@ -161,7 +125,9 @@ class StoreCore:
             )
             state.blocks[block.key] = block
             if block.parent:
-                state.blocks[block.parent].children[block.key] = None
+                above = state.blocks[block.parent]
+                above.children[block.key] = None
+                block.depth = above.depth + 1
             decided += tiers.enter(state, SSD, block, event.now_us)
         state.counts.recovered_blocks = len(kept)
         # Second copies go, too: or they would be found again once the first is let go.

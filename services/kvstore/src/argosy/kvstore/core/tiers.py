@@ -198,20 +198,12 @@ def write(state: StoreState, block: StoredBlock, now_us: int) -> list[Effect]:
         chain.append(at)
         at = state.blocks.get(at.parent)
     found: list[Effect] = []
-    if depth(state, block) > state.tiers[SSD].slots.most(ssd_slot_bytes(block.block_bytes)):
+    if block.depth > state.tiers[SSD].slots.most(ssd_slot_bytes(block.block_bytes)):
         return found  # Its prefix alone would not leave it room.
     for link in reversed(chain):
         found += _write_one(state, link, now_us)
         if link.writing < 0:
             break
-    return found
-
-
-def depth(state: StoreState, block: StoredBlock) -> int:
-    """How many blocks there are from the first of its chain to this one."""
-    found = 1
-    while (above := state.blocks.get(block.parent)) is not None:
-        block, found = above, found + 1
     return found
 
 
@@ -235,6 +227,7 @@ def _write_one(state: StoreState, block: StoredBlock, now_us: int) -> list[Effec
         return found
     block.writing = offset
     state.writing_bytes += block.block_bytes
+    state.writing_blocks += 1
     return [*found, effects.WriteSsd(moves=[move(block, offset)], slot_bytes=slot_bytes)]
 
 
@@ -245,6 +238,7 @@ def written(state: StoreState, keys: list[bytes], trouble: str, now_us: int) -> 
         block = state.blocks[key]
         offset, block.writing = block.writing, -1
         state.writing_bytes -= block.block_bytes
+        state.writing_blocks -= 1
         unpin(state, block.key)
         unpin(state, block.parent)
         above = state.blocks.get(block.parent)

@@ -5,7 +5,7 @@ from argosy.kvstore.core import effects, events, tiers
 from argosy.kvstore.core.state import DRAM, Lease, StoredBlock, StoreState
 
 
-def room_asked(state: StoreState, event: events.RoomAsked) -> list[Effect]:
+def room_asked(state: StoreState, event: events.RoomRequested) -> list[Effect]:
     """Give a slot to each block that is new and whose prefix is here, or comes with it."""
     decided: list[Effect] = []
     rooms: list[effects.Room] = []
@@ -34,7 +34,13 @@ def room_asked(state: StoreState, event: events.RoomAsked) -> list[Effect]:
             lease.keys.append(parent.key)
         state.promised[offered.key] = event.lease
         block = StoredBlock(
-            offered.key, offered.parent, offered.hash, offered.tokens, event.block_bytes, 0, offset
+            offered.key,
+            offered.parent,
+            offered.hash,
+            offered.tokens,
+            event.block_bytes,
+            checksum=0,
+            dram=offset,
         )
         lease.blocks.append(block)
         rooms.append(effects.Room(index, offset))
@@ -61,6 +67,7 @@ def written(state: StoreState, event: events.BlocksWritten) -> list[Effect]:
         state.blocks[block.key] = block
         if above is not None:
             above.children[block.key] = None
+            block.depth = above.depth + 1
         decided += tiers.enter(state, DRAM, block, event.now_us)
         stored += 1
     state.counts.stored_blocks += stored

@@ -129,7 +129,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         lease = next(self._leases)
         grants = self._reads[lease] = asyncio.Queue()
         now_us = self._driver.now_us()
-        asked = events.BlocksAsked(
+        asked = events.BlocksRequested(
             now_us=now_us,
             lease=lease,
             keys=list(request.keys),
@@ -199,7 +199,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         lease = leases[reserve.lease] = next(self._leases)
         blocks = [events.Offered(b.key, b.parent, b.hash, b.tokens) for b in reserve.blocks]
         self._driver.feed(
-            events.RoomAsked(
+            events.RoomRequested(
                 now_us=self._driver.now_us(),
                 lease=lease,
                 block_bytes=reserve.block_bytes,
@@ -266,7 +266,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             counts=kvstore_pb2.Counts(**msgspec.structs.asdict(state.counts)),
             leases=len(state.leases),
             ssd_trouble=state.ssd_trouble,
-            ssd_writing=sum(1 for block in state.blocks.values() if block.writing >= 0),
+            ssd_writing=state.writing_blocks,
         )
 
     @rpc.handler("kvstore.top", traced=False)
@@ -301,7 +301,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         done = self._flushes[flush] = asyncio.get_running_loop().create_future()
         try:
             self._driver.feed(
-                events.FlushAsked(now_us=self._driver.now_us(), flush=flush, drop=request.drop)
+                events.FlushRequested(now_us=self._driver.now_us(), flush=flush, drop=request.drop)
             )
             told = await asyncio.wait_for(done, FLUSH_S)
         finally:
