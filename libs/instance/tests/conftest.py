@@ -46,17 +46,17 @@ class RecordedWork:
         self.done: Callable[[], None] = lambda: None
         """Nothing is left of it now."""
 
-    def hold(self) -> None:
-        self.calls.append("hold")
+    def stop_admitting(self) -> None:
+        self.calls.append("stop_admitting")
         if self.idle:
             self.done()
 
-    def cut(self) -> None:
-        self.calls.append("cut")
+    def abort(self) -> None:
+        self.calls.append("abort")
         self.done()
 
-    def take(self) -> None:
-        self.calls.append("take")
+    def resume(self) -> None:
+        self.calls.append("resume")
 
 
 class ListenedInstance:
@@ -71,16 +71,16 @@ class ListenedInstance:
             **{"sim_speed": 1000, "block_tokens": 4, "heartbeat_s": 3600, **given},
         )
         self.mesh = Mesh(settings, "decode")
-        self.hands = RecordedWork()
+        self.work = RecordedWork()
         self.instance = EngineInstance(
             self.mesh,
             ROLE_DECODE,
-            self.hands,
+            self.work,
             load_fact=lambda load: LoadReported(load=load),
             kv_fact=lambda change: KvChanged(change=change),
             stepped=lambda stats: None,
         )
-        self.hands.done = self.instance.life.work_ended
+        self.work.done = self.instance.life.work_ended
         self.elsewhere = Bus(nats.url, settings.fleet, "elsewhere")
         self.loads: list[Load] = []
         self.changes: list[KvChange] = []

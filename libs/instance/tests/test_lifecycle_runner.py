@@ -98,7 +98,7 @@ async def test_a_sleep_tells_its_steps_and_what_the_process_holds_still(
     assert (change.cause, change.level) == ("idle", "dram")
     assert [step.name for step in change.steps] == SLEEP
     assert change.resident_bytes > 1 << 20
-    assert member.hands.calls == ["hold"]
+    assert member.work.calls == ["stop_admitting"]
 
 
 async def test_a_wake_tells_its_steps_and_takes_work_again(start_instance: Any) -> None:
@@ -117,7 +117,7 @@ async def test_a_wake_tells_its_steps_and_takes_work_again(start_instance: Any) 
     (woke,) = told(member, "InstanceWoke")
     assert (woke.change.state, woke.change.cause) == (events_pb2.STATE_ACTIVE, "demand")
     assert [step.name for step in woke.change.steps] == WAKE
-    assert member.hands.calls == ["hold", "take"]
+    assert member.work.calls == ["stop_admitting", "resume"]
     await asyncio.wait_for(member.answer("a", [1] * 9, max_tokens=3), PATIENCE_S)
 
 
@@ -170,35 +170,35 @@ async def test_its_load_says_that_it_rests_and_since_which_change(start_instance
 
 async def test_a_drain_waits_for_what_runs(start_instance: Any) -> None:
     member = await start_instance()
-    member.hands.idle = False
+    member.work.idle = False
     await sleep(member, 1)
-    await eventually(lambda: member.hands.calls == ["hold"])
+    await eventually(lambda: member.work.calls == ["stop_admitting"])
     assert member.instance.life.state.state == "draining"
-    member.hands.done()
+    member.work.done()
     await at_rest(member)
 
 
 async def test_what_runs_is_cut_when_the_drain_has_had_its_time(start_instance: Any) -> None:
     member = await start_instance()
-    member.hands.idle = False
+    member.work.idle = False
     await sleep(member, 1, drain_ms=20)
     await at_rest(member)
-    assert member.hands.calls == ["hold", "cut"]
+    assert member.work.calls == ["stop_admitting", "abort"]
 
 
 async def test_a_wake_during_a_drain_turns_it_round_at_once(start_instance: Any) -> None:
     member = await start_instance()
-    member.hands.idle = False
+    member.work.idle = False
     await sleep(member, 1)
-    await eventually(lambda: member.hands.calls == ["hold"])
+    await eventually(lambda: member.work.calls == ["stop_admitting"])
     change = await wake(member, 2)
     assert (change.state, change.number) == (events_pb2.STATE_ACTIVE, 3)
-    assert member.hands.calls == ["hold", "take"]
+    assert member.work.calls == ["stop_admitting", "resume"]
     await heard(member, "InstanceReady", "InstanceDraining", "InstanceReady")
     assert told(member, "InstanceReady")[-1].change.number == 3
-    member.hands.done()  # What ends now ends no later drain.
+    member.work.done()  # What ends now ends no later drain.
     await sleep(member, 3)
-    await eventually(lambda: member.hands.calls[-1] == "hold")
+    await eventually(lambda: member.work.calls[-1] == "stop_admitting")
     assert member.instance.life.state.state == "draining"
 
 
@@ -267,7 +267,7 @@ async def test_a_sleep_during_a_wake_follows_it(
         (6, "STATE_DRAINING", "InstanceDraining"),
         (7, "STATE_SILENT", "InstanceSlept"),
     ]
-    assert member.hands.calls == ["hold", "take", "hold"]
+    assert member.work.calls == ["stop_admitting", "resume", "stop_admitting"]
 
 
 async def test_a_process_that_ends_undrained_says_each_change_as_it_was(
@@ -321,7 +321,7 @@ async def test_an_older_decision_changes_nothing(start_instance: Any) -> None:
     await wake(member, 7)
     change = await sleep(member, 6)
     assert (change.state, change.number) == (events_pb2.STATE_ACTIVE, 1)
-    assert member.hands.calls == []
+    assert member.work.calls == []
 
 
 async def test_a_level_there_is_not_is_refused_with_those_there_are(start_instance: Any) -> None:

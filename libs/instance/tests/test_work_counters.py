@@ -94,8 +94,9 @@ async def test_what_rides_on_answers_has_neither_sums_nor_passes(start_instance:
 
 async def test_neither_sleep_nor_the_warm_up_after_it_is_told_as_work(start_instance: Any) -> None:
     member = await start_instance()
-    await member.answer("a", [1] * 9)
-    await eventually(lambda: member.loads and member.loads[-1].work.steps)
+    await member.answer("a", [1] * 9, max_tokens=20)
+    # The first of the 20 tokens comes with the prompt's step. Earlier reports tell fewer.
+    await eventually(lambda: member.loads and member.loads[-1].work.decode_tokens == 19)
     life = member.mesh.channels.stub(instance_pb2_grpc.LifeStub, member.mesh.address)
     done, before = member.loads[-1].work, len(member.loads)
     await life.Sleep(instance_pb2.SleepRequest(turn=1, level="dram", cause="test"))

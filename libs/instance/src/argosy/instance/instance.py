@@ -5,8 +5,6 @@ never lost), and at least one per heartbeat. KV-block facts go out per step.
 """
 
 import asyncio
-import logging
-import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeVar
@@ -34,13 +32,11 @@ from argosy.instance.settings import InstanceSettings
 from argosy.instance.work_counters import WorkCounters
 from argosy.mesh.ports import free_port
 from argosy.mesh.service import Mesh
+from argosy.mesh.tasks import end_process, start_watched
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2
 
-log = logging.getLogger(__name__)
-
 REPORT_S = 0.02
-EXIT_ENGINE_DIED = 70
 AT_WORK = frozenset({LifecycleState.ACTIVE, LifecycleState.DRAINING})
 """States whose steps are for callers: others have warm-ups only."""
 SNAPSHOT_PART_BLOCKS = 50_000
@@ -79,7 +75,7 @@ class EngineInstance:
         self._load_fact = load_fact
         self._kv_fact = kv_fact
         self._stepped = stepped
-        self.life = LifecycleRunner(mesh, self.engine, work, self._tell, self._on_death)
+        self.life = LifecycleRunner(mesh, self.engine, work, self._tell, end_process)
         self._changes = 0
         self._blocks: list[dict[int, None]] = []
         """The KV blocks each data-parallel rank holds: for routers that missed changes."""
@@ -95,7 +91,7 @@ class EngineInstance:
             Listener(
                 self._on_step,
                 self._on_blocks,
-                self._on_death,
+                end_process,
                 self._on_staged,
                 self._on_loaded,
                 self._on_step_ended,
@@ -108,7 +104,7 @@ class EngineInstance:
             self._link = StoreLink(self.mesh, self.info, made, self.engine.unstage)
             await self._link.start()
             self.life.link = self._link
-        self._heartbeat = asyncio.create_task(self._beat())
+        self._heartbeat = start_watched(self._beat(), "the heartbeat")
         self.life.loaded()
         self.mesh.bus.on_connection.append(self._on_connection)
 
@@ -277,9 +273,3 @@ class EngineInstance:
     def _on_loaded(self, name: str) -> None:
         if self._link is not None:
             self._link.loaded(name)
-
-    def _on_death(self, message: str) -> None:
-        # As after a kill: callers see INSTANCE_LOST and are re-routed, the node agent
-        # starts another. A graceful stop would wait for answers that cannot come.
-        log.critical("%s: ending, to be started anew", message)
-        os._exit(EXIT_ENGINE_DIED)

@@ -32,6 +32,7 @@ from argosy.engine.sim.scheduler import Scheduler, StepProgress
 from argosy.engine.sim.sequence import Sequence
 from argosy.engine.sim.staging import SimStaging
 from argosy.engine.sim.tokens import TokenSource
+from argosy.engine.watch import watch
 
 DEFAULT_CONTEXT_TOKENS = 8192
 
@@ -73,7 +74,8 @@ class SimEngine:
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
-        self._stopped = False
+        self._ended = ""
+        """Why no step will run any more; empty while steps run."""
         self._level: SleepLevel = "dram"
         self._staging = SimStaging(settings) if settings.kv_store else None
         self._info = EngineInfo(
@@ -91,7 +93,7 @@ class SimEngine:
         """Take as long as the profile says loading takes, then run steps."""
         await asyncio.sleep(self._profile.load_ms / 1e3)
         self._listener = listener
-        self._task = asyncio.create_task(self._run())
+        self._task = watch(asyncio.create_task(self._run()), "the sim engine", self._fail)
         return self._info
 
     async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
@@ -153,19 +155,28 @@ class SimEngine:
 
     async def stop(self) -> None:
         """Stop steps; running requests fail."""
-        self._stopped = True
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        for running in self._running.values():
-            running.outputs.put_nowait(EngineFailed("the engine stopped"))
+            # A failure of the task has been reported already.
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._end_requests("the engine stopped")
         if self._staging is not None:
             self._staging.close()
 
+    def _fail(self, message: str) -> None:
+        """No step will run any more: end what waits for one, and say so."""
+        self._end_requests(message)
+        if self._listener is not None:
+            self._listener.died(message)
+
+    def _end_requests(self, why: str) -> None:
+        self._ended = why
+        for running in self._running.values():
+            running.outputs.put_nowait(EngineFailed(why))
+
     def _check(self, request: EngineRequest) -> None:
-        if self._stopped:
-            raise EngineFailed("the engine stopped")
+        if self._ended:
+            raise EngineFailed(self._ended)
         if request.sampling.json_schema is not None:
             raise EngineRefused(
                 "the sim engine cannot follow a schema: use the vllm engine for response_format"

@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from argosy.mesh.tasks import start_watched
+
 log = logging.getLogger(__name__)
 
 REST_S_MIN, REST_S_MAX = 0.5, 15.0
@@ -34,7 +36,7 @@ class Breaker:
         if not self.open and not self._closed:
             log.warning("going on without the KV store %s for a while: %s", self._name, why)
             self.open = True
-            self._task = asyncio.create_task(self._recover())
+            self._task = start_watched(self._recover(), f"probing the KV store {self._name}")
 
     def close(self) -> None:
         """Stop probing, for good: the store is forgotten."""

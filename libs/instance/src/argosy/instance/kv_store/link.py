@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from argosy.engine.api import EngineInfo, EngineRequest, Preload, Staged
+from argosy.engine.api import EngineInfo, EngineRequest, Preload, Staged, ignore
 from argosy.engine.kv.chain import BlockNames
 from argosy.engine.kv.owners import owner_of, owners_of
 from argosy.instance.kv_store.load import KvLoad
@@ -24,6 +24,7 @@ from argosy.instance.kv_store.store import KvStoreClient, StagingWindow
 from argosy.mesh import telemetry
 from argosy.mesh.bus import Envelope
 from argosy.mesh.service import Mesh
+from argosy.mesh.tasks import start_watched
 from argosy.transfer.bytes_plane import BytesPlane, TransferFailed
 from argosy.transfer.memory import Memory
 from argosy.wire.kvstore.v1 import events_pb2
@@ -231,7 +232,7 @@ class StoreLink:
             self._all_saved.set()
 
     def _forget(self, name: str) -> None:
-        task = asyncio.create_task(self._stores.pop(name).stop())
+        task = start_watched(self._stores.pop(name).stop(), f"leaving the KV store {name}", ignore)
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
 

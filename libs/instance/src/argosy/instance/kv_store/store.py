@@ -21,6 +21,7 @@ from argosy.instance.kv_store.breaker import Breaker
 from argosy.instance.kv_store.load import KvLoad
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.rpc import Channels
+from argosy.mesh.tasks import start_watched
 from argosy.transfer.bytes_plane import BytesPlane, TransferFailed
 from argosy.transfer.memory import Memory
 from argosy.wire.kvstore.v1 import kvstore_pb2
@@ -86,8 +87,8 @@ class KvStoreClient:
         self._peer = ""
         self.breaker = Breaker(name, self._reach)
         self._saves: asyncio.Queue[Staged] = asyncio.Queue()
-        self._saver = asyncio.create_task(self._save_all())
-        self.greeted = asyncio.create_task(self._greet())
+        self._saver = start_watched(self._save_all(), f"saving to the KV store {name}")
+        self.greeted = start_watched(self._greet(), f"reaching the KV store {name}")
         """Done when the first attempt to reach it has ended, well or not."""
 
     async def load(self, load: KvLoad) -> None:
@@ -258,8 +259,8 @@ class KvStoreClient:
     async def _greet(self) -> None:
         try:
             await self._reach()
-        except FAILURES as error:
-            self.breaker.fail(error)
+        except Exception as error:  # noqa: BLE001 - no failure is the caller's
+            self._failed(error)
 
     async def _known(self) -> None:
         if not self._peer:

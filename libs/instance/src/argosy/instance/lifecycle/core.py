@@ -38,8 +38,8 @@ class LifecycleCoreState(msgspec.Struct):
     led_why: str = "its process started"
     level: str = "dram"
     drain_us: int = 0
-    cut: bool = False
-    """The drain under way has had its time."""
+    aborted: bool = False
+    """Whether the drain under way has had its time."""
     todo: list[LifecycleStep] = []
     """Steps left, the first of which is under way."""
     began_us: int = 0
@@ -109,7 +109,7 @@ class LifecycleCore:
         if (
             wanted is LifecycleState.SILENT
             and state.todo[0] is LifecycleStep.DRAIN
-            and not state.cut
+            and not state.aborted
         ):
             return [SetTimer(key=DRAINED, at_us=now_us + state.drain_us)]
         return []
@@ -144,7 +144,7 @@ class LifecycleCore:
         self, towards: LifecycleState, steps: tuple[LifecycleStep, ...], now_us: int
     ) -> list[Effect]:
         state = self.state
-        state.cut = False
+        state.aborted = False
         self._led(state.decided_us)
         state.steps_us = []
         found = self._to(towards, now_us)
@@ -208,7 +208,7 @@ class LifecycleCore:
             limit_s = self._limit_us(state.todo[0]) // 1_000_000
             return [effects.GiveUp(reason=f"{state.todo[0]} has not ended in {limit_s} s")]
         if key == DRAINED and state.todo and state.todo[0] is LifecycleStep.DRAIN:
-            state.cut = True
+            state.aborted = True
             return [effects.AbortWork(), SetTimer(key=STUCK, at_us=now_us + STEP_US)]
         return []
 

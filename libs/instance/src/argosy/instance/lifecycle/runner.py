@@ -21,6 +21,7 @@ from argosy.instance.lifecycle.core import SPEC, LifecycleCoreState
 from argosy.instance.settings import InstanceSettings
 from argosy.mesh import rpc
 from argosy.mesh.service import Mesh
+from argosy.mesh.tasks import start_watched
 from argosy.wire.instance.v1 import events_pb2, instance_pb2, instance_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -35,18 +36,18 @@ S = TypeVar("S", bound=InstanceSettings)
 
 
 class InstanceWork(Protocol):
-    """What an instance does for others, as its life sees it."""
+    """The requests of an instance, as its lifecycle has to do with them."""
 
-    def hold(self) -> None:
-        """Take nothing new. `Life.work_ended` is called once nothing is left."""
+    def stop_admitting(self) -> None:
+        """Refuse new requests. Call `LifecycleRunner.work_ended` once none is left."""
         ...
 
-    def cut(self) -> None:
-        """End what is left: its callers go on elsewhere."""
+    def abort(self) -> None:
+        """End the requests that are left: their callers go on elsewhere."""
         ...
 
-    def take(self) -> None:
-        """Take new work again."""
+    def resume(self) -> None:
+        """Admit new requests again."""
         ...
 
 
@@ -97,7 +98,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
         self._driver.feed(events.Loaded(now_us=self._driver.now_us()))
 
     def work_ended(self) -> None:
-        """Nothing is left of what was taken before `Work.hold`."""
+        """No request is left of those admitted before `InstanceWork.stop_admitting`."""
         self._work_ended.set()
 
     async def stop(self, cause: str) -> None:
@@ -156,14 +157,15 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
     def _perform(self, effect: Any) -> None:
         match effect:
             case effects.TakeStep():
-                self._step = asyncio.create_task(self._take(effect.step, effect.level))
+                work = self._take_step(effect.step, effect.level)
+                self._step = start_watched(work, f"step {effect.step}", self._give_up)
             case effects.AbandonStep():
                 assert self._step is not None
                 self._step.cancel()
             case effects.AbortWork():
-                self._work.cut()
+                self._work.abort()
             case effects.ResumeWork():
-                self._work.take()
+                self._work.resume()
             case effects.PublishChange():
                 self._publish(effect)
             case effects.ReportStopped():
@@ -186,7 +188,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
         log.info("%s: %s", effect.state, effect.cause)
         self._tell(effect.fact, change)
 
-    async def _take(self, step: str, level: str) -> None:
+    async def _take_step(self, step: str, level: str) -> None:
         trouble = ""
         try:
             await self._steps[step](level)
@@ -201,7 +203,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
 
     async def _drain(self, level: str) -> None:
         self._work_ended.clear()
-        self._work.hold()
+        self._work.stop_admitting()
         await self._work_ended.wait()
         # Requests whose callers went away take the engine a moment to let go of.
         deadline = asyncio.get_running_loop().time() + QUIET_S

@@ -10,7 +10,12 @@ from argosy.kvstore.core.state import SSD, Flush, StoredBlock, StoreState
 
 
 def flush_requested(state: StoreState, event: events.FlushRequested) -> list[Effect]:
-    """Begin to write every block that only memory has; PublishFlushed follows at the end."""
+    """Begin to write every block that only memory has, or drop all blocks, as the event says.
+
+    PublishFlushed follows at the end.
+    """
+    if event.drop:
+        return _drop_all(state, event.flush)
     unwritten: list[bytes] = []
     if state.tiers[SSD].slots.segments:
         unwritten = [block.key for block in state.blocks.values() if only_in_memory(block)]
@@ -32,7 +37,7 @@ def blocks_written(state: StoreState, event: events.SsdWritten) -> list[Effect]:
     return found
 
 
-def drop_requested(state: StoreState, event: events.FlushRequested) -> list[Effect]:
+def _drop_all(state: StoreState, number: int) -> list[Effect]:
     """Drop every block that nobody reads or writes."""
     found: list[Effect] = []
     before = len(state.blocks)
@@ -40,7 +45,7 @@ def drop_requested(state: StoreState, event: events.FlushRequested) -> list[Effe
         if block.key in state.blocks and not block.in_use:
             found += tiers.forget(state, block)
     dropped = before - len(state.blocks)
-    return [*found, effects.PublishFlushed(flush=event.flush, written=0, dropped=dropped)]
+    return [*found, effects.PublishFlushed(flush=number, written=0, dropped=dropped)]
 
 
 def only_in_memory(block: StoredBlock) -> bool:

@@ -49,8 +49,6 @@ class StoreCore:
             case events.BlockCorrupt():
                 return self._corrupt(event)
             case events.FlushRequested():
-                if event.drop:
-                    return flushing.drop_requested(state, event)
                 return flushing.flush_requested(state, event)
             case events.FetchMeasured():
                 tiers.measured(state.tiers[event.tier], event.fetched_bytes, event.took_us)

@@ -8,6 +8,7 @@ import asyncio
 from argosy.kvstore.core.state import StoreState
 from argosy.kvstore.settings import KvstoreSettings
 from argosy.mesh.service import Mesh
+from argosy.mesh.tasks import start_watched
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 from argosy.wire.kvstore.v1 import events_pb2, kvstore_pb2
@@ -34,7 +35,7 @@ class KvStorePublisher:
         """Say that the store is ready, now and whenever the bus is back."""
         self._announce()
         self._mesh.bus.on_connection.append(self._on_connection)
-        self._heartbeat = asyncio.create_task(self._beat())
+        self._heartbeat = start_watched(self._beat(), "the heartbeat")
 
     def stop(self) -> None:
         """Say that it is no more."""

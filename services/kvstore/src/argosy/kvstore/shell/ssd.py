@@ -7,11 +7,13 @@ only into slots it has.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
+from typing import Any
 
 from argosy.kvstore.core import effects, events
 from argosy.kvstore.shell.segments import Segments
 from argosy.mesh.driver import Driver
+from argosy.mesh.tasks import start_watched
 from argosy.transfer.bytes_plane import TransferFailed
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ class Ssd:
         self.driver: Driver
         self._queue: asyncio.Queue[effects.WriteSsd | effects.ClearSsd] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._spawn(self._write)
+        self._spawn(self._write(), "writing to SSD")
 
     def queue(self, effect: effects.WriteSsd | effects.ClearSsd) -> None:
         """Write, or clear, after all that was asked before."""
@@ -48,7 +50,7 @@ class Ssd:
             if checking is not None:
                 await checking
 
-        self._spawn(run)
+        self._spawn(run(), "reading from SSD")
 
     async def _check(
         self, batch: list[effects.Move], read: list[effects.Move], trouble: str
@@ -69,8 +71,8 @@ class Ssd:
         await asyncio.gather(*tasks, return_exceptions=True)
         self.segments.close()
 
-    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
-        task = asyncio.ensure_future(work())
+    def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        task = start_watched(work, what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
