@@ -53,7 +53,8 @@ class RunningRequest:
 class SimEngine:
     """Engine protocol over the sim scheduler. One step at a time, so that tokens stream."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, role: str = "") -> None:
+        """role: any; the sim engine hands KV over and takes it in each of them."""
         self._settings = settings
         profile = load_profile(settings.timing_profile)
         if settings.step_tokens:

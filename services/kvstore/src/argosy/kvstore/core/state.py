@@ -2,7 +2,7 @@
 
 import msgspec
 
-from argosy.kvstore.core.eviction.learned import Learned
+from argosy.kvstore.core.eviction import EvictionPolicy, build_policy
 from argosy.kvstore.core.slots import Slots, new_slots
 
 DRAM, SSD = 0, 1
@@ -89,7 +89,7 @@ class TierState(msgspec.Struct):
     """One tier: its room, who goes next, and what became of it."""
 
     slots: Slots
-    eviction: Learned
+    eviction: EvictionPolicy
     blocks: int = 0
     tokens: int = 0
     hit_blocks: int = 0
@@ -131,12 +131,17 @@ class StoreState(msgspec.Struct):
     counts: Counts = msgspec.field(default_factory=Counts)
 
 
+DEFAULT_POLICY = "learned"
+"""It found the most of all policies on the traces that were measured: docs/measurements.md."""
 TYPICAL_BLOCK_BYTES = 1 << 20
 """How many blocks a tier may come to hold is guessed by this, for what policies remember."""
 
 
-def new_state(limits: StoreLimits) -> StoreState:
-    """An empty store. Memory is cut evenly, so that all of it is used."""
+def new_state(limits: StoreLimits, eviction_policy: str = DEFAULT_POLICY) -> StoreState:
+    """An empty store. Memory is cut evenly, so that all of it is used.
+
+    Raises UnknownPluginError if no eviction policy of that name is installed.
+    """
     sizes = (
         (limits.dram_bytes, limits.dram_segment_bytes),
         (limits.ssd_bytes, limits.ssd_segment_bytes),
@@ -145,7 +150,8 @@ def new_state(limits: StoreLimits) -> StoreState:
         limits,
         [
             TierState(
-                new_slots(capacity, segment), Learned(max(1, capacity // TYPICAL_BLOCK_BYTES))
+                new_slots(capacity, segment),
+                build_policy(eviction_policy, max(1, capacity // TYPICAL_BLOCK_BYTES)),
             )
             for capacity, segment in sizes
         ],

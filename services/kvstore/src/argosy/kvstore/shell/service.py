@@ -48,7 +48,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         limits = StoreLimits(
             settings.dram_bytes, settings.ssd_bytes, lease_us=round(settings.lease_s * 1e6)
         )
-        self.state = new_state(limits)
+        self.state = new_state(limits, settings.eviction_policy)
         self._driver = mesh.drive(SPEC, self.state, self._perform)
         self._publisher = KvStorePublisher(mesh, self.state)
         self._leases = itertools.count(1)
