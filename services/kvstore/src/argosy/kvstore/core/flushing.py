@@ -5,7 +5,7 @@ grows with the blocks it writes, not with the blocks there are for each write th
 """
 
 from argosy.domain.core import Effect
-from argosy.kvstore.core import effects, events, tiers
+from argosy.kvstore.core import effects, events, ssd_writes, tiers
 from argosy.kvstore.core.state import SSD, Flush, StoredBlock, StoreState
 
 
@@ -62,7 +62,7 @@ def _go_on(state: StoreState, number: int, flush: Flush, now_us: int) -> list[Ef
             continue
         block = state.blocks[key]
         if block.writing < 0:
-            found += tiers.write(state, block, now_us)
+            found += ssd_writes.write(state, block, now_us)
             if block.writing < 0 and not _settled(state, flush, key):
                 flush.unstarted.append(key)
                 break

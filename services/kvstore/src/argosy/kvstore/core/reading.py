@@ -3,7 +3,7 @@
 import msgspec
 
 from argosy.domain.core import Effect
-from argosy.kvstore.core import effects, events, tiers
+from argosy.kvstore.core import effects, events, ssd_writes, tiers
 from argosy.kvstore.core.state import DRAM, SSD, Lease, StoredBlock, StoreState
 
 
@@ -49,7 +49,7 @@ def asked(state: StoreState, event: events.BlocksRequested) -> list[Effect]:
     for block in found[: len(lease.keys)]:
         if block.asked > 1 and block.ssd < 0 and not block.reading:
             # Asked for again: evidence enough to keep it through a restart.
-            decided += tiers.write(state, block, event.now_us)
+            decided += ssd_writes.write(state, block, event.now_us)
     return [*decided, effects.ReadSsd(moves=moves)] if moves else decided
 
 
@@ -102,7 +102,7 @@ def was_read(state: StoreState, event: events.SsdRead) -> list[Effect]:
     decided: list[Effect] = []
     waiting: dict[int, None] = {}
     if event.trouble:
-        tiers.rest(state, event.trouble, event.now_us)
+        ssd_writes.rest(state, event.trouble, event.now_us)
     for key in event.good:
         state.blocks[key].reading = False
         decided += tiers.enter(state, DRAM, state.blocks[key], event.now_us)

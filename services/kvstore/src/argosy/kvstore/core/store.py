@@ -6,7 +6,16 @@ an event; what a block is at is in its own fields.
 """
 
 from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
-from argosy.kvstore.core import effects, events, flushing, reading, tiers, writing
+from argosy.kvstore.core import (
+    effects,
+    events,
+    fetch_cost,
+    flushing,
+    reading,
+    ssd_writes,
+    tiers,
+    writing,
+)
 from argosy.kvstore.core.state import SSD, StoredBlock, StoreState
 
 SWEEP = "sweep"
@@ -24,7 +33,7 @@ class StoreCore:
         state = self.state
         idle = not state.leases and not state.resting
         decided = self._decide(event)
-        decided += tiers.keep_spare(state, event.now_us)
+        decided += ssd_writes.keep_spare(state, event.now_us)
         if isinstance(event, events.SsdWritten):
             decided += flushing.blocks_written(state, event)
         if (state.leases or state.resting) and (idle or isinstance(event, TimerFired)):
@@ -45,13 +54,13 @@ class StoreCore:
             case events.SsdRead():
                 return reading.was_read(state, event)
             case events.SsdWritten():
-                return tiers.written(state, event.keys, event.trouble, event.now_us)
+                return ssd_writes.written(state, event.keys, event.trouble, event.now_us)
             case events.BlockCorrupt():
                 return self._corrupt(event)
             case events.FlushRequested():
                 return flushing.flush_requested(state, event)
             case events.FetchMeasured():
-                tiers.measured(state.tiers[event.tier], event.fetched_bytes, event.took_us)
+                fetch_cost.measured(state.tiers[event.tier], event.fetched_bytes, event.took_us)
                 return []
             case events.SsdRecovered():
                 return self._recovered(event)

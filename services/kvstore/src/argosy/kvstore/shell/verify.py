@@ -7,7 +7,7 @@ from argosy.domain.kv_blocks import block_checksum
 from argosy.kvstore.core import events
 from argosy.kvstore.core.effects import Move
 from argosy.kvstore.core.state import DRAM, SSD, StoredBlock, StoreState
-from argosy.kvstore.core.tiers import move
+from argosy.kvstore.core.tiers import move_of
 from argosy.kvstore.shell.segments import Segments
 from argosy.mesh.driver import Driver
 from argosy.transfer.memory import Memory
@@ -34,7 +34,7 @@ async def check(
 ) -> int:
     """Look at these blocks, in every tier; how many copies were corrupt, and are gone now."""
     blocks = [state.blocks[key] for key in keys if key in state.blocks]
-    moves = [move(block, block.ssd) for block in blocks if not block.reading]
+    moves = [move_of(block, block.ssd) for block in blocks if not block.reading]
     corrupt = 0
     for before, tier in await asyncio.to_thread(wrong, moves, memory, segments):
         block = state.blocks.get(before.key)
