@@ -1,8 +1,8 @@
-"""Which blocks the store keeps, where, and who may be at them.
+"""Which blocks the store keeps, in which tier, and who may read and write them.
 
-Ways of a block: offered -> written by its maker into memory -> asked for again, or next to
-go: written to SSD -> let go from memory -> asked for: read back into memory. Each step is
-an event; what a block is at is in its own fields.
+The way of a block: a writer offers it and writes it into memory; when it is requested again, or
+would be evicted next, it is written to SSD; memory evicts it; when it is requested, it is read back
+into memory. Each step is an event, and a block's fields say where it is on this way.
 """
 
 from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
@@ -20,6 +20,7 @@ from argosy.kvstore.core.state import SSD, StoredBlock, StoreState
 
 SWEEP = "sweep"
 SWEEP_US = 500_000
+"""How often expired leases are looked for: a lease lasts for seconds."""
 
 
 class StoreCore:
@@ -76,7 +77,7 @@ class StoreCore:
         return reading.ended(self.state, lease)
 
     def _sweep(self, now_us: int) -> list[Effect]:
-        """End leases whose time is over."""
+        """End leases that have expired."""
         decided: list[Effect] = []
         over = [n for n, lease in self.state.leases.items() if lease.expires_us <= now_us]
         for number in over:
@@ -86,7 +87,7 @@ class StoreCore:
         return decided
 
     def _corrupt(self, event: events.BlockCorrupt) -> list[Effect]:
-        """The copy goes: at once, or when nobody is at it."""
+        """Drop the copy: at once, or when the block is not in use any more."""
         block = self.state.blocks.get(event.key)
         if block is None or (block.dram, block.ssd)[event.tier] < 0 or block.doomed:
             return []
@@ -95,7 +96,7 @@ class StoreCore:
         return tiers.settle(self.state, block)
 
     def _recovered(self, event: events.SsdRecovered) -> list[Effect]:
-        """Take in what was found on SSD, but for what has lost its prefix."""
+        """Take in the blocks that the scan of SSD found, but for those without their prefix."""
         state = self.state
         tier = state.tiers[SSD]
         by_key = {found.key: found for found in event.blocks}
@@ -106,7 +107,7 @@ class StoreCore:
             at: events.Recovered | None = found
             while at is not None and at.key not in kept and at.key not in lost:
                 if at.key in chain:
-                    break  # It goes round in a circle: no chain has a beginning there.
+                    break  # The parents form a circle: this chain has no first block.
                 chain[at.key] = at
                 at = by_key.get(at.parent) if at.parent else None
             links = list(chain.values())
@@ -137,7 +138,7 @@ class StoreCore:
                 block.depth = above.depth + 1
             decided += tiers.enter(state, SSD, block, event.now_us)
         state.counts.recovered_blocks = len(kept)
-        # Second copies go, too: or they would be found again once the first is let go.
+        # Second copies go, too: or the next scan would find them after the first is evicted.
         if gone := [found.offset for found in event.blocks if found.offset not in kept_at]:
             decided.append(effects.ClearSsd(offsets=gone))
         return decided

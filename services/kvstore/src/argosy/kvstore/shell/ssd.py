@@ -1,8 +1,8 @@
 """Performs the core's reads and writes of SSD.
 
-Writes and clears keep their order: one task does them, in batches. Reads run beside it,
-each in a task. Bounds: the core's; it has at most `writing_bytes` on their way, and reads
-only into slots it has.
+One task does writes and clears, in their order and in batches. Each read has a task of its own. A
+task that fails ends the process. Bounds are the core's: at most `writing_bytes` are on their way to
+SSD, and reads go only into slots that the core has taken.
 """
 
 import asyncio
@@ -19,11 +19,13 @@ from argosy.transfer.bytes_plane import TransferFailed
 log = logging.getLogger(__name__)
 
 BATCH_BLOCKS = 32
+"""Written between two syncs: a sync takes milliseconds, whatever it is for."""
 READ_BLOCKS = 8
+"""Read at once: the first go to the reader while others are read."""
 
 
 class Ssd:
-    """See the module. `driver` is set before anything is asked of it."""
+    """See the module. Set `driver` before the first call."""
 
     def __init__(self, segments: Segments) -> None:
         self.segments = segments
@@ -33,11 +35,11 @@ class Ssd:
         self._spawn(self._write(), "writing to SSD")
 
     def queue(self, effect: effects.WriteSsd | effects.ClearSsd) -> None:
-        """Write, or clear, after all that was asked before."""
+        """Write or clear, after all that was queued before."""
         self._queue.put_nowait(effect)
 
     def read(self, effect: effects.ReadSsd) -> None:
-        """Read, at once, a few at a time: the first are on their way while others are read."""
+        """Read at once, READ_BLOCKS at a time."""
 
         async def run() -> None:
             checking = None
@@ -64,7 +66,7 @@ class Ssd:
         )
 
     async def stop(self) -> None:
-        """Stop; what was not written is not there."""
+        """Stop. What is not written by now is lost."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Looks at every block's bytes; the core drops what is corrupt."""
+"""Checks the bytes of blocks in every tier; the core drops copies that are corrupt."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,12 +14,13 @@ from argosy.transfer.memory import Memory
 from argosy.wire.kvstore.v1 import kvstore_pb2
 
 BATCH_BLOCKS = 64
+"""Checked in one go of a thread: between two the event loop serves others."""
 
 
 async def verify(
     state: StoreState, memory: Memory, segments: Segments | None, driver: Driver
 ) -> AsyncIterator[kvstore_pb2.VerifyProgress]:
-    """Progress after each batch. A block that changes meanwhile is left alone."""
+    """Check every block; yields progress after each batch. A block that moves meanwhile is skipped."""
     keys = list(state.blocks)
     progress = kvstore_pb2.VerifyProgress(total_blocks=len(keys))
     for start in range(0, len(keys) or 1, BATCH_BLOCKS):
@@ -32,7 +33,7 @@ async def verify(
 async def check(
     keys: list[bytes], state: StoreState, memory: Memory, segments: Segments | None, driver: Driver
 ) -> int:
-    """Look at these blocks, in every tier; how many copies were corrupt, and are gone now."""
+    """Check these blocks in every tier; returns how many corrupt copies were dropped."""
     blocks = [state.blocks[key] for key in keys if key in state.blocks]
     moves = [move_of(block, block.ssd) for block in blocks if not block.reading]
     corrupt = 0
@@ -52,7 +53,7 @@ def same_place(block: StoredBlock, before: Move, tier: int) -> bool:
 
 
 def wrong(moves: list[Move], memory: Memory, segments: Segments | None) -> list[tuple[Move, int]]:
-    """Copies that are not what was stored, with their tier."""
+    """The copies that are not what was stored, with their tier."""
     found = []
     for m in moves:
         if m.dram_offset >= 0:
