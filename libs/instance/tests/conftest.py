@@ -84,7 +84,7 @@ class ListenedInstance:
         self.elsewhere = Bus(nats.url, settings.fleet, "elsewhere")
         self.loads: list[Load] = []
         self.changes: list[KvChange] = []
-        self.told: list[Any] = []
+        self.heard: list[Any] = []
 
     async def start(self) -> None:
         bus = self.elsewhere
@@ -92,7 +92,7 @@ class ListenedInstance:
         bus.listen(KvChanged, lambda fact, _: self.changes.append(fact.change))
         bus.start()
         for fact in FACTS:
-            heard = bus.follow(fact, lambda told, _: self.told.append(told), fact.__name__)
+            heard = bus.follow(fact, lambda heard, _: self.heard.append(heard), fact.__name__)
             await asyncio.wait_for(heard.wait(), PATIENCE_S)
         assert bus._client is not None
         await bus._client.flush()
@@ -108,7 +108,7 @@ class ListenedInstance:
             pass
 
     def names(self) -> list[str]:
-        return [type(fact).__name__ for fact in self.told]
+        return [type(fact).__name__ for fact in self.heard]
 
     async def close(self) -> None:
         await self.instance.stop()

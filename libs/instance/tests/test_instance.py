@@ -34,8 +34,8 @@ async def test_a_ready_instance_says_who_it_is_and_what_its_engine_can_hold(
     start_instance: Any,
 ) -> None:
     member = await start_instance(max_running=3, dp_ranks=2, rack="r1", step_tokens=64)
-    await eventually(lambda: member.told)
-    (fact,) = member.told
+    await eventually(lambda: member.heard)
+    (fact,) = member.heard
     assert (fact.instance_id, fact.epoch, fact.role, fact.node) == ("decode-0", "e1", 2, "n1")
     assert fact.address == member.mesh.address
     info = member.instance.info
@@ -141,7 +141,7 @@ async def test_an_instance_says_when_it_drains_and_when_it_has_stopped(start_ins
     member.work.idle = False
     draining = asyncio.ensure_future(member.instance.drain())
     await eventually(lambda: "InstanceDraining" in member.names())
-    assert member.told[-1].change.cause == "asked to stop"
+    assert member.heard[-1].change.cause == "asked to stop"
     assert not draining.done()
     member.work.done()
     await asyncio.wait_for(draining, PATIENCE_S)
@@ -174,7 +174,7 @@ async def test_a_draining_instance_does_not_call_itself_ready_again(
     await asyncio.wait_for(member.mesh.bus.connected.wait(), PATIENCE_S)
     draining.cancel()
     member.mesh.bus.publish(InstanceReady(instance_id="the next one"))
-    await eventually(lambda: member.told[-1].instance_id == "the next one")
+    await eventually(lambda: member.heard[-1].instance_id == "the next one")
     assert member.names() == ["InstanceReady", "InstanceDraining", "InstanceReady"]
 
 

@@ -50,7 +50,7 @@ class VirtualInstance:
         """The step under way."""
         self.done: list[str] = []
         """Steps that have ended."""
-        self.told: list[effects.PublishChange] = []
+        self.heard: list[effects.PublishChange] = []
         self.takes_work = True
         self.cuts = 0
         """Of the drain under way."""
@@ -118,10 +118,10 @@ class VirtualInstance:
 
     def tell(self, told: effects.PublishChange, before: LifecycleState) -> None:
         assert FACTS[before, LifecycleState(told.state)] == told.fact
-        assert told.change == len(self.told) + 1
+        assert told.change == len(self.heard) + 1
         assert told.took_us >= 0
         assert told.cause
-        self.told.append(round_trip(told, effects.PublishChange))
+        self.heard.append(round_trip(told, effects.PublishChange))
 
     def loaded(self) -> list[Effect]:
         return self.feed(events.Loaded)
@@ -158,7 +158,7 @@ class VirtualInstance:
 
     def until(self, step: LifecycleStep) -> None:
         """Sleep, and if need be wake, until this step is under way."""
-        if not self.told:
+        if not self.heard:
             self.loaded()
         self.sleep()
         if step in WAKE:

@@ -1,7 +1,8 @@
-"""An instance's life, lived: the core's steps taken, its changes told, decisions taken in.
+"""Runs an instance's lifecycle core: takes its steps, publishes its changes, feeds it decisions.
 
 Concurrency: one step at a time, in a task of its own; an abandoned step is cancelled. Steps
-that touch the engine's memory are cancelled only when the process ends.
+that touch the engine's memory are cancelled only when the process ends. A step that fails ends
+the process.
 """
 
 import asyncio
@@ -27,9 +28,12 @@ from argosy.wire.instance.v1 import events_pb2, instance_pb2, instance_pb2_grpc
 log = logging.getLogger(__name__)
 
 FLUSH_S = 5
+"""How long staged KV may take to reach the stores: what is not saved by then is computed again."""
 QUIET_S = 10
+"""How long the engine may take to free requests whose callers are gone; then sleep goes on."""
 QUIET_POLL_S = 0.01
 WARM_UP_TOKENS = 8
+"""A prompt that takes one step: enough to make the engine allocate what it needs for steps."""
 STATES = {state: getattr(events_pb2, f"STATE_{state.name}") for state in LifecycleState}
 
 S = TypeVar("S", bound=InstanceSettings)
@@ -52,7 +56,7 @@ class InstanceWork(Protocol):
 
 
 class LifecycleRunner(instance_pb2_grpc.LifeServicer):
-    """See the module. tell: publishes the fact of this name with this change.
+    """See the module. publish_change: publishes the fact of this name with this change.
     give_up: ends the process, with a reason.
     """
 
@@ -61,7 +65,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
         mesh: Mesh[S],
         engine: Engine,
         work: InstanceWork,
-        tell: Callable[[str, events_pb2.Change], None],
+        publish_change: Callable[[str, events_pb2.Change], None],
         give_up: Callable[[str], None],
     ) -> None:
         self.tracer = mesh.tracer
@@ -70,7 +74,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
         self._mesh = mesh
         self._engine = engine
         self._work = work
-        self._tell = tell
+        self._publish_change = publish_change
         self._give_up = give_up
         self._driver = mesh.drive(SPEC, self.state, self._perform)
         self._step: asyncio.Task[None] | None = None
@@ -90,11 +94,11 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
 
     @property
     def resting(self) -> bool:
-        """Whether it takes no requests for now."""
+        """Whether the instance takes no requests for now."""
         return self.state.state in NOT_SERVING
 
     def loaded(self) -> None:
-        """The engine takes requests."""
+        """The engine has loaded, and takes requests."""
         self._driver.feed(events.Loaded(now_us=self._driver.now_us()))
 
     def work_ended(self) -> None:
@@ -102,7 +106,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
         self._work_ended.set()
 
     async def stop(self, cause: str) -> None:
-        """Return when what runs is done, and what was computed is stored."""
+        """Return when the running requests have ended and their KV is stored."""
         self._driver.feed(events.StopRequested(now_us=self._driver.now_us(), cause=cause))
         await self._stopped.wait()
 
@@ -113,7 +117,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
         self._driver.feed(events.ProcessEnding(now_us=self._driver.now_us()))
 
     def change(self) -> events_pb2.Change:
-        """The last change, as facts tell it."""
+        """The last change, as facts have it."""
         state = self.state
         return events_pb2.Change(
             state=STATES[state.state],
@@ -186,7 +190,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
         for name, took_us in effect.steps_us:
             change.steps.add(name=name, ms=took_us // 1000)
         log.info("%s: %s", effect.state, effect.cause)
-        self._tell(effect.fact, change)
+        self._publish_change(effect.fact, change)
 
     async def _take_step(self, step: str, level: str) -> None:
         trouble = ""
@@ -245,12 +249,12 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
 
 
 def busy(engine: Engine) -> bool:
-    """Whether the engine still has something of a request."""
+    """Whether the engine still holds anything of a request."""
     stats = engine.stats()
     return bool(stats.running_requests or stats.waiting_requests or stats.kv_used_blocks)
 
 
 def give_back_memory() -> None:
-    """What was freed here goes back to the system."""
+    """Return memory that this process has freed to the operating system."""
     gc.collect()
     trim_heap()

@@ -187,8 +187,8 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         answer = AnswerStream(prompt, self._tokenizer)
         if handoff is not None:
             answer.cached_tokens = offer.cached_tokens
-        pace = LatencyRecorder(self.instance.worked, ticket, answer)
-        await self._stream(answer, pace, request, handoff, timing, context)
+        latency = LatencyRecorder(self.instance.counters, ticket, answer)
+        await self._stream(answer, latency, request, handoff, timing, context)
 
     async def _claim(self, handoff: Handoff) -> prefill_pb2.HandoffOffer:
         """Wait for the KV, as a request of ours: the load shows it before the engine does."""
@@ -202,7 +202,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
     async def _stream(
         self,
         answer: AnswerStream,
-        pace: LatencyRecorder,
+        latency: LatencyRecorder,
         request: EngineRequest,
         handoff: Handoff | None,
         timing: inference_pb2.Timing,
@@ -211,10 +211,10 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         async with aclosing(self._outputs(request, handoff, timing)) as outputs:
             async for output in outputs:
                 chunk = answer.chunk(output)
-                if not pace.begun:
-                    pace.begin(self.mesh.clock.now_us() / 1e3)
+                if not latency.begun:
+                    latency.begin(self.mesh.clock.now_us() / 1e3)
                 if answer.finished:
-                    pace.end()
+                    latency.end()
                     timing.transferred_bytes = answer.transferred_bytes
                     chunk.timing.CopyFrom(timing)
                     chunk.load.CopyFrom(self.instance.load())

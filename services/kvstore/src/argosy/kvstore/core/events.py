@@ -10,7 +10,7 @@ class Offered(msgspec.Struct, frozen=True):
 
     key: bytes
     parent: bytes
-    """The key of the block it continues; empty for the first of a chain, or of the part kept here."""
+    """The key of the block it continues; empty for the first of a chain or of its part here."""
     hash: int
     tokens: int
 

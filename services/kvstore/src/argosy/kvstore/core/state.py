@@ -20,13 +20,13 @@ class StoreLimits(msgspec.Struct, frozen=True):
     """Each is a file: some hundreds for a tier of 100 GB."""
     lease_us: int = 10_000_000
     leases_max: int = 4096
-    """With as many leases under way, readers find nothing and writers get no room."""
+    """With that many leases under way readers find nothing and writers get no room."""
     writing_bytes: int = 256 << 20
     """The most bytes on their way to SSD: a second of a slow disk. Blocks evicted meanwhile get no
     copy on SSD."""
     spare_share: float = 0.06
-    """The share of memory that is kept free ahead of puts, by evicting, or writing to SSD, what would
-    be evicted next: so a put need not wait for SSD."""
+    """The share of memory kept free ahead of puts, so that a put need not wait for SSD: what would
+    be evicted next is evicted, or written to SSD."""
 
 
 class StoredBlock(msgspec.Struct):
@@ -68,7 +68,7 @@ class Lease(msgspec.Struct):
 
     expires_us: int
     keys: list[bytes] = []
-    """Of a reader: its blocks, in order of the chain. Of a writer: the blocks that its own continue."""
+    """Of a reader: its blocks, in order of the chain. Of a writer: what its blocks continue."""
     granted: int = 0
     """How many of them the reader was granted so far."""
     ssd: dict[bytes, None] = {}

@@ -20,7 +20,7 @@ BATCH_BLOCKS = 64
 async def verify(
     state: StoreState, memory: Memory, segments: Segments | None, driver: Driver
 ) -> AsyncIterator[kvstore_pb2.VerifyProgress]:
-    """Check every block; yields progress after each batch. A block that moves meanwhile is skipped."""
+    """Check all blocks; yields progress by batch. A block that moves meanwhile is left out."""
     keys = list(state.blocks)
     progress = kvstore_pb2.VerifyProgress(total_blocks=len(keys))
     for start in range(0, len(keys) or 1, BATCH_BLOCKS):

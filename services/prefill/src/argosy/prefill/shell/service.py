@@ -222,7 +222,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
             blocks = -(-len(work.prompt.token_ids) // self.instance.info.block_tokens)
             work.kv_blocks = blocks
             self.instance.held_blocks += blocks
-            self.instance.worked.finished()
+            self.instance.counters.finished()
             self._driver.feed(
                 events.KvComputed(now_us=self._driver.now_us(), key=key, kv_blocks=blocks)
             )
