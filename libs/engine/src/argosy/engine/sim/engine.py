@@ -1,4 +1,5 @@
-"""The sim engine, live: the scheduler's steps take real time on the event loop.
+"""The live sim engine: the scheduler's steps take real time on the event loop. A step that raises
+ends all requests, and is reported as the engine's death.
 
 Bounds: what is submitted is bounded by the caller (the instance's queue_limit); an
 output queue holds at most max_tokens entries.
@@ -39,7 +40,7 @@ DEFAULT_CONTEXT_TOKENS = 8192
 
 @dataclass
 class RunningRequest:
-    """A request under way: the answer it will have, and who waits for it."""
+    """A request under way, the answer it will have, and the queue its reader waits at."""
 
     request: EngineRequest
     answer: list[int]
@@ -62,7 +63,7 @@ class SimEngine:
         self._profile = profile.faster(settings.sim_speed)
         block_bytes = settings.block_tokens * profile.kv_bytes_per_token
         blocks = max(1, settings.kv_bytes // block_bytes)
-        # What has no room even alone would wait for ever, and all others behind it.
+        # A request with no room even when alone would wait for ever, and all others behind it.
         context = min(
             settings.max_model_tokens or DEFAULT_CONTEXT_TOKENS, blocks * settings.block_tokens
         )
@@ -103,7 +104,7 @@ class SimEngine:
             self._check(request)
             running = self._running[request.request_id] = self._begin(request)
         finally:
-            # Taken in, or not wanted any more: the sim's KV has no bytes to wait for.
+            # The preload was loaded, or is not needed: the sim's KV has no bytes to wait for.
             if request.preload is not None and self._listener is not None:
                 self._listener.loaded(request.preload.name)
         finished = False

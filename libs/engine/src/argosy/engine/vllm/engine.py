@@ -47,8 +47,11 @@ from argosy.engine.watch import watch
 log = logging.getLogger(__name__)
 
 HEALTH_S = 0.5
+"""How late the death of vLLM's engine core may be noticed; running requests fail at once."""
 FREED_S, FREED_POLL_S = 5.0, 0.02
+"""How long released KV may take to be freed: some steps."""
 WARM_UP_TOKENS = 64
+"""Two blocks: the first prompt of this length sets up what all steps need."""
 PRODUCE = {"do_remote_decode": True, "do_remote_prefill": False}
 ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
 
@@ -64,13 +67,13 @@ class VllmEngine:
         self._stats = EngineStats()
         self._listener: Listener | None = None
         self._uncomputed: dict[str, int] = {}
-        """Prompt tokens of requests that have yielded nothing yet."""
+        """The prompt tokens of each request that has yielded nothing yet."""
         self._pulled = PulledBytes()
         self._steps = StepTimes()
         self._under_way = 0
-        """Requests that vLLM may have something to do for."""
+        """How many requests vLLM may have something to do for."""
         self._own = 0
-        """Of these, nobody's but the engine's."""
+        """How many of them are the engine's own warm-ups."""
         self._tasks: list[asyncio.Task[None]] = []
         self._sockets = tempfile.TemporaryDirectory(prefix="argosy-kv-")
         self._store = StoreSide(settings, self._sockets.name) if settings.kv_store else None

@@ -1,6 +1,6 @@
-"""One store as an instance sees it: what it holds is read, what is new is written.
+"""The client of one KV store: loads the blocks it has, saves new ones.
 
-Failures are never the caller's: a load yields less, a save is dropped, the breaker opens.
+No failure reaches the caller: a load yields less, a save is dropped, the breaker opens.
 Bounds: LOOKUP_S for the first answer, the caller's budget for a load, SAVE_S for a batch of
 SAVE_BLOCKS; blocks that wait to be saved are in staging slots, which are few.
 """
@@ -30,11 +30,16 @@ from argosy.wire.kvstore.v1.kvstore_pb2_grpc import KvStoreStub
 log = logging.getLogger(__name__)
 
 LOOKUP_S = 0.25
+"""A lookup takes about a millisecond; a store that takes this long would delay first tokens."""
 SAVE_S = 5.0
 WRITE_S = 3.0
+"""Less than SAVE_S, so that a write that hangs is reported as one."""
 FULL_S = 10.0
+"""How long a full store is not offered what it lacks: evictions make room only slowly."""
 SAVE_BLOCKS = 64
+"""In one call: the round trips are shared, and the staging slots are free again soon."""
 READ_BLOCKS = 8
+"""In one transfer: checksums of these are checked while the next are on their way."""
 FAILURES = (
     ArgosyError,
     TransferFailed,
@@ -62,7 +67,7 @@ class StagingWindow:
 
 
 class KvStoreClient:
-    """See the module. `freed` is told which staging slots a save needs no more."""
+    """See the module. `freed` is called with staging slots that a save needs no more."""
 
     def __init__(
         self,
