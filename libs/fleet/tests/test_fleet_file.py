@@ -133,7 +133,7 @@ def test_sizes_are_read_in_their_units(size: str, size_bytes: int) -> None:
         # A value of the wrong kind.
         ("v1alpha1 -> v2", 2, "apiVersion: Input should be 'argosy.dev/v1alpha1'"),
         ("FedDeployment -> Job", 3, "kind: Input should be 'FedDeployment' (got 'Job')"),
-        ("kind: vllm -> kind: vlm", 11, "spec.engine.kind: Input should be 'vllm' or 'sim'"),
+        ("kind: vllm -> kind: vlm", 11, "kind: there is no 'vlm'; write one of: sim, vllm"),
         ("  name: demo -> ", 4, "metadata: write a mapping, such as `metadata: {...}`"),
         ("name: demo -> name: My Fleet", 5, "metadata.name: "),
         ("name: demo -> name: 7", 5, "metadata.name: "),

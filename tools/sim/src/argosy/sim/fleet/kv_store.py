@@ -136,7 +136,7 @@ class SimStore:
 
     def _ask(self, lease: int, before: Sequence[bytes], keys: Sequence[bytes]) -> None:
         self._feed(
-            kvstore_events.BlocksAsked(
+            kvstore_events.BlocksRequested(
                 now_us=self.simulation.now_us,
                 lease=lease,
                 keys=list(keys),
@@ -147,7 +147,7 @@ class SimStore:
 
     def _offer(self, lease: int, blocks: list[kvstore_events.Offered]) -> None:
         self._feed(
-            kvstore_events.RoomAsked(
+            kvstore_events.RoomRequested(
                 now_us=self.simulation.now_us,
                 lease=lease,
                 block_bytes=self.block_bytes,
