@@ -61,7 +61,7 @@ def sim(
     # Slow to import, and only whoever simulates needs them.
     from argosy.cli.sim.show import SimOptions, show_sim
     from argosy.engine.profile_files import load_profile
-    from argosy.sim.fleet.simulation import SimFleet
+    from argosy.sim.fleet.spec import SimFleet
 
     fleet = SimFleet(
         aggregated=aggregated,

@@ -10,7 +10,8 @@ from rich.progress import Progress
 
 from argosy.cli import console
 from argosy.cli.sim.table import table_of
-from argosy.sim.fleet.simulation import SimFleet, simulate
+from argosy.sim.fleet.simulation import simulate
+from argosy.sim.fleet.spec import SimFleet
 from argosy.sim.reports.plot import plot
 from argosy.sim.reports.report import report_of, rest_of
 from argosy.sim.traces.trace import TraceError, TraceFormat, read_trace

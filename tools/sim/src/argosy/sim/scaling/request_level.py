@@ -15,7 +15,8 @@ import numpy as np
 from argosy.engine.profile import Profile
 from argosy.sim.fleet.instance import SimInstance
 from argosy.sim.fleet.request import SimRequest
-from argosy.sim.fleet.simulation import MAX_RUNNING, SimFleet, Simulation
+from argosy.sim.fleet.simulation import Simulation
+from argosy.sim.fleet.spec import MAX_RUNNING, SimFleet
 from argosy.sim.reports.report import itl_ms, ttft_ms
 from argosy.sim.scaling.flow_level import MINUTE_S, ScalingSetup
 from argosy.sim.scaling.histogram import counted
@@ -48,6 +49,7 @@ class RequestSimulation:
             profile=setting.timing,
             slo_itl_ms=setting.slo.tpot_ms,
         )
+        self._shape = fleet.shape()
         self.simulation = Simulation(work.trace(), fleet)
         self._serving: dict[str, list[SimInstance]] = {
             role: [
@@ -93,11 +95,11 @@ class RequestSimulation:
         )
 
     def _after(self, delay_s: float, call: Callable[[], None]) -> None:
-        self.simulation.after(round(1e6 * delay_s), call)
+        self.simulation.queue.after(round(1e6 * delay_s), call)
 
     @property
     def _now_s(self) -> float:
-        return self.simulation.now_us / 1e6
+        return self.simulation.queue.now_us / 1e6
 
     def _pass_time(self) -> None:
         """Until now, or the trace's end if that was before."""
@@ -126,21 +128,9 @@ class RequestSimulation:
                 self._start(role)
 
     def _start(self, role: str) -> None:
-        simulation, machine = self.simulation, self.setting.machine
         name = f"{role}-{self._names[role]:03d}"
         self._names[role] += 1
-        blocks = machine.kv_tokens // BLOCK_TOKENS
-        instance = SimInstance(
-            simulation,
-            name,
-            role,
-            simulation.fleet.profile,
-            blocks,
-            BLOCK_TOKENS,
-            machine.max_running,
-            1,
-        )
-        simulation.instances[name] = instance
+        instance = self.simulation.add_instance(name, role, self._shape)
         self._serving[role].append(instance)
         instance.start()
 
@@ -194,7 +184,7 @@ class RequestSimulation:
 
     def _arrive(self) -> list[SimRequest]:
         found = []
-        while self._coming and self._coming[0].request.arrived_us <= self.simulation.now_us:
+        while self._coming and self._coming[0].request.arrived_us <= self.simulation.queue.now_us:
             found.append(self._coming.popleft())
         self._unbegun += found
         self._prefilling += found
@@ -215,7 +205,7 @@ class RequestSimulation:
             here_us = first_us - (sim_request.prefilled_us or first_us) + held_us
             self._joined.append((first_us / 1e6, here_us / 1e3))
         self._unbegun = [p for p in self._unbegun if p.outcome.first_us is None]
-        now_us = self.simulation.now_us
+        now_us = self.simulation.queue.now_us
         ended: list[SimRequest] = []
         running: list[SimRequest] = []
         for sim_request in self._running + began:
