@@ -100,13 +100,13 @@ def check_shape(aggregated: int, prefill: int, decode: int, flexible: int) -> No
         f"--prefill {prefill} --decode {decode}": prefill,
         f"--flexible {flexible}": flexible,
     }
-    given = [text for text, count in shapes.items() if count]
-    if not given:
+    chosen = [text for text, count in shapes.items() if count]
+    if not chosen:
         raise typer.BadParameter(
             "nobody serves: write --aggregated 16, or --prefill 6 --decode 10, or --flexible 16"
         )
-    if len(given) > 1:
-        raise typer.BadParameter(f"a fleet has one shape: write either {' or '.join(given)}")
+    if len(chosen) > 1:
+        raise typer.BadParameter(f"a fleet has one shape: write either {' or '.join(chosen)}")
 
 
 def check_policy(name: str) -> None:

@@ -1,9 +1,9 @@
-"""World 2: request by request, the real router's core against simulated engines.
+"""Simulates a trace request by request: the real router's core and simulated engines.
 
-A policy's instances start (loading is the warm-up), join, drain and stop. The newest drain
-first, as Kubernetes chooses among pods that are alike. The router sheds nothing, as in the
-other simulation. It holds prompts while decode has no room, so what it holds then is told as
-waiting for decode, not for prefill.
+The instances of a scaling policy start (loading is the warm-up), join, drain and stop. The newest
+drain first, as Kubernetes chooses among equal pods. The router refuses nothing, as in the flow
+simulation. It queues prompts while decode instances have no room, so the observation counts what
+it queues then as waiting for decode, not for prefill.
 """
 
 import math
@@ -26,18 +26,18 @@ from argosy.sim.scaling.result import Sample, ScalingResult, result_of
 from argosy.sim.scaling.workload import Workload
 
 BLOCK_TOKENS = 256
-"""Larger than engines use: fewer steps differ, so whole runs of them are one step."""
+"""Larger than engines use: long runs of decode steps are then equal and simulated as one."""
 
 
 NO_ROOM = 0.95
-"""Use of decode's KV or slots beyond which the router is taken to hold prompts for it."""
+"""With more of decode's KV or slots in use than this, queued prompts wait for decode."""
 
 
 class RequestSimulation:
     """One policy's way through a trace. Deterministic."""
 
-    def __init__(self, work: Workload, setting: ScalingSetup, policy: ScalingPolicy) -> None:
-        self.work, self.setting, self.policy = work, setting, policy
+    def __init__(self, workload: Workload, setting: ScalingSetup, policy: ScalingPolicy) -> None:
+        self.workload, self.setting, self.policy = workload, setting, policy
         assert isinstance(setting.timing, Profile)
         assert setting.machine.max_running == MAX_RUNNING
         self.replicas = Replicas(setting.budget, setting.warm_up_s, dict(setting.initial))
@@ -50,7 +50,7 @@ class RequestSimulation:
             slo_itl_ms=setting.slo.tpot_ms,
         )
         self._shape = fleet.shape()
-        self.simulation = Simulation(work.trace(), fleet)
+        self.simulation = Simulation(workload.trace(), fleet)
         self._serving: dict[str, list[SimInstance]] = {
             role: [
                 instance for instance in self.simulation.instances.values() if instance.role == role
@@ -71,8 +71,8 @@ class RequestSimulation:
         self._samples: list[Sample] = []
 
     def run(self, progress: Callable[[float], None] = lambda _: None) -> ScalingResult:
-        """To the last request's end. Instances are accounted for until the trace is over."""
-        simulation, span_s = self.simulation, self.work.span_s
+        """Run until the last request has ended. Instances count as used until the trace is over."""
+        simulation, span_s = self.simulation, self.workload.span_s
         self._after(self.policy.every_s, self._decide)
         simulation.run(lambda ended, total: progress(ended / max(1, total)))
         self.replicas.pass_time(max(span_s, self.replicas.at_s))
@@ -103,17 +103,17 @@ class RequestSimulation:
 
     def _pass_time(self) -> None:
         """Until now, or the trace's end if that was before."""
-        self.replicas.pass_time(max(self.replicas.at_s, min(self._now_s, self.work.span_s)))
+        self.replicas.pass_time(max(self.replicas.at_s, min(self._now_s, self.workload.span_s)))
 
     def _decide(self) -> None:
-        if self._now_s > self.work.span_s:
+        if self._now_s > self.workload.span_s:
             return
         self._pass_time()
-        replicas, seen = self.replicas, self._seen()
+        replicas, observation = self.replicas, self._observe()
         self._samples.append(
-            Sample(self._now_s, seen.arrived_requests, dict(replicas.ready), replicas.used)
+            Sample(self._now_s, observation.arrived_requests, dict(replicas.ready), replicas.used)
         )
-        for role, step in replicas.decide(self.policy.decide(seen), self._now_s).items():
+        for role, step in replicas.decide(self.policy.decide(observation), self._now_s).items():
             if step.start:
                 self._after(self.setting.warm_up_s, self._warmed)
             for _ in range(step.drain):
@@ -138,7 +138,7 @@ class RequestSimulation:
         self._pass_time()
         self.replicas.drained(role, 1)
 
-    def _seen(self) -> Observation:
+    def _observe(self) -> Observation:
         arrived = self._arrive()
         stats = {
             r: [s.scheduler.stats() for s in instances] for r, instances in self._serving.items()
