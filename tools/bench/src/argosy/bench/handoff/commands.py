@@ -1,12 +1,12 @@
 """The command that measures the handoff from prefill to decode."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from argosy.bench.options import JsonOption, PromptSeedOption
+from argosy.cli import console
 
 
 def handoff(
@@ -25,4 +25,4 @@ def handoff(
     """
     from argosy.bench.handoff.handoff import run_handoff
 
-    asyncio.run(run_handoff(fleet, requests, seed, as_json=json))
+    console.run(run_handoff(fleet, requests, seed, as_json=json))

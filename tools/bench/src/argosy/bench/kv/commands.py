@@ -1,12 +1,12 @@
 """The commands that measure the KV store."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from argosy.bench.options import JsonOption, PromptSeedOption, StoreFleetOption
+from argosy.cli import console
 
 
 def kv(
@@ -37,7 +37,7 @@ def conversations(
     """
     from argosy.bench.kv.conversations import run_conversations
 
-    asyncio.run(run_conversations(fleet, conversations, turns, seed, as_json=json))
+    console.run(run_conversations(fleet, conversations, turns, seed, as_json=json))
 
 
 def kv_transfer(
@@ -51,7 +51,7 @@ def kv_transfer(
     """
     from argosy.bench.kv.kv_transfer import run_kv_transfer
 
-    asyncio.run(run_kv_transfer(rounds, seed, as_json=json))
+    console.run(run_kv_transfer(rounds, seed, as_json=json))
 
 
 def kv_faults(
@@ -65,4 +65,4 @@ def kv_faults(
     """
     from argosy.bench.kv.kv_faults import run_kv_faults
 
-    asyncio.run(run_kv_faults(requests, seed, as_json=json))
+    console.run(run_kv_faults(requests, seed, as_json=json))

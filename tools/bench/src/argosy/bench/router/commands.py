@@ -1,12 +1,12 @@
 """The commands that measure the router."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from argosy.bench.options import JsonOption, PromptSeedOption
+from argosy.cli import console
 
 
 def router(seed: PromptSeedOption = 1, json: JsonOption = False) -> None:
@@ -18,7 +18,7 @@ def router(seed: PromptSeedOption = 1, json: JsonOption = False) -> None:
     """
     from argosy.bench.router.router import run_router
 
-    asyncio.run(run_router(seed, as_json=json))
+    console.run(run_router(seed, as_json=json))
 
 
 def stagger(

@@ -1,12 +1,12 @@
 """The command that measures sleep and wake."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from argosy.bench.options import JsonOption, StoreFleetOption
+from argosy.cli import console
 
 
 def sleep(
@@ -32,6 +32,6 @@ def sleep(
     elif engine == "vllm":
         from argosy.bench.sleep.sleep import run_sleep
 
-        asyncio.run(run_sleep(fleet, cycles, seed, as_json=json))
+        console.run(run_sleep(fleet, cycles, seed, as_json=json))
     else:
         raise typer.BadParameter(f"no engine '{engine}': write vllm or sim", param_hint="--engine")
