@@ -140,9 +140,9 @@ def test_a_picture_that_cannot_be_written_costs_no_report(
     [
         (
             (0, 0, 0, 0),
-            "nobody serves: write --aggregated 16, or --prefill 6 --decode 10, or --flexible 16",
+            "the fleet is empty: write --aggregated 16, --prefill 6 --decode 10, or --flexible 16",
         ),
-        ((0, 6, 0, 0), "prefill without decode answers nobody: write --prefill 6 --decode 6"),
+        ((0, 6, 0, 0), "prefill instances alone cannot answer: write --prefill 6 --decode 6"),
         (
             (0, 0, 3, 0),
             "decode without prefill has nothing to decode: write --prefill 3 "

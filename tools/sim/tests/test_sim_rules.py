@@ -8,7 +8,8 @@ import pytest
 
 from argosy.router.policies import policy_names
 from argosy.sim.fleet.instance import SimInstance
-from argosy.sim.fleet.simulation import InstanceFault, SimFleet, Simulation, simulate
+from argosy.sim.fleet.simulation import Simulation, simulate
+from argosy.sim.fleet.spec import InstanceFault, SimFleet
 from argosy.sim.reports.report import report_of, ttft_ms
 from argosy.sim.traces.trace import TraceRequest
 
@@ -35,10 +36,10 @@ class IdleWatch:
         self.since_us: int | None = None
         self.worst_us = 0
         self.seen: Counter[str] = Counter()
-        simulation.at(0, self.look)
+        simulation.queue.at(0, self.look)
 
     def look(self) -> None:
-        simulation, now_us = self.simulation, self.simulation.now_us
+        simulation, now_us = self.simulation, self.simulation.queue.now_us
         instances = list(simulation.instances.values())
         roles = {instance.role for instance in instances}
         able = [s for s in instances if s.role == "prefill" or "prefill" not in roles]
@@ -54,7 +55,7 @@ class IdleWatch:
             self.worst_us = max(self.worst_us, now_us - self.since_us)
         else:
             self.since_us = None
-        simulation.at(now_us + LOOK_US, self.look)
+        simulation.queue.at(now_us + LOOK_US, self.look)
 
 
 def is_idle(instance: SimInstance) -> bool:

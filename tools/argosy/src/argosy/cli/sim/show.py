@@ -1,4 +1,4 @@
-"""The sim command: a trace in, a report out."""
+"""The sim command: it reads a trace and prints a report."""
 
 import json
 import time
@@ -10,14 +10,15 @@ from rich.progress import Progress
 
 from argosy.cli import console
 from argosy.cli.sim.table import table_of
-from argosy.sim.fleet.simulation import SimFleet, simulate
+from argosy.sim.fleet.simulation import simulate
+from argosy.sim.fleet.spec import SimFleet
 from argosy.sim.reports.plot import plot
 from argosy.sim.reports.report import report_of, rest_of
-from argosy.sim.traces.trace import TraceError, TraceFormat, read_trace
+from argosy.sim.traces.formats import TraceFormat
+from argosy.sim.traces.trace import TraceError, read_trace
 
-"""What the report measures against where the fleet was given nothing to aim at."""
 BAR_AFTER_S = 1.0
-"""Who waits less than this needs no progress bar."""
+"""Runs shorter than this show no progress bar."""
 BAR_STEP_S = 0.1
 
 
@@ -32,7 +33,7 @@ class SimOptions:
 
 
 class Bar:
-    """A progress bar on stderr that comes only in a run long enough to wonder about."""
+    """A progress bar on stderr, which appears in long runs only."""
 
     def __init__(self) -> None:
         self._progress = Progress(console=console.err, transient=True)
@@ -48,7 +49,7 @@ class Bar:
             self._progress.stop()
 
     def __call__(self, ended: int, total: int) -> None:
-        """So many requests of all have ended; cheap enough to be told of each."""
+        """`ended` of `total` requests have ended. Cheap enough to be called for each."""
         now_s = time.monotonic()
         if now_s < self._next_s:
             return
@@ -93,7 +94,7 @@ def show_sim(options: SimOptions, *, as_json: bool, plot_path: Path | None) -> N
 
 
 def title_of(options: SimOptions) -> str:
-    """What was simulated, in a line."""
+    """The title of the picture: what was simulated."""
     fleet = options.fleet
     counts = {
         "aggregated": fleet.aggregated,

@@ -28,8 +28,8 @@ from argosy.cli import console
 from argosy.engine.profile import Profile
 from argosy.engine.sim.scheduler import EngineStep
 from argosy.router.policies import policy_names
-from argosy.sim.fleet.instance import SimInstance
-from argosy.sim.fleet.simulation import SimFleet, Simulation
+from argosy.sim.fleet.simulation import Simulation
+from argosy.sim.fleet.spec import SimFleet
 from argosy.sim.reports.outcome import RequestOutcome
 from argosy.sim.traces.trace import TraceRequest
 
@@ -103,13 +103,13 @@ def run_prefill(
 
     steady = steady_us(requests)
 
-    def on_step(instance: SimInstance, done: EngineStep) -> None:
+    def on_step(_role: str, done: EngineStep) -> None:
         tokens = [share.prefill_tokens if share else 0 for share in done.shares]
         if any(tokens) and done.started_us in steady:
             balance.add(tokens)
 
-    simulation.on_step = on_step
-    simulation.run(lambda ended, total: None)
+    simulation.instance_ports.on_step = on_step
+    simulation.run()
     waits = [ttft_ms(sim_request.outcome) for sim_request in simulation.requests]
     attained = sum(wait <= slo_ms for wait in waits) / len(waits)
     return StaggerRun(policy, load, sum(waits) / len(waits), attained, balance)
@@ -135,13 +135,13 @@ def run_decode(requests: list[TraceRequest]) -> Balance:
 
     steady = steady_us(requests)
 
-    def on_step(instance: SimInstance, done: EngineStep) -> None:
+    def on_step(role: str, done: EngineStep) -> None:
         answers = [share.decoding if share else [] for share in done.shares]
-        if instance.role == "decode" and done.started_us in steady:
+        if role == "decode" and done.started_us in steady:
             balance.add([sum(s.tokens for s in rank) * done.steps for rank in answers])
 
-    simulation.on_step = on_step
-    simulation.run(lambda ended, total: None)
+    simulation.instance_ports.on_step = on_step
+    simulation.run()
     return balance
 
 

@@ -3,7 +3,8 @@
 Node agents are not simulated: every instance has a node of its own, with room for it.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from argosy.domain.pools import Pool, Template
 from argosy.instance.lifecycle import effects as lifecycle_effects
@@ -14,10 +15,11 @@ from argosy.operator.core.operator import OperatorCore
 from argosy.operator.core.state import OperatorState
 from argosy.router.core.effects import PublishDemand
 from argosy.router.core.fleet import members
-
-if TYPE_CHECKING:
-    from argosy.sim.fleet.instance import SimInstance
-    from argosy.sim.fleet.simulation import SimRouter, Simulation
+from argosy.sim.fleet.event_queue import EventQueue
+from argosy.sim.fleet.instance import SimInstance
+from argosy.sim.fleet.ports import LifecycleHost
+from argosy.sim.fleet.router import SimRouter
+from argosy.sim.fleet.spec import SimFleet
 
 WORK_US = 250_000
 """As often as routers tell of their queues."""
@@ -28,10 +30,13 @@ HOP_US = 2_000
 class SimOperator:
     """See the module."""
 
-    def __init__(self, simulation: "Simulation", idle_sleep_us: int, level: str) -> None:
-        self.simulation = simulation
+    def __init__(
+        self, spec: SimFleet, *, queue: EventQueue, instances: Mapping[str, SimInstance]
+    ) -> None:
+        self._queue = queue
+        self._sim_instances = instances
         self.core = OperatorCore(OperatorState())
-        fleet = simulation.fleet.instances()
+        fleet = spec.instances()
         self._instances = {
             f"{role}-{number}": name
             for role in ("prefill", "decode")
@@ -44,7 +49,11 @@ class SimOperator:
         ]
         self.feed(
             operator_events.FleetApplied(
-                now_us=0, generation=1, pools=pools, idle_sleep_us=idle_sleep_us, sleep_level=level
+                now_us=0,
+                generation=1,
+                pools=pools,
+                idle_sleep_us=spec.idle_sleep_us,
+                sleep_level=spec.sleep_level,
             )
         )
         self.feed(
@@ -57,34 +66,32 @@ class SimOperator:
         """Let the core decide, and carry its decisions to the instances."""
         for effect in self.core.step(event):
             if isinstance(effect, operator_effects.DecideSleep | operator_effects.DecideWake):
-                self.simulation.after(HOP_US, self._decided, effect)
+                self._queue.after(HOP_US, self._decided, effect)
 
-    def start(self) -> None:
-        """Begin to hear of work."""
-        for router in self.simulation.routers:
+    def start(self, routers: Iterable[SimRouter]) -> None:
+        """Begin to hear of the work of these routers."""
+        for router in routers:
             self._work(router)
 
-    def demanded(self, router: "SimRouter", effect: PublishDemand) -> None:
+    def demanded(self, router: str, effect: PublishDemand) -> None:
         """Requests wait at a router, and nobody is awake."""
-        self.simulation.after(HOP_US, self._demanded, router.name, effect.held_requests)
+        self._queue.after(HOP_US, self._demanded, router, effect.held_requests)
 
-    def changed(self, instance: "SimInstance", effect: lifecycle_effects.PublishChange) -> None:
+    def changed(self, instance: LifecycleHost, effect: lifecycle_effects.PublishChange) -> None:
         """An instance told of a change in its life."""
-        self.simulation.after(
+        self._queue.after(
             HOP_US, self._changed, self._names[instance.name], str(instance.epoch), effect
         )
 
     def _demanded(self, router: str, held: int) -> None:
         self.feed(
-            operator_events.DemandSeen(
-                now_us=self.simulation.now_us, router=router, held_requests=held
-            )
+            operator_events.DemandSeen(now_us=self._queue.now_us, router=router, held_requests=held)
         )
 
     def _changed(self, name: str, epoch: str, effect: lifecycle_effects.PublishChange) -> None:
         self.feed(
             operator_events.InstanceChanged(
-                now_us=self.simulation.now_us,
+                now_us=self._queue.now_us,
                 instance=name,
                 state=effect.state,
                 reason=effect.cause,
@@ -96,31 +103,31 @@ class SimOperator:
             )
         )
 
-    def _work(self, router: "SimRouter") -> None:
+    def _work(self, router: SimRouter) -> None:
         state = router.core.state
         requests = len(state.requests) + members.busy_requests(state)
         self.feed(
             operator_events.WorkSeen(
-                now_us=self.simulation.now_us,
+                now_us=self._queue.now_us,
                 router=router.name,
                 requests=requests,
                 queued_requests=state.queued_requests,
                 arrived_requests=state.arrived_requests,
             )
         )
-        self.simulation.after(WORK_US, self._work, router)
+        self._queue.after(WORK_US, self._work, router)
 
     def _decided(self, effect: operator_effects.DecideSleep | operator_effects.DecideWake) -> None:
-        instance = self.simulation.instances[self._instances[effect.instance]]
-        if instance.life is None:
+        instance = self._sim_instances[self._instances[effect.instance]]
+        if instance.lifecycle is None:
             return
-        now_us = self.simulation.now_us
+        now_us = self._queue.now_us
         if isinstance(effect, operator_effects.DecideWake):
-            instance.life.feed(
+            instance.lifecycle.feed(
                 lifecycle_events.WakeRequested(now_us=now_us, turn=effect.turn, cause=effect.reason)
             )
         else:
-            instance.life.feed(
+            instance.lifecycle.feed(
                 lifecycle_events.SleepRequested(
                     now_us=now_us,
                     turn=effect.turn,
