@@ -8,16 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argosy.bench.kv.oracle import NextUseOracle
+from argosy.domain import plugins
 from argosy.domain.core import to_snapshot
-from argosy.domain.plugins import UnknownPluginError, plugin_names
-from argosy.kvstore.core.eviction import GROUP, EvictionPolicy, build_policy
+from argosy.kvstore.core.eviction import EvictionPolicy, build_policy
 from argosy.kvstore.core.eviction import learned as ours
 from argosy.kvstore.core.eviction.learned import LearnedPolicy
 from argosy.kvstore.core.eviction.learned_value import AGES_US, WIDTHS_S, chances, gittins
 from argosy.kvstore.core.eviction.lru2 import Lru2Policy
 from argosy.kvstore.core.eviction.s3fifo import S3FifoPolicy
+from argosy.kvstore.core.state import StoreLimits
+from argosy.kvstore.policies import GROUP, new_state
 
-INSTALLED = plugin_names(GROUP)
+INSTALLED = plugins.names(GROUP)
 NAMES = [*INSTALLED, "oracle"]
 SECOND_US = 1_000_000
 
@@ -311,8 +313,9 @@ def test_a_policy_read_back_from_its_snapshot_goes_on_as_the_one_it_was_taken_of
 
 
 def test_a_policy_that_is_not_installed_is_refused_with_those_that_are() -> None:
-    with pytest.raises(UnknownPluginError, match=r"no 'fifo' .*: learned, lru, lru2, s3fifo"):
-        build_policy("fifo", 8)
+    refusal = "no eviction policy 'fifo'; there are: learned, lru, lru2, s3fifo"
+    with pytest.raises(ValueError, match=refusal):
+        new_state(StoreLimits(1 << 20), "fifo")
 
 
 def ask_all(store: EvictionStore, asks: list[tuple[list[int], int]], now_us: int) -> int:

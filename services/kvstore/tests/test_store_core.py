@@ -19,8 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from argosy.domain.core import Effect, Event, SetTimer, TimerFired
 from argosy.kvstore.core import effects, events
 from argosy.kvstore.core.slots import ssd_slot_bytes
-from argosy.kvstore.core.state import DRAM, SSD, StoredBlock, StoreLimits, StoreState, new_state
-from argosy.kvstore.core.store import SPEC, SWEEP_US
+from argosy.kvstore.core.state import DRAM, SSD, StoredBlock, StoreLimits, StoreState
+from argosy.kvstore.core.store import SWEEP_US
+from argosy.kvstore.policies import SPEC, new_state
 
 MS, S = 1_000, 1_000_000
 LEASE_US = 10 * S

@@ -15,11 +15,11 @@ import psutil
 import yaml
 
 from argosy.client.control import Remote
+from argosy.domain import plugins
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.fleet.file import FleetFile, parse_fleet
 from argosy.launcher.home import FleetHome, RunningFleet, is_alive
 from argosy.launcher.nats_process import nats_command
-from argosy.mesh import plugins
 from argosy.mesh.ports import free_port, port_is_free
 from argosy.wire.operator.v1 import operator_pb2
 

@@ -12,7 +12,7 @@ from argosy.autoscaler.core.autoscaler import SPEC as AUTOSCALER
 from argosy.cli import console
 from argosy.decode.core.decode import SPEC as DECODE
 from argosy.instance.lifecycle.core import SPEC as LIFE
-from argosy.kvstore.core.store import SPEC as KVSTORE
+from argosy.kvstore.policies import SPEC as KVSTORE
 from argosy.mesh.replay import Replayed, replay_segment, segment_paths
 from argosy.node_agent.core.node import SPEC as NODE_AGENT
 from argosy.operator.core.operator import SPEC as OPERATOR
