@@ -66,11 +66,11 @@ class Mesh(Generic[S]):
         self.metrics = Metrics(
             service, self.name, otlp_endpoint=settings.otlp_endpoint, listen=settings.metrics_listen
         )
-        self.server = GrpcServer()
+        self.server = GrpcServer(lambda: "" if self.ready else self.waiting_for)
         self.channels = Channels()
         self.bus = Bus(settings.nats_url, settings.fleet, self.name)
-        self.waiting_for = "start-up"
         self.ready = False
+        self._waiting_for = "start-up"
         self._drivers: list[Driver] = []
         self.core_failed = asyncio.Event()
 
@@ -78,6 +78,15 @@ class Mesh(Generic[S]):
     def address(self) -> str:
         """host:port others reach this process at; valid once the server listens."""
         return f"{self.settings.advertise_host}:{self.server.port}"
+
+    @property
+    def waiting_for(self) -> str:
+        """What it waits for, and control facts that its handlers have not taken, and why."""
+        return "; ".join([self._waiting_for, *self.bus.troubles()])
+
+    @waiting_for.setter
+    def waiting_for(self, what: str) -> None:
+        self._waiting_for = what
 
     def drive(self, spec: CoreSpec, state: Any, perform: Callable[[Any], None]) -> Driver:
         """A driver for a new core at `state`, journalled when there is a data_dir."""
