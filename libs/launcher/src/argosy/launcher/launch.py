@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.fleet.file import FleetFile, parse_fleet
 from argosy.launcher.home import FleetHome, RunningFleet, is_alive
@@ -119,7 +119,7 @@ async def up(planned: LaunchPlan, progress: Progress, timeout_s: float) -> Runni
     stopped again.
     """
     running = start_node_agent(planned)
-    remote = Remote(running)
+    remote = ControlClient(running)
     try:
         await asyncio.wait_for(apply(planned, remote), START_TIMEOUT_S)
         await asyncio.wait_for(until_ready(planned, remote, progress), timeout_s)
@@ -204,7 +204,7 @@ def boot_entries(planned: LaunchPlan) -> dict[str, object]:
     return found
 
 
-async def apply(planned: LaunchPlan, remote: Remote) -> None:
+async def apply(planned: LaunchPlan, remote: ControlClient) -> None:
     """Hand the fleet file to the operator, once it serves."""
     running = planned.running
     while True:
@@ -223,7 +223,7 @@ UP = frozenset({"active", "draining", "silent", "waking"})
 """An instance that has loaded is up, whatever sleep it is on its way to or from."""
 
 
-async def until_ready(planned: LaunchPlan, remote: Remote, progress: Progress) -> None:
+async def until_ready(planned: LaunchPlan, remote: ControlClient, progress: Progress) -> None:
     """Return when every instance and the router are ready. Raises UpError on a refusal."""
     wanted = sum(pool.replicas for pool in planned.fleet.pools(planned.base_dir))
     while True:

@@ -185,7 +185,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
     def _apply(self, fact: events_pb2.FleetApplied) -> None:
         fleet = parse_fleet(fact.fleet_yaml)
         pools = fleet.pools(Path(fact.base_dir))
-        idle_us, level = fleet.idle_sleep_us(), fleet.sleep_level()
+        idle_us, level = fleet.idle_sleep_ms() * 1000, fleet.sleep_level()
         now_us = self._driver.now_us()
         bounds = {pool.role: (pool.min, pool.max) for pool in fact.scaling.pools}
         self._driver.feed(

@@ -1,6 +1,7 @@
 """The prefix index's snapshot, taken in slices while the index goes on changing.
 
-First every dict of both generations is encoded once, as it is when its turn comes. Blocks
+First every dict of both generations is copied once, when its turn comes, and the copy is
+encoded in some pieces. Blocks
 that change meanwhile are written down in `_changed`, batch by batch, and encoded again as
 they are then. That goes on until few are left; the last slice holds those. This is how a
 virtual machine's memory is copied while it runs (pre-copy). The index changes far more
@@ -8,7 +9,7 @@ slowly than slices are taken, so it ends.
 
 Bound: `_changed` holds references to the batches that changed since the snapshot began and
 were not encoded again: 8 B a block beside the hashes themselves, for the seconds that it
-takes. 4 M blocks take about 500 slices.
+takes. 4 M blocks take about 1,000 slices, of which the copy of one dict is kept.
 """
 
 import sys
@@ -20,8 +21,8 @@ import msgspec
 SHARDS = 256
 """At 4 M blocks a dict holds about 8,000 of a generation: under a millisecond to encode, or to
 grow. Numbers below 256 are ready-made objects in CPython, so choosing a dict costs little."""
-SLICE_BLOCKS = 8_192
-"""Encoded at once: under a millisecond."""
+SLICE_BLOCKS = 4_096
+"""Encoded at once: about a millisecond."""
 
 Table = list[dict[int, int]]
 """One generation: mask of holders by block, in SHARDS dicts by the block's low bits."""
@@ -57,6 +58,8 @@ class IndexSlices:
             for number, tables in ((generation - 1, old), (generation, young))
             for table in tables
         ]
+        self._copied: list[tuple[int, list[int], list[int]]] = []
+        """(generation, blocks, masks) of dicts that were copied and not encoded yet."""
         self._changed: deque[Sequence[int]] = deque()
         self._changed_blocks = 0
 
@@ -87,13 +90,24 @@ class IndexSlices:
 
     def _take_tables(self, generation: int, blocks_max: int) -> list[SliceGroup]:
         groups, blocks = [], 0
-        while self._untaken and blocks < blocks_max:
+        while blocks < blocks_max and (self._copied or self._copy_one(generation)):
+            number, hashes, masks = self._copied.pop()
+            room = blocks_max - blocks
+            if len(hashes) > room:
+                self._copied.append((number, hashes[room:], masks[room:]))
+            groups.append(group_of(number, hashes[:room], masks[:room]))
+            blocks += len(groups[-1].blocks)
+        return groups
+
+    def _copy_one(self, generation: int) -> bool:
+        """Copy the next dict that is not empty; False when there is none."""
+        while self._untaken:
             number, table = self._untaken.pop()
             # A generation that is forgotten meanwhile need not be written.
             if table and number >= generation - 1:
-                groups.append(group_of(number, list(table), list(table.values())))
-                blocks += len(table)
-        return groups
+                self._copied.append((number, list(table), list(table.values())))
+                return True
+        return False
 
     def _take_changed(
         self, generation: int, young: Table, old: Table, blocks_max: int
