@@ -177,9 +177,10 @@ class PrefixIndex:
         looked_at = 0
         while self._swept_shards < SHARDS and looked_at < SWEEP_BLOCKS:
             for table in (self._young[self._swept_shards], self._old[self._swept_shards]):
-                looked_at += len(table)
-                dead = [block for block, mask in table.items() if mask & self._sweeping]
-                self._take_out(dead, self._sweeping)
+                if table:
+                    looked_at += len(table)
+                    dead = [block for block, mask in table.items() if mask & self._sweeping]
+                    self._take_out(dead, self._sweeping)
             self._swept_shards += 1
         if self._swept_shards == SHARDS:
             self._sweeping = 0
