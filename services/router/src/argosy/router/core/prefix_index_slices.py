@@ -12,7 +12,6 @@ were not encoded again: 8 B a block beside the hashes themselves, for the second
 takes. 4 M blocks take about 1,000 slices, of which the copy of one dict is kept.
 """
 
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 
@@ -77,7 +76,7 @@ class IndexSlices:
 
     def take_last(self, generation: int, young: Table, old: Table) -> bytes:
         """A slice with all that is left."""
-        groups = self._take_tables(generation, sys.maxsize)
+        groups = self._take_tables(generation, 1 << 62)
         groups += self._take_changed(generation, young, old, self._changed_blocks)
         return msgspec.msgpack.encode(groups)
 
