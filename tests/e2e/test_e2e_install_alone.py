@@ -58,8 +58,10 @@ def test_only_tools_need_what_a_tool_is(part: str) -> None:
 def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Wheels of every part."""
     folder = tmp_path_factory.mktemp("wheels")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "-w", str(folder), *PARTS], check=True, timeout=280)
+    # The build backend itself: pip would copy and isolate each part, which takes minutes.
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    for part in PARTS:
+        subprocess.run(build, cwd=part, check=True, capture_output=True, timeout=60)
     assert len(list(folder.glob("*.whl"))) == len(PARTS)
     return folder
 
