@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.domain.errors import ArgosyError
 from argosy.mesh.bus import Bus
 from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
@@ -69,9 +69,9 @@ async def scaling_fleet(tidal: Any, eventually: Any) -> Any:
 
 
 @asynccontextmanager
-async def asking(fleet: Any) -> AsyncIterator[Remote]:
+async def asking(fleet: Any) -> AsyncIterator[ControlClient]:
     """The fleet's autoscaler and operator."""
-    remote = Remote(fleet.running)
+    remote = ControlClient(fleet.running)
     try:
         yield remote
     finally:

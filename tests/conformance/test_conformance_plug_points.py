@@ -45,7 +45,8 @@ def store_blocks(core: StoreCore, journal: JournalWriter, keys: list[bytes]) -> 
         events.RoomRequested(now_us=1, lease=1, block_bytes=BLOCK_BYTES, blocks=blocks),
         events.BlocksWritten(now_us=2, lease=1, checksums=[1] * len(keys)),
     ):
-        journal.append(event, core.step(event), core.state)
+        journal.append(event, core.step(event))
+        journal.advance(core.state)
 
 
 def test_an_eviction_policy_from_outside_decides_and_is_replayed(

@@ -178,7 +178,8 @@ def test_an_instance_that_restarts_often_takes_no_more_bits_if_swept(
         if sweeps:
             index.sweep()
     index.store("a/0", [1])
-    widest = max(mask.bit_length() for mask in (*index._young.values(), *index._old.values()))
+    tables = (*index._young, *index._old)
+    widest = max(mask.bit_length() for table in tables for mask in table.values())
     assert widest == (1 if sweeps else lives + 1)
 
 

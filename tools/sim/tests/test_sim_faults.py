@@ -37,8 +37,7 @@ deaths = st.lists(
 
 def held(router: SimRouter, holder: str) -> Counter[int]:
     """What a router believes a rank caches."""
-    image = router.core.state.index.to_snapshot()
-    return Counter([*image["young"].get(holder, ()), *image["old"].get(holder, ())])
+    return Counter(router.core.state.index.blocks_of(holder))
 
 
 def assert_index_is_right(simulation: Simulation) -> None:

@@ -249,9 +249,9 @@ class FleetFile(Section):
         """The routing policy the file names, if it names one."""
         return self.spec.routing.policy if self.spec.routing is not None else None
 
-    def idle_sleep_us(self) -> int:
-        """0: never."""
-        return self.spec.scaling.idle_sleep_us() if self.spec.scaling is not None else 0
+    def idle_sleep_ms(self) -> int:
+        """How long nothing must be asked for before all sleep; 0: they never do."""
+        return self.spec.scaling.idle_sleep_ms() if self.spec.scaling is not None else 0
 
     def sleep_level(self) -> str:
         """Where weights are while instances sleep."""

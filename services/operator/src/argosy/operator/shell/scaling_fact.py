@@ -28,7 +28,7 @@ def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling | None:
         pools=pools,
         budget=scaling.budget or sum(pool.max for pool in pools),
         silent=scaling.silent,
-        idle_sleep_ms=scaling.idle_sleep_us() // 1000,
+        idle_sleep_ms=scaling.idle_sleep_ms(),
         sleep_level=scaling.sleep_level,
         ttft_ms=1e3 * seconds(slo.ttft_p99) if slo.ttft_p99 else Slo().ttft_ms,
         tpot_ms=1e3 * seconds(slo.tpot_p99) if slo.tpot_p99 else Slo().tpot_ms,

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from argosy.cli import console
 from argosy.client import Client
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.launcher.home import RunningFleet
 from argosy.launcher.launch import LaunchPlan, up
 from argosy.wire.operator.v1 import operator_pb2
@@ -64,7 +64,7 @@ def progress_table(status: operator_pb2.StatusReply, trouble: str, seconds: floa
 
 async def show_status(running: RunningFleet, *, as_json: bool) -> None:
     """What the operator, the node agent and the router know, joined by name."""
-    remote = Remote(running)
+    remote = ControlClient(running)
     try:
         async with Client(running.grpc) as client:
             router = await client.status()

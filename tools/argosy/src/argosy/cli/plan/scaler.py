@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.launcher.home import RunningFleet
 from argosy.launcher.launch import UpError
 
@@ -13,14 +13,14 @@ UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 @asynccontextmanager
-async def scaler_of(running: RunningFleet) -> AsyncIterator[Remote]:
+async def scaler_of(running: RunningFleet) -> AsyncIterator[ControlClient]:
     """The fleet, which has an autoscaler. Raises UpError when it has none."""
     if not running.autoscaler:
         raise UpError(
             f"no autoscaler in {running.fleet}: write `{EXAMPLE}` into the fleet file "
             "(mode: advise decides and changes nothing) and bring the fleet up again"
         )
-    remote = Remote(running)
+    remote = ControlClient(running)
     try:
         yield remote
     finally:
