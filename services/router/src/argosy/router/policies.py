@@ -3,30 +3,32 @@
 The core reads no environment: it is handed the policy that `limits.policy` names.
 """
 
+from functools import cache
+
 from argosy.domain.core import CoreSpec
-from argosy.mesh import plugins
+from argosy.domain.plugins import check_plugin, load_plugin, plugin_names
 from argosy.router.core.events import RouterEvent
 from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.router import RouterCore
 from argosy.router.core.state import RouterState
 
 GROUP = "argosy.routing_policies"
-WHAT = "routing policy"
 
 
 def policy_names() -> list[str]:
     """The names of the installed routing policies, sorted."""
-    return plugins.names(GROUP)
+    return plugin_names(GROUP)
 
 
 def check_policy(name: str) -> None:
-    """Raise BAD_REQUEST, with the names there are, if no routing policy has this name."""
-    plugins.check(GROUP, name, WHAT)
+    """Raise UnknownPluginError, with the names there are, if no routing policy has this name."""
+    check_plugin(GROUP, name)
 
 
+@cache
 def policy_named(name: str) -> RoutingPolicy:
     """The installed routing policy of this name. Raises as `check_policy` does."""
-    policy = plugins.load(GROUP, name, WHAT)
+    policy = load_plugin(GROUP, name)
     assert isinstance(policy, RoutingPolicy), f"{GROUP}: {name} is not a RoutingPolicy"
     return policy
 

@@ -2,7 +2,6 @@
 
 from pydantic import Field, field_validator
 
-from argosy.domain.errors import ArgosyError
 from argosy.mesh.settings import ServiceSettings
 from argosy.router.core.state import RouterLimits
 from argosy.router.policies import check_policy
@@ -75,8 +74,5 @@ class RouterSettings(ServiceSettings):
     @classmethod
     def known(cls, name: str) -> str:
         """Refuse a policy that does not exist, naming those that do."""
-        try:
-            check_policy(name)
-        except ArgosyError as error:
-            raise ValueError(error.message) from None
+        check_policy(name)
         return name

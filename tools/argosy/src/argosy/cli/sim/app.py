@@ -7,7 +7,7 @@ import typer
 
 from argosy.cli.options import JsonOption, TimingOption
 from argosy.domain.demand import Slo
-from argosy.domain.errors import ArgosyError
+from argosy.domain.plugins import UnknownPluginError
 from argosy.sim.traces.formats import TraceFormat
 
 SLO = Slo()
@@ -147,5 +147,5 @@ def check_policy(name: str) -> None:
 
     try:
         policies.check_policy(name)
-    except ArgosyError as error:
-        raise typer.BadParameter(error.message, param_hint="--policy") from None
+    except UnknownPluginError as error:
+        raise typer.BadParameter(str(error), param_hint="--policy") from None
