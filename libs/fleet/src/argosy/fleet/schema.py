@@ -113,10 +113,16 @@ class SsdSpec(Section):
 
 class RoutingSpec(Section):
     """How requests are placed. `policy`: an installed routing policy; unset: the router's own
-    default. Names are checked where policies are installed, not here.
+    default.
     """
 
-    policy: str | None = Field(None, min_length=1)
+    policy: str | None = None
+
+    @field_validator("policy")
+    @classmethod
+    def check_policy(cls, name: str | None) -> str | None:
+        """Refuse a routing policy that is not installed."""
+        return None if name is None else installed("argosy.routing_policies", name)
 
 
 class KvStoreSpec(Section):
