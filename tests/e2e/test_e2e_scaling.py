@@ -27,6 +27,8 @@ from argosy.wire.instance.v1 import events_pb2 as life_pb2
 from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 
+pytestmark = pytest.mark.slow
+
 TTFT_S = 2.0
 """What callers are promised."""
 GRACE_S = 3.0

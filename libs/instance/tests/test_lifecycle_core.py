@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from suite_plugin import examples
 
 from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.domain.lifecycle import (
@@ -676,7 +677,7 @@ class AnyLife(RuleBasedStateMachine):
 
 
 TestAnyLife = AnyLife.TestCase
-TestAnyLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyLife.settings = settings(max_examples=examples(150), stateful_step_count=40)
 
 
 def test_the_core_is_what_its_spec_builds() -> None:

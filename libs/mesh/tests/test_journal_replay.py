@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.domain.core import TimerFired
 from argosy.mesh import journal, journal_files
@@ -114,7 +115,7 @@ def segment(recorder: Callable[..., Recorder]) -> tuple[Path, list[int]]:
     return made.segments()[0], made.digests
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(steps=STEPS)
 def test_any_sequence_of_events_replays_to_the_digests_of_its_first_run(
     tiny: Any, tmp_path_factory: pytest.TempPathFactory, steps: list[Sequence[Any]]

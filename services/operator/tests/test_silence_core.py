@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.domain.core import Effect
 from argosy.domain.pools import Pool, Template
@@ -662,7 +663,6 @@ def restarted(order: list[int]) -> SleepingOperator:
     return operator
 
 
-@settings(max_examples=100, deadline=None)
 @given(order=st.permutations(range(10)))
 def test_a_restarted_operator_knows_who_sleeps_whatever_it_reads_first(order: list[int]) -> None:
     operator = restarted(order)
@@ -672,7 +672,6 @@ def test_a_restarted_operator_knows_who_sleeps_whatever_it_reads_first(order: li
     assert woken(operator.demand()) == ["decode-0", "prefill-0"]
 
 
-@settings(max_examples=100, deadline=None)
 @given(order=st.permutations(range(8)))
 def test_a_restarted_operator_does_not_hold_the_new_process_to_what_the_old_one_was_told(
     order: list[int],
@@ -830,7 +829,7 @@ things = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(sequence=st.lists(things, max_size=60))
 def test_whatever_happens_decisions_are_newer_each_time_and_never_for_those_who_work(
     sequence: list[Any],

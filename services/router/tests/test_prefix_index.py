@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from suite_plugin import examples
 
 from argosy.router.core import prefix_index as core
 from argosy.router.core.prefix_index import PrefixIndex
@@ -123,7 +124,7 @@ class AnyOrderFewAtATime(AnyIndexOrder):
 
 TestAnyOrder = AnyIndexOrder.TestCase
 TestAnyOrderFewAtATime = AnyOrderFewAtATime.TestCase
-TestAnyOrder.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=examples(80), stateful_step_count=40)
 TestAnyOrderFewAtATime.settings = TestAnyOrder.settings
 
 
