@@ -295,7 +295,7 @@ asks = st.lists(st.tuples(chains, st.integers(0, 300 * SECOND_US)), min_size=1, 
 
 
 @pytest.mark.parametrize("name", INSTALLED)
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(20))
 @given(before=asks, after=asks)
 def test_a_policy_read_back_from_its_snapshot_goes_on_as_the_one_it_was_taken_of(
     name: str, before: list[tuple[list[int], int]], after: list[tuple[list[int], int]]
