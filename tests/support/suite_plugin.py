@@ -32,11 +32,10 @@ SHARED = {
 }
 """Files whose tests run in one process because they share a fleet; others are groups alone."""
 FIRST = (
-    "test_e2e_sleep_steps",
+    "test_e2e_sleep",
     "test_e2e_scaling",
     "test_chaos_sleep",
     "test_chaos_scaling",
-    "test_e2e_sleep",
     "test_e2e_kvstore",
     "test_chaos_decode",
     "hurt_fleet",
