@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
 from argosy.autoscaler.core.observe import members
-from argosy.autoscaler.core.planning import actions
+from argosy.autoscaler.core.planning import pool_actions
 from argosy.autoscaler.core.state import AutoscalerState, ScalerLimits
 from argosy.domain.core import Effect, SetTimer, TimerFired
 from argosy.domain.demand import Machine, Slo
@@ -97,7 +97,7 @@ class AnyFleet(RuleBasedStateMachine):
     def asked(self) -> int:
         """What holds or is to hold devices, by what the core knows and has asked for."""
         used = sum(members.used(member) for member in self.state.members.values())
-        return used + sum(actions.promised(self.state, role) for role in events.ROLES)
+        return used + sum(pool_actions.promised(self.state, role) for role in events.ROLES)
 
     def cap(self, role: str) -> int:
         """Most of a role; of "", of both."""

@@ -154,7 +154,7 @@ class AutoscalerState(msgspec.Struct):
     recent: list[tuple[int, float]] = []
     """(time, requests) of the last reports, for what the rate is just now."""
     forecast: ForecastState = msgspec.field(default_factory=ForecastState)
-    pace: dict[str, SloCorrection] = {}
+    corrections: dict[str, SloCorrection] = {}
     relayed: bool = False
     """A router tells of TTFT: what decode instances tell of the same requests is not counted."""
     told: dict[str, list[int]] = {}

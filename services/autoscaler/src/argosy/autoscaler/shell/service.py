@@ -9,7 +9,7 @@ from typing import Any
 from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
-from argosy.autoscaler.core.planning import guard
+from argosy.autoscaler.core.observe import observation
 from argosy.autoscaler.core.state import AutoscalerState
 from argosy.autoscaler.season import season_job
 from argosy.autoscaler.settings import AutoscalerSettings
@@ -88,7 +88,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         reply = autoscaler_pb2.StatusReply(
             mode=state.scaling.mode if state.scaling is not None else "",
             generation=state.decided.generation,
-            signals=guard.signals(state, now_us),
+            signals=observation.signals(state, now_us),
             recent=self._decisions.recent(20),
             slots=self._history.count(),
         )
@@ -235,7 +235,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
             scaler=self.mesh.name,
             generation=state.decided.generation,
             mode=state.scaling.mode if state.scaling is not None and plans else "",
-            signals=guard.signals(state, now_us),
+            signals=observation.signals(state, now_us),
         )
 
     def _begin(self, work: Any) -> None:

@@ -8,14 +8,14 @@ import math
 from operator import mul
 from typing import NamedTuple
 
-from argosy.autoscaler.core.capacity.mix import (
+from argosy.autoscaler.core.capacity.queueing import OVERLOAD_MS, RequestWork, Wait, wait
+from argosy.autoscaler.core.capacity.workload_mix import (
     NETWORK_MS,
     WorkloadMix,
     handed_ms,
     share_within,
     work_of,
 )
-from argosy.autoscaler.core.capacity.queueing import OVERLOAD_MS, RequestWork, Wait, wait
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.domain.timing import Timing
 

@@ -21,8 +21,8 @@ from argosy.autoscaler.core.capacity.fleet_model import (
     tpot_spread,
     ttft_quantile,
 )
-from argosy.autoscaler.core.capacity.mix import WorkloadMix, mix_of, share_late
 from argosy.autoscaler.core.capacity.queueing import Wait, wait
+from argosy.autoscaler.core.capacity.workload_mix import WorkloadMix, mix_of, share_late
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.domain.timing import Timing
 

@@ -9,10 +9,10 @@ import math
 
 import msgspec
 
-from argosy.autoscaler.core import events
 from argosy.autoscaler.core.forecast.bands import Band
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
-from argosy.autoscaler.core.observe import measure, members
+from argosy.autoscaler.core.observe import measure
+from argosy.autoscaler.core.observe.observation import FleetObservation
 from argosy.autoscaler.core.state import AutoscalerState, Sums
 from argosy.domain.demand import Demand
 
@@ -48,10 +48,9 @@ class ExpectedDemand(msgspec.Struct, frozen=True):
     burst: bool
 
 
-def expect(state: AutoscalerState, now_us: int) -> ExpectedDemand:
-    """What is to be planned for."""
-    limits = state.limits
-    rate_now = measure.recent_rate(state, now_us)
+def expect(state: AutoscalerState, observed: FleetObservation) -> ExpectedDemand:
+    """What is to be planned for: the second of the four calls of a decision."""
+    limits, rate_now = state.limits, observed.rate_now
     bands = Forecaster(state.forecast).path(limits.plan_slots)
     if not bands:
         bands = [Band(rate_now, rate_now)] * limits.plan_slots
@@ -65,22 +64,8 @@ def expect(state: AutoscalerState, now_us: int) -> ExpectedDemand:
         uppers.append(max(mean * ratio, band.upper))
     # What is for later is decided later, when no more is unknown than now of what is as far off.
     sigmas = [unknown(rates, uppers, lead_slots(state))] * len(rates)
-    return ExpectedDemand(
-        likely(state.mix), rates, backlog(state, now_us), uppers, sigmas, rate_now, burst
-    )
-
-
-def backlog(state: AutoscalerState, now_us: int) -> dict[str, float]:
-    """By role, what it takes to be through with what waits within BACKLOG_US."""
-    stale_us = state.limits.stale_us
-    held = sum(r.queued for r in state.routers.values() if now_us - r.heard_us <= stale_us)
-    found = {}
-    for role in events.ROLES:
-        there = members.of_role(state, role).values()
-        found[role] = float(sum(member.waiting for member in there))
-    # Routers hold back what decode has no room for, too.
-    found["decode" if members.no_room(state) else "prefill"] += held
-    return {role: waiting / (BACKLOG_US / 1e6) for role, waiting in found.items()}
+    extra = {role: count / (BACKLOG_US / 1e6) for role, count in observed.waiting.items()}
+    return ExpectedDemand(likely(state.mix), rates, extra, uppers, sigmas, rate_now, burst)
 
 
 def in_first(rates: list[float], extra: float, slot_us: int) -> list[float]:

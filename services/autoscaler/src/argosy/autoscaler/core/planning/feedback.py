@@ -42,45 +42,53 @@ def late_seen(state: AutoscalerState, source: str, kind: str, buckets: list[int]
     slo = state.scaling.slo
     first_late = bucket_of(slo.ttft_ms if kind == "ttft" else slo.tpot_ms) + 1
     role = "decode" if kind == "tpot" or members.no_room(state) else "prefill"
-    pace = state.pace.setdefault(role, SloCorrection())
-    pace.counted += sum(grown)
-    pace.late += sum(grown[first_late:])
+    correction = state.corrections.setdefault(role, SloCorrection())
+    correction.counted += sum(grown)
+    correction.late += sum(grown[first_late:])
 
 
 def trouble(state: AutoscalerState, role: str) -> bool:
     """Whether more requests are late by this role, in this slot or the one before, than may be."""
-    pace = state.pace.get(role, SloCorrection())
-    return max(late_share(pace), pace.late_before) > state.limits.allowed_miss + TOLERANCE
+    correction = state.corrections.get(role, SloCorrection())
+    worst = max(late_share(correction), correction.late_before)
+    return worst > state.limits.allowed_miss + TOLERANCE
 
 
-def late_share(pace: SloCorrection) -> float:
+def late_share(correction: SloCorrection) -> float:
     """Of the slot's requests so far; of few nothing is known."""
-    return pace.late / pace.counted if pace.counted >= FEWEST else 0.0
+    return correction.late / correction.counted if correction.counted >= FEWEST else 0.0
 
 
 def slot_ended(state: AutoscalerState, rate: float) -> None:
     """Learn from the slot, if nothing changed in it nor in the one before, and begin the next."""
     backlog = sum(router.queued for router in state.routers.values())
     for role in events.ROLES:
-        pace = state.pace.setdefault(role, SloCorrection())
+        correction = state.corrections.setdefault(role, SloCorrection())
         ready = sum(map(members.ready, members.of_role(state, role).values()))
-        still = pace.still + 1 if ready == pace.ready and ready else 0
-        if still > 1 and backlog >= pace.backlog and pace.counted >= FEWEST:
-            learn(state, role, pace, rate)
-        state.pace[role] = SloCorrection(pace.factor, 0, 0, ready, still, backlog, late_share(pace))
+        still = correction.still + 1 if ready == correction.ready and ready else 0
+        if still > 1 and backlog >= correction.backlog and correction.counted >= FEWEST:
+            learn(state, role, correction, rate)
+        state.corrections[role] = SloCorrection(
+            factor=correction.factor,
+            ready=ready,
+            still=still,
+            backlog=backlog,
+            late_before=late_share(correction),
+        )
 
 
-def learn(state: AutoscalerState, role: str, pace: SloCorrection, rate: float) -> None:
+def learn(state: AutoscalerState, role: str, correction: SloCorrection, rate: float) -> None:
     """One step towards the factor under which model and measurement agree."""
     base, scaling = state.baselines.get(role), state.scaling
     if base is None or base.timing is None or scaling is None or rate <= 0:
         return
     miss_of = model.prefill_miss if role == "prefill" else model.decode_miss
-    asked, share = likely(state.mix).at(rate * pace.factor), pace.late / pace.counted
-    (said,) = miss_of(asked, [pace.ready], base.timing, base.machine, scaling.slo)
+    asked = likely(state.mix).at(rate * correction.factor)
+    share = correction.late / correction.counted
+    (said,) = miss_of(asked, [correction.ready], base.timing, base.machine, scaling.slo)
     if share > said + TOLERANCE:
-        pace.factor = min(MOST, pace.factor * UP)
+        correction.factor = min(MOST, correction.factor * UP)
     elif share < said - TOLERANCE:
-        pace.factor = max(LEAST, pace.factor * DOWN)
+        correction.factor = max(LEAST, correction.factor * DOWN)
     else:
-        pace.factor = 1 + (pace.factor - 1) * REST
+        correction.factor = 1 + (correction.factor - 1) * REST

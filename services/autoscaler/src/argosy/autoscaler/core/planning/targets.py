@@ -20,8 +20,8 @@ class Target(msgspec.Struct, frozen=True):
     exist: int
 
 
-def plan(bounds: FleetBounds, costs: dict[str, list[list[float]]]) -> PlanPath:
-    """The cheapest way within the bounds."""
+def cheapest_path(bounds: FleetBounds, costs: dict[str, list[list[float]]]) -> PlanPath:
+    """The cheapest path within the bounds."""
     roles = {
         role: RoleProblem(
             b.now, costs[role], b.low, b.high, b.reach, b.up, b.down, b.step_down, b.keep
