@@ -24,7 +24,7 @@ class ScaledFleet:
         self.now_us = BEGAN_US
         self.obeys = True
         self.decisions: list[effects.DecideScale] = []
-        self.rests: list[effects.DecideSleep | effects.DecideWake] = []
+        self.sleep_decisions: list[effects.DecideSleep | effects.DecideWake] = []
         self.slots: list[effects.PublishSlot] = []
         self.log: list[Any] = []
         self.traffic = [0.0] * 4
@@ -48,7 +48,7 @@ class ScaledFleet:
                 case effects.DecideScale():
                     self.decisions.append(effect)
                 case effects.DecideSleep() | effects.DecideWake():
-                    self.rests.append(effect)
+                    self.sleep_decisions.append(effect)
                 case effects.PublishSlot():
                     self.slots.append(effect)
         if self.obeys:

@@ -20,7 +20,7 @@ class AutoscalerSettings(ServiceSettings):
     decay_s: float = Field(
         600, gt=0, description="No router heard for as long: back, step by step, to the fleet file."
     )
-    hand_s: float = Field(
+    manual_hold_s: float = Field(
         600, ge=0, description="What somebody put to sleep or woke by hand is left so for as long."
     )
     season_s: float = Field(21_600, gt=0, description="Prophet is fitted anew this often.")
@@ -36,6 +36,6 @@ class AutoscalerSettings(ServiceSettings):
             plan_slots=self.plan_slots,
             stale_us=round(1e6 * self.stale_s),
             decay_us=round(1e6 * self.decay_s),
-            hand_us=round(1e6 * self.hand_s),
+            manual_hold_us=round(1e6 * self.manual_hold_s),
             season_us=round(1e6 * self.season_s),
         )

@@ -94,7 +94,7 @@ class AutoscalerCore:
         there = self.state.members.values()
         if not there or any(member.state != "silent" for member in there):
             # What is all asleep, as after a restart, stays so until something is asked.
-            self.state.asked_us = max(self.state.asked_us, event.now_us)
+            self.state.busy_us = max(self.state.busy_us, event.now_us)
         return [SetTimer(key=TICK, at_us=event.now_us)]
 
     def _recalled(self, event: events.ScaleRecalled) -> None:

@@ -88,7 +88,7 @@ class DecideSleep(Effect, frozen=True, kw_only=True, tag=True):
 
     instance: str
     node: str
-    turn: int
+    decision_sequence: int
     level: str
     drain_us: int
     reason: str
@@ -101,7 +101,7 @@ class DecideWake(Effect, frozen=True, kw_only=True, tag=True):
 
     instance: str
     node: str
-    turn: int
+    decision_sequence: int
     reason: str
     decision: str
     generation: int

@@ -150,20 +150,20 @@ class ScaleRecalled(Event, frozen=True, kw_only=True, tag=True):
     at_us: int
 
 
-class RestSeen(Event, frozen=True, kw_only=True, tag=True):
+class SleepDecisionRecalled(Event, frozen=True, kw_only=True, tag=True):
     """The control log holds that an instance shall sleep, or wake."""
 
     instance: str
-    turn: int
+    decision_sequence: int
     wake: bool
-    by_hand: bool
+    manual: bool
 
 
-class RestRefused(Event, frozen=True, kw_only=True, tag=True):
+class SleepDecisionRefused(Event, frozen=True, kw_only=True, tag=True):
     """An instance's node does not let it."""
 
     instance: str
-    turn: int
+    decision_sequence: int
     wake: bool
 
 
@@ -178,7 +178,7 @@ AutoscalerEvent = (
     | SlotRecalled
     | SeasonFitted
     | ScaleRecalled
-    | RestSeen
-    | RestRefused
+    | SleepDecisionRecalled
+    | SleepDecisionRefused
     | TimerFired
 )

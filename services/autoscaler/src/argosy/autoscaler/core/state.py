@@ -19,7 +19,7 @@ class ScalerLimits(msgspec.Struct, frozen=True):
     plan_slots: int = 240
     stale_us: int = 15_000_000
     decay_us: int = 600_000_000
-    hand_us: int = 600_000_000
+    manual_hold_us: int = 600_000_000
     season_us: int = 6 * 3600 * 1_000_000
     miss_price: float = 10.0
     allowed_miss: float = 0.01
@@ -42,11 +42,11 @@ class Member(msgspec.Struct):
     queued_tokens: int = 0
     kv_share: float = 0
     heard_us: int = FAR_PAST_US
-    turn: int = 0
+    decision_sequence: int = 0
     """Of the last decision that it sleep or wake."""
-    rests: bool = False
+    told_to_sleep: bool = False
     """That decision was to sleep."""
-    hand_until_us: int = 0
+    manual_until_us: int = 0
     """Somebody decided on it, which is respected until then."""
     refused_us: int = FAR_PAST_US
     """When its node last did not let it do as was decided."""
@@ -164,7 +164,7 @@ class AutoscalerState(msgspec.Struct):
     """When a router was last heard."""
     since_us: int = 0
     """When the first router was heard."""
-    asked_us: int = FAR_PAST_US
+    busy_us: int = FAR_PAST_US
     """When there was last something to do."""
     ticked_us: int = 0
     planned_us: int = FAR_PAST_US

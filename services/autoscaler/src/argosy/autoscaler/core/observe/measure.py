@@ -51,7 +51,7 @@ def traffic_seen(state: AutoscalerState, event: events.TrafficSeen) -> None:
     state.since_us = state.since_us or now_us
     state.heard_us, state.trace = now_us, event.trace or state.trace
     if event.queued:
-        state.asked_us = now_us
+        state.busy_us = now_us
     if before is None:
         note(state, now_us, 0)
         return  # What it counted before anybody listened is no news.
@@ -78,7 +78,7 @@ def _arrived(state: AutoscalerState, grown: list[float], now_us: int, since_us: 
         # It tells of slots that are over as well.
         came.fade(state.limits.slot_us / since_us)
     state.slot.add(came)
-    state.asked_us = now_us
+    state.busy_us = now_us
 
 
 def most(state: AutoscalerState, now_us: int, since_us: int) -> float:
@@ -129,7 +129,7 @@ def load_seen(state: AutoscalerState, event: events.LoadSeen) -> None:
     member.queued_tokens, member.kv_share = int(event.queued_tokens), min(1.0, event.kv_share)
     heard, member.heard_us = member.heard_us, event.now_us
     if member.running or member.waiting:
-        state.asked_us = event.now_us
+        state.busy_us = event.now_us
     grown = [value - past for value, past in zip(told, member.sums, strict=True)]
     member.sums = told
     if heard != FAR_PAST_US and min(grown) >= 0:

@@ -23,7 +23,7 @@ TRUST = 0.3
 
 def step(
     state: AutoscalerState,
-    event: events.MemberDecided | events.MemberChanged | events.RestSeen | events.RestRefused,
+    event: events.MemberDecided | events.MemberChanged | events.SleepDecisionRecalled | events.SleepDecisionRefused,
 ) -> None:
     """Take in what happened to an instance."""
     match event:
@@ -31,9 +31,9 @@ def step(
             decided(state, event)
         case events.MemberChanged():
             changed(state, event)
-        case events.RestSeen():
+        case events.SleepDecisionRecalled():
             rest_seen(state, event)
-        case events.RestRefused():
+        case events.SleepDecisionRefused():
             refused(state, event)
 
 
@@ -95,7 +95,7 @@ def changed(state: AutoscalerState, event: events.MemberChanged) -> None:
         base = state.baselines.setdefault(member.role, Baseline())
         base.wake_us = blended(base.wake_us, event.took_us)
     if event.state in ("loading", "failed", "stopped"):
-        member.epoch, member.rests = event.epoch, False
+        member.epoch, member.told_to_sleep = event.epoch, False
         member.change = 0 if event.state == "loading" else OVER
     enter(member, event.state, event.now_us)
     if state.scaling is None:
@@ -112,8 +112,8 @@ def blended(known_us: int, took_us: int) -> int:
 
 def _told_before(member: Member) -> None:
     """While the log is read: a sleeper whose last decision is to wake was told so asleep."""
-    if member.state in ("silent", "draining") and member.turn and not member.rests:
-        member.since_us = min(member.since_us, member.turn - 1)
+    if member.state in ("silent", "draining") and member.decision_sequence and not member.told_to_sleep:
+        member.since_us = min(member.since_us, member.decision_sequence - 1)
 
 
 def enter(member: Member, now_in: str, now_us: int) -> None:
@@ -124,23 +124,23 @@ def enter(member: Member, now_in: str, now_us: int) -> None:
         member.running = member.waiting = member.queued_tokens = 0
 
 
-def rest_seen(state: AutoscalerState, event: events.RestSeen) -> None:
+def rest_seen(state: AutoscalerState, event: events.SleepDecisionRecalled) -> None:
     """Somebody decided that it sleeps or wakes: this autoscaler, one before it, or a person."""
     member = state.members.get(event.instance)
-    if member is None or event.turn <= member.turn:
+    if member is None or event.decision_sequence <= member.decision_sequence:
         return
-    member.turn, member.rests = event.turn, not event.wake
-    if event.by_hand:
-        member.hand_until_us = min(event.turn, event.now_us) + state.limits.hand_us
+    member.decision_sequence, member.told_to_sleep = event.decision_sequence, not event.wake
+    if event.manual:
+        member.manual_until_us = min(event.decision_sequence, event.now_us) + state.limits.manual_hold_us
     if state.scaling is None:
         _told_before(member)
 
 
-def refused(state: AutoscalerState, event: events.RestRefused) -> None:
+def refused(state: AutoscalerState, event: events.SleepDecisionRefused) -> None:
     """Its node does not let it."""
     member = state.members.get(event.instance)
-    if member is not None and event.turn >= member.turn:
-        member.turn, member.refused_us, member.rests = event.turn, event.now_us, event.wake
+    if member is not None and event.decision_sequence >= member.decision_sequence:
+        member.decision_sequence, member.refused_us, member.told_to_sleep = event.decision_sequence, event.now_us, event.wake
 
 
 def of_role(state: AutoscalerState, role: str) -> dict[str, Member]:
@@ -150,18 +150,18 @@ def of_role(state: AutoscalerState, role: str) -> dict[str, Member]:
 
 def ready(member: Member) -> bool:
     """Whether it takes work now."""
-    return member.state == "active" and not member.rests
+    return member.state == "active" and not member.told_to_sleep
 
 
 def called(member: Member) -> bool:
     """Whether it was told to wake since it began to sleep."""
     asleep_now = member.state in ("silent", "draining")
-    return asleep_now and not member.rests and member.turn > member.since_us
+    return asleep_now and not member.told_to_sleep and member.decision_sequence > member.since_us
 
 
 def coming(member: Member) -> bool:
     """Whether it will take work, by what was decided and what it does."""
-    return called(member) or (member.state in COMING and not member.rests)
+    return called(member) or (member.state in COMING and not member.told_to_sleep)
 
 
 def asleep(member: Member, now_us: int) -> bool:
@@ -169,12 +169,12 @@ def asleep(member: Member, now_us: int) -> bool:
     if now_us - member.refused_us < REFUSED_US:
         return False
     if member.state == "active":
-        return member.rests and now_us - member.turn >= AGAIN_US
+        return member.told_to_sleep and now_us - member.decision_sequence >= AGAIN_US
     if member.state not in ("silent", "draining"):
         return False
     if called(member):
-        return now_us - member.turn >= AGAIN_US
-    return member.state == "silent" or member.rests
+        return now_us - member.decision_sequence >= AGAIN_US
+    return member.state == "silent" or member.told_to_sleep
 
 
 def used(member: Member) -> bool:
@@ -188,6 +188,6 @@ def no_room(state: AutoscalerState) -> bool:
     return any(m.kv_share > FULL or m.waiting > m.running / 10 for m in decode)
 
 
-def by_hand(member: Member, now_us: int) -> bool:
+def is_manual(member: Member, now_us: int) -> bool:
     """Whether somebody decided on it not long ago."""
-    return now_us < member.hand_until_us
+    return now_us < member.manual_until_us

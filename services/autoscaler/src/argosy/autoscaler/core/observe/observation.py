@@ -68,7 +68,7 @@ def ticked(state: AutoscalerState, now_us: int) -> None:
     gap_us = now_us - state.ticked_us - state.limits.tick_us
     if state.ticked_us and gap_us > max(JUMP_US, JUMP_TICKS * state.limits.tick_us):
         state.heard_us += gap_us
-        state.asked_us += gap_us
+        state.busy_us += gap_us
         state.since_us += gap_us
         for router in state.routers.values():
             router.heard_us += gap_us

@@ -69,12 +69,12 @@ def _part(
     """What the decision says of one instance."""
     assert state.scaling is not None
     member = state.members[name]
-    member.turn, member.rests = max(now_us, member.turn + 1), not wake
+    member.decision_sequence, member.told_to_sleep = max(now_us, member.decision_sequence + 1), not wake
     if wake:
         return effects.DecideWake(
             instance=name,
             node=member.node,
-            turn=member.turn,
+            decision_sequence=member.decision_sequence,
             reason=decision.reason,
             decision=decision.id,
             generation=decision.generation,
@@ -82,7 +82,7 @@ def _part(
     return effects.DecideSleep(
         instance=name,
         node=member.node,
-        turn=member.turn,
+        decision_sequence=member.decision_sequence,
         level=state.scaling.sleep_level,
         drain_us=DRAIN_US,
         reason=decision.reason,

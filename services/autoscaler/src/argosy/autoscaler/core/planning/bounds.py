@@ -129,7 +129,7 @@ def idle(state: AutoscalerState, now_us: int) -> bool:
     """Whether nothing was asked for so long that all may sleep."""
     assert state.scaling is not None
     after_us = state.scaling.idle_sleep_us
-    return bool(after_us) and now_us - state.asked_us >= after_us
+    return bool(after_us) and now_us - state.busy_us >= after_us
 
 
 def drained_racks(state: AutoscalerState, now_us: int) -> set[str]:
@@ -167,12 +167,12 @@ def _people(
     notes: list[str],
 ) -> None:
     """What somebody put to sleep stays asleep, and what somebody woke stays awake, for a while."""
-    told = {n: m for n, m in there.items() if members.by_hand(m, starts[0])}
-    notes += [f"{n}: {'asleep' if m.rests else 'awake'} by hand" for n, m in told.items()]
+    told = {n: m for n, m in there.items() if members.is_manual(m, starts[0])}
+    notes += [f"{n}: {'asleep' if m.told_to_sleep else 'awake'} by hand" for n, m in told.items()]
     for slot, start_us in enumerate(starts):
-        rests = [m.rests for m in told.values() if start_us < m.hand_until_us]
-        high[slot] = min(high[slot], len(there) - sum(rests)) if any(rests) else high[slot]
-        low[slot] = max(low[slot], len(rests) - sum(rests))
+        asleep = [m.told_to_sleep for m in told.values() if start_us < m.manual_until_us]
+        high[slot] = min(high[slot], len(there) - sum(asleep)) if any(asleep) else high[slot]
+        low[slot] = max(low[slot], len(asleep) - sum(asleep))
 
 
 def reach(
@@ -193,9 +193,9 @@ def reach(
             delays.append(0)
         elif members.coming(member):
             takes_us = base.start_us if member.state == "loading" else base.wake_us
-            began_us = member.turn if members.called(member) else member.since_us
+            began_us = member.decision_sequence if members.called(member) else member.since_us
             delays.append(max(0, began_us + takes_us - now_us))
-        elif members.asleep(member, now_us) and not members.by_hand(member, now_us):
+        elif members.asleep(member, now_us) and not members.is_manual(member, now_us):
             delays.append(base.wake_us)
     delays += [base.start_us] * max(0, pool.high - len(there))
     slots = sorted((delay + slot_us // 2) // slot_us for delay in delays)

@@ -65,7 +65,7 @@ def pool_decision(
         leaving = leaving[:-1]  # The last one stays until somebody else is there.
     if ready >= min(target.awake, len(good)):
         sleep += leaving
-    elif room <= 0 and not any(m.state == "draining" or m.rests for m in stay.values()):
+    elif room <= 0 and not any(m.state == "draining" or m.told_to_sleep for m in stay.values()):
         sleep += leaving[:1]  # Nobody can take over before somebody has gone.
     # An instance that starts takes room from the beginning.
     more = max(0, target.exist - len(there))
@@ -89,7 +89,7 @@ def to_wake(there: dict[str, Member], now_us: int) -> list[str]:
     ranked = sorted(
         (members.called(member), member.state == "silent", member.woke_took_us, name)
         for name, member in there.items()
-        if members.asleep(member, now_us) and not members.by_hand(member, now_us)
+        if members.asleep(member, now_us) and not members.is_manual(member, now_us)
     )
     return [name for *_, name in ranked]
 
@@ -100,7 +100,7 @@ def to_sleep(at_work: dict[str, Member], now_us: int) -> list[str]:
         (member.running + member.waiting, member.queued_tokens, member.kv_share, name)
         for name, member in at_work.items()
         if members.ready(member)
-        and not members.by_hand(member, now_us)
+        and not members.is_manual(member, now_us)
         and now_us - member.refused_us >= members.REFUSED_US
     )
     return [name for *_, name in ranked]

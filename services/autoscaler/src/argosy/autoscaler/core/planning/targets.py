@@ -91,7 +91,7 @@ def worn_out(there: dict[str, Member], base: Baseline, keep: int, now_us: int) -
         if m.state == "silent"
         and not members.called(m)
         and now_us - m.since_us >= long_us
-        and not members.by_hand(m, now_us)
+        and not members.is_manual(m, now_us)
     )
     return [name for _, name in slept[: max(0, len(there) - keep)]]
 
