@@ -14,6 +14,7 @@ from argosy.domain.plan_window import PlanWindow
 from argosy.domain.timing import Timing
 
 S = 1_000_000
+BEGAN_US = 1_767_571_200 * S
 
 
 def slow(new_world, mode="act", at_work=1, asleep=0, **named):
@@ -112,7 +113,7 @@ def test_where_the_file_says_nothing_of_scaling_nothing_is_decided(new_world):
     assert world.decisions == []
 
 
-def test_generations_and_turns_only_grow(new_world):
+def test_generations_and_decision_sequences_only_grow(new_world):
     world = slow(new_world, asleep=3)
     world.obeys = True
     for rate in (1.0, 60.0, 0.5, 60.0):
@@ -146,6 +147,7 @@ def successor(new_world, world, order):
             change=1,
             timing=Timing(),
             machine=Machine(),
+            at_us=BEGAN_US,
         )
     for kind in order:
         new.now_us += 1000
@@ -156,15 +158,16 @@ def successor(new_world, world, order):
                     instance=name,
                     decision_sequence=member.decision_sequence,
                     wake=not member.told_to_sleep,
-                    manual=False,
+                    decided_by="plan",
                 )
             if kind == "changed" and member.state != "active":
                 new.feed(
                     events.MemberChanged,
                     instance=name,
                     epoch=f"e-{name}",
-                    change=member.change,
+                    change=member.life.newest.change,
                     state=member.state,
+                    at_us=member.since_us,
                 )
             if kind == "started":
                 new.feed(
@@ -173,6 +176,7 @@ def successor(new_world, world, order):
                     epoch=f"e-{name}",
                     change=0,
                     state="loading",
+                    at_us=BEGAN_US,
                 )
     last = world.decisions[-1]
     new.feed(
@@ -232,7 +236,9 @@ def test_a_successor_of_one_that_was_killed_in_a_plan_ends_where_it_would_have(n
 
 def test_an_exit_of_an_older_process_changes_nothing(new_world):
     world = slow(new_world)
-    world.feed(events.MemberChanged, instance="decode-0", epoch="older", change=0, state="failed")
+    world.feed(
+        events.MemberChanged, instance="decode-0", epoch="older", change=0, state="failed", at_us=1
+    )
     assert world.of("decode")["decode-0"].state == "active"
     world.feed(events.MemberChanged, instance="decode-0", epoch="newer", change=0, state="loading")
     world.feed(

@@ -38,7 +38,11 @@ def test_nothing_is_put_to_sleep_for_the_dwell_after_an_addition(new_world):
     assert raised_us
     told = len(world.sleep_decisions)
     world.run(0.5, 540)
-    asleep = [decision.instance for decision in world.sleep_decisions[told:] if isinstance(decision, effects.DecideSleep)]
+    asleep = [
+        decision.instance
+        for decision in world.sleep_decisions[told:]
+        if isinstance(decision, effects.DecideSleep)
+    ]
     assert [name for name in asleep if name.split("-")[0] in raised_us] == []
     world.run(0.5, 3600)
     assert world.awake("prefill") == 1
@@ -136,19 +140,33 @@ def test_a_pending_instance_blocks_nothing(new_world, stuck):
 def test_who_was_put_to_sleep_by_hand_sleeps_for_a_while_and_not_longer(new_world):
     world = fleet(new_world, at_work=3, asleep=0)
     world.run(2.0, 60)
-    world.feed(events.SleepDecisionRecalled, instance="prefill-0", decision_sequence=world.now_us, wake=False, manual=True)
+    world.feed(
+        events.SleepDecisionRecalled,
+        instance="prefill-0",
+        decision_sequence=world.now_us,
+        wake=False,
+        decided_by="manual",
+    )
     world.becomes("prefill-0", "draining")
     world.becomes("prefill-0", "silent")
     world.run(200.0, 590)
     assert "prefill-0" not in [decision.instance for decision in world.sleep_decisions]
     world.run(200.0, 60)
-    assert [type(r) for r in world.sleep_decisions if r.instance == "prefill-0"] == [effects.DecideWake]
+    assert [type(r) for r in world.sleep_decisions if r.instance == "prefill-0"] == [
+        effects.DecideWake
+    ]
 
 
 def test_who_was_woken_by_hand_is_awake_for_a_while_and_not_longer(new_world):
     world = fleet(new_world, at_work=1, asleep=1)
     world.run(0.0, 300)
-    world.feed(events.SleepDecisionRecalled, instance="prefill-1", decision_sequence=world.now_us, wake=True, manual=True)
+    world.feed(
+        events.SleepDecisionRecalled,
+        instance="prefill-1",
+        decision_sequence=world.now_us,
+        wake=True,
+        decided_by="manual",
+    )
     world.becomes("prefill-1", "waking")
     world.becomes("prefill-1", "active")
     told = len(world.sleep_decisions)
@@ -162,7 +180,11 @@ def test_who_was_woken_by_hand_is_awake_for_a_while_and_not_longer(new_world):
 def test_what_a_hand_did_by_a_clock_of_the_future_is_not_respected_for_ever(new_world):
     world = fleet(new_world, at_work=2, asleep=0)
     world.feed(
-        events.SleepDecisionRecalled, instance="prefill-0", decision_sequence=world.now_us + 10**15, wake=True, manual=True
+        events.SleepDecisionRecalled,
+        instance="prefill-0",
+        decision_sequence=world.now_us + 10**15,
+        wake=True,
+        decided_by="manual",
     )
     assert world.of("prefill")["prefill-0"].manual_until_us == world.now_us + 600 * S
 
@@ -177,7 +199,9 @@ def test_who_does_not_wake_is_not_waited_for(new_world):
     world.run(2.0, 50)
     assert [r.instance for r in world.sleep_decisions if r.instance.startswith("decode")] == [first]
     world.run(2.0, 60)
-    others = {r.instance for r in world.sleep_decisions if r.instance.startswith("decode")} - {first}
+    others = {r.instance for r in world.sleep_decisions if r.instance.startswith("decode")} - {
+        first
+    }
     assert len(others) == 1
 
 

@@ -74,7 +74,9 @@ class AnyFleet(RuleBasedStateMachine):
         )
         decided = list(self.core.step(event))
         scales = [e for e in decided if isinstance(e, effects.DecideScale)]
-        decided_sleeps = [e for e in decided if isinstance(e, effects.DecideSleep | effects.DecideWake)]
+        decided_sleeps = [
+            e for e in decided if isinstance(e, effects.DecideSleep | effects.DecideWake)
+        ]
         assert len(scales) <= 1
         for decision in scales:
             self.check(decision, before, asked)
@@ -202,12 +204,17 @@ class AnyFleet(RuleBasedStateMachine):
             assert not found.advisory
             assert self.now_us - self.last_us >= self.state.limits.slot_us
 
-    def check_sleep_decisions(self, decided_sleeps: list[Any], scales: list[Any], before: dict[str, Any]) -> None:
+    def check_sleep_decisions(
+        self, decided_sleeps: list[Any], scales: list[Any], before: dict[str, Any]
+    ) -> None:
         named = [decision.instance for decision in decided_sleeps]
         assert len(named) == len(set(named))
         assert not decided_sleeps or (scales and not scales[0].advisory)
         for decision in decided_sleeps:
-            assert decision.decision_sequence > max(before[decision.instance].decision_sequence, self.sequences.get(decision.instance, 0))
+            assert decision.decision_sequence > max(
+                before[decision.instance].decision_sequence,
+                self.sequences.get(decision.instance, 0),
+            )
             self.sequences[decision.instance] = decision.decision_sequence
             assert decision.generation == scales[0].generation
 
@@ -405,7 +412,11 @@ class AnyFleet(RuleBasedStateMachine):
             wake = isinstance(order, effects.DecideWake)
             self.feed(
                 events.SleepDecisionRecalled(
-                    now_us=self.now_us, instance=name, decision_sequence=order.decision_sequence, wake=wake, manual=False
+                    now_us=self.now_us,
+                    instance=name,
+                    decision_sequence=order.decision_sequence,
+                    wake=wake,
+                    decided_by="plan",
                 )
             )
             if wake and life.state in ("silent", "draining"):
@@ -456,7 +467,11 @@ class AnyFleet(RuleBasedStateMachine):
             self.sequences[name] = decision_sequence
             self.feed(
                 events.SleepDecisionRecalled(
-                    now_us=self.now_us, instance=name, decision_sequence=decision_sequence, wake=wake, manual=True
+                    now_us=self.now_us,
+                    instance=name,
+                    decision_sequence=decision_sequence,
+                    wake=wake,
+                    decided_by="manual",
                 )
             )
 
@@ -467,7 +482,10 @@ class AnyFleet(RuleBasedStateMachine):
             wake = isinstance(order, effects.DecideWake)
             self.feed(
                 events.SleepDecisionRefused(
-                    now_us=self.now_us, instance=order.instance, decision_sequence=order.decision_sequence, wake=wake
+                    now_us=self.now_us,
+                    instance=order.instance,
+                    decision_sequence=order.decision_sequence,
+                    wake=wake,
                 )
             )
 

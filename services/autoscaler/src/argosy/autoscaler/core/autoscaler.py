@@ -11,7 +11,7 @@ from argosy.autoscaler.core.capacity import baseline
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
 from argosy.autoscaler.core.observe import measure, members, observation
 from argosy.autoscaler.core.observe.observation import observe
-from argosy.autoscaler.core.planning import expected_demand, feedback
+from argosy.autoscaler.core.planning import expected_demand, feedback, sleep_decisions, sleep_rules
 from argosy.autoscaler.core.planning.actions import act
 from argosy.autoscaler.core.planning.expected_demand import expect
 from argosy.autoscaler.core.planning.planner import Planner
@@ -45,16 +45,24 @@ class AutoscalerCore:
             case events.TrafficSeen():
                 measure.traffic_seen(state, event)
                 self._late(event.router, event.epoch, event)
-                return self._burst(event.now_us)
+                return self._burst(event.now_us) + sleep_rules.traffic_seen(state, event.now_us)
             case events.LoadSeen():
                 self._load(event)
             case events.MemberJoined():
                 members.joined(state, event)
                 baseline.joined(state, event)
+            case events.MemberDecided():
+                members.decided(state, event)
+            case events.MemberChanged():
+                members.changed(state, event)
+            case events.NodeSeen():
+                state.free_bytes[event.node] = event.free_bytes
+            case events.SleepDecisionRecalled():
+                sleep_decisions.recalled(state, event)
             case events.SlotRecalled() | events.SeasonFitted() | events.ScaleRecalled():
                 self._remember(event)
             case _:
-                members.step(state, event)
+                return sleep_rules.step(state, event)
         return []
 
     def _load(self, event: events.LoadSeen) -> None:
@@ -93,7 +101,7 @@ class AutoscalerCore:
         self.state.scaling = event
         there = self.state.members.values()
         if not there or any(member.state != "silent" for member in there):
-            # What is all asleep, as after a restart, stays so until something is asked.
+            # A fleet that is all asleep, as after a restart, stays so until something is asked.
             self.state.busy_us = max(self.state.busy_us, event.now_us)
         return [SetTimer(key=TICK, at_us=event.now_us)]
 
@@ -125,7 +133,8 @@ class AutoscalerCore:
             Forecaster(state.forecast).observe(index, slot.requests / slot.seconds)
             feedback.slot_ended(state, slot.requests / slot.seconds)
             found.append(slot)
-        if now_us - state.fitted_us >= state.limits.season_us:
+        plans = state.scaling is not None and bool(state.scaling.mode)
+        if plans and now_us - state.fitted_us >= state.limits.season_us:
             state.fitted_us = now_us
             limits = state.limits
             found.append(

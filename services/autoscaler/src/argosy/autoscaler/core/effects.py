@@ -92,8 +92,11 @@ class DecideSleep(Effect, frozen=True, kw_only=True, tag=True):
     level: str
     drain_us: int
     reason: str
-    decision: str
-    generation: int
+    decided_by: str
+    """See state.PLAN."""
+    decision: str = ""
+    """Id of the DecideScale that it is part of; empty: the plan did not decide it."""
+    generation: int = 0
 
 
 class DecideWake(Effect, frozen=True, kw_only=True, tag=True):
@@ -103,5 +106,6 @@ class DecideWake(Effect, frozen=True, kw_only=True, tag=True):
     node: str
     decision_sequence: int
     reason: str
-    decision: str
-    generation: int
+    decided_by: str
+    decision: str = ""
+    generation: int = 0

@@ -52,6 +52,9 @@ class MemberDecided(Event, frozen=True, kw_only=True, tag=True):
     role: str
     node: str
     run: bool
+    generation: int = 0
+    memory_bytes: int = 0
+    """That it is promised while it is awake."""
 
 
 class MemberJoined(Event, frozen=True, kw_only=True, tag=True):
@@ -65,6 +68,8 @@ class MemberJoined(Event, frozen=True, kw_only=True, tag=True):
     change: int
     timing: Timing | None
     machine: Machine
+    at_us: int = 0
+    """When, by its node's clock; 0: just now."""
 
 
 class MemberChanged(Event, frozen=True, kw_only=True, tag=True):
@@ -73,9 +78,21 @@ class MemberChanged(Event, frozen=True, kw_only=True, tag=True):
     instance: str
     epoch: str
     change: int
-    """Number of the change in that process's life; 0: its node agent or the operator tells."""
+    """Number of the change in that process's life; 0: its node agent tells."""
     state: str
     took_us: int = 0
+    """What sleeping or waking took, without waiting for requests to end."""
+    at_us: int = 0
+    """When it changed, by its node's clock: facts may overtake each other. 0: just now."""
+    resident_bytes: int = 0
+    level: str = ""
+
+
+class NodeSeen(Event, frozen=True, kw_only=True, tag=True):
+    """A node reports how much of its memory is not promised to anybody."""
+
+    node: str
+    free_bytes: int
 
 
 class MeasuredStep(msgspec.Struct, frozen=True):
@@ -115,6 +132,8 @@ class TrafficSeen(Event, frozen=True, kw_only=True, tag=True):
     prompt_tokens: float
     prompt_tokens_squared: float
     cached_tokens: float
+    running: int = 0
+    """Requests that run, at the router and at all instances: those of direct callers too."""
     ttft_buckets: list[int] = msgspec.field(default_factory=list)
     trace: str = ""
     """Trace context of the report, for whoever wants to know what a decision came from."""
@@ -150,21 +169,47 @@ class ScaleRecalled(Event, frozen=True, kw_only=True, tag=True):
     at_us: int
 
 
+class DemandSeen(Event, frozen=True, kw_only=True, tag=True):
+    """Requests wait at a router, and it knows of no instance that is awake for them."""
+
+    router: str
+    held_requests: int
+    oldest_wait_us: int = 0
+
+
+class ManualSleepRequested(Event, frozen=True, kw_only=True, tag=True):
+    """A person asks that these instances (none named: all) sleep."""
+
+    instances: list[str]
+    level: str = ""
+    """Empty: as the fleet file says."""
+    drain_us: int = -1
+    """-1: as usual."""
+
+
+class ManualWakeRequested(Event, frozen=True, kw_only=True, tag=True):
+    """A person asks that these instances (none named: all) wake."""
+
+    instances: list[str]
+
+
 class SleepDecisionRecalled(Event, frozen=True, kw_only=True, tag=True):
     """The control log holds that an instance shall sleep, or wake."""
 
     instance: str
     decision_sequence: int
     wake: bool
-    manual: bool
+    decided_by: str
+    """See state.PLAN."""
 
 
 class SleepDecisionRefused(Event, frozen=True, kw_only=True, tag=True):
-    """An instance's node does not let it."""
+    """An instance's node does not let it sleep, or wake, as was decided."""
 
     instance: str
     decision_sequence: int
     wake: bool
+    reason: str = ""
 
 
 AutoscalerEvent = (
@@ -180,5 +225,9 @@ AutoscalerEvent = (
     | ScaleRecalled
     | SleepDecisionRecalled
     | SleepDecisionRefused
+    | NodeSeen
+    | DemandSeen
+    | ManualSleepRequested
+    | ManualWakeRequested
     | TimerFired
 )

@@ -5,6 +5,7 @@ import msgspec
 from argosy.autoscaler.core import events
 from argosy.autoscaler.core.forecast.forecaster import ForecastState
 from argosy.domain.demand import Machine
+from argosy.domain.lifecycle_view import LifecycleView
 from argosy.domain.plan_window import PlanWindow
 from argosy.domain.timing import Timing
 
@@ -25,16 +26,26 @@ class ScalerLimits(msgspec.Struct, frozen=True):
     allowed_miss: float = 0.01
 
 
+PLAN, RULE, MANUAL = "plan", "rule", "manual"
+"""What decided last that an instance sleeps or wakes: the plan, the rules for idle fleets and for
+demand, or a person."""
+
+
 class Member(msgspec.Struct):
     """An instance that exists, or is to."""
 
     role: str
     node: str = ""
     rack: str = ""
-    epoch: str = ""
-    change: int = 0
-    state: str = "pending"
+    generation: int = 0
+    """Of the operator's last decision that it shall run."""
+    memory_bytes: int = 0
+    """That it is promised while it is awake."""
     wanted: bool = True
+    life: LifecycleView = msgspec.field(default_factory=LifecycleView)
+    epoch: str = ""
+    """Of its newest process."""
+    state: str = "pending"
     since_us: int = 0
     """When it came to be in that state."""
     running: int = 0
@@ -42,17 +53,43 @@ class Member(msgspec.Struct):
     queued_tokens: int = 0
     kv_share: float = 0
     heard_us: int = FAR_PAST_US
+    """When it last reported its load."""
     decision_sequence: int = 0
-    """Of the last decision that it sleep or wake."""
+    """Of the last decision that it sleep or wake. It only grows: of two decisions the greater
+    holds, in whatever order they arrive."""
     told_to_sleep: bool = False
     """That decision was to sleep."""
+    decided_by: str = ""
+    """PLAN, RULE or MANUAL; empty: nothing was decided yet."""
     manual_until_us: int = 0
-    """Somebody decided on it, which is respected until then."""
+    """The plan leaves what a person decided alone until then."""
+    refused: str = ""
+    """Why its node did not let it do what was decided last; empty: it did."""
     refused_us: int = FAR_PAST_US
-    """When its node last did not let it do as was decided."""
+    level: str = ""
+    """Where its weights are while it sleeps: dram or disk."""
+    resident_bytes: int = 0
+    """Memory that it holds, as it reported when it last slept or woke."""
+    slept_took_us: int = 0
     woke_took_us: int = 0
+    """How long the steps of its last sleep and wake took, without the drain."""
     sums: tuple[float, float, float] = (0, 0, 0)
-    """Finished requests, their output tokens, and squares of those, as last told."""
+    """Finished requests, their output tokens, and squares of those, as last reported."""
+
+
+class SleepState(msgspec.Struct):
+    """What the rules for idle fleets and for demand remember of the fleet as a whole."""
+
+    slept_us: int = 0
+    """When the fleet was last put to sleep; 0: it is not asleep."""
+    woken_us: int = 0
+    """When instances were last woken for demand."""
+    up_us: int = FAR_PAST_US
+    """When an instance last became active."""
+    sleep_refused_us: int = FAR_PAST_US
+    """When a node last refused to let an instance sleep."""
+    patience: float = 1.0
+    """How many break-even times the fleet has to be idle before it sleeps."""
 
 
 class RouterSeen(msgspec.Struct):
@@ -145,6 +182,9 @@ class AutoscalerState(msgspec.Struct):
     scaling: events.ScalingApplied | None = None
     windows: list[PlanWindow] = []
     members: dict[str, Member] = {}
+    free_bytes: dict[str, int] = {}
+    """By node, memory that is not promised to anybody, as last reported."""
+    sleep: SleepState = msgspec.field(default_factory=SleepState)
     routers: dict[str, RouterSeen] = {}
     baselines: dict[str, Baseline] = {}
     mix: Sums = msgspec.field(default_factory=Sums)
@@ -165,7 +205,7 @@ class AutoscalerState(msgspec.Struct):
     since_us: int = 0
     """When the first router was heard."""
     busy_us: int = FAR_PAST_US
-    """When there was last something to do."""
+    """When there was last something to do for callers."""
     ticked_us: int = 0
     planned_us: int = FAR_PAST_US
     fitted_us: int = FAR_PAST_US

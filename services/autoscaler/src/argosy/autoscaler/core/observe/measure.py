@@ -50,7 +50,7 @@ def traffic_seen(state: AutoscalerState, event: events.TrafficSeen) -> None:
     state.routers[event.router] = RouterSeen(event.epoch, now_us, told, queued)
     state.since_us = state.since_us or now_us
     state.heard_us, state.trace = now_us, event.trace or state.trace
-    if event.queued:
+    if event.queued or event.running:
         state.busy_us = now_us
     if before is None:
         note(state, now_us, 0)

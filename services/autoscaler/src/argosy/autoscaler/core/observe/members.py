@@ -1,40 +1,29 @@
-"""Who is there, where in its life, and who counts as what.
+"""Which instances there are, where each is in its life, and which of them count as what.
 
-At work: active. Coming: on its way to work, and will count when it is there. Used: whoever holds
-the memory and devices of an instance at work, which the budget is about. A pending or failed
-instance is none of these but used: nobody waits for it.
+At work: active. Coming: on its way to work, and will count when it is there. Used: holds the memory
+and devices of an instance at work, which the budget is about. A pending or failed instance is none
+of these but used: nobody waits for it.
 """
 
 from argosy.autoscaler.core import events
 from argosy.autoscaler.core.state import FAR_PAST_US, AutoscalerState, Baseline, Member
+from argosy.domain.lifecycle_view import LifecycleFact
 
 COMING = ("loading", "waking")
 AGAIN_US = 60_000_000
-"""An instance that was decided on and does not move is decided on again after this."""
+"""The plan decides again on an instance that has not moved after this: ten times what a wake
+usually takes, so that a slow one is not told twice."""
 REFUSED_US = 30_000_000
-OVER = 1 << 62
-"""Number of the last change of a process that has ended."""
+"""The plan leaves an instance alone for as long after its node refused: other instances can take
+its place, and asking at every tick would fill the log."""
 MOST, SHORT_US = 10, 1_000_000
+"""One measured time counts as at most MOST times what was known: a stuck disk is no new normal.
+SHORT_US: below it, what was known is no measure of that."""
 FULL = 0.97
-"""Share of a decode instance's KV from which requests wait for room."""
+"""Share of a decode instance's KV from which requests wait for room: engines keep some blocks free
+for requests that run."""
 TRUST = 0.3
-"""What one more wake weighs in what waking is known to take."""
-
-
-def step(
-    state: AutoscalerState,
-    event: events.MemberDecided | events.MemberChanged | events.SleepDecisionRecalled | events.SleepDecisionRefused,
-) -> None:
-    """Take in what happened to an instance."""
-    match event:
-        case events.MemberDecided():
-            decided(state, event)
-        case events.MemberChanged():
-            changed(state, event)
-        case events.SleepDecisionRecalled():
-            rest_seen(state, event)
-        case events.SleepDecisionRefused():
-            refused(state, event)
+"""What one more measured time weighs: three of them are most of what is known."""
 
 
 def decided(state: AutoscalerState, event: events.MemberDecided) -> None:
@@ -53,9 +42,13 @@ def decided(state: AutoscalerState, event: events.MemberDecided) -> None:
     if event.role not in events.ROLES:
         return
     if member is None or not member.wanted:
-        state.members[event.instance] = Member(event.role, event.node, since_us=event.now_us)
-    elif member.node != event.node:
-        member.node = event.node
+        member = Member(event.role, since_us=event.now_us)
+        state.members[event.instance] = member
+    elif event.generation > member.generation:
+        # A new process replaces the one that was told to sleep.
+        member.told_to_sleep = False
+    member.node, member.memory_bytes = event.node, event.memory_bytes
+    member.generation = event.generation
 
 
 def joined(state: AutoscalerState, event: events.MemberJoined) -> None:
@@ -65,82 +58,76 @@ def joined(state: AutoscalerState, event: events.MemberJoined) -> None:
     member = state.members.setdefault(event.instance, Member(event.role, since_us=event.now_us))
     if state.scaling is None and not member.wanted:
         return
-    if member.epoch == event.epoch and member.change >= event.change:
-        return
-    base = state.baselines.setdefault(event.role, Baseline())
+    was, since_us = member.state, member.since_us
+    fact = LifecycleFact(
+        state="active", at_us=event.at_us or event.now_us, epoch=event.epoch, change=event.change
+    )
+    news = _apply(state, member, fact, event.now_us)
+    if member.epoch == event.epoch:
+        member.node, member.rack = event.node, event.rack
     # What the log told of since the last plan says nothing of how long it took.
-    if member.state in ("pending", "loading") and 0 < member.since_us <= state.planned_us:
-        base.start_us = blended(base.start_us, event.now_us - member.since_us)
-    member.node, member.rack = event.node, event.rack
-    member.epoch, member.change = event.epoch, event.change
-    member.sums, member.heard_us = (0.0, 0.0, 0.0), FAR_PAST_US
-    enter(member, "active", event.now_us)
+    if news and was in ("pending", "loading") and 0 < since_us <= state.planned_us:
+        base = state.baselines.setdefault(event.role, Baseline())
+        base.start_us = blended(base.start_us, event.now_us - since_us)
 
 
 def changed(state: AutoscalerState, event: events.MemberChanged) -> None:
-    """It is somewhere else in its life. Old news of an older process changes nothing."""
+    """It is in another state of its life. A fact that is older than what is known changes nothing
+    (see argosy.domain.lifecycle_view).
+    """
     member = state.members.get(event.instance)
     if member is None:
         return
-    if event.change:
-        if event.epoch != member.epoch or event.change <= member.change:
-            return
-        member.change = event.change
-    elif (
-        event.epoch and member.epoch and (event.epoch != member.epoch) != (event.state == "loading")
-    ):
+    fact = LifecycleFact(
+        state=event.state, at_us=event.at_us or event.now_us, epoch=event.epoch, change=event.change
+    )
+    if not _apply(state, member, fact, event.now_us):
         return
+    member.resident_bytes = event.resident_bytes or member.resident_bytes
+    if event.state == "silent":
+        member.slept_took_us, member.level = event.took_us, event.level
     if event.state == "active" and event.took_us > 0:
         member.woke_took_us = event.took_us
         base = state.baselines.setdefault(member.role, Baseline())
         base.wake_us = blended(base.wake_us, event.took_us)
-    if event.state in ("loading", "failed", "stopped"):
-        member.epoch, member.told_to_sleep = event.epoch, False
-        member.change = 0 if event.state == "loading" else OVER
-    enter(member, event.state, event.now_us)
     if state.scaling is None:
-        _told_before(member)
+        told_before(member)
     if event.state == "stopped" and not member.wanted:
         del state.members[event.instance]
+
+
+def _apply(state: AutoscalerState, member: Member, fact: LifecycleFact, now_us: int) -> bool:
+    """Take a fact into the member's life; whether it is news."""
+    news = member.life.apply(fact)
+    newest = member.life.newest
+    if member.epoch != newest.epoch:
+        member.epoch = newest.epoch
+        member.sums, member.heard_us = (0.0, 0.0, 0.0), FAR_PAST_US
+    if member.decision_sequence < newest.started_us or newest.state in ("failed", "stopped"):
+        # A new process starts awake, whatever the old one was told.
+        member.told_to_sleep = False
+    if not news:
+        return False
+    if member.state != newest.state:
+        member.state, member.since_us = str(newest.state), min(fact.at_us, now_us)
+    if newest.state not in ("active", "draining"):
+        member.running = member.waiting = member.queued_tokens = 0
+    if newest.state == "active":
+        state.sleep.up_us = max(state.sleep.up_us, now_us)
+    return True
+
+
+def told_before(member: Member) -> None:
+    """While the log is read: a sleeper whose last decision is to wake was told so asleep."""
+    asleep_now = member.state in ("silent", "draining")
+    if asleep_now and member.decision_sequence and not member.told_to_sleep:
+        member.since_us = min(member.since_us, member.decision_sequence - 1)
 
 
 def blended(known_us: int, took_us: int) -> int:
     """What it is known to take, after once more; one that took far longer counts as the bound."""
     took_us = min(took_us, MOST * max(known_us, SHORT_US))
     return known_us + round(TRUST * (took_us - known_us))
-
-
-def _told_before(member: Member) -> None:
-    """While the log is read: a sleeper whose last decision is to wake was told so asleep."""
-    if member.state in ("silent", "draining") and member.decision_sequence and not member.told_to_sleep:
-        member.since_us = min(member.since_us, member.decision_sequence - 1)
-
-
-def enter(member: Member, now_in: str, now_us: int) -> None:
-    """Be in a state."""
-    if member.state != now_in:
-        member.state, member.since_us = now_in, now_us
-    if now_in not in ("active", "draining"):
-        member.running = member.waiting = member.queued_tokens = 0
-
-
-def rest_seen(state: AutoscalerState, event: events.SleepDecisionRecalled) -> None:
-    """Somebody decided that it sleeps or wakes: this autoscaler, one before it, or a person."""
-    member = state.members.get(event.instance)
-    if member is None or event.decision_sequence <= member.decision_sequence:
-        return
-    member.decision_sequence, member.told_to_sleep = event.decision_sequence, not event.wake
-    if event.manual:
-        member.manual_until_us = min(event.decision_sequence, event.now_us) + state.limits.manual_hold_us
-    if state.scaling is None:
-        _told_before(member)
-
-
-def refused(state: AutoscalerState, event: events.SleepDecisionRefused) -> None:
-    """Its node does not let it."""
-    member = state.members.get(event.instance)
-    if member is not None and event.decision_sequence >= member.decision_sequence:
-        member.decision_sequence, member.refused_us, member.told_to_sleep = event.decision_sequence, event.now_us, event.wake
 
 
 def of_role(state: AutoscalerState, role: str) -> dict[str, Member]:
@@ -189,5 +176,5 @@ def no_room(state: AutoscalerState) -> bool:
 
 
 def is_manual(member: Member, now_us: int) -> bool:
-    """Whether somebody decided on it not long ago."""
+    """Whether a person decided on it less than `manual_hold_us` ago."""
     return now_us < member.manual_until_us

@@ -5,7 +5,8 @@ from argosy.autoscaler.core.observe.observation import FleetObservation
 from argosy.autoscaler.core.planning import explain, pool_actions
 from argosy.autoscaler.core.planning.expected_demand import ExpectedDemand
 from argosy.autoscaler.core.planning.planner import FleetPlan
-from argosy.autoscaler.core.state import AutoscalerState
+from argosy.autoscaler.core.planning.sleep_decisions import decide_sleep, decide_wake
+from argosy.autoscaler.core.state import PLAN, AutoscalerState
 from argosy.domain.core import Effect
 
 DRAIN_US = 600_000_000
@@ -58,37 +59,32 @@ def tell(
     """Decide for each instance that is to wake or to sleep."""
     found = list[Effect]()
     for pool in chosen:
-        for name in (*pool.wake, *pool.sleep):
-            found.append(_part(state, name, decision, now_us, wake=name in pool.wake))
+        for name in pool.wake:
+            found.append(
+                decide_wake(
+                    state,
+                    name,
+                    now_us,
+                    reason=decision.reason,
+                    decided_by=PLAN,
+                    decision=decision.id,
+                    generation=decision.generation,
+                )
+            )
+        for name in pool.sleep:
+            found.append(
+                decide_sleep(
+                    state,
+                    name,
+                    now_us,
+                    reason=decision.reason,
+                    decided_by=PLAN,
+                    drain_us=DRAIN_US,
+                    decision=decision.id,
+                    generation=decision.generation,
+                )
+            )
     return found
-
-
-def _part(
-    state: AutoscalerState, name: str, decision: effects.DecideScale, now_us: int, *, wake: bool
-) -> effects.DecideSleep | effects.DecideWake:
-    """What the decision says of one instance."""
-    assert state.scaling is not None
-    member = state.members[name]
-    member.decision_sequence, member.told_to_sleep = max(now_us, member.decision_sequence + 1), not wake
-    if wake:
-        return effects.DecideWake(
-            instance=name,
-            node=member.node,
-            decision_sequence=member.decision_sequence,
-            reason=decision.reason,
-            decision=decision.id,
-            generation=decision.generation,
-        )
-    return effects.DecideSleep(
-        instance=name,
-        node=member.node,
-        decision_sequence=member.decision_sequence,
-        level=state.scaling.sleep_level,
-        drain_us=DRAIN_US,
-        reason=decision.reason,
-        decision=decision.id,
-        generation=decision.generation,
-    )
 
 
 def note(
