@@ -22,13 +22,8 @@ from argosy.wire.instance.v1 import events_pb2 as instance_events_pb2
 from argosy.wire.instance.v1 import instance_pb2
 from argosy.wire.instance.v1.instance_pb2_grpc import LifeStub
 from argosy.wire.node_agent.v1 import events_pb2
-from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 
 log = logging.getLogger(__name__)
-
-Sleep = operator_pb2.SleepDecided | scaler_pb2.SleepDecided
-Wake = operator_pb2.WakeDecided | scaler_pb2.WakeDecided
-"""Whoever decides: the later turn holds."""
 
 CALL_S = 2.0
 OLD_MS = 30_000
@@ -56,10 +51,8 @@ class Instances:
                 bus.follow(getattr(instance_events_pb2, name), self._on_change, f"{durable}-{name}")
                 for name in CHANGES
             ),
-            bus.follow(operator_pb2.SleepDecided, self._on_sleep, f"{durable}-sleep"),
-            bus.follow(operator_pb2.WakeDecided, self._on_wake, f"{durable}-wake"),
-            bus.follow(scaler_pb2.SleepDecided, self._on_sleep, f"{durable}-scaler-sleep"),
-            bus.follow(scaler_pb2.WakeDecided, self._on_wake, f"{durable}-scaler-wake"),
+            bus.follow(scaler_pb2.SleepDecided, self._on_sleep, f"{durable}-sleep"),
+            bus.follow(scaler_pb2.WakeDecided, self._on_wake, f"{durable}-wake"),
         ]
         await asyncio.gather(*(event.wait() for event in caught_up))
 
@@ -142,11 +135,13 @@ class Instances:
             )
         )
 
-    def _concerns(self, fact: Sleep | Wake, envelope: Envelope) -> bool:
+    def _concerns(
+        self, fact: scaler_pb2.SleepDecided | scaler_pb2.WakeDecided, envelope: Envelope
+    ) -> bool:
         """Whether it is of a process of ours: those of the log's past are no more."""
         return fact.node == self._mesh.settings.node and envelope.time_ms >= self._since_ms
 
-    def _on_sleep(self, fact: Sleep, envelope: Envelope) -> None:
+    def _on_sleep(self, fact: scaler_pb2.SleepDecided, envelope: Envelope) -> None:
         if not self._concerns(fact, envelope):
             return
         if self._mesh.clock.now_ms() - envelope.time_ms > OLD_MS:
@@ -154,25 +149,25 @@ class Instances:
             late = "the decision to sleep came too late"
             self.announce_refused(
                 effects.AnnounceRestRefused(
-                    name=fact.instance_id, turn=fact.turn, reason=late, wake=False
+                    name=fact.instance_id, turn=fact.decision_sequence, reason=late, wake=False
                 )
             )
             return
         event = events.SleepDecided(
             now_us=self._driver.now_us(),
             name=fact.instance_id,
-            turn=fact.turn,
+            turn=fact.decision_sequence,
             level=fact.level,
             drain_us=fact.drain_ms * 1000,
             cause=fact.reason,
         )
         self._feed("node_agent.sleep", event, envelope)
 
-    def _on_wake(self, fact: Wake, envelope: Envelope) -> None:
+    def _on_wake(self, fact: scaler_pb2.WakeDecided, envelope: Envelope) -> None:
         if self._concerns(fact, envelope):
             now_us = self._driver.now_us()
             event = events.WakeDecided(
-                now_us=now_us, name=fact.instance_id, turn=fact.turn, cause=fact.reason
+                now_us=now_us, name=fact.instance_id, turn=fact.decision_sequence, cause=fact.reason
             )
             self._feed("node_agent.wake", event, envelope)
 

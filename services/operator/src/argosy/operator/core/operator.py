@@ -7,8 +7,9 @@ restart of the operator, which recalls its decisions from the control log.
 """
 
 from argosy.domain.core import CoreSpec, Effect
+from argosy.domain.lifecycle_view import LifecycleFact
 from argosy.domain.pools import Template
-from argosy.operator.core import effects, events, scale, silence
+from argosy.operator.core import effects, events, scale
 from argosy.operator.core.state import OperatorState, PlacedInstance
 
 
@@ -28,16 +29,12 @@ class OperatorCore:
             case events.NodeSeen():
                 return self._node_seen(event)
             case events.InstanceChanged():
-                return self._changed(event)
+                self._changed(event)
+                return []
             case events.ScaleSeen():
                 if not scale.seen(self.state, event):
                     return []
                 return self._want(scale.wanted(self.state), event.now_us)
-            case events.ScalerSeen():
-                scale.scaler_seen(self.state, event)
-                return []
-            case _:
-                return silence.step(self.state, event)
 
     def _applied(self, event: events.FleetApplied) -> list[Effect]:
         state = self.state
@@ -45,8 +42,6 @@ class OperatorCore:
             return []
         scale.applied(state, event)
         state.generation, state.pools = event.generation, event.pools
-        state.rest.idle_sleep_us, state.rest.level = event.idle_sleep_us, event.sleep_level
-        state.rest.busy_us = event.now_us
         wanted = {name: pool.template for pool in event.pools for name in scale.names(state, pool)}
         return self._want(wanted, event.now_us)
 
@@ -83,67 +78,31 @@ class OperatorCore:
         return []
 
     def _node_seen(self, event: events.NodeSeen) -> list[Effect]:
-        self.state.free[event.node] = event.memory_bytes - event.promised_bytes
         if self.state.nodes.get(event.node) == event.memory_bytes:
             return []
         self.state.nodes[event.node] = event.memory_bytes
         return self._place(event.now_us)
 
-    def _changed(self, event: events.InstanceChanged) -> list[Effect]:
+    def _changed(self, event: events.InstanceChanged) -> None:
         instance = self.state.instances.get(event.instance)
         if instance is None:
-            return []
+            return
         if event.restarts >= 0:
             instance.restarts = event.restarts
-        is_news = self._is_news(instance, event)
-        if instance.turn < instance.started_us:
-            # A new process starts awake, whatever the old one was told.
-            instance.rests = False
+        is_news = instance.lifecycle.apply(
+            LifecycleFact(
+                state=event.state,
+                at_us=event.at_us or event.now_us,
+                epoch=event.epoch,
+                change=event.change,
+                cause=event.reason,
+            )
+        )
         if not is_news:
-            return []
-        if event.state == "silent":
-            instance.slept_took_us, instance.level = event.took_us, event.level
-        if event.state == "active" and event.took_us:
-            instance.woke_took_us = event.took_us
-        instance.resident_bytes = event.resident_bytes or instance.resident_bytes
+            return
         if instance.state != event.state:
             instance.state, instance.since_us = event.state, event.at_us or event.now_us
         instance.reason, instance.refused = event.reason, event.state == "pending"
-        if event.state == "active":
-            # What has just come up was brought up for something.
-            self.state.rest.busy_us = max(self.state.rest.busy_us, event.now_us)
-        if event.state == "failed":
-            instance.rests = False
-        return []
-
-    def _is_news(self, instance: PlacedInstance, event: events.InstanceChanged) -> bool:
-        """Facts may overtake each other. A process numbers its own; its node agent tells when it
-        started and that it ended, after which nothing it told counts.
-        """
-        at_us = event.at_us or event.now_us
-        same = bool(event.epoch) and event.epoch == instance.epoch
-        older = at_us < instance.changed_us
-        if event.change:
-            if event.epoch == instance.ended or (same and event.change <= instance.change):
-                return False
-            if older and not same:
-                return False
-        elif event.state == "loading":
-            if same or not older:
-                instance.started_us = at_us
-            if same or older:
-                return False  # The process itself has told more since.
-            instance.ended = instance.epoch
-        elif event.state in ("failed", "stopped"):
-            if older and not same:
-                return False
-            instance.ended = event.epoch or instance.epoch
-        elif older:
-            return False
-        if event.change or not same:
-            instance.epoch, instance.change = event.epoch or instance.epoch, event.change
-        instance.changed_us = max(at_us, instance.changed_us)
-        return True
 
     def _place(self, now_us: int) -> list[Effect]:
         """Put every instance that has no node on the one with the most memory left."""

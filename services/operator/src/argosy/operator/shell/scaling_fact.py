@@ -6,11 +6,13 @@ from argosy.fleet.units import seconds, share
 from argosy.wire.operator.v1 import events_pb2
 
 
-def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling | None:
-    """What concerns the autoscaler; None: the fleet is not scaled."""
+def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling:
+    """What concerns the autoscaler. Without a mode it is only told when all are to sleep."""
     scaling, split = fleet.spec.scaling, fleet.spec.split
     if scaling is None or not scaling.acting:
-        return None
+        return events_pb2.Scaling(
+            idle_sleep_us=fleet.idle_sleep_us(), sleep_level=fleet.sleep_level()
+        )
     replicas = {"prefill": split.prefill.replicas, "decode": split.decode.replicas}
     pools = []
     for role, count in replicas.items():
@@ -27,7 +29,7 @@ def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling | None:
         pools=pools,
         budget=scaling.budget or sum(pool.max for pool in pools),
         silent=scaling.silent,
-        idle_sleep_ms=scaling.idle_sleep_us() // 1000,
+        idle_sleep_us=scaling.idle_sleep_us(),
         sleep_level=scaling.sleep_level,
         ttft_ms=1e3 * seconds(slo.ttft_p99 or "2s"),
         tpot_ms=1e3 * seconds(slo.tpot_p99 or "100ms"),

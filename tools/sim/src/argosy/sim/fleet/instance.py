@@ -66,7 +66,7 @@ class SimInstance:
         self.scheduler = Scheduler(*self._shape)
         self._step, self._kv_sequence = None, 0
         self.work, self.holding = set(), False
-        if self.simulation.operator is not None:
+        if self.simulation.autoscaler is not None:
             self._joined_change = 0
             self.life = SimLifecycle(self)
             self.life.feed(Loaded(now_us=self.simulation.now_us))

@@ -103,8 +103,8 @@ class SimLifecycle:
                     cause=cause,
                 )
             )
-        assert self.simulation.operator is not None
-        self.simulation.operator.changed(instance, effect)
+        assert self.simulation.autoscaler is not None
+        self.simulation.autoscaler.changed(instance, effect)
         if effect.fact in ("InstanceSlept", "InstanceWoke"):
             self.simulation.sleep_records.append(
                 SleepRecord(

@@ -15,9 +15,9 @@ from argosy.engine.sim.scheduler import EngineStep
 from argosy.router.core import effects, events
 from argosy.router.core.router import RouterCore
 from argosy.router.core.state import RouterLimits, new_state
+from argosy.sim.fleet.autoscaler import SimAutoscaler
 from argosy.sim.fleet.instance import SimInstance
 from argosy.sim.fleet.kv_store import SimStore
-from argosy.sim.fleet.operator import SimOperator
 from argosy.sim.fleet.request import DEADLINE_US, NETWORK_US, SimRequest
 from argosy.sim.fleet.timers import Timers
 from argosy.sim.reports.outcome import RequestOutcome, SleepRecord
@@ -151,8 +151,8 @@ class SimRouter:
             case effects.Reject():
                 simulation.requests[int(effect.request_id)].rejected()
             case effects.PublishDemand():
-                if simulation.operator is not None:
-                    simulation.operator.demanded(self, effect)
+                if simulation.autoscaler is not None:
+                    simulation.autoscaler.demanded(self, effect)
             case effects.TellPeerRouters():
                 simulation.tell_peer_routers(self, effect)
             case effects.AskKvSnapshot():
@@ -193,9 +193,9 @@ class Simulation:
                 fleet.profile.kv_bytes_per_token,
             )
         self.sleep_records: list[SleepRecord] = []
-        self.operator: SimOperator | None = None
+        self.autoscaler: SimAutoscaler | None = None
         if fleet.idle_sleep_us:
-            self.operator = SimOperator(self, fleet.idle_sleep_us, fleet.sleep_level)
+            self.autoscaler = SimAutoscaler(self, fleet.idle_sleep_us, fleet.sleep_level)
         blocks = fleet.kv_tokens // fleet.block_tokens
         self.instances = {
             name: SimInstance(
@@ -219,8 +219,8 @@ class Simulation:
             instance.start()
         if self.store is not None:
             self.store.start()
-        if self.operator is not None:
-            self.operator.start()
+        if self.autoscaler is not None:
+            self.autoscaler.start()
         if len(self.routers) > 1:
             self._greet()
         for sim_request in self.requests:
