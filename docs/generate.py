@@ -57,11 +57,15 @@ def errors_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def life_table() -> str:
-    """An instance's states, and every way from one to another."""
-    rows = ["# The life of an instance", ""]
-    rows += ["Generated from `argosy.domain.lifecycle`: what is not here does not happen. Each"]
-    rows += ["change is a fact, with its cause, its number, and the decision behind it.", ""]
+def lifecycle_page() -> str:
+    """An instance's states and transitions, drawn and as a table."""
+    rows = ["# The lifecycle of an instance", ""]
+    rows += ["Generated from `argosy.domain.lifecycle`. An instance makes no other transition than"]
+    rows += ["these. Each is published as a fact, with its cause, its number and the decision"]
+    rows += ["behind it. `argosy.domain.lifecycle_view` says how services order these facts.", ""]
+    rows += ["```mermaid", "stateDiagram-v2", "    [*] --> pending"]
+    rows += [f"    {r.before} --> {r.after}: {r.fact}" for r in TABLE]
+    rows += ["```", ""]
     rows += ["| state | meaning |", "|---|---|"]
     rows += [f"| `{state}` | {meaning} |" for state, meaning in MEANING.items()]
     rows += ["", "| from | to | who may cause it | fact |", "|---|---|---|---|"]
@@ -84,7 +88,7 @@ def settings_tables() -> str:
 TABLES = {
     "facts.md": facts_table,
     "errors.md": errors_table,
-    "life.md": life_table,
+    "lifecycle.md": lifecycle_page,
     "settings.md": settings_tables,
 }
 

@@ -18,7 +18,7 @@ SHARES = [0.0, 0.1, 0.3, 0.5, 0.8, 1.0]
 
 
 def started(role="decode", timing=ANNOUNCED):
-    state = AutoscalerState(members={"a": Member(role, epoch="1", state="active", since_us=0)})
+    state = AutoscalerState(members={"a": Member(role, state="active", since_us=0)})
     joined = events.MemberJoined(
         now_us=NOW_US,
         instance="a",

@@ -165,7 +165,7 @@ def successor(new_world, world, order):
                     events.MemberChanged,
                     instance=name,
                     epoch=f"e-{name}",
-                    change=member.life.newest.change,
+                    change=member.lifecycle.newest.change,
                     state=member.state,
                     at_us=member.since_us,
                 )
@@ -257,6 +257,26 @@ def test_an_exit_of_an_older_process_changes_nothing(new_world):
         machine=Machine(),
     )
     assert world.of("decode")["decode-0"].state == "active"
+
+
+@pytest.mark.parametrize("state", ["draining", "silent", "waking"])
+def test_a_change_that_overtakes_the_announcement_of_its_process_holds(new_world, state):
+    world = slow(new_world)
+    world.join("decode", "decode-9", "pending")
+    world.feed(events.MemberChanged, instance="decode-9", epoch="e", change=3, state=state)
+    world.feed(
+        events.MemberJoined,
+        instance="decode-9",
+        epoch="e",
+        role="decode",
+        node="node",
+        rack="rack",
+        change=1,
+        timing=Timing(),
+        machine=Machine(),
+    )
+    member = world.of("decode")["decode-9"]
+    assert (member.state, member.node, member.rack) == (state, "node", "rack")
 
 
 def test_one_that_ends_before_it_ran_is_forgotten(new_world):

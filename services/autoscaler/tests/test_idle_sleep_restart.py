@@ -154,6 +154,21 @@ def test_news_of_a_process_that_ended_does_not_undo_what_its_node_told_since(
     assert fleet.instance("decode-0").state == after
 
 
+def test_a_process_that_still_stops_beside_its_successor_does_not_hide_it(
+    new_idle_fleet: Any,
+) -> None:
+    """Its node agent died, and the next one has started another process of the instance."""
+    fleet = new_idle_fleet()
+    fleet.now_us += S
+    fleet.loads("decode-0")
+    fleet.now_us += S
+    fleet.hear("decode-0", "active")
+    for change, state in ((2, "draining"), (3, "stopped")):
+        fleet.hear("decode-0", state, change=change, epoch="e1")
+        fleet.now_us += 2 * S
+        assert fleet.instance("decode-0").state == "active"
+
+
 @pytest.mark.parametrize("state", ["loading", "failed"])
 def test_a_new_process_starts_awake_whatever_the_old_one_was_told(
     new_idle_fleet: Any, state: str

@@ -78,7 +78,7 @@ class SleepingNode:
             events.LifecycleChanged,
             name=name,
             epoch=process.epoch,
-            change=change or process.change + 1,
+            change=change or max(0, process.lifecycle.newest.change) + 1,
             state=state,
             resident_bytes=round(resident * GIB),
         )
@@ -197,7 +197,7 @@ def test_news_that_was_overtaken_does_not_undo_what_is() -> None:
     node.run("a", 4)
     node.tell("a", "silent", resident=1, change=3)
     assert node.tell("a", "draining", change=2) == []
-    assert (node.process("a").resting, node.held_gib("a")) == ("silent", 1)
+    assert (node.process("a").sleep_state, node.held_gib("a")) == ("silent", 1)
 
 
 # -- what who holds
@@ -516,7 +516,7 @@ def test_more_than_may_sleep_on_one_device_are_refused_with_their_names() -> Non
     node.run("c", 4, devices=1)
     refused = refusal(node.sleep("c"))
     assert "2 instances sleep on device 0 already (a, b), the most allowed" in refused.reason
-    assert node.process("c").resting == ""
+    assert node.process("c").sleep_state == ""
 
 
 def test_a_refused_sleep_leaves_the_instance_awake_and_its_room_its_own() -> None:

@@ -249,11 +249,11 @@ class AnyNode(RuleBasedStateMachine):
         for name, process in self.state.processes.items():
             if process.waits:
                 assert process.phase is ProcessPhase.RUNNING
-                assert process.resting == "silent"
+                assert process.sleep_state == "silent"
                 others = [p for p in self.state.processes.values() if p is not process]
                 assert sleep.lacks(self.state, name, process)
                 assert any(
-                    p.phase is ProcessPhase.STOPPING or p.resting == "draining" for p in others
+                    p.phase is ProcessPhase.STOPPING or p.sleep_state == "draining" for p in others
                 )
 
     @invariant()

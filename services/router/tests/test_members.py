@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from argosy.router.core import effects, events
-from argosy.router.core.fleet.members import FORGET_US
+from argosy.router.core.fleet.members import EARLY_MAX, FORGET_US
 
 MS, S = 1_000, 1_000_000
 
@@ -70,7 +70,7 @@ def test_an_instance_gone_for_long_is_forgotten_and_its_model_is_not(new_router:
     router.join("decode-0")
     router.leave("decode-0", reason="scaled away")
     router.pass_time(FORGET_US + S)
-    assert (router.state.instances, router.state.gone) == ({}, {})
+    assert (router.state.instances, router.state.early) == ({}, {})
     assert router.state.models == {"m": 4096}
 
 
@@ -119,6 +119,42 @@ def test_a_goodbye_of_an_older_epoch_leaves_the_newer_alone(new_router: Any) -> 
     router.join("decode-0", epoch="e2")
     router.leave("decode-0", "e1", "its process exited with 1")
     assert router.arrive("a").decoded_at == ["decode-0"]
+
+
+def test_an_announcement_of_an_older_process_does_not_replace_a_newer_one(new_router: Any) -> None:
+    router = new_router()
+    router.join("decode-0", epoch="e2", ago_us=S)
+    assert router.join("decode-0", epoch="e1", ago_us=2 * S).all(effects.ForgetAddress) == []
+    assert (router.instance("decode-0").epoch, router.instance("decode-0").live) == ("e2", True)
+
+
+def test_an_instance_is_not_used_once_a_newer_process_of_it_is_heard_of(new_router: Any) -> None:
+    """What the newer one is it has not said yet; the older one must be gone."""
+    router = new_router()
+    router.join("decode-0", epoch="e1")
+    router.pass_time(S)
+    router.leave("decode-0", "e2", "its process exited with 1")
+    assert router.arrive("a").sent == []
+    router.pass_time(S)
+    assert router.join("decode-0", epoch="e3").decoded_at == ["decode-0"]
+
+
+@pytest.mark.parametrize("state", ["draining", "silent", "waking"])
+def test_one_that_describes_itself_anew_while_it_does_not_serve_is_sent_nothing(
+    new_router: Any, state: str
+) -> None:
+    router = new_router()
+    router.join("decode-0", change=3, state=state, ago_us=S)
+    assert router.arrive("a").sent == []
+    assert router.join("decode-0", change=4, ago_us=0).decoded_at == ["decode-0"]
+
+
+def test_what_is_known_of_instances_that_never_join_is_bounded(new_router: Any) -> None:
+    router = new_router()
+    for number in range(EARLY_MAX + 5):
+        router.leave(f"decode-{number}")
+    assert len(router.state.early) == EARLY_MAX
+    assert f"decode-{EARLY_MAX + 4}" in router.state.early
 
 
 def test_an_address_nobody_has_any_more_is_forgotten(new_router: Any) -> None:

@@ -58,6 +58,8 @@ class AnyRouterOrder(RuleBasedStateMachine):
         self.direct: set[str] = set()
         self.placed: dict[str, effects.Dispatch] = {}
         self.goodbyes: set[tuple[str, str]] = set()
+        self.announced_us: dict[str, dict[str, int]] = {}
+        """By instance and epoch, in the order in which its processes were."""
         self.faulted_us: dict[str, int] = {}
         self.lag_us: dict[tuple[str, str], int] = {}
         self.heard_us: dict[str, int] = {}
@@ -121,6 +123,8 @@ class AnyRouterOrder(RuleBasedStateMachine):
         forgotten = self.known - state.instances.keys()
         self.known = set(state.instances)
         self.goodbyes = {goodbye for goodbye in self.goodbyes if goodbye[0] not in forgotten}
+        for name in sorted(forgotten):
+            del self.announced_us[name]
         queued = {name for name, request in state.requests.items() if request.queued}
         assert queued == set(self.waiting)
         assert set(state.requests) == {*self.waiting, *self.placed}
@@ -200,14 +204,22 @@ class AnyRouterOrder(RuleBasedStateMachine):
         self, name: str, epoch: str, address: str, model: str, running: int, ago_us: int, ranks: int
     ) -> None:
         known = self.state.instances.get(name)
+        announced_us = self.announced_us.setdefault(name, {})
+        at_us = max([self.now_us - ago_us, *announced_us.values()])
+        if overtaken := epoch in announced_us and epoch != list(announced_us)[-1]:
+            # A process that has had a successor does not come back: it is its old fact again.
+            at_us = announced_us[epoch]
+        announced_us.setdefault(epoch, at_us)
         if known is not None and known.epoch == epoch:
             address, model = known.address, known.model
         else:
             self.lag_us.pop((name, epoch), None)
-        self.heard_us[name] = self.now_us
-        self.faulted_us.pop(name, None)
-        if (known is None or known.epoch != epoch) and ago_us > LIMITS["stale_us"]:
-            self.faulted_us[name] = 0
+        if not overtaken:
+            self.heard_us[name] = self.now_us
+            self.faulted_us.pop(name, None)
+            is_old = self.now_us - at_us > LIMITS["stale_us"]
+            if (known is None or known.epoch != epoch) and is_old:
+                self.faulted_us[name] = 0
         self.feed(
             events.InstanceJoined(
                 now_us=self.now_us,
@@ -221,7 +233,7 @@ class AnyRouterOrder(RuleBasedStateMachine):
                 block_tokens=32,
                 max_model_tokens=4096,
                 max_running_requests=running,
-                announced_us=self.now_us - ago_us,
+                announced_us=at_us,
                 dp_ranks=ranks,
             )
         )

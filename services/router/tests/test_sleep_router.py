@@ -1,4 +1,4 @@
-"""Instances that rest: never sent anything, and what waits for them meanwhile."""
+"""Instances that drain, sleep or wake: sent nothing, and what waits for them meanwhile."""
 
 from itertools import pairwise
 from typing import Any
@@ -16,23 +16,23 @@ from argosy.router.core.router import SPEC
 from argosy.router.core.state import RouterState
 
 MS, S = 1_000, 1_000_000
-RESTS = ("draining", "silent", "waking")
+STATES = ("draining", "silent", "waking")
 
 
-def rest(
-    router: Any, resting: str, change: int, *, name: str = "decode-0", epoch: str = "e1"
+def change_to(
+    router: Any, state: str, change: int, *, name: str = "decode-0", epoch: str = "e1"
 ) -> Any:
     return router.feed(
         events.InstanceLifecycleChanged,
         instance=name,
         epoch=epoch,
         change=change,
-        resting=resting,
+        state=state,
         cause="idle",
     )
 
 
-def report(router: Any, change: int, *, resting: bool, name: str = "decode-0") -> Any:
+def report(router: Any, change: int, *, serving: bool, name: str = "decode-0") -> Any:
     idle = [events.RankLoad(0, 0, 0, 0)]
     return router.feed(
         events.LoadReported,
@@ -40,7 +40,7 @@ def report(router: Any, change: int, *, resting: bool, name: str = "decode-0") -
         epoch="e1",
         ranks=idle,
         at_us=router.now_us,
-        resting=resting,
+        serving=serving,
         change=change,
     )
 
@@ -50,51 +50,53 @@ def asleep(new_router: Any, *, name: str = "decode-0", **limits: Any) -> Any:
     router = new_router(**limits)
     router.feed(events.BusChanged, connected=True)
     router.join(name, change=1, max_running=8)
-    rest(router, "draining", 2, name=name)
-    rest(router, "silent", 3, name=name)
+    change_to(router, "draining", 2, name=name)
+    change_to(router, "silent", 3, name=name)
     return router
 
 
 def wake(router: Any, name: str = "decode-0", change: int = 4) -> Any:
-    rest(router, "waking", change, name=name)
-    return rest(router, "", change + 1, name=name)
+    change_to(router, "waking", change, name=name)
+    return change_to(router, "active", change + 1, name=name)
 
 
 def demands(told: Any) -> list[effects.PublishDemand]:
     return list(told.all(effects.PublishDemand))
 
 
-# -- what rests is not used
+# -- what does not serve is not used
 
 
-@pytest.mark.parametrize("resting", RESTS)
-def test_a_resting_instance_is_sent_nothing_until_it_is_awake(
-    new_router: Any, resting: str
+@pytest.mark.parametrize("state", STATES)
+def test_an_instance_that_does_not_serve_is_sent_nothing_until_it_is_active(
+    new_router: Any, state: str
 ) -> None:
     router = new_router()
     router.join("decode-0", change=1)
-    rest(router, resting, 2)
+    change_to(router, state, 2)
     assert router.arrive("a").sent == []
-    assert rest(router, "", 3).decoded_at == ["decode-0"]
+    assert change_to(router, "active", 3).decoded_at == ["decode-0"]
 
 
-@pytest.mark.parametrize("resting", RESTS)
-def test_requests_go_to_those_awake_while_others_rest(new_router: Any, resting: str) -> None:
+@pytest.mark.parametrize("state", STATES)
+def test_requests_go_to_those_awake_while_others_do_not_serve(new_router: Any, state: str) -> None:
     router = new_router()
     router.join("decode-0", change=1)
     router.join("decode-1", change=1)
-    rest(router, resting, 2)
+    change_to(router, state, 2)
     told = router.arrive("a")
     assert told.decoded_at == ["decode-1"]
     assert demands(told) == []
 
 
-@pytest.mark.parametrize("resting", RESTS)
-def test_a_resting_prefill_instance_is_sent_nothing(new_router: Any, resting: str) -> None:
+@pytest.mark.parametrize("state", STATES)
+def test_a_prefill_instance_that_does_not_serve_is_sent_nothing(
+    new_router: Any, state: str
+) -> None:
     router = new_router()
     router.join("decode-0", change=1)
     router.join("prefill-0", "prefill", change=1)
-    rest(router, resting, 2, name="prefill-0")
+    change_to(router, state, 2, name="prefill-0")
     assert router.arrive("a", tokens=4000).prefilled_at == ["decode-0"]
 
 
@@ -103,22 +105,22 @@ def test_heartbeats_of_a_silent_instance_do_not_make_it_live(new_router: Any) ->
     router.arrive("a")
     for _ in range(10):
         router.pass_time(S)
-        assert report(router, 3, resting=True).sent == []
+        assert report(router, 3, serving=False).sent == []
     assert not router.instance("decode-0").live
 
 
-def test_a_report_made_before_it_went_to_rest_does_not_make_it_live(new_router: Any) -> None:
+def test_a_report_made_before_it_drained_does_not_make_it_live(new_router: Any) -> None:
     router = asleep(new_router)
     router.arrive("a")
     router.pass_time(S)
-    assert report(router, 1, resting=False).sent == []
+    assert report(router, 1, serving=True).sent == []
     assert not router.instance("decode-0").live
 
 
-def test_a_report_says_that_it_rests_before_the_fact_comes(new_router: Any) -> None:
+def test_a_report_says_that_it_does_not_serve_before_the_fact_comes(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0", change=1)
-    report(router, 2, resting=True)
+    report(router, 2, serving=False)
     assert router.arrive("a").sent == []
 
 
@@ -126,24 +128,24 @@ def test_a_report_says_that_it_is_awake_before_the_fact_comes(new_router: Any) -
     router = asleep(new_router)
     router.arrive("a")
     router.pass_time(MS)
-    assert report(router, 5, resting=False).decoded_at == ["decode-0"]
-    assert rest(router, "waking", 4).sent == []
+    assert report(router, 5, serving=True).decoded_at == ["decode-0"]
+    assert change_to(router, "waking", 4).sent == []
     assert router.instance("decode-0").live
 
 
 @pytest.mark.parametrize("late", [1, 3])
-@pytest.mark.parametrize("resting", RESTS)
-def test_late_facts_are_ignored(new_router: Any, resting: str, late: int) -> None:
+@pytest.mark.parametrize("state", STATES)
+def test_late_facts_are_ignored(new_router: Any, state: str, late: int) -> None:
     router = asleep(new_router)
     wake(router)
     before = router.snapshot()
-    assert rest(router, resting, late) == []
+    assert change_to(router, state, late) == []
     assert router.snapshot() == before
 
 
 def test_a_late_fact_that_it_is_awake_does_not_wake_it(new_router: Any) -> None:
     router = asleep(new_router)
-    rest(router, "", 2)
+    change_to(router, "active", 2)
     assert router.arrive("a").sent == []
 
 
@@ -156,7 +158,7 @@ def test_an_announcement_of_the_past_does_not_wake_it(new_router: Any) -> None:
 def test_an_announcement_of_a_drain_turned_round_wakes_it(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0", change=1)
-    rest(router, "draining", 2)
+    change_to(router, "draining", 2)
     router.arrive("a")
     assert router.join("decode-0", change=3).decoded_at == ["decode-0"]
 
@@ -165,7 +167,7 @@ def test_an_announcement_of_a_drain_turned_round_wakes_it(new_router: Any) -> No
 def test_a_fact_of_an_earlier_life_says_nothing_of_this_one(new_router: Any, change: int) -> None:
     router = new_router()
     router.join("decode-0", epoch="e2", change=1)
-    rest(router, "silent", change, epoch="e1")
+    change_to(router, "silent", change, epoch="e1")
     assert router.arrive("a").decoded_at == ["decode-0"]
 
 
@@ -182,18 +184,20 @@ def test_who_said_goodbye_is_not_woken_by_a_fact(new_router: Any) -> None:
     assert router.arrive("a").sent == []
 
 
-def test_a_rest_told_before_the_instance_was_known_still_holds(new_router: Any) -> None:
+def test_a_sleep_told_before_the_instance_was_known_still_holds(new_router: Any) -> None:
     """Facts of different kinds overtake each other; goodbyes are remembered likewise."""
     router = new_router()
-    rest(router, "draining", 2)
-    rest(router, "silent", 3)
+    change_to(router, "draining", 2)
+    change_to(router, "silent", 3)
     router.join("decode-0", change=1)
     assert router.arrive("a").sent == []
 
 
-def test_a_report_of_rest_heard_before_the_instance_was_known_still_holds(new_router: Any) -> None:
+def test_a_report_of_not_serving_heard_before_the_instance_was_known_still_holds(
+    new_router: Any,
+) -> None:
     router = new_router()
-    report(router, 3, resting=True)
+    report(router, 3, serving=False)
     router.join("decode-0", change=1)
     assert router.arrive("a").sent == []
 
@@ -202,12 +206,12 @@ def test_a_sleeping_instance_is_not_forgotten_as_long_as_it_is_heard_of(new_rout
     router = asleep(new_router)
     for _ in range(130):
         router.pass_time(10 * S)
-        report(router, 3, resting=True)
+        report(router, 3, serving=False)
     router.arrive("a")
     assert wake(router).decoded_at == ["decode-0"]
 
 
-def test_a_sibling_that_has_not_heard_puts_nothing_on_who_rests(new_router: Any) -> None:
+def test_a_sibling_that_has_not_heard_puts_nothing_on_who_sleeps(new_router: Any) -> None:
     router = asleep(new_router)
     router.feed(
         events.PeerRouterDispatched,
@@ -237,11 +241,11 @@ def test_prefix_entries_are_gone_once_it_is_silent(new_router: Any, told_by: str
     router = new_router()
     router.join("decode-0", change=1)
     router.store("decode-0", [1, 2, 3])
-    rest(router, "draining", 2)
+    change_to(router, "draining", 2)
     assert entries(router) == 3
     if told_by == "report first":
-        report(router, 3, resting=True)
-    rest(router, "silent", 3)
+        report(router, 3, serving=False)
+    change_to(router, "silent", 3)
     assert entries(router) == 0
 
 
@@ -250,9 +254,9 @@ def test_prefix_entries_are_gone_even_if_only_the_wake_was_heard_of(new_router: 
     router = new_router()
     router.join("decode-0", change=1)
     router.store("decode-0", [1, 2, 3])
-    rest(router, "draining", 2)
-    rest(router, "waking", 4)
-    rest(router, "", 5)
+    change_to(router, "draining", 2)
+    change_to(router, "waking", 4)
+    change_to(router, "active", 5)
     assert entries(router) == 0
 
 
@@ -260,7 +264,7 @@ def test_a_drain_turned_round_keeps_what_it_cached(new_router: Any) -> None:
     router = new_router()
     router.join("decode-0", change=1)
     router.store("decode-0", [1, 2, 3])
-    rest(router, "draining", 2)
+    change_to(router, "draining", 2)
     router.join("decode-0", change=3)
     assert entries(router) == 3
 
@@ -270,9 +274,9 @@ def test_a_snapshot_taken_before_it_slept_brings_nothing_back(new_router: Any) -
     router.join("decode-0", change=1)
     router.store("decode-0", [1], sequence=1)
     assert router.store("decode-0", [9], sequence=3).one(effects.AskKvSnapshot)
-    rest(router, "draining", 2)
+    change_to(router, "draining", 2)
     router.store("decode-0", [], sequence=4, cleared=True)
-    rest(router, "silent", 3)
+    change_to(router, "silent", 3)
     router.feed(
         events.KvSnapshotTaken, instance="decode-0", epoch="e1", sequence=3, blocks=[[1, 2, 9]]
     )
@@ -283,9 +287,9 @@ def test_what_it_caches_after_it_woke_is_believed_again(new_router: Any) -> None
     router = new_router()
     router.join("decode-0", change=1)
     router.store("decode-0", [1, 2, 3], sequence=1)
-    rest(router, "draining", 2)
+    change_to(router, "draining", 2)
     router.store("decode-0", [], sequence=2, cleared=True)
-    rest(router, "silent", 3)
+    change_to(router, "silent", 3)
     wake(router)
     assert router.store("decode-0", [7, 8], sequence=3) == []
     assert entries(router) == 2
@@ -296,8 +300,8 @@ def test_nobody_is_preferred_for_what_it_cached_before_it_slept(new_router: Any)
     for name in ("decode-0", "decode-1"):
         router.join(name, change=1, block_tokens=32)
     router.store("decode-1", range(1, 100))
-    rest(router, "draining", 2, name="decode-1")
-    rest(router, "silent", 3, name="decode-1")
+    change_to(router, "draining", 2, name="decode-1")
+    change_to(router, "silent", 3, name="decode-1")
     wake(router, "decode-1")
     (dispatch,) = router.arrive("a", tokens=3200, blocks=list(range(1, 100))).dispatches
     assert dispatch.uncached_tokens == 3200
@@ -388,11 +392,11 @@ def test_a_request_that_met_a_sleeping_instance_waits_and_is_served(
     router = new_router()
     router.join("decode-0", change=1)
     assert router.arrive("a").sent == ["a"]
-    rest(router, "draining", 2)
+    change_to(router, "draining", 2)
     told = router.fail("a", "decode-0", reason)
     assert (told.sent, told.all(effects.Reject)) == ([], [])
     assert len(demands(told)) == 1
-    rest(router, "silent", 3)
+    change_to(router, "silent", 3)
     assert wake(router).sent == ["a"]
 
 
@@ -457,7 +461,7 @@ def test_nothing_is_asked_of_a_model_that_somebody_is_awake_for(new_router: Any)
 def test_of_two_sleeping_models_each_is_asked_for(new_router: Any) -> None:
     router = asleep(new_router)
     router.join("decode-9", model="k", change=1)
-    rest(router, "silent", 2, name="decode-9")
+    change_to(router, "silent", 2, name="decode-9")
     assert [d.model for d in demands(router.arrive("a", model="k"))] == ["k"]
     assert [d.model for d in demands(router.arrive("b"))] == ["m"]
 
@@ -468,8 +472,8 @@ def test_the_next_sleep_asks_at_its_first_request_again(new_router: Any) -> None
     wake(router)
     router.end("a")
     router.pass_time(DEMAND_US)
-    rest(router, "draining", 6)
-    rest(router, "silent", 7)
+    change_to(router, "draining", 6)
+    change_to(router, "silent", 7)
     assert len(demands(router.arrive("b"))) == 1
 
 
@@ -482,13 +486,13 @@ def test_a_prefill_instance_alone_serves_nobody_so_a_wake_is_asked_for(new_route
 # -- whatever comes in whatever order
 
 LIFE = (
-    (1, ""),
+    (1, "active"),
     (2, "draining"),
     (3, "silent"),
     (4, "waking"),
-    (5, ""),
+    (5, "active"),
     (6, "draining"),
-    (7, ""),
+    (7, "active"),
     (8, "draining"),
     (9, "silent"),
 )
@@ -509,13 +513,13 @@ things = st.one_of(
 @pytest.mark.parametrize("known", ["known before", "known later"])
 @settings(max_examples=150, deadline=None)
 @given(sequence=st.lists(things, max_size=40))
-def test_who_rests_is_never_in_a_dispatch_whatever_comes_in_whatever_order(
+def test_who_does_not_serve_is_never_in_a_dispatch_whatever_comes_in_whatever_order(
     new_router: Any, known: str, sequence: list[Any]
 ) -> None:
     """And a twin made anew from the state before each event decides the same."""
     router = new_router(queue_limit=100)
     router.feed(events.BusChanged, connected=True)
-    newest = (0, "")
+    newest = (0, "active")
     if known == "known before":
         sequence = [("join", 1), *sequence]
     for number, (kind, *given_) in enumerate(sequence):
@@ -527,30 +531,30 @@ def test_who_rests_is_never_in_a_dispatch_whatever_comes_in_whatever_order(
             newest = max(newest, heard)
             told = router.feed(lambda now_us, event=event: event)
             assert list(twin.step(event)) == list(told)
-        assert not (told.dispatches and newest[1])
+        assert not (told.dispatches and newest[1] != "active")
         if "decode-0" in router.state.instances:
             instance = router.instance("decode-0")
-            assert not (instance.live and newest[1])
-            assert instance.change <= newest[0]
+            assert not (instance.live and newest[1] != "active")
+            assert instance.lifecycle.newest.change <= newest[0]
 
 
 def event_of(kind: str, given_: list[Any], number: int, now_us: int) -> tuple[Any, Any]:
-    """An event, and what it lets one know of the instance: the change, and how it rests then."""
-    nothing = (0, "")
+    """An event, and what it lets one know of the instance: the change, and its state then."""
+    nothing = (0, "active")
     match kind:
         case "fact":
-            ((change, resting),) = given_
+            ((change, state),) = given_
             event: Any = events.InstanceLifecycleChanged(
                 now_us=now_us,
                 instance="decode-0",
                 epoch="e1",
                 change=change,
-                resting=resting,
+                state=state,
                 cause="idle",
             )
-            return event, (change, resting)
+            return event, (change, state)
         case "report":
-            ((change, resting),) = given_
+            ((change, state),) = given_
             loads = [events.RankLoad(0, 0, 0, 0)]
             event = events.LoadReported(
                 now_us=now_us,
@@ -558,10 +562,10 @@ def event_of(kind: str, given_: list[Any], number: int, now_us: int) -> tuple[An
                 epoch="e1",
                 ranks=loads,
                 at_us=now_us,
-                resting=bool(resting),
+                serving=state == "active",
                 change=change,
             )
-            return event, (change, resting)
+            return event, (change, state)
         case "join":
             event = events.InstanceJoined(
                 now_us=now_us,
@@ -577,7 +581,7 @@ def event_of(kind: str, given_: list[Any], number: int, now_us: int) -> tuple[An
                 max_running_requests=8,
                 change=given_[0],
             )
-            return event, (given_[0], "")
+            return event, (given_[0], "active")
         case "kv":
             sequence, cleared = given_
             stored = [] if cleared else [sequence, sequence + 1]
@@ -623,13 +627,13 @@ def test_a_router_that_comes_later_sends_nothing_to_who_sleeps(
     """It reads the control log, of each kind of fact the last, in whatever order."""
     router = new_router()
     router.feed(events.BusChanged, connected=True)
-    for number, resting in zip(order, told, strict=True):
+    for number, reported in zip(order, told, strict=True):
         if number:
-            rest(router, ("", *RESTS)[number], (2, 2, 3, 0)[number])
+            change_to(router, ("active", *STATES)[number], (2, 2, 3, 0)[number])
         else:
             router.join("decode-0", change=1, ago_us=100 * S)
-        if resting:
-            report(router, 3, resting=True)
+        if reported:
+            report(router, 3, serving=False)
         assert router.arrive(f"{number}").sent == []
 
 
@@ -643,10 +647,14 @@ def test_in_whatever_order_the_facts_of_a_life_come_the_last_change_holds(
     router.join("decode-0", change=1)
     last = LIFE[:6]
     for number, which in enumerate(order):
-        change, resting = last[which]
-        rest(router, resting, change)
+        change, state = last[which]
+        change_to(router, state, change)
         if number < len(reports):
-            change, resting = last[reports[number]]
-            report(router, change, resting=bool(resting))
+            change, state = last[reports[number]]
+            report(router, change, serving=state == "active")
     instance = router.instance("decode-0")
-    assert (instance.change, bool(instance.resting), instance.live) == (6, True, False)
+    assert (instance.lifecycle.newest.change, instance.lifecycle.state, instance.live) == (
+        6,
+        "draining",
+        False,
+    )

@@ -1,9 +1,8 @@
 """What a core is: decisions as a pure function of state and event.
 
-A core imports nothing but the standard library, msgspec and vocabulary like this.
-No clock, socket, thread, randomness or environment reaches it: time arrives in the
-event, and everything it wants done leaves as an effect. The same object then runs
-live, simulated and replayed.
+A core imports only the standard library, msgspec and `argosy.domain`. No clock, socket, thread,
+randomness or environment reaches it: the event carries the time, and everything the core wants done
+leaves as an effect. So the same object runs live, simulated and replayed.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,25 +43,25 @@ class CancelTimer(Effect, frozen=True, kw_only=True, tag=True):
 
 
 class Core(Protocol):
-    """A deciding machine. `state` is a msgspec.Struct that holds all it knows."""
+    """Decides. `state` is a msgspec.Struct that holds everything it knows."""
 
     state: Any
 
     def step(self, event: Any) -> Sequence[Effect]:
-        """Take in one event and say what to do. Never raises on input from outside."""
+        """Take one event and return what is to be done. Never raises on input from outside."""
         ...
 
 
 class Snapshotable(Protocol):
-    """A part of a state that is no plain data, but can be written as such and read back."""
+    """A part of a state that is not plain data, but can be written as plain data and read back."""
 
     def to_snapshot(self) -> Any:
-        """All of it as plain data; for the journal."""
+        """Return all of it as plain data, for the journal."""
         ...
 
     @classmethod
     def from_snapshot(cls, snapshot: Any) -> Self:
-        """One that decides as that of which the snapshot was taken."""
+        """Build an object that decides exactly as the one that was written."""
         ...
 
 
@@ -78,11 +77,11 @@ def from_snapshot(kind: Any, snapshot: Any) -> Any:
 
 @dataclass(frozen=True)
 class CoreSpec:
-    """Enough to build a core again from its journal."""
+    """What replay needs to rebuild a core from its journal."""
 
     name: str
     events: Any
-    """A union of every event type."""
+    """The union of its event types."""
     state: type[Any]
     build: Callable[[Any], Core]
-    """From a state to a core that goes on from there."""
+    """Builds a core that continues from a state."""

@@ -1,8 +1,8 @@
-"""Lists of CPU cores, as settings write them."""
+"""Lists of CPU cores, as settings and taskset write them."""
 
 
 def parse_cores(text: str) -> list[int]:
-    """`0,2-3` -> [0, 2, 3]; nothing for nothing. Raises ValueError for anything else."""
+    """Parse `0,2-3` into [0, 2, 3]; an empty text gives []. Raises ValueError for anything else."""
     cores: list[int] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")

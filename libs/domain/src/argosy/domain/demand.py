@@ -1,17 +1,17 @@
-"""What is asked of a model: the words that forecast, plan and simulation share."""
+"""Demand for a model, and what callers are promised: shared by forecast, plan and simulation."""
 
 import msgspec
 
 
 class Slo(msgspec.Struct, frozen=True):
-    """What callers are promised, milliseconds."""
+    """Objectives that callers are promised, in milliseconds."""
 
     ttft_ms: float = 2000
     tpot_ms: float = 50
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """Requests of one span of time. Lengths in tokens; std: standard deviation."""
+    """The requests of one span of time. Lengths are in tokens; `_std` is a standard deviation."""
 
     rate: float
     """Requests per second."""
@@ -20,7 +20,7 @@ class Demand(msgspec.Struct, frozen=True):
     output_tokens: float = 128
     output_std: float = 0
     hit_share: float = 0
-    """Of prompt tokens, those whose KV is found in a prefix cache."""
+    """The share of prompt tokens whose KV a prefix cache holds."""
 
     def at(self, rate: float) -> "Demand":
         """The same mix at another rate."""
@@ -32,7 +32,7 @@ class Demand(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What one instance can hold and do, beside its timing."""
+    """The capacity of one instance, beside its timing."""
 
     kv_tokens: int = 1_048_576
     max_running: int = 256

@@ -10,7 +10,7 @@ from enum import Enum
 
 @dataclass(frozen=True)
 class ReasonDetails:
-    """How a reason looks on the wire, and what it means to the caller."""
+    """The gRPC and HTTP codes of a reason, and what it means to the caller."""
 
     grpc: str
     """Name of the gRPC status code."""
@@ -21,7 +21,7 @@ class ReasonDetails:
 
 # fmt: off
 class Reason(Enum):
-    """Why. The names are part of the API."""
+    """Why a request was refused or failed. The names are part of the API."""
 
     BAD_REQUEST = ReasonDetails("INVALID_ARGUMENT", 400, "invalid_request_error",
         "A field is missing, malformed or out of range: the message says which.")

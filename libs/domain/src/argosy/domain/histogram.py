@@ -1,9 +1,8 @@
-"""Counts of times by size: what can be added up, taken apart and asked for quantiles.
+"""Histograms of times, as plain lists of counts that can be added and subtracted.
 
-Bucket n holds times up to and with BOUNDS_MS[n]; one more holds what is longer. Counts are
-lists that end with the last bucket that is not empty. Bounds grow by the fourth root of 2,
-so a quantile is off by less than 19 % whatever the times are (as DDSketch, VLDB '19, bounds
-relative errors).
+Bucket n counts times in (BOUNDS_MS[n-1], BOUNDS_MS[n]]; one more bucket counts longer times. A
+list ends with its last non-empty bucket. Bounds grow by the fourth root of 2, so a quantile is off
+by less than 19 % whatever the times are (DDSketch, VLDB '19, bounds relative errors so).
 """
 
 from bisect import bisect_left
@@ -11,11 +10,11 @@ from collections.abc import MutableSequence, Sequence
 from itertools import zip_longest
 
 BOUNDS_MS = tuple(round(2 ** (n / 4), 3) for n in range(77))
-"""1 ms to 9 minutes: from a token of the quickest decode to a wait for a model to load."""
+"""1 ms to 9 minutes: from one token of a fast decode to the wait for a model to load."""
 
 
 def bucket_of(ms: float) -> int:
-    """The number of the bucket that holds this time."""
+    """Return the index of the bucket that counts this time."""
     return bisect_left(BOUNDS_MS, ms)
 
 
@@ -27,14 +26,15 @@ def count(counts: MutableSequence[int], ms: float) -> None:
 
 
 def since(counts: Sequence[int], before: Sequence[int]) -> list[int]:
-    """What has been counted since the same counts were `before`."""
+    """Subtract an earlier state of the same counts."""
     return [now - then for now, then in zip_longest(counts, before, fillvalue=0)]
 
 
 def quantile(counts: Sequence[int], q: float) -> float | None:
-    """The time in milliseconds that a share `q` of those counted do not exceed; None: of none.
+    """The time in milliseconds that a share `q` of the counted times does not exceed.
 
-    Times are taken to be evenly spread within a bucket; what is beyond the last bound, at it.
+    None if nothing was counted. Assumes that times are spread evenly within a bucket, and that
+    times beyond the last bound lie on it.
     """
     left = q * sum(counts)
     for bucket, held in enumerate(counts):

@@ -1,9 +1,11 @@
-"""Chained names of KV blocks: hashes by which routers know them, keys by which they are stored.
+"""Chained names of KV blocks: routers use hashes, KV stores use keys.
 
-Both cover a block's own tokens and, through the chain, all tokens before it, so equal
-names mean equal prefixes. Source of the idea: vLLM, docs/design/prefix_caching. A hash is
-64 bit and quick: two that collide cost a detour. A key decides whose KV somebody gets: 128
-bit of BLAKE2b over the model's revision too, so nobody can make two that are alike.
+Both cover a block's own tokens and, through the chain, all tokens before it. So equal names mean
+equal prefixes (the idea is vLLM's: docs/design/prefix_caching).
+
+A hash has 64 bits and is fast to compute. A collision only makes the router expect a prefix hit
+that is not there. A key decides whose KV a request gets, so it must not collide even on purpose:
+it is 128 bits of BLAKE2b, and it covers the model's revision too.
 """
 
 import hashlib
@@ -16,15 +18,15 @@ KEY_BYTES = 16
 
 
 def root_hash(model: str, cache_salt: str = "", adapter: str = "") -> int:
-    """Where a chain starts: prompts of other models, adapters or salts never share a block."""
+    """The parent of a chain's first block. Other models, adapters and salts give other chains."""
     name = f"{model}\0{cache_salt}\0{adapter}" if adapter else f"{model}\0{cache_salt}"
     return xxhash.xxh3_64_intdigest(name.encode())
 
 
 def chained_block_hashes(token_ids: Sequence[int], block_tokens: int, root: int) -> list[int]:
-    """Hash every full block of `token_ids`, in prompt order; quickest from an array("I").
+    """Hash every full block of `token_ids`, in prompt order. Fastest when given an array("I").
 
-    Returns [len(token_ids) // block_tokens] 64-bit values; a partial last block has none.
+    Returns len(token_ids) // block_tokens 64-bit values; a partial last block gets none.
     Each block is hashed with its parent's hash as the seed.
     """
     packed = token_ids if isinstance(token_ids, array) else array("I", token_ids)
@@ -40,12 +42,15 @@ def chained_block_hashes(token_ids: Sequence[int], block_tokens: int, root: int)
 
 
 def digest_of(hashes: Sequence[int]) -> int:
-    """One 64-bit value for a list of block hashes; 0 for none."""
+    """Hash a list of block hashes into one 64-bit value; an empty list gives 0."""
     return xxhash.xxh3_64_intdigest(array("Q", hashes).tobytes()) if hashes else 0
 
 
 def root_key(revision: str, cache_salt: str = "") -> bytes:
-    """Where a chain of keys starts. revision: all that makes KV what it is, but for the tokens."""
+    """The parent of a chain's first key.
+
+    revision: everything besides the tokens that determines the KV: weights, dtype, block size.
+    """
     name = b"".join(
         len(part).to_bytes(4) + part for part in (revision.encode(), cache_salt.encode())
     )
@@ -53,9 +58,9 @@ def root_key(revision: str, cache_salt: str = "") -> bytes:
 
 
 def chained_block_keys(token_ids: Sequence[int], block_tokens: int, root: bytes) -> list[bytes]:
-    """Keys of every full block of `token_ids`, in prompt order; KEY_BYTES each.
+    """Return the key of every full block of `token_ids`, in prompt order; KEY_BYTES each.
 
-    root: as root_key gives it, or the key of the block before the first token.
+    root: the result of root_key, or the key of the block before the first token.
     """
     packed = token_ids if isinstance(token_ids, array) else array("I", token_ids)
     tokens = memoryview(packed).cast("B")
@@ -70,8 +75,8 @@ def chained_block_keys(token_ids: Sequence[int], block_tokens: int, root: bytes)
 
 
 def block_checksum(key: bytes, data: bytes | memoryview) -> int:
-    """Of a block's bytes under its key: bytes of another block, though whole, do not check.
+    """Checksum a block's bytes together with its key, so that another block's bytes do not match.
 
-    Never 0, which says that there is none.
+    Never returns 0: that value means "no checksum".
     """
     return xxhash.xxh3_64_intdigest(data, int.from_bytes(key[:8], "little")) or 1

@@ -1,7 +1,8 @@
-"""The table of an instance's life. What is not in it does not happen.
+"""The transition table of an instance's lifecycle: no other transition happens.
 
-`LifeCore` goes by it for what an instance does itself; what happens to its process is told by
-the node agent, under the same names. docs/reference/life.md is generated from it.
+`LifecycleCore` (argosy.instance.lifecycle) carries out and publishes what an instance does itself;
+its node agent publishes what happens to its process. lifecycle_view.py derives an instance's state
+from these facts. docs/reference/lifecycle.md is generated from this module.
 """
 
 from enum import StrEnum
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 
 class LifecycleState(StrEnum):
-    """Where an instance is."""
+    """The states of an instance; MEANING explains them."""
 
     PENDING = "pending"
     LOADING = "loading"
@@ -21,8 +22,8 @@ class LifecycleState(StrEnum):
     FAILED = "failed"
 
 
-RESTING = frozenset({LifecycleState.DRAINING, LifecycleState.SILENT, LifecycleState.WAKING})
-"""States in which a process takes no requests for now."""
+NOT_SERVING = frozenset({LifecycleState.DRAINING, LifecycleState.SILENT, LifecycleState.WAKING})
+"""States in which a process is there and takes no requests for now."""
 MEANING = {
     LifecycleState.PENDING: "decided, but no process: no node, no room, or a wait between restarts",
     LifecycleState.LOADING: "the process runs and loads the model",

@@ -36,9 +36,9 @@ STATES = frozenset({state for row in TABLE for state in (row.before, row.after)}
 ENDS = frozenset({LifecycleState.STOPPED, LifecycleState.FAILED})
 BEGINS = frozenset({LifecycleState.LOADING, LifecycleState.ACTIVE})
 PROCESSES_MAX = 8
-"""A fact that is not acknowledged comes again for two and a half minutes (5 deliveries, 30 s apart).
-A process that fails again and again is started at most every 10 s then, and says nothing between
-its start and its end, so what older ones said is long past."""
+"""A fact that is not acknowledged comes again for 150 s at most: 5 deliveries, 30 s apart. One that
+fails again and again is started every 10 s then, but says nothing between its start and its end,
+so what older ones said is long past."""
 STARTED = -1
 """Stands for the number of a start: before every change of the process."""
 ENDED = 1 << 62

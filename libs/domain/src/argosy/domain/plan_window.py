@@ -1,17 +1,17 @@
-"""When an operational plan holds, and what it asks for."""
+"""A span of time in which an operational plan is in force, and what it asks for."""
 
 import msgspec
 
 
 class PlanWindow(msgspec.Struct, frozen=True):
-    """One span of time of an operational plan: from_us included, until_us not."""
+    """One span of time of a plan: [from_us, until_us)."""
 
     plan: str
     from_us: int
     until_us: int
     kind: str
-    """at_least, at_most, hold (nothing is taken away) or drain (nobody at work in a rack)."""
+    """at_least, at_most, hold (no instance is removed) or drain (no instance of the rack works)."""
     role: str = ""
-    """Empty: both together."""
+    """Empty: prefill and decode together."""
     count: int = 0
     rack: str = ""

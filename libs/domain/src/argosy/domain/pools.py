@@ -4,14 +4,14 @@ import msgspec
 
 
 class Template(msgspec.Struct, frozen=True):
-    """What every instance of a pool is."""
+    """The description that all instances of a pool share."""
 
     role: str
     memory_bytes: int
     cores: int
     settings: dict[str, str]
     devices: int = 0
-    """Accelerators, while it is awake."""
+    """Accelerators that an instance holds while it is awake."""
 
 
 class Pool(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Instances as facts write them: states of their lives by name (docs/reference/life.md), timing."""
+"""What facts say of instances: states by name (docs/reference/lifecycle.md), timing."""
 
 from argosy.domain.timing import Timing
 from argosy.wire.instance.v1 import events_pb2

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.domain.lifecycle import RESTING, LifecycleState, LifecycleStep
+from argosy.domain.lifecycle import NOT_SERVING, LifecycleState, LifecycleStep
 from argosy.engine.api import Engine, EngineRequest, SamplingSpec
 from argosy.engine.memory import resident_bytes, trim_heap
 from argosy.instance.kv_store.link import StoreLink
@@ -90,7 +90,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
     @property
     def resting(self) -> bool:
         """Whether it takes no requests for now."""
-        return self.state.state in RESTING
+        return self.state.state in NOT_SERVING
 
     def loaded(self) -> None:
         """The engine takes requests."""

@@ -68,17 +68,19 @@ class MemberJoined(Event, frozen=True, kw_only=True, tag=True):
     change: int
     timing: Timing | None
     machine: Machine
+    state: str = "active"
+    """It may describe itself anew in another state, after the bus was away."""
     at_us: int = 0
-    """When, by its node's clock; 0: just now."""
+    """When, by its node's clock. 0: just now."""
 
 
 class MemberChanged(Event, frozen=True, kw_only=True, tag=True):
-    """An instance is somewhere else in its life (docs/reference/life.md)."""
+    """An instance is in `state` now, one of docs/reference/lifecycle.md."""
 
     instance: str
     epoch: str
     change: int
-    """Number of the change in that process's life; 0: its node agent tells."""
+    """Number of the change, where its process tells of it; 0: its node agent does."""
     state: str
     took_us: int = 0
     """What sleeping or waking took, without waiting for requests to end."""

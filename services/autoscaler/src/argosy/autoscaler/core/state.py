@@ -42,9 +42,7 @@ class Member(msgspec.Struct):
     memory_bytes: int = 0
     """That it is promised while it is awake."""
     wanted: bool = True
-    life: LifecycleView = msgspec.field(default_factory=LifecycleView)
-    epoch: str = ""
-    """Of its newest process."""
+    lifecycle: LifecycleView = msgspec.field(default_factory=LifecycleView)
     state: str = "pending"
     since_us: int = 0
     """When it came to be in that state."""
@@ -75,6 +73,11 @@ class Member(msgspec.Struct):
     """How long the steps of its last sleep and wake took, without the drain."""
     sums: tuple[float, float, float] = (0, 0, 0)
     """Finished requests, their output tokens, and squares of those, as last reported."""
+
+    @property
+    def epoch(self) -> str:
+        """Of its newest process."""
+        return self.lifecycle.newest.epoch
 
 
 class SleepState(msgspec.Struct):

@@ -127,8 +127,6 @@ class AutoscalerSubscriptions:
             fact.max_running_requests or 1,
             fact.tokens_per_step or Machine().tokens_per_step,
         )
-        # Told again after the bus was away, and by one that sleeps by now: it joined earlier.
-        asleep = state_name(fact.change) in ("silent", "waking")
         self._driver.feed(
             events.MemberJoined(
                 now_us=self._driver.now_us(),
@@ -137,14 +135,14 @@ class AutoscalerSubscriptions:
                 role=role,
                 node=fact.node,
                 rack=fact.rack,
-                change=fact.change.number - asleep,
+                change=fact.change.number,
                 timing=timing_of(fact),
                 machine=machine,
+                # One that sleeps describes itself anew too, when the bus has been away.
+                state=state_name(fact.change) if fact.HasField("change") else "active",
                 at_us=envelope.time_ms * 1000,
             )
         )
-        if asleep:
-            self._on_change(fact, envelope)
 
     def _on_change(self, fact: Any, envelope: Envelope) -> None:
         change = fact.change

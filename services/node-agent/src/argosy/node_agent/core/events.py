@@ -56,7 +56,7 @@ class WakeDecided(Event, frozen=True, kw_only=True, tag=True):
 
 
 class LifecycleChanged(Event, frozen=True, kw_only=True, tag=True):
-    """An instance tells where it is in its life."""
+    """An instance says in which state of its lifecycle it is."""
 
     name: str
     epoch: str

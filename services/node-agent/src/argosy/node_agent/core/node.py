@@ -9,6 +9,7 @@ An older generation never undoes a newer one.
 """
 
 from argosy.domain.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
+from argosy.domain.lifecycle_view import LifecycleFact
 from argosy.node_agent.core import effects, events, sleep
 from argosy.node_agent.core.state import ALIVE, GIB, NodeState, Process, ProcessPhase
 
@@ -44,7 +45,7 @@ class NodeCore:
             case events.WakeDecided():
                 return sleep.wake_decided(self.state, event)
             case events.LifecycleChanged():
-                sleep.life_changed(self.state, event)
+                sleep.lifecycle_changed(self.state, event)
                 return []
             case events.ProcessStarted():
                 return self._started(event)
@@ -135,7 +136,10 @@ class NodeCore:
     def _started(self, event: events.ProcessStarted) -> list[Effect]:
         process = self.state.processes[event.name]
         process.pid, process.epoch, process.since_us = event.pid, event.epoch, event.now_us
-        process.resting, process.change, process.waits = "", 0, ""
+        process.sleep_state, process.waits = "", ""
+        process.lifecycle.apply(
+            LifecycleFact(state="loading", at_us=event.now_us, epoch=event.epoch)
+        )
         process.pooled, process.woken_turn = False, 0
         announce = effects.AnnounceStarted(
             name=event.name,
@@ -162,7 +166,14 @@ class NodeCore:
         )
         ran_us = event.now_us - process.since_us
         process.pid, process.assigned, process.since_us = 0, [], event.now_us
-        process.resting, process.waits, process.pooled = "", "", False
+        process.sleep_state, process.waits, process.pooled = "", "", False
+        process.lifecycle.apply(
+            LifecycleFact(
+                state="failed" if announce.wanted else "stopped",
+                at_us=event.now_us,
+                epoch=process.epoch,
+            )
+        )
         found: list[Effect] = [CancelTimer(key=name), announce]
         if self.state.stopping or not process.wanted:
             process.phase, process.held_bytes = ProcessPhase.STOPPED, 0

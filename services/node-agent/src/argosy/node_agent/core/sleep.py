@@ -8,10 +8,10 @@ refused, with the sum. Of several that wait the one decided first goes first.
 """
 
 from argosy.domain.core import Effect
+from argosy.domain.lifecycle import NOT_SERVING
+from argosy.domain.lifecycle_view import LifecycleFact
 from argosy.node_agent.core import effects, events
 from argosy.node_agent.core.state import GIB, NodeState, Process, ProcessPhase
-
-RESTING = ("draining", "silent", "waking")
 
 
 def sleep_decided(state: NodeState, event: events.SleepDecided) -> list[Effect]:
@@ -21,7 +21,7 @@ def sleep_decided(state: NodeState, event: events.SleepDecided) -> list[Effect]:
         return []
     process.turn, process.waits = event.turn, ""
     if process.phase is not ProcessPhase.RUNNING or (
-        process.resting == "silent" and not process.woken_turn
+        process.sleep_state == "silent" and not process.woken_turn
     ):
         return []
     if refusal := full(state, event.name, process, event.level):
@@ -54,26 +54,32 @@ def wake_decided(state: NodeState, event: events.WakeDecided) -> list[Effect]:
     return try_wake(state, event.name, process)
 
 
-def life_changed(state: NodeState, event: events.LifecycleChanged) -> None:
-    """An instance tells where it is."""
+def lifecycle_changed(state: NodeState, event: events.LifecycleChanged) -> None:
+    """An instance says in which state it is. What other processes than the one here say is late."""
     process = state.processes.get(event.name)
-    if process is None or event.epoch != process.epoch or event.change < process.change:
+    if process is None or event.epoch != process.epoch:
         return
-    process.change = event.change
+    lifecycle = process.lifecycle
+    is_news = lifecycle.apply(
+        LifecycleFact(state=event.state, at_us=event.now_us, epoch=event.epoch, change=event.change)
+    )
+    # One that is already as was decided has nothing new to say, and answers with its last change.
+    if not is_news and (lifecycle.ended(event.epoch) or event.change != lifecycle.newest.change):
+        return
     if process.phase is not ProcessPhase.RUNNING:
         return  # What it holds it holds until it is gone.
-    process.resting = event.state if event.state in RESTING else ""
-    if process.resting == "silent" and event.turn >= process.woken_turn:
+    process.sleep_state = event.state if event.state in NOT_SERVING else ""
+    if process.sleep_state == "silent" and event.turn >= process.woken_turn:
         # Read, not promised: what cannot be freed counts too.
         if event.resident_bytes:
             process.asleep_bytes[process.level] = event.resident_bytes
         process.held_bytes = process.expected_bytes(process.level)
-    elif process.resting == "silent":
+    elif process.sleep_state == "silent":
         # It was told to wake in the middle of its sleep: it goes on to do so.
-        process.resting = "waking"
+        process.sleep_state = "waking"
     else:
         process.held_bytes = process.memory_bytes
-    leaves = process.resting not in ("draining", "silent") and event.turn >= process.turn
+    leaves = process.sleep_state not in ("draining", "silent") and event.turn >= process.turn
     process.pooled = process.pooled and not leaves
 
 
@@ -85,7 +91,7 @@ def retry_wakes(state: NodeState) -> list[Effect]:
 
 def try_wake(state: NodeState, name: str, process: Process) -> list[Effect]:
     """Wake it, let it wait, or refuse."""
-    if process.resting == "silent" and (lacking := lacks(state, name, process)):
+    if process.sleep_state == "silent" and (lacking := lacks(state, name, process)):
         if coming(state, process):
             return []
         process.waits = ""
@@ -95,8 +101,8 @@ def try_wake(state: NodeState, name: str, process: Process) -> list[Effect]:
     cause, process.waits = process.waits, ""
     process.held_bytes = process.memory_bytes
     process.pooled, process.woken_turn = False, process.turn
-    if process.resting == "silent":
-        process.resting = "waking"
+    if process.sleep_state == "silent":
+        process.sleep_state = "waking"
     return [effects.WakeUp(name=name, turn=process.turn, cause=cause)]
 
 
@@ -124,7 +130,7 @@ def coming(state: NodeState, process: Process) -> bool:
         name: other
         for name, other in state.processes.items()
         if other is not process
-        and (other.phase is ProcessPhase.STOPPING or other.resting == "draining")
+        and (other.phase is ProcessPhase.STOPPING or other.sleep_state == "draining")
     }
     room = state.free_bytes + sum(other.held_bytes for other in leaving.values())
     held_by = holders(state, process.devices_assigned).values()
@@ -159,7 +165,7 @@ def holders(state: NodeState, devices: list[int]) -> dict[int, str]:
     return {
         device: name
         for name, process in state.processes.items()
-        if process.resting != "silent"
+        if process.sleep_state != "silent"
         and process.phase not in (ProcessPhase.STOPPED, ProcessPhase.REFUSED)
         for device in process.devices_assigned
         if device in devices

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from argosy.domain.lifecycle_view import LifecycleView
+
 GIB = 1 << 30
 
 
@@ -43,10 +45,10 @@ class Process(msgspec.Struct):
     held_bytes: int = 0
     """Promised to what runs, or may again at any moment; it may be of an older decision."""
     reason: str = ""
-    resting: str = ""
-    """Draining, silent or waking, as the instance tells; empty: awake, or not known."""
-    change: int = 0
-    """Number of the last change it told of."""
+    lifecycle: LifecycleView = msgspec.field(default_factory=LifecycleView)
+    """What its processes said of themselves, and what this agent saw of them."""
+    sleep_state: str = ""
+    """Draining, silent or waking, as it said or as it was just told; empty: active or loading."""
     asleep_bytes: dict[str, int] = {}
     """What it held asleep, by level, as read."""
     level: str = "dram"

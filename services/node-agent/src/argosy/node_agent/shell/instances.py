@@ -104,7 +104,7 @@ class Instances:
     def pool(self) -> dict[str, int]:
         """What the silent pool holds, as NodeReported tells it."""
         state = self._state
-        asleep = (p for p in state.processes.values() if p.resting == "silent")
+        asleep = (p for p in state.processes.values() if p.sleep_state == "silent")
         return {
             "silent_bytes": sum(process.held_bytes for process in asleep),
             "devices": len(state.devices),

@@ -80,15 +80,19 @@ class InstanceJoined(Event, frozen=True, kw_only=True, tag=True):
     rack: str = ""
     timing: Timing | None = None
     change: int = 0
-    """Number of the change in its life that this is."""
+    """Number of the lifecycle change that this is."""
+    state: str = "active"
+    """It may describe itself anew in another state, after the bus was away."""
 
 
 class InstanceLeft(Event, frozen=True, kw_only=True, tag=True):
-    """An instance drains, stopped or exited. An empty epoch means any."""
+    """A process of an instance stopped or exited. An empty epoch means the one known."""
 
     instance: str
     epoch: str
     reason: str
+    at_us: int = 0
+    """When, by its node's clock. 0: just now."""
 
 
 class RankLoad(msgspec.Struct, frozen=True, array_like=True):
@@ -110,20 +114,23 @@ class LoadReported(Event, frozen=True, kw_only=True, tag=True):
     kv_held_blocks: int = 0
     step_us: int = 0
     """Of the last engine step."""
-    resting: bool = False
-    """It sleeps, or is on its way there or back."""
+    serving: bool = True
+    """False: it drains, is silent or wakes."""
     change: int = 0
-    """Number of the last change in its life."""
+    """Number of its last lifecycle change."""
 
 
 class InstanceLifecycleChanged(Event, frozen=True, kw_only=True, tag=True):
-    """An instance drains to sleep, is silent, wakes; or (`resting` empty) is awake again."""
+    """An instance drains, is silent, wakes, or is active again."""
 
     instance: str
     epoch: str
     change: int
-    resting: str
+    state: str
+    """A state of docs/reference/lifecycle.md."""
     cause: str
+    at_us: int = 0
+    """When, by its node's clock. 0: just now."""
 
 
 class IdlePredicted(Event, frozen=True, kw_only=True, tag=True):

@@ -75,9 +75,7 @@ class RouterCore:
             case events.InstanceJoined():
                 return [*members.joined(state, event), *self._placing.place_waiting(event.now_us)]
             case events.InstanceLeft():
-                members.left(
-                    state, event.instance, event.reason, event.now_us, epoch=event.epoch, final=True
-                )
+                members.left(state, event)
                 return []
             case events.InstanceLifecycleChanged():
                 members.changed(state, event)
@@ -243,7 +241,7 @@ class RouterCore:
         return self._placing.place_waiting(event.now_us)
 
     def _left(self, name: str, reason: str, now_us: int) -> None:
-        members.left(self.state, name, reason, now_us)
+        members.unreachable(self.state, name, reason, now_us)
         self._placing.instances_changed()
 
     def _bus_changed(self, event: events.BusChanged) -> list[Effect]:

@@ -2,8 +2,9 @@
 
 import msgspec
 
+from argosy.domain.lifecycle import LifecycleState
+from argosy.domain.lifecycle_view import LifecycleView
 from argosy.domain.timing import Timing
-from argosy.router.core.events import InstanceLifecycleChanged
 from argosy.router.core.prefix_index import PrefixIndex
 
 
@@ -103,12 +104,8 @@ class KnownInstance(msgspec.Struct):
     live: bool = True
     reason: str = ""
     left_us: int = 0
-    final: bool = False
-    """It said goodbye: only a new epoch brings it back."""
-    resting: str = ""
-    """Draining, silent or waking: it is not used, but may be again."""
-    change: int = 0
-    """Number of the last change in its life that was heard of."""
+    lifecycle: LifecycleView = msgspec.field(default_factory=LifecycleView)
+    """May know more than this process: one that ended, or one that is not described yet."""
     seen_us: int = 0
     reported_us: int = 0
     """By the instance's own clock."""
@@ -129,6 +126,16 @@ class KnownInstance(msgspec.Struct):
     kv_retry_us: int = 0
     kv_later: list[tuple[int, int, list[int], list[int], bool]] = []
     """(sequence, dp_rank, stored, removed, cleared)"""
+
+    @property
+    def final(self) -> bool:
+        """Whether this process has ended: only a new epoch brings the instance back."""
+        return self.lifecycle.ended(self.epoch)
+
+    @property
+    def serving(self) -> bool:
+        """Whether this process takes requests, by what was said of its lifecycle."""
+        return not self.final and self.lifecycle.state is LifecycleState.ACTIVE
 
     @property
     def requests(self) -> int:
@@ -268,10 +275,8 @@ class RouterState(msgspec.Struct):
     bus_connected: bool = False
     models: dict[str, int] = {}
     """Every model ever seen here, with its context; it stays listed at zero instances."""
-    gone: dict[str, list[str]] = {}
-    """The last epochs of each instance that said goodbye: the news may come before it joins."""
-    early: dict[str, InstanceLifecycleChanged] = {}
-    """What was last told of instances that have not joined yet."""
+    early: dict[str, LifecycleView] = {}
+    """What was said of instances that have not joined yet: facts may overtake each other."""
     turns: int = 0
     """Dispatches so far."""
     peer_routers: dict[str, int] = {}

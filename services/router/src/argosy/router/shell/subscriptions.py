@@ -16,12 +16,11 @@ from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
 from argosy.wire.router.v1 import events_pb2 as router_pb2
 
-Rest = (
+LifecycleChange = (
     instance_pb2.InstanceDraining
     | instance_pb2.InstanceSlept
     | instance_pb2.InstanceWaking
     | instance_pb2.InstanceWoke
-    | instance_pb2.InstanceReady
 )
 ROLES = {instance_pb2.ROLE_PREFILL: "prefill", instance_pb2.ROLE_DECODE: "decode"}
 
@@ -52,10 +51,10 @@ class RouterSubscriptions:
         durable = f"{self._mesh.name}-{self._mesh.epoch}"
         caught_up = [
             bus.follow(instance_pb2.InstanceReady, self._on_ready, f"{durable}-ready"),
-            bus.follow(instance_pb2.InstanceDraining, self._on_rest, f"{durable}-draining"),
-            bus.follow(instance_pb2.InstanceSlept, self._on_rest, f"{durable}-slept"),
-            bus.follow(instance_pb2.InstanceWaking, self._on_rest, f"{durable}-waking"),
-            bus.follow(instance_pb2.InstanceWoke, self._on_rest, f"{durable}-woke"),
+            bus.follow(instance_pb2.InstanceDraining, self._on_change, f"{durable}-draining"),
+            bus.follow(instance_pb2.InstanceSlept, self._on_change, f"{durable}-slept"),
+            bus.follow(instance_pb2.InstanceWaking, self._on_change, f"{durable}-waking"),
+            bus.follow(instance_pb2.InstanceWoke, self._on_change, f"{durable}-woke"),
             bus.follow(instance_pb2.InstanceStopped, self._on_stopped, f"{durable}-stopped"),
             bus.follow(node_pb2.InstanceExited, self._on_exited, f"{durable}-exited"),
         ]
@@ -164,8 +163,6 @@ class RouterSubscriptions:
     def _on_ready(self, fact: instance_pb2.InstanceReady, envelope: Envelope) -> None:
         if fact.role not in ROLES:
             return
-        # One that sleeps describes itself anew too, when the bus has been away.
-        rests = fact.change.state in (instance_pb2.STATE_SILENT, instance_pb2.STATE_WAKING)
         self._driver.feed(
             events.InstanceJoined(
                 now_us=self._driver.now_us(),
@@ -184,35 +181,40 @@ class RouterSubscriptions:
                 tokens_per_step=fact.tokens_per_step or 8192,
                 rack=fact.rack,
                 timing=timing_of(fact),
-                change=fact.change.number - rests,
+                change=fact.change.number,
+                # One that sleeps describes itself anew too, when the bus has been away.
+                state=state_name(fact.change) if fact.HasField("change") else "active",
             )
         )
-        if rests:
-            self._on_rest(fact, envelope)
 
-    def _on_rest(self, fact: Rest, envelope: Envelope) -> None:
+    def _on_change(self, fact: LifecycleChange, envelope: Envelope) -> None:
         change = fact.change
-        resting = state_name(change)
         self._driver.feed(
             events.InstanceLifecycleChanged(
                 now_us=self._driver.now_us(),
                 instance=fact.instance_id,
                 epoch=fact.epoch,
                 change=change.number,
-                resting="" if resting == "active" else resting,
+                state=state_name(change),
                 cause=change.cause,
+                at_us=envelope.time_ms * 1000,
             )
         )
 
     def _on_stopped(self, fact: instance_pb2.InstanceStopped, envelope: Envelope) -> None:
-        self._left(fact.instance_id, fact.epoch, "stopped")
+        self._left(fact.instance_id, fact.epoch, "stopped", envelope)
 
     def _on_exited(self, fact: node_pb2.InstanceExited, envelope: Envelope) -> None:
-        self._left(fact.instance_id, fact.epoch, f"its process exited with {fact.exit_code}")
+        reason = f"its process exited with {fact.exit_code}"
+        self._left(fact.instance_id, fact.epoch, reason, envelope)
 
-    def _left(self, instance: str, epoch: str, reason: str) -> None:
+    def _left(self, instance: str, epoch: str, reason: str, envelope: Envelope) -> None:
         self._driver.feed(
             events.InstanceLeft(
-                now_us=self._driver.now_us(), instance=instance, epoch=epoch, reason=reason
+                now_us=self._driver.now_us(),
+                instance=instance,
+                epoch=epoch,
+                reason=reason,
+                at_us=envelope.time_ms * 1000,
             )
         )

@@ -29,7 +29,7 @@ class FleetView:
             return f"the queue is full: {state.queued_requests} requests"
         model = self._mesh.settings.model
         # Of one that sleeps the fleet is told to wake it: a request only waits for that.
-        usable = (i for i in state.instances.values() if i.live or (i.resting and not i.final))
+        usable = (i for i in state.instances.values() if i.live or not (i.serving or i.final))
         if not any(i.role == "decode" and i.model == model for i in usable):
             return f"no decode instance of {model} is live"
         return ""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from argosy.domain.lifecycle import RESTING
+from argosy.domain.lifecycle import NOT_SERVING
 from argosy.engine.api import BlocksChanged
 from argosy.engine.profile import Profile
 from argosy.engine.sim.scheduler import EngineStep, Scheduler
@@ -120,7 +120,7 @@ class SimInstance:
                 instance=name,
                 epoch=epoch,
                 change=1,
-                resting="draining",
+                state="draining",
                 cause="scaled down",
             )
         )
@@ -273,7 +273,9 @@ class SimInstance:
         ]
         step_us = self.scheduler.step_us
         life = self.life.state if self.life is not None else None
-        resting, last = (life.state in RESTING, life.change) if life else (self.holding, 0)
+        serving, last = (
+            (life.state not in NOT_SERVING, life.change) if life else (not self.holding, 0)
+        )
         last = 1 if self._leave is not None else last
         self.simulation.tell(
             lambda now_us: events.LoadReported(
@@ -284,7 +286,7 @@ class SimInstance:
                 at_us=at_us,
                 kv_held_blocks=0,
                 step_us=step_us,
-                resting=resting,
+                serving=serving,
                 change=last,
             )
         )

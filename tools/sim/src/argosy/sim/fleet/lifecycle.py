@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from argosy.domain.lifecycle import LifecycleState, LifecycleStep
+from argosy.domain.lifecycle import LifecycleStep
 from argosy.instance.lifecycle import effects
 from argosy.instance.lifecycle import events as lifecycle_events
 from argosy.instance.lifecycle.core import LifecycleCore, LifecycleCoreState
@@ -84,9 +84,8 @@ class SimLifecycle:
         self.feed(lifecycle_events.LifecycleStepEnded(now_us=self.simulation.now_us, step=step))
 
     def _tell(self, effect: effects.PublishChange) -> None:
-        instance, state = self.instance, LifecycleState(effect.state)
+        instance = self.instance
         if instance.told_of_life(effect.change):
-            resting = "" if state is LifecycleState.ACTIVE else effect.state
             name, epoch, change, cause = (
                 instance.name,
                 str(instance.epoch),
@@ -99,7 +98,7 @@ class SimLifecycle:
                     instance=name,
                     epoch=epoch,
                     change=change,
-                    resting=resting,
+                    state=effect.state,
                     cause=cause,
                 )
             )

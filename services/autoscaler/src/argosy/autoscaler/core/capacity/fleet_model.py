@@ -17,10 +17,9 @@ from argosy.autoscaler.core.capacity.workload_mix import (
     work_of,
 )
 from argosy.domain.demand import Demand, Machine, Slo
+from argosy.domain.placement_cost import HANDOFF_MS, OWN_WORK, SPREAD_MS, price_of_answer_time
 from argosy.domain.timing import Timing
 
-HANDOFF_MS, OWN_WORK, PRICE_POWER, SPREAD_MS = 5.0, 0.35, 4, 2.0
-"""What the router's own policy holds against prefill elsewhere and on decode instances."""
 BUSY_MAX = 0.95
 """Most of its time that an answering instance gives to prompts."""
 ROUNDS = 6
@@ -100,7 +99,7 @@ def _patience(
     prefill: int, decode: int, mix: WorkloadMix, steps: DecodeSteps, helped: float, slo: Slo
 ) -> list[float]:
     """By slice: the longest wait for prefill that is not worse than decode's own prefill."""
-    crowded = min(1.0, (steps.tpot_ms / slo.tpot_ms) ** PRICE_POWER)
+    crowded = price_of_answer_time(steps.tpot_ms, slo.tpot_ms)
     price = OWN_WORK + steps.running * crowded
     uneven = (prefill + decode) * ((1 - helped) / prefill - helped / decode)
     return [

@@ -52,7 +52,7 @@ def decided(state: AutoscalerState, event: events.MemberDecided) -> None:
 
 
 def joined(state: AutoscalerState, event: events.MemberJoined) -> None:
-    """It is up."""
+    """A process describes itself: it has become active, or says again what it is."""
     if event.role not in events.ROLES:
         return
     member = state.members.setdefault(event.instance, Member(event.role, since_us=event.now_us))
@@ -98,10 +98,11 @@ def changed(state: AutoscalerState, event: events.MemberChanged) -> None:
 
 def _apply(state: AutoscalerState, member: Member, fact: LifecycleFact, now_us: int) -> bool:
     """Take a fact into the member's life; whether it is news."""
-    news = member.life.apply(fact)
-    newest = member.life.newest
-    if member.epoch != newest.epoch:
-        member.epoch = newest.epoch
+    epoch = member.epoch
+    news = member.lifecycle.apply(fact)
+    newest = member.lifecycle.newest
+    if epoch != newest.epoch:
+        # A new process counts from zero.
         member.sums, member.heard_us = (0.0, 0.0, 0.0), FAR_PAST_US
     if member.decision_sequence < newest.started_us or newest.state in ("failed", "stopped"):
         # A new process starts awake, whatever the old one was told.

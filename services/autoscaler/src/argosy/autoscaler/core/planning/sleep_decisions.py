@@ -86,7 +86,7 @@ def recalled(state: AutoscalerState, event: events.SleepDecisionRecalled) -> Non
         return
     member.decision_sequence, member.decided_by = event.decision_sequence, event.decided_by
     # What an earlier process was told does not bind this one.
-    started_us = member.life.newest.started_us
+    started_us = member.lifecycle.newest.started_us
     member.told_to_sleep = not event.wake and event.decision_sequence >= started_us
     _hold(state, member, event.now_us)
     if state.scaling is None:

@@ -1,5 +1,6 @@
 """What the router believes of instances' load: reports, corrected by what was sent since."""
 
+from argosy.domain.lifecycle_view import LifecycleView
 from argosy.domain.timing import Timing
 from argosy.router.core import events
 from argosy.router.core.state import InFlightPrefill, KnownInstance, RankLedger, RouterState
@@ -16,7 +17,7 @@ INBOUND_GRACE_US = 5_000_000
 UNTOLD_GRACE_US = 100_000
 
 
-def new_instance(event: events.InstanceJoined) -> KnownInstance:
+def new_instance(event: events.InstanceJoined, lifecycle: LifecycleView) -> KnownInstance:
     """An instance as it announces itself."""
     ranks = [RankLedger(n, f"{event.instance}/{n}") for n in range(max(1, event.dp_ranks))]
     return KnownInstance(
@@ -35,7 +36,7 @@ def new_instance(event: events.InstanceJoined) -> KnownInstance:
         event.timing or Timing(),
         ranks,
         seen_us=event.now_us,
-        change=event.change,
+        lifecycle=lifecycle,
     )
 
 

@@ -1,38 +1,55 @@
-"""Which instances there are: joined, left, silent, forgotten."""
+"""Which instances the router uses: those that take requests, that are heard of and can be reached.
+
+Where an instance is in its life is derived in argosy.domain.lifecycle_view, by the order rules
+written there. This module decides what follows from it for the router.
+"""
 
 from argosy.domain.core import Effect
+from argosy.domain.lifecycle import LifecycleState
+from argosy.domain.lifecycle_view import ENDS, LifecycleFact, LifecycleView
 from argosy.router.core import effects, events
 from argosy.router.core.fleet import kv_holders, load_ledger
 from argosy.router.core.state import KnownInstance, RankLedger, RouterState
 
-RESTING = "resting"
-"""As a report says it: draining, silent or waking."""
 EARLY_MAX = 1024
-GONE_EPOCHS = 8
-"""Goodbyes remembered of each instance, since they may overtake its arrival."""
+"""Instances of which facts are kept although they have not joined yet."""
 FORGET_US = 600_000_000
+"""Longer than any restart takes, so that an instance keeps its place until it is back."""
+FREED = (LifecycleState.SILENT, LifecycleState.WAKING)
+"""States in which the engine has given up its KV memory."""
 
 
 def joined(state: RouterState, event: events.InstanceJoined) -> list[Effect]:
-    """Take an instance in; ask what it caches; hang up on an address nobody has now."""
-    before = state.instances.get(event.instance)
+    """An instance described itself: use it, and ask what it caches if it has been there before.
+
+    Of an older process than the one known, or of one that has ended, nothing is used.
+    """
+    name, before = event.instance, state.instances.get(event.instance)
     state.models[event.model] = event.max_model_tokens
+    lifecycle = before.lifecycle if before else state.early.pop(name, LifecycleView())
+    is_news = lifecycle.apply(
+        LifecycleFact(
+            state=event.state,
+            at_us=event.announced_us or event.now_us,
+            epoch=event.epoch,
+            change=event.change,
+        )
+    )
     if before is not None and before.epoch == event.epoch:
         before.seen_us = event.now_us
-        if not before.final and event.change >= before.change:
-            before.change, before.resting = event.change, ""
-            before.live, before.reason = True, ""
+        if is_news or (before.serving and event.change == lifecycle.newest.change):
+            follow(state, before, event.now_us)
+        return []
+    if before is not None and lifecycle.newest.epoch != event.epoch:
+        follow(state, before, event.now_us)
         return []
     if before is not None:
         kv_holders.wipe(state, before)
-    instance = state.instances[event.instance] = load_ledger.new_instance(event)
-    if event.announced_us and event.now_us - event.announced_us > state.limits.stale_us:
+    instance = state.instances[name] = load_ledger.new_instance(event, lifecycle)
+    if not instance.serving:
+        follow(state, instance, event.now_us)
+    elif event.announced_us and event.now_us - event.announced_us > state.limits.stale_us:
         instance.live, instance.reason = False, "announced long ago, not heard of since"
-    if event.epoch in state.gone.get(event.instance, ()):
-        instance.live, instance.final, instance.reason = False, True, "gone before it was known"
-    before_known = state.early.pop(event.instance, None)
-    if before_known is not None:
-        changed(state, before_known)
     found: list[Effect] = []
     addresses = {other.address for other in state.instances.values()}
     if before is not None and before.address not in addresses:
@@ -43,59 +60,78 @@ def joined(state: RouterState, event: events.InstanceJoined) -> list[Effect]:
     return found
 
 
-def left(
-    state: RouterState, name: str, reason: str, now_us: int, *, epoch: str = "", final: bool = False
-) -> None:
-    """Stop using an instance (of that epoch, if one is given).
+def left(state: RouterState, event: events.InstanceLeft) -> None:
+    """A process stopped or exited: the instance is used again once a newer one joins."""
+    instance = state.instances.get(event.instance)
+    epoch = event.epoch or (instance.epoch if instance else "")
+    fact = LifecycleFact(
+        state=LifecycleState.STOPPED,
+        at_us=event.at_us or event.now_us,
+        epoch=epoch,
+        cause=event.reason,
+    )
+    told(state, event.instance, fact, event.now_us)
 
-    final: it said so itself, and what it cached is gone. Otherwise it is used again
-    once it is heard of again.
-    """
-    if final and epoch:
-        state.gone[name] = [epoch, *state.gone.get(name, ())][:GONE_EPOCHS]
+
+def changed(state: RouterState, event: events.InstanceLifecycleChanged) -> None:
+    """An instance drains, sleeps, wakes, or is active again."""
+    fact = LifecycleFact(
+        state=event.state,
+        at_us=event.at_us or event.now_us,
+        epoch=event.epoch,
+        change=event.change,
+        cause=event.cause,
+    )
+    told(state, event.instance, fact, event.now_us)
+
+
+def told(state: RouterState, name: str, fact: LifecycleFact, now_us: int) -> None:
+    """Take a lifecycle fact in, and what follows from it for the use of its instance."""
     instance = state.instances.get(name)
-    if instance is None or epoch not in ("", instance.epoch):
+    if instance is None:
+        lifecycle = state.early[name] = state.early.pop(name, LifecycleView())
+        lifecycle.apply(fact)
+        if len(state.early) > EARLY_MAX:
+            del state.early[next(iter(state.early))]
+    elif instance.lifecycle.apply(fact):
+        follow(state, instance, now_us)
+
+
+def follow(state: RouterState, instance: KnownInstance, now_us: int) -> None:
+    """Use an instance, or stop using it, as its lifecycle says."""
+    newest = instance.lifecycle.newest
+    if instance.serving:
+        instance.live, instance.reason = True, ""
         return
-    instance.final = instance.final or final
-    if final:
+    if newest.epoch != instance.epoch:
+        reason = f"another process took its place, which is {newest.state}"
+    elif newest.state in ENDS:
+        reason = newest.cause
+    else:
+        reason = f"{newest.state}: {newest.cause}" if newest.cause else str(newest.state)
+    stop_using(instance, reason, now_us)
+    instance.reason = reason
+    if instance.final:
         kv_holders.wipe(state, instance)
+    elif newest.exact and newest.state in FREED:
+        kv_holders.forget_blocks(state, instance)
+
+
+def unreachable(state: RouterState, name: str, reason: str, now_us: int) -> None:
+    """Stop using an instance until it is heard of again."""
+    instance = state.instances.get(name)
+    if instance is not None:
+        stop_using(instance, reason, now_us)
+
+
+def stop_using(instance: KnownInstance, reason: str, now_us: int) -> None:
+    """Send it nothing more, and expect nothing of what was sent."""
     if instance.live:
         instance.live, instance.reason, instance.left_us = False, reason, now_us
         for rank in instance.ranks:
             rank.sent.clear()
             rank.inbound.clear()
             rank.sent_blocks = rank.inbound_blocks = 0
-
-
-def changed(state: RouterState, event: events.InstanceLifecycleChanged) -> None:
-    """An instance goes to sleep, sleeps, wakes, or (`resting` empty) is awake."""
-    instance = state.instances.get(event.instance)
-    if instance is None or instance.epoch != event.epoch:
-        early(state, event)
-        return
-    # What a report said first, a fact says better.
-    vague = event.change == instance.change and instance.resting == RESTING
-    if instance.final or (event.change <= instance.change and not vague):
-        return
-    instance.change, instance.resting = event.change, event.resting
-    if not event.resting:
-        instance.live, instance.reason = True, ""
-        return
-    reason = f"{event.resting}: {event.cause}" if event.cause else event.resting
-    left(state, event.instance, reason, event.now_us)
-    instance.reason = reason
-    if event.resting in ("silent", "waking"):
-        kv_holders.forget_blocks(state, instance)
-
-
-def early(state: RouterState, event: events.InstanceLifecycleChanged) -> None:
-    """Keep what was told of an instance before it was known: facts may overtake each other."""
-    known = state.early.pop(event.instance, None)
-    if known is not None and (known.epoch == event.epoch and known.change > event.change):
-        event = known
-    state.early[event.instance] = event
-    if len(state.early) > EARLY_MAX:
-        del state.early[next(iter(state.early))]
 
 
 def busy_requests(state: RouterState) -> int:
@@ -119,30 +155,27 @@ def heard(state: RouterState, event: events.LoadReported) -> KnownInstance | Non
     """A report came in: the instance it is of, if that is in use."""
     instance = state.instances.get(event.instance)
     if instance is None or instance.epoch != event.epoch:
-        if event.resting:
-            early(state, as_told(event))
+        if not event.serving:
+            told(state, event.instance, fact_of(event), event.now_us)
         return None
     instance.seen_us = event.now_us
     made_us = load_ledger.by_our_clock(instance, event)
-    if event.change > instance.change:
-        changed(state, as_told(event))
-    usable = not (instance.final or instance.resting)
-    if not instance.live and usable and made_us > instance.left_us:
+    if event.change > instance.lifecycle.newest.change:
+        told(state, event.instance, fact_of(event), event.now_us)
+    if not instance.live and instance.serving and made_us > instance.left_us:
         instance.live, instance.reason = True, ""
     load_ledger.reported(instance, event, made_us)
     return instance if instance.live else None
 
 
-def as_told(event: events.LoadReported) -> events.InstanceLifecycleChanged:
-    """What a report says of its instance's life: the fact of the change is late, or lost."""
-    resting = RESTING if event.resting else ""
-    return events.InstanceLifecycleChanged(
-        now_us=event.now_us,
-        instance=event.instance,
+def fact_of(event: events.LoadReported) -> LifecycleFact:
+    """What a report says of its instance's lifecycle: the fact of the change is late, or lost."""
+    return LifecycleFact(
+        state=LifecycleState.ACTIVE if event.serving else LifecycleState.DRAINING,
+        at_us=event.at_us,
         epoch=event.epoch,
         change=event.change,
-        resting=resting,
-        cause="",
+        exact=event.serving,
     )
 
 
@@ -160,7 +193,7 @@ def silent(state: RouterState, now_us: int) -> list[str]:
 
 
 def forget(state: RouterState, now_us: int) -> None:
-    """Drop instances that have been gone for FORGET_US, and what is known of their past."""
+    """Drop instances that have been gone for FORGET_US, with all that is known of them."""
     old = [
         instance
         for instance in state.instances.values()
@@ -169,4 +202,3 @@ def forget(state: RouterState, now_us: int) -> None:
     for instance in old:
         kv_holders.wipe(state, instance)
         del state.instances[instance.name]
-        state.gone.pop(instance.name, None)

@@ -4,7 +4,7 @@ cost = wait for the rank + fetch of what only stores have + prefill of the rest
      + transfer of the KV
      + what the prefill takes from answers that run there
      + what decoding there will cost
-     + SPREAD_S for each time the mean of new KV the rank was sent of late: between ranks
+     + SPREAD_MS for each time the mean of new KV the rank was sent of late: between ranks
        that are alike otherwise, the one whose cache is written least (against herding)
 
 Time taken from tokens is priced by how near the target a token's time already is
@@ -19,6 +19,7 @@ answers will come to be held up by it.
 
 from typing import NamedTuple
 
+from argosy.domain.placement_cost import HANDOFF_MS, OWN_WORK, SPREAD_MS, price_of_answer_time
 from argosy.router.core.fleet import load_ledger
 from argosy.router.core.fleet.balance import without_outliers
 from argosy.router.core.fleet.candidates import (
@@ -36,11 +37,6 @@ from argosy.router.core.fleet.candidates import (
 )
 from argosy.router.core.state import RouterState, TrackedRequest
 
-OWN_WORK = 0.35
-HANDOFF_S = 0.005
-"""What a handoff costs beside the transfer: two calls, and decode's wait for its step."""
-PRICE_POWER = 4
-SPREAD_S = 0.002
 BUSY_MAX = 0.9
 
 
@@ -90,7 +86,7 @@ def choose(
         cost = target.cost + prefill_cost(
             state, candidates, candidate, request, now_us, planned, running
         )
-        cost += HANDOFF_S
+        cost += HANDOFF_MS / 1e3
         cost += transfer_ms(candidate.instance, target.candidate.instance, to_move) / 1e3
         if cost < best_cost:
             best_cost = cost
@@ -127,7 +123,7 @@ def prefill_cost(
     if price:
         cost += price * instance.timing.prompt_ms(tokens, instance.tokens_per_step) / 1e3
     if candidates.written:
-        cost += SPREAD_S * load_ledger.written(rank, now_us) / candidates.written
+        cost += SPREAD_MS / 1e3 * load_ledger.written(rank, now_us) / candidates.written
     return cost
 
 
@@ -147,5 +143,5 @@ def rate(
     before_ms = load_ledger.decode_step_ms(instance, held, running)
     after_ms = load_ledger.decode_step_ms(instance, held + blocks, running + 1)
     itl_ms = after_ms / (1 - min(BUSY_MAX, load_ledger.busy_share(rank, now_us)))
-    price = min(1.0, (itl_ms / state.limits.itl_target_ms) ** PRICE_POWER)
+    price = price_of_answer_time(itl_ms, state.limits.itl_target_ms)
     return ScoredRank(itl_ms * answer_tokens / 1e3 * price, candidate, before_ms, price)
