@@ -541,6 +541,14 @@ async def test_a_run_of_sleeps_and_wakes_replays_without_a_difference(
     lives = [row for row in report["segments"] if row["core"] == "life"]
     assert len(lives) == 3
     assert all(row["steps"] for row in report["segments"])
-    assert {"life", "operator", "node-agent", "router", "prefill", "decode", "kvstore"} == {
-        row["core"] for row in report["segments"]
+    cores = {
+        "life",
+        "operator",
+        "node-agent",
+        "router",
+        "prefill",
+        "decode",
+        "kvstore",
+        "autoscaler",
     }
+    assert cores == {row["core"] for row in report["segments"]}
