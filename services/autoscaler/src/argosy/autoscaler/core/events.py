@@ -1,4 +1,4 @@
-"""What happens to whoever scales a fleet."""
+"""What happens to the autoscaler of a fleet."""
 
 import msgspec
 
@@ -30,13 +30,13 @@ class ScalingApplied(Event, frozen=True, kw_only=True, tag=True):
     silent: int
     """Of each role, kept asleep beside those awake."""
     idle_sleep_us: int
-    """The last ones sleep when nothing was asked for as long; 0: never."""
+    """All sleep when nothing was asked for this long; 0: never."""
     sleep_level: str
     slo: Slo
     ratio_min: float
     ratio_max: float
     dwell_us: int
-    """After an instance was added, none of its role is taken away for as long."""
+    """After an instance was added, none of its role is taken away for this long."""
 
 
 class PlansChanged(Event, frozen=True, kw_only=True, tag=True):
@@ -138,11 +138,11 @@ class TrafficSeen(Event, frozen=True, kw_only=True, tag=True):
     """Requests that run, at the router and at all instances: those of direct callers too."""
     ttft_buckets: list[int] = msgspec.field(default_factory=list)
     trace: str = ""
-    """Trace context of the report, for whoever wants to know what a decision came from."""
+    """Id of the report: a decision names the one that it came from."""
 
 
 class SlotRecalled(Event, frozen=True, kw_only=True, tag=True):
-    """History holds this slot; told oldest first, before anything else."""
+    """History holds this slot; the oldest comes first, before anything else."""
 
     start_us: int
     seconds: float

@@ -96,7 +96,7 @@ class SleepState(msgspec.Struct):
 
 
 class RouterSeen(msgspec.Struct):
-    """What a router last told: sums since its start."""
+    """What a router last reported: sums since its start."""
 
     epoch: str
     heard_us: int
@@ -158,7 +158,7 @@ class SloCorrection(msgspec.Struct):
     ready: int = 0
     """At the slot's start."""
     still: int = 0
-    """Slots for which it has been so many."""
+    """Slots for which it has been that many."""
     backlog: int = 0
     """What waited at routers at the slot's start."""
     late_before: float = 0
@@ -199,9 +199,9 @@ class AutoscalerState(msgspec.Struct):
     forecast: ForecastState = msgspec.field(default_factory=ForecastState)
     corrections: dict[str, SloCorrection] = {}
     relayed: bool = False
-    """A router tells of TTFT: what decode instances tell of the same requests is not counted."""
-    told: dict[str, list[int]] = {}
-    """Counts of late requests as each source told them last."""
+    """A router reports TTFT: what decode instances report of the same requests is not counted."""
+    late_counts: dict[str, list[int]] = {}
+    """Latency buckets as each source reported them last."""
     decided: Decided = msgspec.field(default_factory=Decided)
     heard_us: int = FAR_PAST_US
     """When a router was last heard."""

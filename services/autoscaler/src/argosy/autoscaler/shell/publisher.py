@@ -55,7 +55,7 @@ def scale_fact(
 
 
 def alternative(one: effects.Alternative) -> events_pb2.Alternative:
-    """As it is told."""
+    """One of the decision's alternatives."""
     return events_pb2.Alternative(
         name=one.name,
         prefill=one.prefill,

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from argosy.autoscaler.season.prophet_fit import DAILY_FROM_S
-from argosy.autoscaler.season.season_job import Season, look_ahead
+from argosy.autoscaler.season.season_job import SeasonForecast, look_ahead
 from argosy.autoscaler.shell.history import History, read_rates
 from argosy.domain.plan_window import PlanWindow
 
@@ -25,7 +25,9 @@ class SeasonFits:
         self._country = country
         self._pools: set[ProcessPoolExecutor] = set()
 
-    async def fit(self, slot_us: int, count: int, windows: Sequence[PlanWindow]) -> Season | None:
+    async def fit(
+        self, slot_us: int, count: int, windows: Sequence[PlanWindow]
+    ) -> SeasonForecast | None:
         """The next `count` slots as Prophet expects them; None: too little was seen yet.
 
         Raises BrokenProcessPool if the process dies.
@@ -57,6 +59,6 @@ class SeasonFits:
 
 def fit_from_history(
     path: Path, slot_us: int, count: int, country: str, windows: Sequence[PlanWindow]
-) -> Season | None:
+) -> SeasonForecast | None:
     """Read the history and let Prophet look ahead: what the process does."""
     return look_ahead(read_rates(path), slot_us, count, country, windows)

@@ -1,4 +1,4 @@
-"""The autoscaler: load in, decisions out, with what is expected and planned for whoever asks."""
+"""The autoscaler: load comes in, decisions go out, and callers can ask what is expected and why."""
 
 import asyncio
 import logging
@@ -216,7 +216,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
             )
 
     async def _report(self) -> None:
-        """Say that an autoscaler is there, and tell the core of loads, as long as it lives."""
+        """Each second: give the core the loads that were reported, and report that it is there."""
         plans_at_us = self._driver.now_us()
         while True:
             now_us = self._driver.now_us()

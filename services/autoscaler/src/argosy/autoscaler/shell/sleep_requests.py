@@ -14,7 +14,7 @@ LEVELS = ("dram", "disk")
 
 
 class SleepRequests:
-    """See the module. What comes of a request is told by facts."""
+    """See the module. Facts say what comes of a request."""
 
     def __init__(
         self, mesh: Mesh[AutoscalerSettings], state: AutoscalerState, driver: Driver

@@ -1,6 +1,6 @@
-"""What the autoscaler hears on the bus, told to its core: the fleet, its members, load, decisions.
+"""What the autoscaler hears on the bus, for its core: the fleet, its members, load, decisions.
 
-Counts are told as the floats that the core's events say: a journal reads them back as such, and
+Counts become the floats that the core's events declare: a journal reads them back as such, and
 has to find what was decided on.
 """
 
@@ -28,7 +28,7 @@ from argosy.wire.router.v1 import events_pb2 as router_pb2
 
 OLD_MS = 5_000
 STEPS_MAX = 64
-"""Of an instance, told at once; the oldest are left out."""
+"""Of an instance, given to the core at once; the oldest are left out."""
 CHANGES = ("InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke", "InstanceStopped")
 DECIDED_BY = {number: name for name, number in publisher.DECIDED_BY.items()}
 ROLES = {instance_pb2.ROLE_PREFILL: "prefill", instance_pb2.ROLE_DECODE: "decode"}

@@ -2,7 +2,7 @@
 
 At work: active. Coming: on its way to work, and will count when it is there. Used: holds the memory
 and devices of an instance at work, which the budget is about. A pending or failed instance is none
-of these but used: nobody waits for it.
+of these but used: no plan counts on it.
 """
 
 from argosy.autoscaler.core import events

@@ -20,16 +20,19 @@ QUANTILE = 0.9
 SIGMAS = 1.2815515655446004
 """Of a normal distribution, up to QUANTILE."""
 CHANCE = 2.5
-"""Standard deviations of a count that are put down to chance."""
+"""Standard deviations of a count that are put down to chance: one or two false bursts an hour."""
 NEWS_US = 120_000_000
-"""What comes just now, and was not forecast, is expected to fade over this time."""
+"""What comes now, and was not forecast, is expected to fade over this time: two slots, after which
+the forecast has seen it."""
 BACKLOG_US = 30_000_000
-"""What waits already is to be served within this."""
+"""What waits already is to be served within this: longer than a wake, so that it can be, and short
+enough that callers are still there."""
 MODEL_SIGMA = 0.11
 """What is unknown of a fleet's capacity, as if it were of demand: near saturation the model is 10
 to 20 % off the simulator (docs/measurements.md), the 90 % quantile of this."""
 GRID = 16
-"""Means of lengths are taken from a grid of so many points for each factor of e."""
+"""Means of lengths are rounded to a grid with this many points for each factor of e, 6 % apart, so
+that cost tables that were computed for them hold for a while."""
 FEWEST = 20.0
 """Requests that say enough about lengths; before that, defaults weigh too."""
 
@@ -84,7 +87,7 @@ def lead_slots(state: AutoscalerState) -> float:
 
 
 def unknown(rates: list[float], uppers: list[float], slots: float) -> float:
-    """Sigma of demand so many slots ahead, and of the model.
+    """Sigma of demand that many slots ahead, and of the model.
 
     Within the first slot demand's grows as a random walk's does.
     """

@@ -15,7 +15,7 @@ from argosy.domain.demand import Demand
 
 REJECTED_MAX = 3
 NOBODY = model.CapacityScore(0, 0, 0, 0, 0, 0, 0, 0)
-"""Without decode nobody is answered."""
+"""The score of a fleet without decode: no request is answered."""
 
 
 def decision(

@@ -4,7 +4,7 @@ A model of a fleet is wrong somewhere. At the end of each slot in which nothing 
 of requests that missed the SLO is held against what the model says for that slot's rate and
 instances. Where they disagree, there is a factor on the rate under which they would agree; the
 role's factor goes a step of it, quickly up and slowly down, and plans are made for so much more.
-Within what the model explains the factor rests.
+Within what the model explains the factor stays.
 
 Lateness to the first token is prefill's, unless decode had no room: then it is decode's.
 """
@@ -16,13 +16,19 @@ from argosy.autoscaler.core.planning.expected_demand import likely
 from argosy.autoscaler.core.state import AutoscalerState, SloCorrection
 from argosy.domain.histogram import bucket_of, since
 
-UP, DOWN, REST = 1.1, 0.98, 0.9998
-"""Most that a factor changes in a slot; and how it fades where there is nothing to learn."""
+UP, DOWN, FADE = 1.1, 0.98, 0.9998
+"""A factor grows by at most a tenth in a slot, and shrinks by a fiftieth: too few instances cost
+callers, too many only money. Where there is nothing to learn it fades, by half in sixty
+hours."""
 LEAST, MOST = 0.8, 2.5
+"""A fleet that needs more than that is not explained by load: something else is wrong with it."""
 TOLERANCE = 0.02
-"""Of requests: what model and measurement may differ by."""
+"""Of requests: what model and measurement may differ by before the factor moves. A slot of some
+hundred requests is no more exact than that."""
 FEWEST = 30
+"""Requests of a slot from which a share that is late says anything."""
 SOURCES_MAX = 4096
+"""Processes whose counts are kept: four thousand instances; beyond, the oldest is forgotten."""
 
 
 def late_seen(state: AutoscalerState, source: str, kind: str, buckets: list[int]) -> None:
@@ -30,10 +36,10 @@ def late_seen(state: AutoscalerState, source: str, kind: str, buckets: list[int]
     if state.scaling is None or not all(count >= 0 for count in buckets):
         return
     key = f"{kind} {source}"
-    before = state.told.get(key)
-    if before is None and len(state.told) >= SOURCES_MAX:
-        del state.told[next(iter(state.told))]
-    state.told[key] = list(buckets)
+    before = state.late_counts.get(key)
+    if before is None and len(state.late_counts) >= SOURCES_MAX:
+        del state.late_counts[next(iter(state.late_counts))]
+    state.late_counts[key] = list(buckets)
     if before is None:
         return
     grown = since(buckets, before)
@@ -91,4 +97,4 @@ def learn(state: AutoscalerState, role: str, correction: SloCorrection, rate: fl
     elif share < said - TOLERANCE:
         correction.factor = max(LEAST, correction.factor * DOWN)
     else:
-        correction.factor = 1 + (correction.factor - 1) * REST
+        correction.factor = 1 + (correction.factor - 1) * FADE

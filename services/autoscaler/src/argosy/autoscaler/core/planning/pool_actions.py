@@ -13,7 +13,8 @@ from argosy.autoscaler.core.planning.targets import Target, worn_out
 from argosy.autoscaler.core.state import AutoscalerState, Baseline, Member
 
 LATE = 3
-"""An instance that is not up after so many times what a start takes is given up."""
+"""An instance that is not up after so many times what a start takes is given up: its place in the
+budget could be another's. Three, so that a slow start is not taken for a stuck one."""
 
 
 def pools(
@@ -45,28 +46,24 @@ def pool_decision(
     stop = stops(state, role, target, there, now_us)
     stay = {n: m for n, m in there.items() if n not in stop}
     good = {n: m for n, m in stay.items() if m.rack not in drained or not m.rack}
-    # Whoever was told to wake long ago and has not moved is not waited for.
+    # An instance that was told to wake long ago and has not moved is not waited for.
     at_work = {
         n: m
         for n, m in good.items()
         if members.ready(m) or (members.coming(m) and not members.asleep(m, now_us))
     }
-    wake = []
-    for name in to_wake(good, now_us)[: max(0, target.awake - len(at_work))]:
-        takes = not members.used(good[name])
-        if room > 0 or not takes:
-            wake.append(name)
-            room -= takes
+    wake, room = wakes(good, max(0, target.awake - len(at_work)), now_us, room)
     ready = sum(map(members.ready, at_work.values()))
     # Those on their way take over when they are there.
     sleep = to_sleep(at_work, now_us)[: max(0, ready - target.awake)]
-    leaving = to_sleep({n: m for n, m in stay.items() if n not in good}, now_us)
+    left_racks = {n: m for n, m in stay.items() if n not in good}
+    leaving = to_sleep(left_racks, now_us)
     if not ready and not within.idle(state, now_us):
-        leaving = leaving[:-1]  # The last one stays until somebody else is there.
+        leaving = leaving[:-1]  # The last one stays until another is there.
     if ready >= min(target.awake, len(good)):
         sleep += leaving
     elif room <= 0 and not any(m.state == "draining" or m.told_to_sleep for m in stay.values()):
-        sleep += leaving[:1]  # Nobody can take over before somebody has gone.
+        sleep += leaving[:1]  # None can take over before one has gone.
     # An instance that starts takes room from the beginning.
     more = max(0, target.exist - len(there))
     exist = len(there) - len(stop) + min(more, max(0, room) + promised(state, role))
@@ -84,8 +81,19 @@ def pool_decision(
     )
 
 
+def wakes(there: dict[str, Member], count: int, now_us: int, room: int) -> tuple[list[str], int]:
+    """Up to `count` to be woken, as far as there is room, and the room that is left then."""
+    chosen = []
+    for name in to_wake(there, now_us)[:count]:
+        takes = not members.used(there[name])
+        if room > 0 or not takes:
+            chosen.append(name)
+            room -= takes
+    return chosen, room
+
+
 def to_wake(there: dict[str, Member], now_us: int) -> list[str]:
-    """Who can be woken, best first."""
+    """Those that can be woken, best first."""
     ranked = sorted(
         (members.called(member), member.state == "silent", member.woke_took_us, name)
         for name, member in there.items()
@@ -95,7 +103,7 @@ def to_wake(there: dict[str, Member], now_us: int) -> list[str]:
 
 
 def to_sleep(at_work: dict[str, Member], now_us: int) -> list[str]:
-    """Who can be put to sleep, best first."""
+    """Those that can be put to sleep, best first."""
     ranked = sorted(
         (member.running + member.waiting, member.queued_tokens, member.kv_share, name)
         for name, member in at_work.items()
@@ -109,7 +117,7 @@ def to_sleep(at_work: dict[str, Member], now_us: int) -> list[str]:
 def stops(
     state: AutoscalerState, role: str, target: Target, there: dict[str, Member], now_us: int
 ) -> list[str]:
-    """Who is to end: sleepers that have slept for too long, and whoever is beyond the most."""
+    """Which are to end: those that have slept for too long, and those beyond the most allowed."""
     base = state.baselines.get(role, Baseline())
     # What does not come up holds a place in the budget that another could have.
     late_us = LATE * base.start_us
@@ -138,5 +146,5 @@ def room_left(state: AutoscalerState, budget: int) -> int:
 
 
 def changes(pool: PoolDecision) -> bool:
-    """Whether anybody has to do anything."""
+    """Whether any instance has to do anything."""
     return bool(pool.wake or pool.sleep or pool.stop) or pool.exist != pool.exist_before

@@ -13,8 +13,8 @@ from argosy.autoscaler.core.state import MANUAL, RULE, AutoscalerState, Member
 from argosy.domain.core import Effect
 
 MORE_US = 1_000_000
-"""While requests wait, another pair is woken this often: a pair that is up needs about as long
-until its share of the queue has gone to it and is no longer reported as waiting."""
+"""While requests wait, another pair is woken this often: several reports of the queue, so that what
+a pair which has just come up takes from it shows before the next is woken."""
 WAKE_REFUSED_US = 5_000_000
 """Room on a node comes and goes with the instances there; with requests waiting it is asked for
 again soon, and not with every report."""
@@ -22,7 +22,7 @@ WAKE_US = 30_000_000
 """How long a wake may take, where that is not known."""
 LOST_US = 5_000_000
 """Requests that have waited as long, though an instance is said to be up, cannot reach it: a router
-learns of an instance within a second."""
+learns within a second that an instance is up."""
 AGAIN_US = 5_000_000
 """An instance that was told to wake and has not moved is told again after this. Unlike the plan
 (members.AGAIN_US), requests wait meanwhile."""
