@@ -230,7 +230,7 @@ def check_causes(facts: list[Any]) -> None:
     changes = of(facts, *CHANGED)
     assert changes
     for change in changes:
-        assert why[change.instance_id, change.change.turn] == change.change.cause != ""
+        assert why[change.instance_id, change.change.decision_sequence] == change.change.cause != ""
 
 
 def check_trace(fleet: Any, facts: list[Any]) -> None:
@@ -301,7 +301,7 @@ async def test_scaling_down_aborts_no_answer(scaling_fleet: Any, eventually: Any
     async with scaling_fleet.client() as client:
         again = await asyncio.gather(*(ask(client, t, 0, max_tokens=tokens) for t in texts))
 
-    assert {(fact.instance_id, fact.change.turn) for fact in slept} <= by_plan
+    assert {(fact.instance_id, fact.change.decision_sequence) for fact in slept} <= by_plan
     assert [answer.token_ids for answer in answers] == [a.answer.token_ids for a in again]
     assert {len(answer.token_ids) for answer in answers} == {tokens}
     assert {answer.timing.attempts for answer in answers} == {1}

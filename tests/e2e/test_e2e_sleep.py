@@ -315,7 +315,12 @@ async def test_facts_of_a_life_come_with_their_cause_and_their_steps(
         numbers = [fact.change.number for fact in told]
         assert numbers == list(range(numbers[0], numbers[0] + len(LIFE)))
         assert {fact.change.cause for fact in told} == {"somebody asked"}
-        assert draining.change.turn == slept.change.turn < waking.change.turn == woke.change.turn
+        assert (
+            draining.change.decision_sequence
+            == slept.change.decision_sequence
+            < waking.change.decision_sequence
+            == woke.change.decision_sequence
+        )
         steps = [[step.name for step in fact.change.steps] for fact in told]
         assert steps == [
             [],

@@ -3,7 +3,7 @@
 To sleep or to wake is a row of steps; the next begins when the last has ended. A decision that
 comes meanwhile is kept, and carried out as soon as it can be: a wake ends a drain or a flush at
 once, and lets any later step of a sleep end before it turns round; a sleep lets a wake end. An
-older decision (by its turn) never undoes a newer one. A step that fails, or takes longer than
+older decision (by its sequence) never undoes a newer one. A step that fails, or takes longer than
 STEP_US (weights: than twice the first load), ends the process: memory half gone is no state
 to be in, a new process is.
 """
@@ -26,14 +26,14 @@ class LifecycleCoreState(msgspec.Struct):
     state: LifecycleState = LifecycleState.LOADING
     since_us: int = 0
     change: int = 0
-    turn: int = 0
+    decision_sequence: int = 0
     """Of the last decision taken in."""
     wanted: LifecycleState = LifecycleState.ACTIVE
     """ACTIVE, SILENT or STOPPED."""
     why: str = ""
     decided_us: int = 0
     """When that was decided."""
-    led_turn: int = 0
+    led_sequence: int = 0
     """Of the decision that led to the change under way, or the last."""
     led_why: str = "its process started"
     level: str = "dram"
@@ -81,9 +81,12 @@ class LifecycleCore:
 
     def _decided(self, event: events.SleepRequested | events.WakeRequested) -> list[Effect]:
         state = self.state
-        if event.turn <= state.turn or state.wanted is LifecycleState.STOPPED:
+        if (
+            event.decision_sequence <= state.decision_sequence
+            or state.wanted is LifecycleState.STOPPED
+        ):
             return []
-        state.turn = event.turn
+        state.decision_sequence = event.decision_sequence
         if isinstance(event, events.WakeRequested):
             return self._want(LifecycleState.ACTIVE, event.cause, event.now_us)
         state.level, state.drain_us = event.level, event.drain_us
@@ -154,7 +157,11 @@ class LifecycleCore:
     def _led(self, began_us: int) -> None:
         """The newest decision is what leads to the next change."""
         state = self.state
-        state.led_turn, state.led_why, state.began_us = state.turn, state.why, began_us
+        state.led_sequence, state.led_why, state.began_us = (
+            state.decision_sequence,
+            state.why,
+            began_us,
+        )
 
     def _take(self, now_us: int) -> list[Effect]:
         """The first step left to do."""
@@ -223,7 +230,7 @@ class LifecycleCore:
             state=after,
             change=state.change,
             cause=state.led_why,
-            turn=state.led_turn,
+            decision_sequence=state.led_sequence,
             took_us=now_us - state.began_us,
             level=state.level,
             steps_us=state.steps_us,

@@ -32,7 +32,7 @@ class PublishChange(Effect, frozen=True, kw_only=True, tag=True):
     change: int
     """Numbers the changes of one process."""
     cause: str
-    turn: int
+    decision_sequence: int
     took_us: int
     """From the decision on."""
     level: str

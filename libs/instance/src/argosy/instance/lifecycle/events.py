@@ -8,11 +8,11 @@ class Loaded(Event, frozen=True, kw_only=True, tag=True):
 
 
 class SleepRequested(Event, frozen=True, kw_only=True, tag=True):
-    """It shall sleep. turn: orders decisions; level: where weights stay (api.SleepLevel);
-    drain_us: how long what runs may go on.
+    """It shall sleep. decision_sequence: orders decisions; level: where weights stay
+    (api.SleepLevel); drain_us: how long what runs may go on.
     """
 
-    turn: int
+    decision_sequence: int
     level: str
     drain_us: int
     cause: str
@@ -21,7 +21,7 @@ class SleepRequested(Event, frozen=True, kw_only=True, tag=True):
 class WakeRequested(Event, frozen=True, kw_only=True, tag=True):
     """It shall be awake."""
 
-    turn: int
+    decision_sequence: int
     cause: str
 
 

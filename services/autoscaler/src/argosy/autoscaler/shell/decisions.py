@@ -32,7 +32,7 @@ class Decisions:
         bus.follow(events_pb2.WakeDecided, self._on_part, f"{durable}-why-wake")
         bus.follow(instance_pb2.InstanceSlept, self._on_change, f"{durable}-why-slept")
         bus.follow(instance_pb2.InstanceWoke, self._on_change, f"{durable}-why-woke")
-        bus.follow(node_pb2.RestRefused, self._on_refused, f"{durable}-why-refused")
+        bus.follow(node_pb2.SleepDecisionRefused, self._on_refused, f"{durable}-why-refused")
 
     def add(self, fact: events_pb2.ScaleDecided) -> None:
         """Keep a decision."""
@@ -74,11 +74,11 @@ class Decisions:
         slept = isinstance(fact, instance_pb2.InstanceSlept)
         steps = ", ".join(f"{step.name} {step.ms} ms" for step in fact.change.steps)
         what = f"{fact.instance_id} {'slept' if slept else 'woke'} in {fact.change.took_ms} ms"
-        self._note(fact.instance_id, fact.change.turn, f"{what} ({steps})", envelope)
+        self._note(fact.instance_id, fact.change.decision_sequence, f"{what} ({steps})", envelope)
 
-    def _on_refused(self, fact: node_pb2.RestRefused, envelope: Envelope) -> None:
+    def _on_refused(self, fact: node_pb2.SleepDecisionRefused, envelope: Envelope) -> None:
         what = f"{fact.instance_id} could not {'wake' if fact.wake else 'sleep'}: {fact.reason}"
-        self._note(fact.instance_id, fact.turn, what, envelope)
+        self._note(fact.instance_id, fact.decision_sequence, what, envelope)
 
     def _note(self, instance: str, sequence: int, what: str, envelope: Envelope) -> None:
         decision = self._decided.get((instance, sequence))

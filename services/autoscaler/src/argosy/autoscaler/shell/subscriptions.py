@@ -60,7 +60,7 @@ class AutoscalerSubscriptions:
         caught_up += [
             bus.follow(node_pb2.InstanceStarted, self._on_started, f"{durable}-started"),
             bus.follow(node_pb2.InstanceExited, self._on_exited, f"{durable}-exited"),
-            bus.follow(node_pb2.RestRefused, self._on_refused, f"{durable}-refused"),
+            bus.follow(node_pb2.SleepDecisionRefused, self._on_refused, f"{durable}-refused"),
             bus.follow(events_pb2.PlanChanged, self._on_plan, f"{durable}-plans"),
         ]
         await asyncio.gather(*(event.wait() for event in caught_up))
@@ -191,12 +191,12 @@ class AutoscalerSubscriptions:
             )
         )
 
-    def _on_refused(self, fact: node_pb2.RestRefused, envelope: Envelope) -> None:
+    def _on_refused(self, fact: node_pb2.SleepDecisionRefused, envelope: Envelope) -> None:
         self._driver.feed(
             events.SleepDecisionRefused(
                 now_us=self._driver.now_us(),
                 instance=fact.instance_id,
-                decision_sequence=fact.turn,
+                decision_sequence=fact.decision_sequence,
                 wake=fact.wake,
                 reason=fact.reason,
             )

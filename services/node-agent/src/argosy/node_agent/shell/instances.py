@@ -61,7 +61,11 @@ class Instances:
         process = self._state.processes[effect.name]
         epoch = process.epoch
         # However long it loads.
-        while process.pid and process.epoch == epoch and process.turn == effect.turn:
+        while (
+            process.pid
+            and process.epoch == epoch
+            and process.decision_sequence == effect.decision_sequence
+        ):
             try:
                 await self._call(effect)
                 return
@@ -75,12 +79,14 @@ class Instances:
             raise KeyError(effect.name)  # That address may be somebody else's by now.
         stub = self._mesh.channels.stub(LifeStub, address)
         if isinstance(effect, effects.WakeUp):
-            wake = instance_pb2.WakeRequest(turn=effect.turn, cause=effect.cause)
+            wake = instance_pb2.WakeRequest(
+                decision_sequence=effect.decision_sequence, cause=effect.cause
+            )
             reply = await rpc.call(stub.Wake, wake, timeout_s=CALL_S, instance=effect.name)
             self._tell(effect.name, reply.epoch, reply.change)
             return
         sleep = instance_pb2.SleepRequest(
-            turn=effect.turn,
+            decision_sequence=effect.decision_sequence,
             level=effect.level,
             drain_ms=effect.drain_us // 1000,
             cause=effect.cause,
@@ -89,14 +95,14 @@ class Instances:
         # Where it is already, it tells nothing new: the answer says so.
         self._tell(effect.name, reply.epoch, reply.change)
 
-    def announce_refused(self, effect: effects.AnnounceRestRefused) -> None:
+    def announce_refused(self, effect: effects.AnnounceSleepDecisionRefused) -> None:
         """Publish why it cannot be."""
         self._mesh.bus.publish(
-            events_pb2.RestRefused(
+            events_pb2.SleepDecisionRefused(
                 instance_id=effect.name,
                 node=self._mesh.settings.node,
                 reason=effect.reason,
-                turn=effect.turn,
+                decision_sequence=effect.decision_sequence,
                 wake=effect.wake,
             )
         )
@@ -131,7 +137,7 @@ class Instances:
                 change=change.number,
                 state=state,
                 resident_bytes=change.resident_bytes,
-                turn=change.turn,
+                decision_sequence=change.decision_sequence,
             )
         )
 
@@ -148,15 +154,18 @@ class Instances:
             # It waited for the bus: what it was decided on is past.
             late = "the decision to sleep came too late"
             self.announce_refused(
-                effects.AnnounceRestRefused(
-                    name=fact.instance_id, turn=fact.decision_sequence, reason=late, wake=False
+                effects.AnnounceSleepDecisionRefused(
+                    name=fact.instance_id,
+                    decision_sequence=fact.decision_sequence,
+                    reason=late,
+                    wake=False,
                 )
             )
             return
         event = events.SleepDecided(
             now_us=self._driver.now_us(),
             name=fact.instance_id,
-            turn=fact.decision_sequence,
+            decision_sequence=fact.decision_sequence,
             level=fact.level,
             drain_us=fact.drain_ms * 1000,
             cause=fact.reason,
@@ -167,7 +176,10 @@ class Instances:
         if self._concerns(fact, envelope):
             now_us = self._driver.now_us()
             event = events.WakeDecided(
-                now_us=now_us, name=fact.instance_id, turn=fact.decision_sequence, cause=fact.reason
+                now_us=now_us,
+                name=fact.instance_id,
+                decision_sequence=fact.decision_sequence,
+                cause=fact.reason,
             )
             self._feed("node_agent.wake", event, envelope)
 

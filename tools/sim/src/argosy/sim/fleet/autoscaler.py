@@ -112,16 +112,18 @@ class SimAutoscaler:
         instance = self.simulation.instances[self._instances[effect.instance]]
         if instance.life is None:
             return
-        now_us, turn = self.simulation.now_us, effect.decision_sequence
+        now_us, sequence = self.simulation.now_us, effect.decision_sequence
         if isinstance(effect, effects.DecideWake):
             instance.life.feed(
-                lifecycle_events.WakeRequested(now_us=now_us, turn=turn, cause=effect.reason)
+                lifecycle_events.WakeRequested(
+                    now_us=now_us, decision_sequence=sequence, cause=effect.reason
+                )
             )
         else:
             instance.life.feed(
                 lifecycle_events.SleepRequested(
                     now_us=now_us,
-                    turn=turn,
+                    decision_sequence=sequence,
                     level=effect.level,
                     drain_us=effect.drain_us,
                     cause=effect.reason,
