@@ -7,7 +7,8 @@ from typing import Any
 from argosy.domain.core import CoreSpec
 from argosy.mesh.replay import replay_directory
 from argosy.router.core import events
-from argosy.router.core.router import SPEC, RouterCore
+from argosy.router.core.router import RouterCore
+from argosy.router.policies import SPEC, policy_named
 from argosy.wire.router.v1 import events_pb2
 
 BLOCK_TOKENS = 32
@@ -87,5 +88,8 @@ def replayed(directory: Path, met: set[type]) -> list[Any]:
             met.add(type(event))
             return super().step(event)
 
-    spec = CoreSpec(SPEC.name, SPEC.events, SPEC.state, Noting)
+    def noting(state: Any) -> Noting:
+        return Noting(state, policy_named(state.limits.policy))
+
+    spec = CoreSpec(SPEC.name, SPEC.events, SPEC.state, noting)
     return list(replay_directory(directory, {SPEC.name: spec}))

@@ -23,7 +23,7 @@ from argosy.mesh.replay import Replayed, replay_directory, replay_segment
 from argosy.node_agent.core.node import SPEC as NODE_AGENT
 from argosy.operator.core.operator import SPEC as OPERATOR
 from argosy.prefill.core.prefill import SPEC as PREFILL
-from argosy.router.core.router import SPEC as ROUTER
+from argosy.router.policies import SPEC as ROUTER
 
 SPECS = {
     spec.name: spec for spec in (ROUTER, PREFILL, DECODE, LIFE, NODE_AGENT, OPERATOR, AUTOSCALER)

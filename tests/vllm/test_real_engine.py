@@ -87,7 +87,7 @@ async def all_blocks_free(client: Client) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("policy", "always_apart"), [("immediate_least_loaded", True), ("argosy", False)]
+    ("policy", "always_apart"), [("least_loaded", True), ("least_cost", False)]
 )
 async def test_greedy_tokens_equal_those_of_one_plain_engine(real, policy, always_apart) -> None:
     async with router(real, policy) as client:

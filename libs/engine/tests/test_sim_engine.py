@@ -26,6 +26,7 @@ from argosy.engine.build import build_engine
 from argosy.engine.profile_files import load_profile
 from argosy.engine.settings import EngineSettings
 from argosy.engine.sim.engine import SimEngine
+from argosy.engine.sim.scheduler import Scheduler
 
 PATIENCE_S = 20
 BLOCK = 4
@@ -43,10 +44,11 @@ class RunningEngine:
         self.engine = SimEngine(self.settings)
         self.resident: dict[int, set[int]] = {}
         self.steps: list[EngineStats] = []
+        self.deaths: list[str] = []
 
     async def start(self) -> "RunningEngine":
         self.info = await self.engine.start(
-            Listener(self.steps.append, self._blocks, lambda why: None)
+            Listener(self.steps.append, self._blocks, self.deaths.append)
         )
         return self
 
@@ -78,14 +80,14 @@ class RunningEngine:
 @pytest.fixture
 async def launch() -> AsyncIterator[Callable[..., Any]]:
     """Starts engines with some settings; all are stopped when the test ends."""
-    ships: list[RunningEngine] = []
+    engines: list[RunningEngine] = []
 
     async def begin(**given: Any) -> RunningEngine:
-        ships.append(RunningEngine(**given))
-        return await ships[-1].start()
+        engines.append(RunningEngine(**given))
+        return await engines[-1].start()
 
     yield begin
-    for runner in ships:
+    for runner in engines:
         await runner.engine.stop()
 
 
@@ -392,3 +394,29 @@ async def test_an_engine_promises_no_more_sequences_than_its_steps_have_tokens(l
 
 def test_the_settings_choose_the_engine() -> None:
     assert isinstance(build_engine(EngineSettings(), "decode"), SimEngine)
+
+
+async def test_a_step_that_raises_ends_every_request_and_is_reported_as_the_engines_death(
+    launch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect in a step")
+
+    runner = await launch()
+    first, second = runner.submit("a", max_tokens=300), runner.submit("b", max_tokens=300)
+    await anext(first)
+    await anext(second)
+    monkeypatch.setattr(Scheduler, "plan", broken)
+    for outputs in (first, second):
+        with pytest.raises(EngineFailed, match="a defect in a step"):
+            async with asyncio.timeout(PATIENCE_S):
+                _ = [output async for output in outputs]
+    assert runner.deaths == ["the sim engine failed: RuntimeError('a defect in a step')"]
+    with pytest.raises(EngineFailed, match="a defect in a step"):
+        await runner.answer("c")
+
+
+async def test_an_engine_that_is_stopped_has_not_died(launch: Any) -> None:
+    runner = await launch()
+    await runner.engine.stop()
+    assert runner.deaths == []

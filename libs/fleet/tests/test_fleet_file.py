@@ -133,7 +133,7 @@ def test_sizes_are_read_in_their_units(size: str, size_bytes: int) -> None:
         # A value of the wrong kind.
         ("v1alpha1 -> v2", 2, "apiVersion: Input should be 'argosy.dev/v1alpha1'"),
         ("FedDeployment -> Job", 3, "kind: Input should be 'FedDeployment' (got 'Job')"),
-        ("kind: vllm -> kind: vlm", 11, "spec.engine.kind: Input should be 'vllm' or 'sim'"),
+        ("kind: vllm -> kind: vlm", 11, "kind: there is no 'vlm'; write one of: sim, vllm"),
         ("  name: demo -> ", 4, "metadata: write a mapping, such as `metadata: {...}`"),
         ("name: demo -> name: My Fleet", 5, "metadata.name: "),
         ("name: demo -> name: 7", 5, "metadata.name: "),
@@ -194,6 +194,12 @@ def test_aliases_that_multiply_are_looked_at_once() -> None:
 def test_every_problem_of_a_file_is_told_at_once() -> None:
     problems = refusal(edited("4Gi -> 4GB", "kind: vllm -> kind: vlm")).splitlines()
     assert [problem.split(": ")[0] for problem in problems] == ["f.yaml:11", "f.yaml:18"]
+
+
+def test_the_routing_policy_is_named_in_the_file_or_left_to_the_router() -> None:
+    named = SAMPLE.replace("spec:\n", "spec:\n  routing: {policy: round_robin}\n")
+    assert parse_fleet(named).routing_policy() == "round_robin"
+    assert parse_fleet(SAMPLE).routing_policy() is None
 
 
 def test_vllm_on_cuda_may_have_blocks_of_any_size() -> None:

@@ -46,17 +46,17 @@ class RecordedWork:
         self.done: Callable[[], None] = lambda: None
         """Nothing is left of it now."""
 
-    def hold(self) -> None:
-        self.calls.append("hold")
+    def stop_admitting(self) -> None:
+        self.calls.append("stop_admitting")
         if self.idle:
             self.done()
 
-    def cut(self) -> None:
-        self.calls.append("cut")
+    def abort(self) -> None:
+        self.calls.append("abort")
         self.done()
 
-    def take(self) -> None:
-        self.calls.append("take")
+    def resume(self) -> None:
+        self.calls.append("resume")
 
 
 class ListenedInstance:
@@ -71,20 +71,20 @@ class ListenedInstance:
             **{"sim_speed": 1000, "block_tokens": 4, "heartbeat_s": 3600, **given},
         )
         self.mesh = Mesh(settings, "decode")
-        self.hands = RecordedWork()
+        self.work = RecordedWork()
         self.instance = EngineInstance(
             self.mesh,
             ROLE_DECODE,
-            self.hands,
+            self.work,
             load_fact=lambda load: LoadReported(load=load),
             kv_fact=lambda change: KvChanged(change=change),
             stepped=lambda stats: None,
         )
-        self.hands.done = self.instance.life.work_ended
+        self.work.done = self.instance.life.work_ended
         self.elsewhere = Bus(nats.url, settings.fleet, "elsewhere")
         self.loads: list[Load] = []
         self.changes: list[KvChange] = []
-        self.told: list[Any] = []
+        self.heard: list[Any] = []
 
     async def start(self) -> None:
         bus = self.elsewhere
@@ -92,7 +92,7 @@ class ListenedInstance:
         bus.listen(KvChanged, lambda fact, _: self.changes.append(fact.change))
         bus.start()
         for fact in FACTS:
-            heard = bus.follow(fact, lambda told, _: self.told.append(told), fact.__name__)
+            heard = bus.follow(fact, lambda heard, _: self.heard.append(heard), fact.__name__)
             await asyncio.wait_for(heard.wait(), PATIENCE_S)
         assert bus._client is not None
         await bus._client.flush()
@@ -108,7 +108,7 @@ class ListenedInstance:
             pass
 
     def names(self) -> list[str]:
-        return [type(fact).__name__ for fact in self.told]
+        return [type(fact).__name__ for fact in self.heard]
 
     async def close(self) -> None:
         await self.instance.stop()

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from argosy.engine.api import BlocksChanged, EngineRequest, SamplingSpec
+from argosy.engine.api import BlocksChanged, EngineFailed, EngineRequest, SamplingSpec
+from argosy.engine.sim.scheduler import Scheduler
 from argosy.instance import instance as instance_module
 from argosy.instance.convert import timing_message
-from argosy.instance.instance import EXIT_ENGINE_DIED, REPORT_S, EngineInstance
+from argosy.instance.instance import REPORT_S, EngineInstance
 from argosy.launcher.nats_process import NatsProcess
+from argosy.mesh.tasks import EXIT_FAILED
 from argosy.wire.inference.v1.inference_pb2 import KvChange
 from argosy.wire.instance.v1.events_pb2 import InstanceReady
 
@@ -32,8 +34,8 @@ async def test_a_ready_instance_says_who_it_is_and_what_its_engine_can_hold(
     start_instance: Any,
 ) -> None:
     member = await start_instance(max_running=3, dp_ranks=2, rack="r1", step_tokens=64)
-    await eventually(lambda: member.told)
-    (fact,) = member.told
+    await eventually(lambda: member.heard)
+    (fact,) = member.heard
     assert (fact.instance_id, fact.epoch, fact.role, fact.node) == ("decode-0", "e1", 2, "n1")
     assert fact.address == member.mesh.address
     info = member.instance.info
@@ -136,12 +138,12 @@ async def test_an_instance_that_holds_nothing_says_so_for_every_rank(start_insta
 
 async def test_an_instance_says_when_it_drains_and_when_it_has_stopped(start_instance: Any) -> None:
     member = await start_instance()
-    member.hands.idle = False
+    member.work.idle = False
     draining = asyncio.ensure_future(member.instance.drain())
     await eventually(lambda: "InstanceDraining" in member.names())
-    assert member.told[-1].change.cause == "asked to stop"
+    assert member.heard[-1].change.cause == "asked to stop"
     assert not draining.done()
-    member.hands.done()
+    member.work.done()
     await asyncio.wait_for(draining, PATIENCE_S)
     await member.instance.stop()
     await eventually(lambda: "InstanceStopped" in member.names())
@@ -163,7 +165,7 @@ async def test_a_draining_instance_does_not_call_itself_ready_again(
 ) -> None:
     member = await start_instance()
     await eventually(lambda: member.names() == ["InstanceReady"])
-    member.hands.idle = False
+    member.work.idle = False
     draining = asyncio.ensure_future(member.instance.drain())
     await eventually(lambda: "InstanceDraining" in member.names())
     nats.kill()
@@ -172,7 +174,7 @@ async def test_a_draining_instance_does_not_call_itself_ready_again(
     await asyncio.wait_for(member.mesh.bus.connected.wait(), PATIENCE_S)
     draining.cancel()
     member.mesh.bus.publish(InstanceReady(instance_id="the next one"))
-    await eventually(lambda: member.told[-1].instance_id == "the next one")
+    await eventually(lambda: member.heard[-1].instance_id == "the next one")
     assert member.names() == ["InstanceReady", "InstanceDraining", "InstanceReady"]
 
 
@@ -183,4 +185,20 @@ async def test_an_engine_beyond_use_ends_the_process_to_be_started_anew(
     member = await start_instance()
     monkeypatch.setattr(os, "_exit", ended.append)
     member.instance.engine._listener.died("it is gone")
-    assert ended == [EXIT_ENGINE_DIED]
+    assert ended == [EXIT_FAILED]
+
+
+async def test_an_engine_whose_steps_raise_ends_the_process_to_be_started_anew(
+    start_instance: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect in a step")
+
+    ended: list[int] = []
+    member = await start_instance()
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(Scheduler, "plan", broken)
+    with pytest.raises(EngineFailed, match="a defect in a step"):
+        async with asyncio.timeout(PATIENCE_S):
+            await member.answer("a", [1, 2, 3])
+    assert ended == [EXIT_FAILED]

@@ -50,7 +50,7 @@ class VirtualInstance:
         """The step under way."""
         self.done: list[str] = []
         """Steps that have ended."""
-        self.told: list[effects.PublishChange] = []
+        self.heard: list[effects.PublishChange] = []
         self.takes_work = True
         self.cuts = 0
         """Of the drain under way."""
@@ -118,10 +118,10 @@ class VirtualInstance:
 
     def tell(self, told: effects.PublishChange, before: LifecycleState) -> None:
         assert FACTS[before, LifecycleState(told.state)] == told.fact
-        assert told.change == len(self.told) + 1
+        assert told.change == len(self.heard) + 1
         assert told.took_us >= 0
         assert told.cause
-        self.told.append(round_trip(told, effects.PublishChange))
+        self.heard.append(round_trip(told, effects.PublishChange))
 
     def loaded(self) -> list[Effect]:
         return self.feed(events.Loaded)
@@ -151,7 +151,7 @@ class VirtualInstance:
         )
 
     def stop(self) -> list[Effect]:
-        return self.feed(events.StopAsked, cause="asked to stop")
+        return self.feed(events.StopRequested, cause="asked to stop")
 
     def end_step(self, trouble: str = "") -> list[Effect]:
         step, self.doing = self.doing, ""
@@ -168,7 +168,7 @@ class VirtualInstance:
 
     def until(self, step: LifecycleStep) -> None:
         """Sleep, and if need be wake, until this step is under way."""
-        if not self.told:
+        if not self.heard:
             self.loaded()
         self.sleep()
         if step in WAKE:
@@ -561,7 +561,7 @@ def test_a_process_that_ends_says_so_whatever_was_under_way(
 ) -> None:
     life.until(step) if step else life.loaded()
     life.doing = ""
-    life.feed(events.Ending)
+    life.feed(events.ProcessEnding)
     assert (life.where, life.may_end, life.timers) == (LifecycleState.STOPPED, True, {})
     assert facts(life)[-1] == "InstanceStopped"
     assert life.pass_time(10 * STEP_US) == []
@@ -646,7 +646,7 @@ class AnyLife(RuleBasedStateMachine):
     @rule()
     def end(self) -> None:
         self.life.doing = ""
-        self.life.feed(events.Ending)
+        self.life.feed(events.ProcessEnding)
         self.over = True
 
     @precondition(lambda self: not self.alive())

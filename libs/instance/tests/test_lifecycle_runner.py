@@ -57,8 +57,8 @@ class RpcContext:
         raise ArgosyError(Reason.INTERNAL, f"{code}: {details}")
 
 
-def told(member: Any, name: str) -> list[Any]:
-    return [fact for fact in member.told if type(fact).__name__ == name]
+def facts_named(member: Any, name: str) -> list[Any]:
+    return [fact for fact in member.heard if type(fact).__name__ == name]
 
 
 async def heard(member: Any, *names: str) -> None:
@@ -70,7 +70,7 @@ def changes(member: Any) -> list[tuple[int, str, str]]:
     """Number, state and kind of every fact, by number."""
     return sorted(
         (fact.change.number, events_pb2.State.Name(fact.change.state), type(fact).__name__)
-        for fact in member.told
+        for fact in member.heard
     )
 
 
@@ -98,7 +98,7 @@ async def test_a_sleep_tells_its_steps_and_what_the_process_holds_still(
     member = await start_instance()
     await sleep(member, 1)
     await heard(member, "InstanceReady", "InstanceDraining", "InstanceSlept")
-    (slept,) = told(member, "InstanceSlept")
+    (slept,) = facts_named(member, "InstanceSlept")
     assert (slept.instance_id, slept.epoch) == ("decode-0", "e1")
     change = slept.change
     assert (change.state, change.number, change.decision_sequence) == (
@@ -109,7 +109,7 @@ async def test_a_sleep_tells_its_steps_and_what_the_process_holds_still(
     assert (change.cause, change.level) == ("idle", "dram")
     assert [step.name for step in change.steps] == SLEEP
     assert change.resident_bytes > 1 << 20
-    assert member.hands.calls == ["hold"]
+    assert member.work.calls == ["stop_admitting"]
 
 
 async def test_a_wake_tells_its_steps_and_takes_work_again(start_instance: Any) -> None:
@@ -125,10 +125,10 @@ async def test_a_wake_tells_its_steps_and_takes_work_again(start_instance: Any) 
         "InstanceWaking",
         "InstanceWoke",
     )
-    (woke,) = told(member, "InstanceWoke")
+    (woke,) = facts_named(member, "InstanceWoke")
     assert (woke.change.state, woke.change.cause) == (events_pb2.STATE_ACTIVE, "demand")
     assert [step.name for step in woke.change.steps] == WAKE
-    assert member.hands.calls == ["hold", "take"]
+    assert member.work.calls == ["stop_admitting", "resume"]
     await asyncio.wait_for(member.answer("a", [1] * 9, max_tokens=3), PATIENCE_S)
 
 
@@ -181,35 +181,35 @@ async def test_its_load_says_that_it_rests_and_since_which_change(start_instance
 
 async def test_a_drain_waits_for_what_runs(start_instance: Any) -> None:
     member = await start_instance()
-    member.hands.idle = False
+    member.work.idle = False
     await sleep(member, 1)
-    await eventually(lambda: member.hands.calls == ["hold"])
+    await eventually(lambda: member.work.calls == ["stop_admitting"])
     assert member.instance.life.state.state == "draining"
-    member.hands.done()
+    member.work.done()
     await at_rest(member)
 
 
 async def test_what_runs_is_cut_when_the_drain_has_had_its_time(start_instance: Any) -> None:
     member = await start_instance()
-    member.hands.idle = False
+    member.work.idle = False
     await sleep(member, 1, drain_ms=20)
     await at_rest(member)
-    assert member.hands.calls == ["hold", "cut"]
+    assert member.work.calls == ["stop_admitting", "abort"]
 
 
 async def test_a_wake_during_a_drain_turns_it_round_at_once(start_instance: Any) -> None:
     member = await start_instance()
-    member.hands.idle = False
+    member.work.idle = False
     await sleep(member, 1)
-    await eventually(lambda: member.hands.calls == ["hold"])
+    await eventually(lambda: member.work.calls == ["stop_admitting"])
     change = await wake(member, 2)
     assert (change.state, change.number) == (events_pb2.STATE_ACTIVE, 3)
-    assert member.hands.calls == ["hold", "take"]
+    assert member.work.calls == ["stop_admitting", "resume"]
     await heard(member, "InstanceReady", "InstanceDraining", "InstanceReady")
-    assert told(member, "InstanceReady")[-1].change.number == 3
-    member.hands.done()  # What ends now ends no later drain.
+    assert facts_named(member, "InstanceReady")[-1].change.number == 3
+    member.work.done()  # What ends now ends no later drain.
     await sleep(member, 3)
-    await eventually(lambda: member.hands.calls[-1] == "hold")
+    await eventually(lambda: member.work.calls[-1] == "stop_admitting")
     assert member.instance.life.state.state == "draining"
 
 
@@ -272,13 +272,13 @@ async def test_a_sleep_during_a_wake_follows_it(
     await asyncio.wait_for(gate.entered.wait(), PATIENCE_S)
     await sleep(member, 3)
     gate.open.set()
-    await eventually(lambda: len(member.told) == 7)
+    await eventually(lambda: len(member.heard) == 7)
     assert changes(member)[4:] == [
         (5, "STATE_ACTIVE", "InstanceWoke"),
         (6, "STATE_DRAINING", "InstanceDraining"),
         (7, "STATE_SILENT", "InstanceSlept"),
     ]
-    assert member.hands.calls == ["hold", "take", "hold"]
+    assert member.work.calls == ["stop_admitting", "resume", "stop_admitting"]
 
 
 async def test_a_process_that_ends_undrained_says_each_change_as_it_was(
@@ -332,7 +332,7 @@ async def test_an_older_decision_changes_nothing(start_instance: Any) -> None:
     await wake(member, 7)
     change = await sleep(member, 6)
     assert (change.state, change.number) == (events_pb2.STATE_ACTIVE, 1)
-    assert member.hands.calls == []
+    assert member.work.calls == []
 
 
 async def test_a_level_there_is_not_is_refused_with_those_there_are(start_instance: Any) -> None:
@@ -360,8 +360,8 @@ async def test_a_silent_instance_describes_itself_anew_as_silent_when_the_bus_co
     await eventually(lambda: not member.mesh.bus.connected.is_set())
     nats.start()
     await asyncio.wait_for(member.mesh.bus.connected.wait(), PATIENCE_S)
-    await eventually(lambda: len(told(member, "InstanceReady")) == 2)
-    assert told(member, "InstanceReady")[-1].change.state == events_pb2.STATE_SILENT
+    await eventually(lambda: len(facts_named(member, "InstanceReady")) == 2)
+    assert facts_named(member, "InstanceReady")[-1].change.state == events_pb2.STATE_SILENT
 
 
 async def test_answers_of_a_woken_instance_are_those_of_one_that_never_slept(

@@ -28,16 +28,16 @@ def ended(number: int, us: int = 10) -> StepEnded:
     return StepEnded(us, [RankStep(number, 2, 0.5), RankStep(1, 1, 0.25)])
 
 
-def told(worked: WorkCounters) -> inference_pb2.Load:
+def reported(counters: WorkCounters) -> inference_pb2.Load:
     load = inference_pb2.Load()
-    worked.tell(load)
+    counters.add_to(load)
     return load
 
 
 def test_sums_are_of_all_ranks_and_a_step_is_of_its_slowest() -> None:
-    worked = WorkCounters()
-    worked.step_ended(ended(7))
-    load = told(worked)
+    counters = WorkCounters()
+    counters.step_ended(ended(7))
+    load = reported(counters)
     assert (load.work.steps, load.work.step_us_sum) == (1, 10)
     assert (load.work.prefill_tokens, load.work.decode_tokens) == (8, 3)
     (one,) = load.steps
@@ -45,27 +45,27 @@ def test_sums_are_of_all_ranks_and_a_step_is_of_its_slowest() -> None:
 
 
 def test_a_step_is_told_once_and_sums_every_time() -> None:
-    worked = WorkCounters()
-    worked.step_ended(ended(1))
-    first, then = told(worked), told(worked)
+    counters = WorkCounters()
+    counters.step_ended(ended(1))
+    first, then = reported(counters), reported(counters)
     assert len(first.steps) == 1
     assert not then.steps
     assert first.work == then.work
 
 
 def test_of_too_many_passes_the_last_are_told_and_all_are_summed() -> None:
-    worked = WorkCounters()
+    counters = WorkCounters()
     for number in range(STEPS_MAX + 8):
-        worked.step_ended(ended(number))
-    load = told(worked)
+        counters.step_ended(ended(number))
+    load = reported(counters)
     assert [one.prefill_tokens for one in load.steps] == list(range(8, STEPS_MAX + 8))
     assert load.work.steps == STEPS_MAX + 8
 
 
 def test_a_step_of_unknown_length_counts_for_its_tokens_alone() -> None:
-    worked = WorkCounters()
-    worked.step_ended(ended(7, us=0))
-    load = told(worked)
+    counters = WorkCounters()
+    counters.step_ended(ended(7, us=0))
+    load = reported(counters)
     assert (load.work.steps, len(load.steps), load.work.prefill_tokens) == (0, 0, 8)
 
 
@@ -94,8 +94,9 @@ async def test_what_rides_on_answers_has_neither_sums_nor_passes(start_instance:
 
 async def test_neither_sleep_nor_the_warm_up_after_it_is_told_as_work(start_instance: Any) -> None:
     member = await start_instance()
-    await member.answer("a", [1] * 9)
-    await eventually(lambda: member.loads and member.loads[-1].work.steps)
+    await member.answer("a", [1] * 9, max_tokens=20)
+    # The first of the 20 tokens comes with the prompt's step. Earlier reports tell fewer.
+    await eventually(lambda: member.loads and member.loads[-1].work.decode_tokens == 19)
     life = member.mesh.channels.stub(instance_pb2_grpc.LifeStub, member.mesh.address)
     done, before = member.loads[-1].work, len(member.loads)
     await life.Sleep(instance_pb2.SleepRequest(decision_sequence=1, level="dram", cause="test"))

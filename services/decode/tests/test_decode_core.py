@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from argosy.decode.core import effects, events
 from argosy.decode.core.decode import SPEC, DecodeCore, DecodeState
 from argosy.domain.core import Effect, Event, SetTimer, TimerFired
+from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted, ReportIdle
 
 S = 1_000_000
 ME = "decode-0"
@@ -155,7 +156,7 @@ def test_answers_up_to_the_limit_are_taken_and_then_refused() -> None:
 
 
 def test_a_draining_instance_takes_no_tickets(decode: Decode) -> None:
-    decode.feed(events.DrainStarted)
+    decode.feed(DrainStarted)
     assert reason_of(decode.present("a/0")) == "DRAINING"
     assert reason_of(decode.present("a/0", prefill=ME, brought=True)) == "DRAINING"
 
@@ -164,26 +165,23 @@ def test_scale_down_aborting_requests(decode: Decode) -> None:
     """A drain waits for every answer under way."""
     decode.present("a/0")
     decode.present("b/0")
-    assert decode.feed(events.DrainStarted) == []
+    assert decode.feed(DrainStarted) == []
     assert decode.end("a/0") == []
-    assert decode.end("b/0") == [effects.ReportIdle()]
+    assert decode.end("b/0") == [ReportIdle()]
 
 
 def test_an_instance_without_answers_is_drained_at_once(decode: Decode) -> None:
-    assert decode.feed(events.DrainStarted) == [effects.ReportIdle()]
+    assert decode.feed(DrainStarted) == [ReportIdle()]
 
 
 def test_a_cut_ends_every_answer_under_way_and_each_is_waited_for(decode: Decode) -> None:
     """Their callers go on elsewhere, once they have heard of it."""
     decode.present("a/0")
     decode.present("b/0", prefill=ME, brought=True)
-    decode.feed(events.DrainStarted)
-    assert decode.feed(events.DrainCut) == [
-        effects.EndAnswer(key="a/0"),
-        effects.EndAnswer(key="b/0"),
-    ]
+    decode.feed(DrainStarted)
+    assert decode.feed(DrainAborted) == [effects.EndAnswer(key="a/0"), effects.EndAnswer(key="b/0")]
     assert decode.end("b/0") == []
-    assert decode.end("a/0") == [effects.ReportIdle()]
+    assert decode.end("a/0") == [ReportIdle()]
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -192,17 +190,17 @@ def test_a_cut_that_comes_when_no_drain_is_under_way_ends_nothing(
 ) -> None:
     decode.present("a/0")
     if ended:
-        decode.feed(events.DrainStarted)
-        decode.feed(events.DrainEnded)
-    assert decode.feed(events.DrainCut) == []
+        decode.feed(DrainStarted)
+        decode.feed(DrainEnded)
+    assert decode.feed(DrainAborted) == []
 
 
 def test_a_drain_that_was_turned_round_takes_tickets_and_reports_no_idleness(
     decode: Decode,
 ) -> None:
     decode.present("a/0")
-    decode.feed(events.DrainStarted)
-    assert decode.feed(events.DrainEnded) == []
+    decode.feed(DrainStarted)
+    assert decode.feed(DrainEnded) == []
     assert decode.present("b/0") == [effects.PullAndAnswer(key="b/0")]
     assert decode.end("a/0") == decode.end("b/0") == []
 
@@ -237,17 +235,17 @@ class AnyDecodeOrder(RuleBasedStateMachine):
     @rule()
     def drain(self) -> None:
         self.draining = True
-        idle = self.decode.feed(events.DrainStarted)
-        assert idle == ([] if self.answering else [effects.ReportIdle()])
+        idle = self.decode.feed(DrainStarted)
+        assert idle == ([] if self.answering else [ReportIdle()])
 
     @rule()
     def turn_round(self) -> None:
         self.draining = False
-        assert self.decode.feed(events.DrainEnded) == []
+        assert self.decode.feed(DrainEnded) == []
 
     @rule()
-    def cut(self) -> None:
-        ended = self.decode.feed(events.DrainCut)
+    def abort(self) -> None:
+        ended = self.decode.feed(DrainAborted)
         assert {effect.key for effect in ended if isinstance(effect, effects.EndAnswer)} == (
             self.answering if self.draining else set()
         )
@@ -286,7 +284,7 @@ class AnyDecodeOrder(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.answering)))
         self.answering.remove(key)
         idle = self.draining and not self.answering
-        assert self.decode.end(key) == ([effects.ReportIdle()] if idle else [])
+        assert self.decode.end(key) == ([ReportIdle()] if idle else [])
 
     @invariant()
     def it_remembers_what_it_must_and_no_more(self) -> None:

@@ -17,19 +17,19 @@ ISSUED_MS = 1_700_000_000_000
 
 def answered(*sizes: int, **prompt: Any) -> inference_pb2.Work:
     """The sums after one answer that came in outputs of these sizes, 80 ms after its ticket."""
-    worked = WorkCounters()
+    counters = WorkCounters()
     sampling = inference_pb2.Sampling(max_tokens=99)
     answer = AnswerStream(
         inference_pb2.Prompt(token_ids=WORDS, sampling=sampling, **prompt), ENCODER
     )
-    pace = LatencyRecorder(worked, inference_pb2.Ticket(issued_ms=ISSUED_MS), answer)
+    latency = LatencyRecorder(counters, inference_pb2.Ticket(issued_ms=ISSUED_MS), answer)
     for number, size in enumerate(sizes):
         answer.chunk(EngineOutput(WORDS[:1] * size, finish="length" if number else None))
-        if not pace.begun:
-            pace.begin(ISSUED_MS + 80)
-    pace.end()
+        if not latency.begun:
+            latency.begin(ISSUED_MS + 80)
+    latency.end()
     load = inference_pb2.Load()
-    worked.tell(load)
+    counters.add_to(load)
     return load.work
 
 

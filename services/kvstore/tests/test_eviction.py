@@ -7,21 +7,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.kvstore.core.eviction import POLICIES, Eviction, NextUseOracle
+from argosy.bench.kv.oracle import NextUseOracle
+from argosy.domain.core import to_snapshot
+from argosy.domain.plugins import UnknownPluginError, plugin_names
+from argosy.kvstore.core.eviction import GROUP, EvictionPolicy, build_policy
 from argosy.kvstore.core.eviction import learned as ours
-from argosy.kvstore.core.eviction.learned import Learned
+from argosy.kvstore.core.eviction.learned import LearnedPolicy
 from argosy.kvstore.core.eviction.learned_value import AGES_US, WIDTHS_S, chances, gittins
-from argosy.kvstore.core.eviction.lru2 import Lru2
-from argosy.kvstore.core.eviction.s3fifo import S3Fifo
+from argosy.kvstore.core.eviction.lru2 import Lru2Policy
+from argosy.kvstore.core.eviction.s3fifo import S3FifoPolicy
 
-NAMES = [*POLICIES, "oracle"]
+INSTALLED = plugin_names(GROUP)
+NAMES = [*INSTALLED, "oracle"]
 SECOND_US = 1_000_000
 
 
 class EvictionStore:
     """What a store does with a policy, and checks of all it is promised."""
 
-    def __init__(self, policy: Eviction, capacity_blocks: int, *, checks: bool = True) -> None:
+    def __init__(
+        self, policy: EvictionPolicy, capacity_blocks: int, *, checks: bool = True
+    ) -> None:
         self.checks = checks
         """They look at every block: not for stores of thousands."""
         self.policy = policy
@@ -92,10 +98,10 @@ def chain_of(path: Sequence[int]) -> list[int]:
     return found
 
 
-def make(name: str, capacity_blocks: int, asks: Sequence[Sequence[int]]) -> Eviction:
+def make(name: str, capacity_blocks: int, asks: Sequence[Sequence[int]]) -> EvictionPolicy:
     if name == "oracle":
         return NextUseOracle(capacity_blocks, asks)
-    return POLICIES[name](capacity_blocks)
+    return build_policy(name, capacity_blocks)
 
 
 chains = st.lists(st.integers(0, 3), min_size=1, max_size=8).map(chain_of)
@@ -181,7 +187,7 @@ def test_what_is_remembered_is_bounded(name: str, monkeypatch: pytest.MonkeyPatc
 
 def test_a_ghost_more_than_allowed_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ours, "GHOSTS_MIN", 8)
-    for policy in (Learned(4), Lru2(4), S3Fifo(4)):
+    for policy in (LearnedPolicy(4), Lru2Policy(4), S3FifoPolicy(4)):
         store = EvictionStore(policy, 4)
         for number in range(100):
             store.ask([number], number)
@@ -190,20 +196,20 @@ def test_a_ghost_more_than_allowed_is_forgotten(monkeypatch: pytest.MonkeyPatch)
 
 @settings(max_examples=50, deadline=None)
 @given(script=steps, capacity_blocks=st.integers(1, 12))
-def test_argosy_counts_every_block_it_remembers_once(
+def test_the_learned_policy_counts_every_block_it_remembers_once(
     script: list[tuple[str, object, int]], capacity_blocks: int
 ) -> None:
-    policy = play("argosy", capacity_blocks, script).policy
-    assert isinstance(policy, Learned)
+    policy = play("learned", capacity_blocks, script).policy
+    assert isinstance(policy, LearnedPolicy)
     in_cells = sum(
-        cell.blocks for kind in policy._worth.segments for cells in kind for cell in cells
+        cell.blocks for kind in policy._value.segments for cells in kind for cell in cells
     )
     assert in_cells == len(policy._runs)
     assert sum(run.blocks for ages in policy._ages for run in ages) == len(policy._runs)
 
 
 def test_lru_evicts_the_end_of_the_chain_longest_unasked() -> None:
-    store = EvictionStore(POLICIES["lru"](4), 4)
+    store = EvictionStore(build_policy("lru", 4), 4)
     store.ask([1, 2], 0)
     store.ask([3, 4], 1)
     store.ask([1], 2)
@@ -218,21 +224,21 @@ def test_the_oracle_evicts_what_is_asked_for_last() -> None:
 
 
 def hits(name: str, capacity_blocks: int, asks: Sequence[tuple[int, Sequence[int]]]) -> int:
-    store = EvictionStore(POLICIES[name](capacity_blocks), capacity_blocks, checks=False)
+    store = EvictionStore(build_policy(name, capacity_blocks), capacity_blocks, checks=False)
     return sum(store.ask(chain, now_us) for now_us, chain in asks)
 
 
-def test_argosy_keeps_what_is_shared_from_a_scan_of_what_is_not() -> None:
+def test_the_learned_policy_keeps_what_is_shared_from_a_scan_of_what_is_not() -> None:
     asks = []
     for turn in range(600):
         shared = 1_000_000 + turn % 20
         asks.append((turn * SECOND_US, [shared, 2_000_000 + turn]))
         asks.append((turn * SECOND_US, list(range(turn * 10, turn * 10 + 10))))
     assert hits("lru", 60, asks) == 0
-    assert hits("argosy", 60, asks) > 400
+    assert hits("learned", 60, asks) > 400
 
 
-def test_argosy_is_lru_where_only_age_tells() -> None:
+def test_the_learned_policy_is_lru_where_only_age_tells() -> None:
     asks = []
     for talk in range(2000):
         chain = [talk * 10, talk * 10 + 1]
@@ -240,19 +246,19 @@ def test_argosy_is_lru_where_only_age_tells() -> None:
         asks.append((talk * SECOND_US + (talk * 7 % 20) * SECOND_US, [*chain, talk * 10 + 2]))
     asks.sort()
     for capacity in (30, 60, 90):
-        assert hits("argosy", capacity, asks) >= 0.97 * hits("lru", capacity, asks)
+        assert hits("learned", capacity, asks) >= 0.97 * hits("lru", capacity, asks)
 
 
-def test_argosy_learns_anew_when_the_load_changes() -> None:
+def test_the_learned_policy_learns_anew_when_the_load_changes() -> None:
     quiet = [(n * SECOND_US, [n % 7, 100 + n]) for n in range(3000)]
     begin_us = 3000 * SECOND_US
     loud = [(begin_us + n * SECOND_US, [500_000 + n % 40, 600_000 + n]) for n in range(3000)]
-    alone = hits("argosy", 50, loud)
-    assert hits("argosy", 50, quiet + loud) - hits("argosy", 50, quiet) >= 0.9 * alone
+    alone = hits("learned", 50, loud)
+    assert hits("learned", 50, quiet + loud) - hits("learned", 50, quiet) >= 0.9 * alone
 
 
 def test_scans_are_not_worth_a_slower_tier_and_conversations_are() -> None:
-    store = EvictionStore(Learned(2000), 2000, checks=False)
+    store = EvictionStore(LearnedPolicy(2000), 2000, checks=False)
     now_us = 0
     for talk in range(1500):
         now_us += SECOND_US
@@ -285,20 +291,28 @@ def test_worth_is_between_the_hazards_to_come(hazard: list[float]) -> None:
 asks = st.lists(st.tuples(chains, st.integers(0, 300 * SECOND_US)), min_size=1, max_size=40)
 
 
+@pytest.mark.parametrize("name", INSTALLED)
 @settings(max_examples=60, deadline=None)
-@given(asks, asks)
-def test_one_read_back_from_its_image_goes_on_as_the_one_it_was_taken_of(
-    before: list[tuple[list[int], int]], after: list[tuple[list[int], int]]
+@given(before=asks, after=asks)
+def test_a_policy_read_back_from_its_snapshot_goes_on_as_the_one_it_was_taken_of(
+    name: str, before: list[tuple[list[int], int]], after: list[tuple[list[int], int]]
 ) -> None:
-    policy = Learned(8)
+    policy = build_policy(name, 8)
     store = EvictionStore(policy, 8)
     now_us = ask_all(store, before, 0)
-    snapshot = msgspec.msgpack.decode(msgspec.msgpack.encode(policy.to_snapshot()))
-    other = EvictionStore(Learned.from_snapshot(snapshot), 8)
+    snapshot = msgspec.msgpack.decode(msgspec.msgpack.encode(policy, enc_hook=to_snapshot))
+    read_back = EvictionPolicy.from_snapshot(snapshot)
+    assert (type(read_back), read_back.name) == (type(policy), name)
+    other = EvictionStore(read_back, 8)
     other.parents, other.pins = dict(store.parents), dict(store.pins)
     store.victims.clear()
     assert ask_all(store, after, now_us) == ask_all(other, after, now_us)
     assert store.victims == other.victims
+
+
+def test_a_policy_that_is_not_installed_is_refused_with_those_that_are() -> None:
+    with pytest.raises(UnknownPluginError, match=r"no 'fifo' .*: learned, lru, lru2, s3fifo"):
+        build_policy("fifo", 8)
 
 
 def ask_all(store: EvictionStore, asks: list[tuple[list[int], int]], now_us: int) -> int:

@@ -318,7 +318,7 @@ class AnyStoreOrder(RuleBasedStateMachine):
         lease = self.numbers
         self.readers[lease] = Reader(keys[skip:], -1)
         size = MODELS[chain[0]] + wrong_size
-        event = events.BlocksAsked(
+        event = events.BlocksRequested(
             now_us=self.now_us, lease=lease, keys=keys[skip:], block_bytes=size, before=keys[:skip]
         )
         decided = self.feed(event)
@@ -334,7 +334,7 @@ class AnyStoreOrder(RuleBasedStateMachine):
         lease = self.numbers
         self.readers[lease] = Reader(keys, -1)
         self.feed(
-            events.BlocksAsked(
+            events.BlocksRequested(
                 now_us=self.now_us, lease=lease, keys=keys, block_bytes=SMALL, before=keys[:1]
             )
         )
@@ -366,7 +366,9 @@ class AnyStoreOrder(RuleBasedStateMachine):
         ]
         odd = [o for o in odd if o.parent == b"y" * 16 or o.key == o.parent]
         self.feed(
-            events.RoomAsked(now_us=self.now_us, lease=self.numbers, block_bytes=SMALL, blocks=odd)
+            events.RoomRequested(
+                now_us=self.now_us, lease=self.numbers, block_bytes=SMALL, blocks=odd
+            )
         )
         assert not self.answers[0].rooms
 
@@ -383,7 +385,7 @@ class AnyStoreOrder(RuleBasedStateMachine):
         # The holder knows of its lease before anything can end it.
         writer = self.writers[lease] = Writer([], [])
         self.feed(
-            events.RoomAsked(now_us=self.now_us, lease=lease, block_bytes=size, blocks=blocks)
+            events.RoomRequested(now_us=self.now_us, lease=lease, block_bytes=size, blocks=blocks)
         )
         (answer,) = self.answers
         assert isinstance(answer, effects.GrantRoom)
@@ -478,7 +480,7 @@ class AnyStoreOrder(RuleBasedStateMachine):
     def flush(self, drop: bool) -> None:
         self.numbers += 1
         self.flushes[self.numbers] = drop
-        self.feed(events.FlushAsked(now_us=self.now_us, flush=self.numbers, drop=drop))
+        self.feed(events.FlushRequested(now_us=self.now_us, flush=self.numbers, drop=drop))
         assert not drop or self.numbers not in self.flushes
 
     @rule(tier=st.sampled_from([DRAM, SSD]), size=st.integers(0, 1 << 40), us=st.integers(1, S))
@@ -523,7 +525,7 @@ class AnyStoreOrder(RuleBasedStateMachine):
             self.all_of_memory_is_to_be_had(size)
         self.numbers += 1
         self.flushes[self.numbers] = True
-        self.feed(events.FlushAsked(now_us=self.now_us, flush=self.numbers, drop=True))
+        self.feed(events.FlushRequested(now_us=self.now_us, flush=self.numbers, drop=True))
         assert not state.blocks
         assert [tier.slots.used_bytes for tier in state.tiers] == [0, 0]
         assert [tier.eviction.victim(self.now_us) for tier in state.tiers] == [None, None]

@@ -44,7 +44,7 @@ from argosy.transfer.memory import Memory
 
 class Disk(BytesPlane):
     # Its part for files: starting the other would take most of the test's time.
-    def _lanes(self):
+    def _agents(self):
         return [self._disk]
 
     async def _refresh_metadata(self):

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from argosy.domain.core import CancelTimer, Effect, SetTimer, TimerFired
+from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted, ReportIdle
 from argosy.prefill.core import effects, events
 from argosy.prefill.core.prefill import PrefillCore, PrefillState
 
@@ -201,32 +202,28 @@ def test_a_prompt_submitted_twice_is_computed_once(prefill: Prefill) -> None:
 
 
 def test_a_draining_instance_takes_no_prompt(prefill: Prefill) -> None:
-    prefill.feed(events.DrainStarted)
+    prefill.feed(DrainStarted)
     assert one(effects.RefuseSubmission, prefill.submit("a")).reason == "DRAINING"
 
 
 def test_an_empty_instance_is_drained_at_once(prefill: Prefill) -> None:
-    assert prefill.feed(events.DrainStarted) == [effects.ReportIdle()]
+    assert prefill.feed(DrainStarted) == [ReportIdle()]
 
 
 def test_a_drain_ends_when_the_last_prompt_is_pulled(holding: Prefill) -> None:
     holding.submit("b")
-    assert holding.feed(events.DrainStarted) == []
+    assert holding.feed(DrainStarted) == []
     assert holding.feed(events.HandoffEnded, key="a", pulled=True) == [effects.ReleaseKv(key="a")]
-    assert holding.pass_time(CLAIM_US) == [effects.CancelCompute(key="b"), effects.ReportIdle()]
+    assert holding.pass_time(CLAIM_US) == [effects.CancelCompute(key="b"), ReportIdle()]
 
 
 def test_a_cut_lets_go_of_every_prompt_and_tells_who_waits_for_one(holding: Prefill) -> None:
     holding.submit("b")
-    holding.feed(events.DrainStarted)
-    found = holding.feed(events.DrainCut)
+    holding.feed(DrainStarted)
+    found = holding.feed(DrainAborted)
     refused = one(effects.RefuseHandoff, found)
     assert (refused.key, refused.reason) == ("a", "DRAINING")
-    assert found[1:] == [
-        effects.ReleaseKv(key="a"),
-        effects.CancelCompute(key="b"),
-        effects.ReportIdle(),
-    ]
+    assert found[1:] == [effects.ReleaseKv(key="a"), effects.CancelCompute(key="b"), ReportIdle()]
     assert holding.timers == {}
 
 
@@ -235,17 +232,17 @@ def test_a_cut_that_comes_when_no_drain_is_under_way_lets_go_of_nothing(
     holding: Prefill, ended: bool
 ) -> None:
     if ended:
-        holding.feed(events.DrainStarted)
-        holding.feed(events.DrainEnded)
-    assert holding.feed(events.DrainCut) == []
+        holding.feed(DrainStarted)
+        holding.feed(DrainEnded)
+    assert holding.feed(DrainAborted) == []
     assert set(holding.state.prompts) == {"a"}
 
 
 def test_a_drain_that_was_turned_round_takes_prompts_and_reports_no_idleness(
     holding: Prefill,
 ) -> None:
-    holding.feed(events.DrainStarted)
-    assert holding.feed(events.DrainEnded) == []
+    holding.feed(DrainStarted)
+    assert holding.feed(DrainEnded) == []
     assert holding.submit("b") == [effects.StartCompute(key="b")]
     assert holding.feed(events.HandoffEnded, key="a", pulled=True) == [effects.ReleaseKv(key="a")]
 

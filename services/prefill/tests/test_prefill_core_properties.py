@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
+from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted, ReportIdle
 from argosy.prefill.core import effects, events
 from argosy.prefill.core.prefill import SPEC, PrefillState
 
@@ -52,7 +53,7 @@ class AnyPrefillOrder(RuleBasedStateMachine):
         ended = [effect.key for effect in decided if self.perform(effect)]
         for key in ended:
             self.end(key, False)
-        idle = any(isinstance(effect, effects.ReportIdle) for effect in decided)
+        idle = any(isinstance(effect, ReportIdle) for effect in decided)
         assert not idle or (self.draining and not self.prompts)
 
     def replayed(self, event: Event) -> bytes:
@@ -144,16 +145,16 @@ class AnyPrefillOrder(RuleBasedStateMachine):
     @rule()
     def drain(self) -> None:
         self.draining = True
-        self.feed(events.DrainStarted(now_us=self.now_us))
+        self.feed(DrainStarted(now_us=self.now_us))
 
     @rule()
     def turn_round(self) -> None:
         self.draining = False
-        self.feed(events.DrainEnded(now_us=self.now_us))
+        self.feed(DrainEnded(now_us=self.now_us))
 
     @rule()
-    def cut(self) -> None:
-        self.feed(events.DrainCut(now_us=self.now_us))
+    def abort(self) -> None:
+        self.feed(DrainAborted(now_us=self.now_us))
         assert not (self.draining and self.prompts)
 
     @invariant()

@@ -9,8 +9,8 @@ import pytest
 from argosy.domain.core import CancelTimer, Effect, SetTimer, TimerFired
 from argosy.router.core import effects, events
 from argosy.router.core.prefix_index import PrefixIndex
-from argosy.router.core.router import RouterCore
 from argosy.router.core.state import KnownInstance, RankLedger, RouterLimits, new_state
+from argosy.router.policies import new_core
 
 S = 1_000_000
 START_US = 1_700_000_000 * S
@@ -64,7 +64,7 @@ class RouterUnderTest:
 
     def __init__(self, **limits: Any) -> None:
         self.state = new_state(RouterLimits(**(USUAL | limits)))
-        self.core = RouterCore(self.state)
+        self.core = new_core(self.state)
         self.now_us = START_US
         self.timers: dict[str, int] = {}
 

@@ -1,13 +1,17 @@
 """Who is next: bands, tenants' fair shares, ageing, short before long."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from argosy.domain.core import TimerFired
 from argosy.domain.timing import Timing
+from argosy.router.core.placement import admission
 from argosy.router.core.placement.admission import AGED_TURN, AGED_US, SERVED_HALF_US
+from argosy.router.core.router import SWEEP
 
 MS, S = 1_000, 1_000_000
 TENTH_MS_PER_TOKEN = Timing(prefill_ms=(0, 0.1, 0), decode_ms=(0, 0, 0))
@@ -15,7 +19,7 @@ TENTH_MS_PER_TOKEN = Timing(prefill_ms=(0, 0.1, 0), decode_ms=(0, 0, 0))
 
 def queueing(new_router: Any, **limits: Any) -> Any:
     """A router where everything waits for one instance, which is full until it is `served`."""
-    usual = {"policy": "immediate_round_robin", "queue_limit": 1000, "wait_us": 600 * S}
+    usual = {"policy": "round_robin", "queue_limit": 1000, "wait_us": 600 * S}
     router = new_router(**(usual | limits))
     router.join("decode-0", max_running=1, kv_blocks=100_000)
     router.load("decode-0", running=2)
@@ -148,6 +152,77 @@ def test_only_one_turn_in_many_goes_to_the_aged(new_router: Any) -> None:
         router.arrive(f"r{number}")
     first = served(router)[: 2 * AGED_TURN]
     assert sum(name.startswith("background") for name in first) <= 3
+
+
+class VisitedTenants(dict[str, Any]):
+    """Counts the tenants that are looked at, one by one or in passing."""
+
+    visits = 0
+
+    def __getitem__(self, name: str) -> Any:
+        self.visits += 1
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.visits += 1
+        return super().get(name, default)
+
+    def __iter__(self) -> Iterator[str]:
+        for name in super().__iter__():
+            self.visits += 1
+            yield name
+
+    def keys(self) -> Any:
+        return list(self)
+
+    def values(self) -> Any:
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+
+@pytest.mark.parametrize("event", ["arrival", "end", "report", "sweep"])
+def test_tenants_that_do_not_wait_are_not_looked_at_while_requests_queue(
+    new_router: Any, event: str
+) -> None:
+    """Whatever happens, the cost does not grow with the tenants ever seen."""
+    visits = []
+    for remembered in (3, 300):
+        router = queueing(new_router)
+        router.load("decode-0")
+        for number in range(remembered):
+            router.arrive(f"past-{number}", tenant=f"tenant-{number}")
+            router.end(f"past-{number}")
+        router.arrive("runs", tenant="tenant-0")
+        router.load("decode-0", running=2)
+        for number in range(9):
+            router.arrive(f"waits-{number}", tenant=f"tenant-{number % 3}")
+        tenants = router.state.tenants = VisitedTenants(router.state.tenants)
+        match event:
+            case "arrival":
+                router.arrive("new", tenant="tenant-1")
+            case "end":
+                router.end("runs")
+            case "report":
+                router.load("decode-0", running=1)
+            case "sweep":
+                router.pass_time(S)
+        visits.append(tenants.visits)
+    assert visits[0] == visits[1] > 0
+
+
+def test_beyond_its_bound_the_tenants_forgotten_are_idle_and_were_used_longest_ago(
+    new_router: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "TENANTS_MAX", 4)
+    router = queueing(new_router)
+    router.arrive("waits", tenant="waits")
+    for name in ("a", "b", "c", "d", "e", "a"):
+        router.arrive(f"of-{name}", tenant=name)
+        router.end(f"of-{name}")
+    router.feed(TimerFired, key=SWEEP)
+    assert list(router.state.tenants) == ["waits", "d", "e", "a"]
 
 
 def full(new_router: Any) -> Any:

@@ -80,7 +80,7 @@ def test_kv_of_what_was_sent_is_spoken_for_until_it_ends(new_router: Any) -> Non
 
 
 def test_a_request_prefilled_elsewhere_is_expected_until_its_first_token(new_router: Any) -> None:
-    router = new_router(policy="immediate_least_loaded")
+    router = new_router(policy="least_loaded")
     router.join("decode-0")
     router.join("prefill-0", "prefill")
     router.arrive("a", tokens=100)

@@ -128,6 +128,18 @@ def test_an_announcement_of_an_older_process_does_not_replace_a_newer_one(new_ro
     assert (router.instance("decode-0").epoch, router.instance("decode-0").live) == ("e2", True)
 
 
+def test_an_announcement_of_an_older_process_is_no_sign_of_life_of_the_newer_one(
+    new_router: Any,
+) -> None:
+    router = new_router()
+    router.join("decode-0", epoch="e1", ago_us=2 * S)
+    router.join("decode-0", epoch="e2", ago_us=S)
+    router.arrive("a")
+    router.fail("a", at="decode-0")
+    assert router.join("decode-0", epoch="e1", ago_us=2 * S).sent == []
+    assert not router.instance("decode-0").live
+
+
 def test_an_instance_is_not_used_once_a_newer_process_of_it_is_heard_of(new_router: Any) -> None:
     """What the newer one is it has not said yet; the older one must be gone."""
     router = new_router()

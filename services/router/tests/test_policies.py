@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argosy.router.core.placement.policies import POLICIES
+from argosy.router.policies import new_core, policy_names
 
 MS, S = 1_000, 1_000_000
 PROMPT = [*range(1, 11)]
@@ -20,11 +20,11 @@ def pair(new_router: Any, policy: str, **fields: Any) -> Any:
     return router
 
 
-# -- immediate_round_robin
+# -- round_robin
 
 
 def test_round_robin_takes_each_in_turn_whatever_it_has_to_do(new_router: Any) -> None:
-    router = pair(new_router, "immediate_round_robin")
+    router = pair(new_router, "round_robin")
     router.join("decode-2", max_running=50)
     router.load("decode-1", running=40, tokens=9000)
     placed = [router.arrive(str(number)).dispatch.decode for number in range(6)]
@@ -32,7 +32,7 @@ def test_round_robin_takes_each_in_turn_whatever_it_has_to_do(new_router: Any) -
 
 
 def test_round_robin_takes_prefill_and_decode_in_turn_each(new_router: Any) -> None:
-    router = pair(new_router, "immediate_round_robin")
+    router = pair(new_router, "round_robin")
     for number in range(3):
         router.join(f"prefill-{number}", "prefill")
     placed = [router.arrive(str(number)).dispatch for number in range(6)]
@@ -40,7 +40,7 @@ def test_round_robin_takes_prefill_and_decode_in_turn_each(new_router: Any) -> N
     assert [d.decode for d in placed] == 3 * ["decode-0", "decode-1"]
 
 
-# -- immediate_least_loaded
+# -- least_loaded
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_round_robin_takes_prefill_and_decode_in_turn_each(new_router: Any) -> N
 def test_least_loaded_weighs_prompts_then_requests_then_kv(
     new_router: Any, first: dict[str, int], second: dict[str, int]
 ) -> None:
-    router = pair(new_router, "immediate_least_loaded")
+    router = pair(new_router, "least_loaded")
     router.load("decode-0", **first)
     router.load("decode-1", **second)
     assert router.arrive("a").decoded_at == ["decode-1"]
 
 
 def test_least_loaded_prefills_where_the_fewest_tokens_wait(new_router: Any) -> None:
-    router = pair(new_router, "immediate_least_loaded")
+    router = pair(new_router, "least_loaded")
     router.join("prefill-0", "prefill")
     router.join("prefill-1", "prefill")
     router.load("prefill-0", tokens=500)
@@ -70,7 +70,7 @@ def test_least_loaded_prefills_where_the_fewest_tokens_wait(new_router: Any) -> 
 
 
 def test_least_loaded_takes_the_nearer_of_equal_prefills(new_router: Any) -> None:
-    router = new_router(policy="immediate_least_loaded")
+    router = new_router(policy="least_loaded")
     router.join("decode-0", node="n2")
     router.join("prefill-0", "prefill", node="n1")
     router.join("prefill-1", "prefill", node="n2")
@@ -107,25 +107,25 @@ def test_lmetric_decodes_where_the_batch_is_least(new_router: Any) -> None:
     assert (dispatch.prefill, dispatch.decode) == ("prefill-1", "decode-1")
 
 
-# -- kv_cost
+# -- dynamo_kv_cost
 
 
 def test_kv_cost_adds_blocks_to_prefill_and_blocks_held(new_router: Any) -> None:
-    router = pair(new_router, "kv_cost", kv_blocks=1000)
+    router = pair(new_router, "dynamo_kv_cost", kv_blocks=1000)
     router.load("decode-0", kv=11)  # (0 + 320) / 32 + 11 + 10 = 31
     router.load("decode-1", tokens=320)  # (320 + 320) / 32 + 0 + 10 = 30
     assert router.arrive("a", 320).decoded_at == ["decode-1"]
 
 
 def test_kv_cost_gives_credit_for_cached_blocks(new_router: Any) -> None:
-    router = pair(new_router, "kv_cost", kv_blocks=1000)
+    router = pair(new_router, "dynamo_kv_cost", kv_blocks=1000)
     router.store("decode-0", PROMPT[:9])
     router.load("decode-0", kv=8)  # 1 + 8 + 10 = 19, under 20
     assert router.arrive("a", 320, blocks=PROMPT).decoded_at == ["decode-0"]
 
 
 def test_kv_cost_decodes_where_the_fewest_blocks_are_held(new_router: Any) -> None:
-    router = pair(new_router, "kv_cost")
+    router = pair(new_router, "dynamo_kv_cost")
     router.join("prefill-0", "prefill")
     router.join("prefill-1", "prefill")
     router.store("prefill-1", PROMPT)
@@ -146,7 +146,7 @@ loads = st.tuples(
 )
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", policy_names())
 @given(fleet=st.lists(loads, max_size=8), tokens=st.integers(1, 3300))
 @settings(deadline=None)
 def test_no_policy_chooses_what_is_not_live_or_full_or_of_another_model(
@@ -170,7 +170,7 @@ def test_no_policy_chooses_what_is_not_live_or_full_or_of_another_model(
             fits = kv + -(-tokens // 32) <= 100 or running == 0
             if role != "prefill" and running < 4 and fits:
                 room.add(name)
-    router.core = type(router.core)(router.state)
+    router.core = new_core(router.state)
     told = router.arrive("a", tokens)
     for dispatch in told.dispatches:
         assert dispatch.prefill in fit
@@ -178,7 +178,7 @@ def test_no_policy_chooses_what_is_not_live_or_full_or_of_another_model(
     assert bool(told.dispatches) == bool(room)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", policy_names())
 def test_every_policy_says_where_and_why(new_router: Any, policy: str) -> None:
     router = pair(new_router, policy)
     dispatch = router.arrive("a", 320, blocks=PROMPT).dispatch

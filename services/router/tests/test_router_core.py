@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from argosy.domain.demand import Slo
 from argosy.router.core import effects, events
 from argosy.router.core.placement.schedule import ROUND_MAX
 
@@ -54,7 +55,7 @@ def test_a_model_asleep_does_not_hold_up_another_however_many_wait_for_it(new_ro
 
 
 def test_an_address_goes_with_every_dispatch(new_router: Any) -> None:
-    router = new_router(policy="immediate_round_robin")
+    router = new_router(policy="round_robin")
     router.join("decode-0")
     router.join("prefill-0", "prefill")
     dispatch = router.arrive("a").dispatch
@@ -79,7 +80,7 @@ def test_a_failed_attempt_is_placed_elsewhere_as_the_next_one(new_router: Any) -
 
 
 def test_lost_kv_faults_the_attempt_and_not_the_instance(new_router: Any) -> None:
-    router = new_router(policy="immediate_least_loaded")
+    router = new_router(policy="least_loaded")
     router.join("decode-0")
     router.join("prefill-0", "prefill")
     router.arrive("a")
@@ -88,7 +89,7 @@ def test_lost_kv_faults_the_attempt_and_not_the_instance(new_router: Any) -> Non
 
 
 def test_an_attempt_that_failed_leaves_nothing_in_the_ledger(new_router: Any) -> None:
-    router = new_router(policy="immediate_least_loaded", attempts_max=1)
+    router = new_router(policy="least_loaded", attempts_max=1)
     router.join("decode-0")
     router.join("prefill-0", "prefill")
     router.arrive("a")
@@ -230,3 +231,11 @@ def test_a_direct_callers_news_of_an_older_epoch_changes_nothing(new_router: Any
         "a", attempt=1, direct=True, failed_instance="decode-0", failed_address="decode-0:e1"
     )
     assert router.instance("decode-0").live
+
+
+def test_objectives_are_those_of_the_newest_fleet_file(new_router: Any) -> None:
+    router = new_router()
+    assert router.state.limits.slo == Slo()
+    for generation, tpot_ms in ((3, 80), (2, 20), (3, 90)):
+        router.feed(events.ObjectivesChanged, generation=generation, slo=Slo(1000, tpot_ms))
+    assert router.state.limits.slo == Slo(1000, 90)

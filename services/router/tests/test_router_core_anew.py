@@ -8,6 +8,7 @@ import pytest
 from argosy.router.core import events
 from argosy.router.core.prefix_index import PrefixIndex
 from argosy.router.core.state import RouterState
+from argosy.router.policies import new_core
 
 MS, S = 1_000, 1_000_000
 
@@ -17,7 +18,7 @@ def made_anew(router: Any) -> Any:
     state = msgspec.msgpack.decode(
         snapshot, type=RouterState, dec_hook=lambda _, snapshot: PrefixIndex.from_snapshot(snapshot)
     )
-    return type(router.core)(state)
+    return new_core(state)
 
 
 @pytest.mark.parametrize("instances", [4, 20])

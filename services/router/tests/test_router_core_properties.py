@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.router.core import effects, events
 from argosy.router.core.placement.placing import WAIT, WINDOW
-from argosy.router.core.placement.policies import POLICIES
 from argosy.router.core.prefix_index import PrefixIndex
-from argosy.router.core.router import SPEC, SWEEP_US
+from argosy.router.core.router import SWEEP_US
 from argosy.router.core.state import RouterLimits, RouterState, new_state
+from argosy.router.policies import SPEC, policy_names
 
 MS, S = 1_000, 1_000_000
 LIMITS = {"queue_limit": 3, "attempts_max": 3, "stale_us": 3 * S, "ledger_us": 30 * S}
@@ -43,7 +43,7 @@ def made_anew(state: RouterState) -> RouterState:
 class AnyRouterOrder(RuleBasedStateMachine):
     """Feeds the core as a shell would, and a twin that is made anew before every event."""
 
-    policy = "argosy"
+    policy = RouterLimits().policy
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class AnyRouterOrder(RuleBasedStateMachine):
         self.known = set(state.instances)
         self.goodbyes = {goodbye for goodbye in self.goodbyes if goodbye[0] not in forgotten}
         for name in sorted(forgotten):
-            del self.announced_us[name]
+            self.announced_us.pop(name, None)
         queued = {name for name, request in state.requests.items() if request.queued}
         assert queued == set(self.waiting)
         assert set(state.requests) == {*self.waiting, *self.placed}
@@ -139,6 +139,10 @@ class AnyRouterOrder(RuleBasedStateMachine):
             band = state.requests[name].priority
             bands[band] = bands.get(band, 0) + state.requests[name].prompt_tokens
         assert state.queued_by_band == bands
+        assert state.waiting_tenants == {
+            band: sorted(name for name, tenant in state.tenants.items() if band in tenant.waiting)
+            for band in bands
+        }
         fresh = [name for name in queued if not state.requests[name].last_failure]
         assert len(fresh) <= LIMITS["queue_limit"]
         assert {key for key in self.timers if key.startswith(WAIT)} == {
@@ -206,15 +210,18 @@ class AnyRouterOrder(RuleBasedStateMachine):
         known = self.state.instances.get(name)
         announced_us = self.announced_us.setdefault(name, {})
         at_us = max([self.now_us - ago_us, *announced_us.values()])
-        if overtaken := epoch in announced_us and epoch != list(announced_us)[-1]:
-            # A process that has had a successor does not come back: it is its old fact again.
-            at_us = announced_us[epoch]
-        announced_us.setdefault(epoch, at_us)
+        replaced = epoch in announced_us and epoch != list(announced_us)[-1]
+        # A process that ended or has a successor does not come back: this fact of it is late.
+        is_late = replaced or (name, epoch) in self.goodbyes
+        if is_late:
+            at_us = announced_us.get(epoch, self.now_us - ago_us)
+        else:
+            announced_us.setdefault(epoch, at_us)
         if known is not None and known.epoch == epoch:
             address, model = known.address, known.model
         else:
             self.lag_us.pop((name, epoch), None)
-        if not overtaken:
+        if not is_late:
             self.heard_us[name] = self.now_us
             self.faulted_us.pop(name, None)
             is_old = self.now_us - at_us > LIMITS["stale_us"]
@@ -412,7 +419,7 @@ class AnyRouterOrder(RuleBasedStateMachine):
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
-    def hang_up(self, data: st.DataObject) -> None:
+    def close(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.waiting)))
         del self.waiting[name]
         self.direct.discard(name)
@@ -471,7 +478,9 @@ TestAnyOrder = AnyRouterOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES.keys() - {"argosy"}))
+@pytest.mark.parametrize(
+    "policy", [name for name in policy_names() if name != RouterLimits().policy]
+)
 def test_the_same_holds_under_every_policy(policy: str) -> None:
     case = type("AnyOrderOfPolicy", (AnyRouterOrder,), {"policy": policy}).TestCase
     case.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from argosy.router.shell.live_request import RequestContext
+from argosy.router.shell.request_context import RequestContext
 from argosy.wire.inference.v1 import inference_pb2
 
 
-def passage(**sampling: Any) -> RequestContext:
+def request_context(**sampling: Any) -> RequestContext:
     wanted = inference_pb2.Sampling(max_tokens=8, **sampling)
     return RequestContext("r", "m", wanted, [1, 2, 3], [], "", 0, produced=[4, 5])
 
@@ -19,7 +19,7 @@ def passage(**sampling: Any) -> RequestContext:
     ids=["plain", "greedy", "greedy with a seed", "sampled"],
 )
 def test_an_answer_goes_on_from_what_was_produced(sampling: dict[str, Any]) -> None:
-    prompt = passage(**sampling).prompt(1)
+    prompt = request_context(**sampling).prompt(1)
     assert list(prompt.token_ids) == [1, 2, 3, 4, 5]
     assert (prompt.resumed_tokens, prompt.sampling.max_tokens) == (2, 6)
     assert not prompt.sent_token_ids
@@ -37,7 +37,7 @@ def test_an_answer_goes_on_from_what_was_produced(sampling: dict[str, Any]) -> N
     ids=["seed", "seed and temperature", "presence", "frequency", "schema"],
 )
 def test_an_answer_that_depends_on_all_its_tokens_is_made_anew(sampling: dict[str, Any]) -> None:
-    prompt = passage(**sampling).prompt(1)
+    prompt = request_context(**sampling).prompt(1)
     assert list(prompt.token_ids) == [1, 2, 3]
     assert list(prompt.sent_token_ids) == [4, 5]
     assert (prompt.resumed_tokens, prompt.sampling.max_tokens) == (0, 8)

@@ -28,7 +28,7 @@ def pool() -> Iterator[TokenizerPool]:
 
 
 @pytest.fixture
-async def intake(pool: TokenizerPool) -> AsyncIterator[RequestValidator]:
+async def validator(pool: TokenizerPool) -> AsyncIterator[RequestValidator]:
     mesh = Mesh(RouterSettings(fleet_secret="s", request_timeout_s=50), "router")
     yield RequestValidator(mesh, Relay(mesh, pool), {"sim": CONTEXT})
     await mesh.close()
@@ -48,46 +48,46 @@ def asked_by_ids(ids: list[int]) -> router_pb2.GenerateRequest:
 # -- one way in
 
 
-async def test_a_request_is_tokenized_and_hashed_on_its_way_in(intake: RequestValidator) -> None:
-    passage = await intake.admit(asked("ahoy " * 20, request_id="a", tenant="t"), None)
+async def test_a_request_is_tokenized_and_hashed_on_its_way_in(validator: RequestValidator) -> None:
+    admitted = await validator.validate(asked("ahoy " * 20, request_id="a", tenant="t"), None)
     ids = sim_tokenizer().encode("ahoy " * 20)
     hashes = chained_block_hashes(ids, 32, root_hash("sim", "t"))
-    assert (passage.request_id, passage.prompt_ids, passage.salt) == ("a", ids, "t")
-    assert (passage.blocks, passage.blocks_digest) == (hashes, digest_of(hashes))
+    assert (admitted.request_id, admitted.prompt_ids, admitted.salt) == ("a", ids, "t")
+    assert (admitted.blocks, admitted.blocks_digest) == (hashes, digest_of(hashes))
 
 
-async def test_token_ids_are_hashed_as_the_text_they_spell_is(intake: RequestValidator) -> None:
+async def test_token_ids_are_hashed_as_the_text_they_spell_is(validator: RequestValidator) -> None:
     ids = sim_tokenizer().encode("ahoy " * 20)
-    by_text = await intake.admit(asked("ahoy " * 20), None)
-    by_ids = await intake.admit(asked_by_ids(ids), None)
+    by_text = await validator.validate(asked("ahoy " * 20), None)
+    by_ids = await validator.validate(asked_by_ids(ids), None)
     assert (list(by_ids.prompt_ids), by_ids.blocks) == (ids, by_text.blocks)
 
 
-async def test_a_token_id_outside_the_vocabulary_is_refused(intake: RequestValidator) -> None:
+async def test_a_token_id_outside_the_vocabulary_is_refused(validator: RequestValidator) -> None:
     with pytest.raises(ArgosyError, match="token id 1000000 is outside the vocabulary") as refused:
-        await intake.admit(asked_by_ids([1, 10**6]), None)
+        await validator.validate(asked_by_ids([1, 10**6]), None)
     assert refused.value.reason is Reason.BAD_REQUEST
 
 
-async def test_a_request_without_an_id_gets_one_of_its_own(intake: RequestValidator) -> None:
-    first, second = [await intake.admit(asked(), None) for _ in range(2)]
+async def test_a_request_without_an_id_gets_one_of_its_own(validator: RequestValidator) -> None:
+    first, second = [await validator.validate(asked(), None) for _ in range(2)]
     assert first.request_id != second.request_id
 
 
 @pytest.mark.parametrize(("deadline_s", "allowed_s"), [(None, 50), (20, 20), (90, 50)])
 async def test_the_earlier_of_the_callers_deadline_and_ours_holds(
-    intake: RequestValidator, deadline_s: float | None, allowed_s: float
+    validator: RequestValidator, deadline_s: float | None, allowed_s: float
 ) -> None:
-    before_us = intake.mesh.clock.now_us()
-    passage = await intake.admit(asked(), deadline_s)
+    before_us = validator.mesh.clock.now_us()
+    admitted = await validator.validate(asked(), deadline_s)
     allowed_us = round(allowed_s * 1e6)
-    assert before_us + allowed_us <= passage.deadline_us
-    assert passage.deadline_us <= intake.mesh.clock.now_us() + allowed_us
+    assert before_us + allowed_us <= admitted.deadline_us
+    assert admitted.deadline_us <= validator.mesh.clock.now_us() + allowed_us
 
 
-async def test_an_answer_without_a_limit_may_fill_the_context(intake: RequestValidator) -> None:
-    passage = await intake.admit(asked("ahoy", max_tokens=0), None, fill_max_tokens=True)
-    assert passage.sampling.max_tokens == CONTEXT - len(passage.prompt_ids)
+async def test_an_answer_without_a_limit_may_fill_the_context(validator: RequestValidator) -> None:
+    admitted = await validator.validate(asked("ahoy", max_tokens=0), None, fill_max_tokens=True)
+    assert admitted.sampling.max_tokens == CONTEXT - len(admitted.prompt_ids)
 
 
 @pytest.mark.parametrize(
@@ -99,20 +99,20 @@ async def test_an_answer_without_a_limit_may_fill_the_context(intake: RequestVal
     ],
 )
 async def test_a_request_that_cannot_be_answered_is_refused(
-    intake: RequestValidator, request_fields: dict[str, Any], reason: Reason, says: str
+    validator: RequestValidator, request_fields: dict[str, Any], reason: Reason, says: str
 ) -> None:
     with pytest.raises(ArgosyError, match=says) as refused:
-        await intake.admit(asked(**request_fields), None)
+        await validator.validate(asked(**request_fields), None)
     assert refused.value.reason is reason
 
 
 async def test_a_model_that_is_not_served_is_refused_with_the_one_that_is(
-    intake: RequestValidator,
+    validator: RequestValidator,
 ) -> None:
     request = asked()
     request.model = "other"
     with pytest.raises(ArgosyError, match="no model 'other' here; there are: sim") as refused:
-        await intake.admit(request, None)
+        await validator.validate(request, None)
     assert refused.value.reason is Reason.MODEL_NOT_FOUND
 
 

@@ -7,9 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argosy.domain.timing import Timing
-from argosy.router.core.fleet.candidates import WINDOW_US_MAX
+from argosy.router.core.fleet.candidates import WINDOW_US_MAX, Candidates, Choice, Planned
 from argosy.router.core.placement.admission import AGED_TURN
-from argosy.router.core.placement.schedule import HELD_US_MAX
+from argosy.router.core.placement.policies import RoutingPolicy, least_cost
+from argosy.router.core.placement.schedule import DEFERRED_US_MAX
+from argosy.router.core.router import RouterCore
+from argosy.router.core.state import RouterState, TrackedRequest
 
 MS, S = 1_000, 1_000_000
 TENTH_MS_PER_TOKEN = Timing(prefill_ms=(0, 0.1, 0), decode_ms=(0, 0, 0), transfer_ms=0)
@@ -81,7 +84,7 @@ def test_without_one_report_all_that_waits_goes_when_the_ledger_expects_ranks_id
         sent += router.arrive(str(number), tokens).sent
         sent += router.pass_time(gap_us).sent
     work_us = 100 * sum(prompts)
-    sent += router.pass_time(work_us // instances + 100 * max(prompts) + HELD_US_MAX).sent
+    sent += router.pass_time(work_us // instances + 100 * max(prompts) + DEFERRED_US_MAX).sent
     assert sorted(sent) == sorted(str(number) for number in range(len(prompts)))
 
 
@@ -102,7 +105,7 @@ def test_no_instance_is_idle_for_long_while_a_request_waits(
         until_us = router.now_us + gaps_us[number]
         while router.now_us < until_us or (number == len(prompts) - 1 and router.queued):
             if router.queued:
-                assert router.now_us < router.timers["window"] <= router.now_us + HELD_US_MAX
+                assert router.now_us < router.timers["window"] <= router.now_us + DEFERRED_US_MAX
             idle = any(
                 instance.step_ends_us <= router.now_us
                 for instance in router.state.instances.values()
@@ -112,7 +115,7 @@ def test_no_instance_is_idle_for_long_while_a_request_waits(
             elif idle_since_us is None:
                 idle_since_us = router.now_us
             else:
-                assert router.now_us - idle_since_us <= HELD_US_MAX
+                assert router.now_us - idle_since_us <= DEFERRED_US_MAX
             router.pass_time(MS)
 
 
@@ -183,7 +186,7 @@ def test_background_still_progresses(new_router: Any) -> None:
     router = fleet(new_router, 2)
     for number in range(6):
         router.arrive(f"low-{number}", 1000, priority=-1)
-    router.pass_time(6 * 100 * MS + 6 * HELD_US_MAX + S)
+    router.pass_time(6 * 100 * MS + 6 * DEFERRED_US_MAX + S)
     assert router.queued == []
 
 
@@ -198,3 +201,54 @@ def test_background_progresses_behind_a_saturating_stream(new_router: Any) -> No
         if "low" not in router.queued:
             break
     assert "low" not in router.queued
+
+
+class RecordingPolicy:
+    """least_cost; `planned` is what was promised of each rank when a request was decided."""
+
+    def __init__(self) -> None:
+        self.planned: dict[str, dict[str, int]] = {}
+
+    def choose(
+        self,
+        state: RouterState,
+        candidates: Candidates,
+        request: TrackedRequest,
+        now_us: int,
+        planned: Planned,
+    ) -> Choice | None:
+        name = next(name for name, known in state.requests.items() if known is request)
+        self.planned[name] = dict(planned)
+        return least_cost.choose(state, candidates, request, now_us, planned)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "planned"), [("quiet", {}), ("loud", {"decode-00/0": 100})], ids=["ahead", "behind"]
+)
+def test_a_deferred_request_takes_its_rank_from_those_behind_it_only(
+    new_router: Any, tenant: str, planned: dict[str, int]
+) -> None:
+    """It waits for decode-00, which has all but 100 tokens of it; decode-01 is idle."""
+    router, policy = fleet(new_router, 2), RecordingPolicy()
+    router.core = RouterCore(router.state, RoutingPolicy(policy.choose, staggered=True))
+    router.store("decode-00", range(100))
+    router.arrive("runs", 4200, tenant="loud", blocks=list(range(100)))
+    router.now_us += MS
+    assert router.arrive("deferred", 3300, tenant="loud", blocks=list(range(100))).sent == []
+    router.now_us += MS
+    router.arrive("new", 500, tenant=tenant)
+    assert policy.planned["new"] == planned
+
+
+@pytest.mark.parametrize(("tokens", "leaves"), [(400, True), (401, False)])
+def test_a_prompt_does_not_overshoot_a_step_that_others_are_in(
+    new_router: Any, tokens: int, leaves: bool
+) -> None:
+    router = fleet(new_router, 1, tokens_per_step=1000)
+    assert router.arrive("a", 600).sent == ["a"]
+    assert router.arrive("b", tokens).sent == ["b"] * leaves
+
+
+def test_a_prompt_longer_than_a_step_goes_to_an_idle_rank_at_once(new_router: Any) -> None:
+    router = fleet(new_router, 1, tokens_per_step=1000)
+    assert router.arrive("a", 5000).sent == ["a"]

@@ -12,8 +12,8 @@ from argosy.router.core import effects, events
 from argosy.router.core.fleet.wake_demand import DEMAND_US
 from argosy.router.core.placement.admission import TOKEN_BYTES
 from argosy.router.core.prefix_index import PrefixIndex
-from argosy.router.core.router import SPEC
 from argosy.router.core.state import RouterState
+from argosy.router.policies import SPEC
 
 MS, S = 1_000, 1_000_000
 STATES = ("draining", "silent", "waking")

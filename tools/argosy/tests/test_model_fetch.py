@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from argosy.cli.models import Model, ModelError, Stage, fetch
+from argosy.cli.models.catalogue import Model, Stage
+from argosy.cli.models.errors import ModelError
+from argosy.cli.models.fetch import fetch
 
 _WEIGHTS = b"the weights"
 _DAMAGED = b"The weights"

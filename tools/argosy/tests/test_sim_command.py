@@ -16,6 +16,7 @@ from argosy.cli import console
 from argosy.cli.app import app
 from argosy.cli.sim import show
 from argosy.cli.sim.app import check_policy, check_shape
+from argosy.domain.demand import Slo
 from argosy.sim.reports.outcome import RequestOutcome
 from argosy.sim.traces.trace import TraceRequest
 
@@ -66,7 +67,7 @@ def test_json_is_one_object_on_stdout(simulated: SimReport, trace: Path) -> None
     assert report["ttft_ms"]["p50"] == 100
     assert report["slo"] == {"ttft_ms": 2000, "itl_ms": 50, "share": 1}
     assert report["instance_hours"] == 1
-    assert (simulated.fleet.slo_ttft_ms, simulated.fleet.slo_itl_ms) == (None, None)
+    assert (simulated.fleet.slo, simulated.fleet.ttft_limit_ms) == (Slo(), 0)
 
 
 def test_options_reach_the_fleet_and_the_trace(simulated: SimReport, trace: Path) -> None:
@@ -85,7 +86,7 @@ def test_options_reach_the_fleet_and_the_trace(simulated: SimReport, trace: Path
         "--block-tokens",
         32,
         "--policy",
-        "kv_cost",
+        "dynamo_kv_cost",
         "--timing",
         "dynamo-mocker",
         "--speedup",
@@ -94,6 +95,8 @@ def test_options_reach_the_fleet_and_the_trace(simulated: SimReport, trace: Path
         90,
         "--slo-itl",
         10,
+        "--ttft-limit",
+        900,
         "--seed",
         5,
         "--json",
@@ -101,7 +104,8 @@ def test_options_reach_the_fleet_and_the_trace(simulated: SimReport, trace: Path
     fleet = simulated.fleet
     assert (fleet.aggregated, fleet.prefill, fleet.decode, fleet.flexible) == (0, 3, 4, 0)
     assert (fleet.dp_ranks, fleet.kv_tokens, fleet.block_tokens) == (2, 4096, 32)
-    assert (fleet.policy, fleet.slo_ttft_ms, fleet.slo_itl_ms, fleet.seed) == ("kv_cost", 90, 10, 5)
+    assert (fleet.policy, fleet.slo, fleet.seed) == ("dynamo_kv_cost", Slo(90, 10), 5)
+    assert fleet.ttft_limit_ms == 900
     assert simulated.trace[1].arrived_us == 10_000
     assert json.loads(ran.stdout)["slo"] == {"ttft_ms": 90, "itl_ms": 10, "share": 0.5}
 
@@ -112,7 +116,7 @@ def test_people_get_tables_and_a_picture(simulated: SimReport, trace: Path, tmp_
     assert ran.exit_code == 0
     for text in ("TTFT, ms", "ITL, ms", "E2E, ms", "1 completed, 0 rejected", "64.0% of prompt"):
         assert text in ran.stdout
-    assert "trace.jsonl at 1×: 2 flexible, argosy" in picture.read_text()
+    assert "trace.jsonl at 1×: 2 flexible, least_cost" in picture.read_text()
 
 
 def test_a_bad_trace_ends_in_one_message(simulated: SimReport, trace: Path) -> None:
@@ -136,9 +140,9 @@ def test_a_picture_that_cannot_be_written_costs_no_report(
     [
         (
             (0, 0, 0, 0),
-            "nobody serves: write --aggregated 16, or --prefill 6 --decode 10, or --flexible 16",
+            "the fleet is empty: write --aggregated 16, --prefill 6 --decode 10, or --flexible 16",
         ),
-        ((0, 6, 0, 0), "prefill without decode answers nobody: write --prefill 6 --decode 6"),
+        ((0, 6, 0, 0), "prefill instances alone cannot answer: write --prefill 6 --decode 6"),
         (
             (0, 0, 3, 0),
             "decode without prefill has nothing to decode: write --prefill 3 "
@@ -163,7 +167,9 @@ def test_each_shape_is_a_fleet(shape: tuple[int, int, int, int]) -> None:
 
 
 def test_an_unknown_policy_is_answered_with_those_there_are() -> None:
-    with pytest.raises(typer.BadParameter, match="no policy 'best': write one of argosy, "):
+    with pytest.raises(
+        typer.BadParameter, match="no routing policy 'best'; there are: dynamo_kv_cost, "
+    ):
         check_policy("best")
 
 

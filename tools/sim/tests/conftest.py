@@ -2,11 +2,11 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from heapq import heappop
 
 import pytest
 
-from argosy.sim.fleet.simulation import InstanceFault, SimFleet, Simulation
+from argosy.sim.fleet.simulation import Simulation
+from argosy.sim.fleet.spec import InstanceFault, SimFleet
 from argosy.sim.traces.trace import TraceRequest
 from argosy.sim.traces.trace_blocks import unique_blocks
 
@@ -93,20 +93,15 @@ def play(
     prepare: Callable[[Simulation], None] = lambda _: None,
 ) -> Simulation:
     """Run a simulation to the end of its trace."""
-    simulation = Simulation(trace, fleet)
+    simulation = Simulation(trace, fleet, faults)
     prepare(simulation)
-    for fault in faults:
-        simulation.at(fault.at_us, simulation.kill, fault.instance, fault.restart_us)
-    simulation.run(lambda ended, total: None)
+    simulation.run()
     return simulation
 
 
 def settle(simulation: Simulation, for_us: int = 2 * S) -> None:
     """Let what is still under way arrive."""
-    until_us = simulation.now_us + for_us
-    while simulation._heap and simulation._heap[0][0] <= until_us:
-        simulation.now_us, _, call, arguments = heappop(simulation._heap)
-        call(*arguments)
+    simulation.queue.run_until(simulation.queue.now_us + for_us)
 
 
 @pytest.fixture(name="traffic", scope="session")

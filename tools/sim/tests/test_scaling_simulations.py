@@ -47,14 +47,14 @@ def test_nothing_is_lost_when_instances_drain(simulation):
     policy = Script([(0, (2, 3)), (30, (1, 1)), (60, (2, 2)), (65, (1, 1))])
     run = simulation(steady(4, 3), setting(2, 3), policy)
     found = run.run()
-    assert found.requests == len(run.work.at_s)
+    assert found.requests == len(run.workload.at_s)
     if simulation is FlowSimulation:
         assert run.finished == pytest.approx(run.arrived)
         assert run.in_system == pytest.approx(0, abs=1e-3)
     else:
         outcomes = [sim_request.outcome for sim_request in run.simulation.requests]
         assert all(o.ended_us is not None and not o.rejected for o in outcomes)
-        assert [o.output_tokens for o in outcomes] == [int(o) for o in run.work.output]
+        assert [o.output_tokens for o in outcomes] == [int(o) for o in run.workload.output]
     assert run.replicas.draining == {"prefill": 0, "decode": 0}
 
 
@@ -98,14 +98,14 @@ def test_the_flow_keeps_count_of_every_request():
     run = FlowSimulation(
         steady(12, 4), setting(1, 2), Script([(0, (1, 2)), (60, (2, 1)), (120, (1, 3))])
     )
-    for number in range(run.work.ticks):
+    for number in range(run.workload.ticks):
         run._tick(number)
         if number % 6 == 0:
             run._decide()
         assert run.arrived == pytest.approx(run.finished + run.in_system, abs=1e-6)
 
 
-def test_both_worlds_agree_where_there_is_room():
+def test_both_simulations_agree_where_there_is_room():
     work, fleet = steady(4, 4, 1.5), setting(2, 3)
     flow = FlowSimulation(work, fleet, Static(fleet.initial)).run()
     event = RequestSimulation(work, fleet, Static(fleet.initial)).run()

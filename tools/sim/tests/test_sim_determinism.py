@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from argosy.sim.fleet.simulation import InstanceFault, SimFleet, Simulation
+from argosy.sim.fleet.simulation import Simulation
+from argosy.sim.fleet.spec import InstanceFault, SimFleet
 from argosy.sim.reports.report import digest_of
 from argosy.sim.traces.trace import TraceRequest
 

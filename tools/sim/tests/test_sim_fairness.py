@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from argosy.sim.fleet.simulation import SimFleet, Simulation
+from argosy.sim.fleet.simulation import Simulation
+from argosy.sim.fleet.spec import SimFleet
 from argosy.sim.reports.report import ttft_ms
 from argosy.sim.traces.trace import TraceRequest
 

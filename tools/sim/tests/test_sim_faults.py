@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from argosy.domain.core import Event
 from argosy.router.core import events
-from argosy.sim.fleet.simulation import InstanceFault, SimFleet, SimRouter, Simulation
+from argosy.sim.fleet.router import SimRouter
+from argosy.sim.fleet.simulation import Simulation
+from argosy.sim.fleet.spec import InstanceFault, SimFleet
 
 MS, S = 1_000, 1_000_000
 SETTLE_US = 40 * S
@@ -90,9 +92,9 @@ def test_an_instance_that_died_leaves_no_phantom_blocks(traffic: Any, play: Any)
                 [router.core.state.index.held_by("decode-001/0") for router in simulation.routers]
             )
 
-        simulation.at(at_us - 1, count)
+        simulation.queue.at(at_us - 1, count)
         # What it said last has arrived; it starts again later.
-        simulation.at(at_us + 1 * MS, count)
+        simulation.queue.at(at_us + 1 * MS, count)
 
     trace = traffic(seed=1).chats(5, 15, turns=3)
     play(
@@ -119,7 +121,7 @@ def test_the_index_is_right_in_the_end_though_news_of_blocks_was_lost(
         return lost["asked"] % 7 == 0
 
     def prepare(simulation: Simulation) -> None:
-        simulation.on_lost_fact = loses
+        simulation.bus.drop_fact = loses
 
     fleet = SimFleet(prefill=2, decode=2, routers=2, kv_tokens=131_072)
     simulation = play(
@@ -145,7 +147,7 @@ def test_without_news_of_load_no_instance_is_given_up_and_all_is_served_from_the
                 and event.now_us > 5 * S
             )
 
-        simulation.on_lost_fact = loses
+        simulation.bus.drop_fact = loses
 
     told, untold = (
         play(trace, SimFleet(aggregated=4)),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from argosy.sim.fleet.simulation import SimFleet, Simulation
+from argosy.sim.fleet.simulation import Simulation
+from argosy.sim.fleet.spec import SimFleet
 from argosy.sim.reports.report import ttft_ms
 
 REUSE_SHARE = 0.02

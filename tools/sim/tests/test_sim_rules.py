@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from argosy.router.core.placement.policies import POLICIES
+from argosy.router.policies import policy_names
 from argosy.sim.fleet.instance import SimInstance
-from argosy.sim.fleet.simulation import InstanceFault, SimFleet, Simulation, simulate
+from argosy.sim.fleet.simulation import Simulation, simulate
+from argosy.sim.fleet.spec import InstanceFault, SimFleet
 from argosy.sim.reports.report import report_of, ttft_ms
 from argosy.sim.traces.trace import TraceRequest
 
@@ -35,10 +36,10 @@ class IdleWatch:
         self.since_us: int | None = None
         self.worst_us = 0
         self.seen: Counter[str] = Counter()
-        simulation.at(0, self.look)
+        simulation.queue.at(0, self.look)
 
     def look(self) -> None:
-        simulation, now_us = self.simulation, self.simulation.now_us
+        simulation, now_us = self.simulation, self.simulation.queue.now_us
         instances = list(simulation.instances.values())
         roles = {instance.role for instance in instances}
         able = [s for s in instances if s.role == "prefill" or "prefill" not in roles]
@@ -54,7 +55,7 @@ class IdleWatch:
             self.worst_us = max(self.worst_us, now_us - self.since_us)
         else:
             self.since_us = None
-        simulation.at(now_us + LOOK_US, self.look)
+        simulation.queue.at(now_us + LOOK_US, self.look)
 
 
 def is_idle(instance: SimInstance) -> bool:
@@ -101,7 +102,7 @@ def test_a_shared_system_prompt_does_not_pin_all_traffic_to_one_instance(
     assert max(had) < FAIR * 2
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", policy_names())
 @pytest.mark.parametrize("fleet", FLEETS.values(), ids=FLEETS)
 def test_every_request_of_any_fleet_and_policy_completes(
     traffic: Any, play: Any, fleet: SimFleet, policy: str
@@ -115,9 +116,11 @@ def test_every_request_of_any_fleet_and_policy_completes(
     assert not any(p.outcome.rejected for p in simulation.requests)
 
 
-def test_who_is_refused_early_has_missed_the_objective(traffic: Any) -> None:
+def test_who_is_refused_early_would_have_missed_the_limit(traffic: Any) -> None:
     trace = traffic(seed=5).stream(40, 15)
-    simulated = simulate(trace, SimFleet(aggregated=2, slo_ttft_ms=500), lambda ended, total: None)
+    simulated = simulate(
+        trace, SimFleet(aggregated=2, ttft_limit_ms=500), lambda ended, total: None
+    )
     report = report_of(
         simulated.outcomes,
         slo_ttft_ms=500,

@@ -4,7 +4,9 @@ import msgspec
 
 
 class Slo(msgspec.Struct, frozen=True):
-    """Objectives that callers are promised, in milliseconds."""
+    """Objectives that callers are promised, in milliseconds. The defaults hold wherever nobody
+    sets others.
+    """
 
     ttft_ms: float = 2000
     tpot_ms: float = 50

@@ -1,4 +1,4 @@
-"""What an engine is, whichever it is: tokens in, tokens out, and what it holds."""
+"""The engine protocol: what every engine takes, yields and reports."""
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ class SamplingSpec(msgspec.Struct, frozen=True):
 
 
 class Preload(msgspec.Struct, frozen=True):
-    """KV of a prompt's blocks from `first_block` on, which waits in these staging slots.
+    """KV of a prompt's blocks from `first_block` on, in these staging slots.
 
-    It is whole and checked: taking it in cannot fail.
+    It is complete and its checksums match: loading it cannot fail.
     """
 
     name: str
-    """Of this one load."""
+    """Names this one load."""
     first_block: int
     slots: list[int]
 
@@ -43,9 +43,9 @@ class EngineRequest(msgspec.Struct, frozen=True):
 
     produce: compute the prompt's KV, hold it for a puller, and give its handle.
     kv_handle: pull the prompt's KV with this handle instead of computing it.
-    preload: take this KV in instead of computing it, as far as it is not here already.
-    stored_blocks: leading blocks that stores have, so that the others are staged even if they
-        need no computing; None: it is not known, and what is computed is staged.
+    preload: load this KV instead of computing it, as far as the engine does not have it.
+    stored_blocks: how many leading blocks the KV stores have, so that the others are staged even
+        if they are not computed; None: not known, and what is computed is staged.
     """
 
     request_id: str
@@ -77,10 +77,11 @@ class EngineOutput(msgspec.Struct, frozen=True):
     kv_handle: bytes | None = None
     """On the last output of a `produce` request."""
     transferred_bytes: int = 0
+    """Bytes of KV pulled for the request since its last output; 0 also if not known."""
 
 
 class EngineStats(msgspec.Struct, frozen=True):
-    """What an engine has to do, after a step."""
+    """What an engine has to do, as of its last step."""
 
     running_requests: int = 0
     waiting_requests: int = 0
@@ -89,7 +90,7 @@ class EngineStats(msgspec.Struct, frozen=True):
     step_us: int = 0
     """How long the last step took."""
     ranks: "tuple[EngineStats, ...]" = ()
-    """By data-parallel rank where there are several; the fields above are sums."""
+    """The same for each data-parallel rank, if there are several; the fields above are sums."""
 
 
 class RankStep(msgspec.Struct, frozen=True):
@@ -104,9 +105,9 @@ class StepEnded(msgspec.Struct, frozen=True):
     """One step of the engine, in which something was computed."""
 
     us: int
-    """0: it is not known."""
+    """How long it took; 0: not known."""
     ranks: list[RankStep]
-    """Those that had something to do, the slowest first."""
+    """The ranks that computed something, the slowest first."""
 
 
 class BlocksChanged(msgspec.Struct, frozen=True):
@@ -119,24 +120,24 @@ class BlocksChanged(msgspec.Struct, frozen=True):
 
 
 class Staged(msgspec.Struct, frozen=True):
-    """A full block, just computed, of which the engine has put a copy into a staging slot."""
+    """A full block that was just computed, and copied into a staging slot."""
 
     slot: int
     key: bytes
     parent: bytes
-    """Empty for the first of a chain."""
+    """Empty for the first block of a chain."""
     span: bytes
-    """Key of the first block of its span: see store.peers."""
+    """The key of the first block of its span: see kv/owners.py."""
     hash: int
     tokens: int
 
 
 @dataclass(frozen=True)
 class Staging:
-    """Memory shared with the engine, in slots of one KV block: the way in and out for KV.
+    """Memory shared with the engine, in slots of one KV block: KV is loaded and saved through it.
 
-    Slots below `load_slots` are for what goes in, and are ours to fill; the others are
-    for what comes out, and are the engine's to fill.
+    The service fills slots below `load_slots` with KV to load; the engine fills the others with KV
+    to save.
     """
 
     path: str
@@ -144,60 +145,63 @@ class Staging:
     load_slots: int
     slots: int
     layout: str = ""
-    """How a block's bytes are laid out: part of what makes KV what it is."""
+    """How a block's bytes are laid out: KV of another layout is of no use."""
 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What an engine turned out to be, once started."""
+    """What an engine is, known once it has started."""
 
     block_tokens: int
     kv_total_blocks: int
     max_model_tokens: int
     max_running_requests: int
     dp_ranks: int = 1
-    """Each with the KV blocks and running requests named above."""
+    """Each has as many KV blocks and running requests as named above."""
     tokens_per_step: int = 8192
     timing: Timing | None = None
-    """How long steps take, where it is known."""
+    """How long steps take, if it is known."""
     staging: Staging | None = None
-    """Where there is a KV store."""
+    """The staging memory, if there is a KV store."""
 
 
 def ignore(_: object) -> None:
-    """For listeners to whom it does not matter."""
+    """Does nothing: the default of a listener's calls."""
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who is told what an engine did. Called on the event loop; must not block."""
+    """What an engine calls when something has happened, on the event loop. Must not block."""
 
     stepped: Callable[[EngineStats], None]
     blocks_changed: Callable[[BlocksChanged], None]
     died: Callable[[str], None]
-    """The engine is beyond use: the process should end, to be started anew."""
+    """The engine failed for good, and why: the process should end, to be started anew."""
     staged: Callable[[list[Staged]], None] = ignore
-    """Blocks have been copied out; their slots are the listener's until `unstage`."""
+    """Blocks were copied into staging slots, which are the listener's until `unstage`."""
     loaded: Callable[[str], None] = ignore
-    """The preload of this name is not needed any more; told of each that the engine has begun."""
+    """The preload of this name is not needed any more. Called for each that the engine began."""
     step_ended: Callable[[StepEnded], None] = ignore
-    """Called before `stepped` when something was computed and the engine knows what."""
+    """A step computed something, and the engine knows what. Called before `stepped`."""
 
 
 class EngineRefused(Exception):
-    """The engine cannot take this request as it is: the caller's fault, and why."""
+    """The engine cannot take this request: the caller's fault. The message says why."""
 
 
 class EngineFailed(Exception):
-    """The engine could not finish this request: its own fault, and why."""
+    """The engine could not finish this request: its own fault. The message says why."""
 
 
 class KvLost(EngineFailed):
-    """The KV that was to be pulled could not be."""
+    """The KV of this request could not be pulled."""
 
 
 class Engine(Protocol):
-    """A model that runs. All methods are called from one event loop."""
+    """Runs one model. All methods are called from one event loop.
+
+    tests/conformance/test_conformance_engine.py tests these promises.
+    """
 
     async def start(self, listener: Listener) -> EngineInfo:
         """Load. Raises ArgosyError (NOT_READY) when it cannot, saying what to change."""
@@ -212,7 +216,7 @@ class Engine(Protocol):
         ...
 
     async def release(self, request_id: str, kv_handle: bytes) -> None:
-        """Let go of KV held for a puller that will not come. Harmless when it is gone."""
+        """Free KV held for a puller that will not come. Harmless when it is freed already."""
         ...
 
     def unstage(self, slots: list[int]) -> None:
@@ -224,22 +228,22 @@ class Engine(Protocol):
         ...
 
     async def withdraw(self) -> None:
-        """Take KV memory out of NIXL's hands, so that it can go. Nothing runs or is held."""
+        """Deregister KV memory from NIXL, so that it can be freed. No request runs or holds KV."""
         ...
 
     async def sleep(self, level: SleepLevel) -> None:
-        """Free KV memory, of which the listener is told, and weights as the level says.
+        """Free KV memory, which `blocks_changed` reports, and weights as the level says.
 
-        Nothing runs or is held, and `withdraw` was called.
+        No request runs, no KV is held, and `withdraw` was called.
         """
         ...
 
     async def wake(self) -> None:
-        """Bring back what `sleep` freed; KV memory is empty. `register` is to follow."""
+        """Load what `sleep` freed; KV memory is empty. `register` follows."""
         ...
 
     async def register(self) -> None:
-        """Give KV memory into NIXL's hands again."""
+        """Register KV memory with NIXL again."""
         ...
 
     async def stop(self) -> None:

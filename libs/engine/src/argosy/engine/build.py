@@ -1,18 +1,17 @@
-"""Choose the engine the settings name. The only place that knows there are several."""
+"""Builds the engine that the settings name. The only place that knows there are several."""
 
+from collections.abc import Callable
+
+from argosy.domain.plugins import load_plugin
 from argosy.engine.api import Engine
-from argosy.engine.settings import EngineSettings
+from argosy.engine.settings import GROUP, EngineSettings
 
 
 def build_engine(settings: EngineSettings, role: str) -> Engine:
-    """The engine for a prefill or decode service, not started yet.
+    """The engine for this role (`prefill` or `decode`), not started yet.
 
-    vLLM is imported only when it is asked for.
+    An engine is an entry point of the group `argosy.engines`: a callable that takes settings and
+    role. Its module is imported only when it is named here. Raises UnknownPluginError.
     """
-    if settings.engine == "sim":
-        from argosy.engine.sim.engine import SimEngine
-
-        return SimEngine(settings)
-    from argosy.engine.vllm.engine import VllmEngine
-
-    return VllmEngine(settings, role)
+    make: Callable[[EngineSettings, str], Engine] = load_plugin(GROUP, settings.engine)
+    return make(settings, role)

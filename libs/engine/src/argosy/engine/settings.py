@@ -1,8 +1,13 @@
-"""What an engine can be told."""
+"""Settings of an engine, whichever it is."""
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from argosy.domain.plugins import check_plugin
+
+GROUP = "argosy.engines"
+"""The entry-point group in which engines are found."""
 
 
 class EngineSettings(BaseModel):
@@ -10,7 +15,7 @@ class EngineSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    engine: Literal["vllm", "sim"] = Field("sim", description="Which engine.")
+    engine: str = Field("sim", description="An installed engine, such as `sim`, `vllm`.")
     model: str = Field("sim", description="Name clients ask for.")
     model_source: str = Field("sim", description="Folder of Hugging Face files, or `sim`.")
     block_tokens: int = Field(32, ge=1, description="Tokens per KV block (vLLM on CPU: 32s).")
@@ -71,3 +76,9 @@ class EngineSettings(BaseModel):
         description="Memory through which KV goes to and from stores: half "
         "bounds what one prompt can load, half what waits to be saved.",
     )
+
+    @field_validator("engine")
+    @classmethod
+    def check_engine(cls, name: str) -> str:
+        """Refuse an engine that is not installed, with the list of those that are."""
+        return check_plugin(GROUP, name)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from argosy.domain.pools import Pool, Template
 from argosy.fleet.scaling import ScalingSpec
-from argosy.fleet.section import INSTANCES_MAX, Section, contradiction
+from argosy.fleet.section import INSTANCES_MAX, Section, contradiction, installed
 from argosy.fleet.units import Bytes, Ratio, share
 
 STORE_OVERHEAD_BYTES = 256 << 20
@@ -28,9 +28,9 @@ class ModelSpec(Section):
 
 
 class EngineSpec(Section):
-    """What serves it."""
+    """What serves it. `kind`: an installed engine."""
 
-    kind: Literal["vllm", "sim"]
+    kind: str
     block_tokens: int = Field(32, ge=1)
     kv_memory: Bytes = 1 << 30
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
@@ -41,6 +41,12 @@ class EngineSpec(Section):
     sim_speed: float = Field(1, gt=0)
     timing: str = ""
     """A timing profile: its name, or a YAML file relative to this one."""
+
+    @field_validator("kind")
+    @classmethod
+    def check_kind(cls, name: str) -> str:
+        """Refuse an engine that is not installed."""
+        return installed("argosy.engines", name)
 
 
 class Resources(Section):
@@ -105,14 +111,30 @@ class SsdSpec(Section):
     size: Bytes
 
 
+class RoutingSpec(Section):
+    """How requests are placed. `policy`: an installed routing policy; unset: the router's own
+    default. Names are checked where policies are installed, not here.
+    """
+
+    policy: str | None = Field(None, min_length=1)
+
+
 class KvStoreSpec(Section):
     """KV blocks kept for all instances: `replicas` stores share them out among themselves."""
 
     replicas: int = Field(1, ge=0, le=INSTANCES_MAX)
     dram: Bytes = 1 << 30
     ssd: SsdSpec | None = None
+    eviction: str = "learned"
+    """Which blocks a store evicts first: an installed eviction policy."""
     staging: Bytes = 512 << 20
     """Memory of each instance through which KV goes to and from stores."""
+
+    @field_validator("eviction")
+    @classmethod
+    def check_eviction(cls, name: str) -> str:
+        """Refuse a policy that is not installed."""
+        return installed("argosy.eviction_policies", name)
 
 
 class Spec(Section):
@@ -122,6 +144,7 @@ class Spec(Section):
     engine: EngineSpec
     split: Split
     kv_store: KvStoreSpec | None = None
+    routing: RoutingSpec | None = None
     scaling: ScalingSpec | None = None
 
     @model_validator(mode="after")
@@ -179,7 +202,7 @@ class FleetFile(Section):
 
     def store_settings(self, base_dir: Path, store: KvStoreSpec) -> dict[str, str]:
         """Settings every store starts with. Each keeps to a folder of its own in ssd_dir."""
-        found = {"dram_bytes": str(store.dram)}
+        found = {"dram_bytes": str(store.dram), "eviction_policy": store.eviction}
         if store.ssd is not None:
             found["ssd_dir"] = str((base_dir / store.ssd.path).resolve())
             found["ssd_bytes"] = str(store.ssd.size)
@@ -221,6 +244,10 @@ class FleetFile(Section):
         timing = self.spec.engine.timing
         is_file = timing.endswith((".yaml", ".yml"))
         return str((base_dir / timing).resolve()) if is_file else timing
+
+    def routing_policy(self) -> str | None:
+        """The routing policy the file names, if it names one."""
+        return self.spec.routing.policy if self.spec.routing is not None else None
 
     def idle_sleep_us(self) -> int:
         """0: never."""

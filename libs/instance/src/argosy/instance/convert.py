@@ -1,4 +1,4 @@
-"""Between the contract's words and the engine's."""
+"""Converts between the contract's messages and the engine's."""
 
 from argosy.domain.timing import Timing
 from argosy.engine.api import EngineInfo, EngineRequest, EngineStats, Logprobs, SamplingSpec
@@ -40,7 +40,7 @@ def sampling_spec(sampling: wire.Sampling) -> SamplingSpec:
 def engine_request(
     prompt: wire.Prompt, *, dp_rank: int = 0, produce: bool = False, kv_handle: bytes | None = None
 ) -> EngineRequest:
-    """A prompt as the engine takes it."""
+    """A prompt as a request to the engine."""
     return EngineRequest(
         prompt_key(prompt),
         list(prompt.token_ids),
@@ -55,7 +55,7 @@ def engine_request(
 def load_message(
     instance: str, epoch: str, stats: EngineStats, info: EngineInfo, held_blocks: int, now_us: int
 ) -> wire.Load:
-    """An engine's stats as the mesh hears them."""
+    """An engine's stats as a message."""
     return wire.Load(
         instance_id=instance,
         epoch=epoch,
@@ -80,7 +80,7 @@ def load_message(
 
 
 def timing_message(timing: Timing | None) -> events_pb2.Timing | None:
-    """What an engine says of its steps, as the mesh hears it."""
+    """How long an engine's steps take, as a message."""
     if timing is None:
         return None
     return events_pb2.Timing(

@@ -1,12 +1,10 @@
-"""What prefill and decode share: an engine, and the mesh kept informed about it.
+"""What prefill and decode share: an engine, and the facts that tell the mesh of it.
 
-Load facts go out after each engine step, at most one per REPORT_S (the last one is
-never lost), and at least one per heartbeat. KV-block facts go out per step.
+Load facts go out after each engine step, at most one in REPORT_S (the last one is
+never lost), and at least one in each heartbeat. KV-block facts go out after each step.
 """
 
 import asyncio
-import logging
-import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeVar
@@ -34,25 +32,25 @@ from argosy.instance.settings import InstanceSettings
 from argosy.instance.work_counters import WorkCounters
 from argosy.mesh.ports import free_port
 from argosy.mesh.service import Mesh
+from argosy.mesh.tasks import end_process, start_watched
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2
 
-log = logging.getLogger(__name__)
-
 REPORT_S = 0.02
-EXIT_ENGINE_DIED = 70
+"""About one step of a large model: more reports would say little more, and cost routers time."""
 AT_WORK = frozenset({LifecycleState.ACTIVE, LifecycleState.DRAINING})
-"""States whose steps are for callers: others have warm-ups only."""
+"""States whose steps compute requests; in other states there are only warm-ups."""
 SNAPSHOT_PART_BLOCKS = 50_000
+"""Of one message of a snapshot: 500 kB at most, within gRPC's 4 MB."""
 
 S = TypeVar("S", bound=InstanceSettings)
 
 
 class EngineInstance:
-    """An engine with a name on the mesh.
+    """An engine as a member of the mesh.
 
-    work: what it does with the engine, to be held when it sleeps or stops.
-    load_fact, kv_fact: wrap a Load or KvChange into the role's own fact.
+    work: the requests it serves, which end before it sleeps or stops.
+    load_fact, kv_fact: make the role's own fact of a Load or KvChange.
     stepped: called after each engine step.
     """
 
@@ -71,31 +69,31 @@ class EngineInstance:
         settings = mesh.settings.model_copy(update={"nixl_port": port})
         self.engine = build_engine(settings, mesh.service)
         self.info = EngineInfo(0, 0, 0, 0)
-        self.worked = WorkCounters()
+        self.counters = WorkCounters()
         self.held_blocks = 0
         self.requests_before_engine = 0
-        """Accepted, but not the engine's yet: they wait for their KV."""
+        """Requests that are accepted and wait for KV: the engine does not know them yet."""
         self._role = role
         self._load_fact = load_fact
         self._kv_fact = kv_fact
         self._stepped = stepped
-        self.life = LifecycleRunner(mesh, self.engine, work, self._tell, self._on_death)
+        self.life = LifecycleRunner(mesh, self.engine, work, self._publish_change, end_process)
         self._changes = 0
         self._blocks: list[dict[int, None]] = []
-        """The KV blocks each data-parallel rank holds: for routers that missed changes."""
+        """The KV blocks of each data-parallel rank, for routers that missed changes."""
         self._report_due: asyncio.TimerHandle | None = None
         self._heartbeat: asyncio.Task[None] | None = None
         self._link: StoreLink | None = None
 
     async def start(self) -> None:
-        """Load the engine, wait for the bus, and tell the mesh we are ready."""
+        """Load the engine, wait for the bus, and publish that the instance is ready."""
         settings = self.mesh.settings
         self.mesh.wait_for(f"the {settings.engine} engine to load {settings.model}")
         self.info = await self.engine.start(
             Listener(
                 self._on_step,
                 self._on_blocks,
-                self._on_death,
+                end_process,
                 self._on_staged,
                 self._on_loaded,
                 self._on_step_ended,
@@ -108,12 +106,12 @@ class EngineInstance:
             self._link = StoreLink(self.mesh, self.info, made, self.engine.unstage)
             await self._link.start()
             self.life.link = self._link
-        self._heartbeat = asyncio.create_task(self._beat())
+        self._heartbeat = start_watched(self._beat(), "the heartbeat")
         self.life.loaded()
         self.mesh.bus.on_connection.append(self._on_connection)
 
     async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
-        """As Engine.submit, with what the fleet's KV stores have of the prompt."""
+        """As Engine.submit, after loading what the fleet's KV stores have of the prompt."""
         if self._link is not None:
             rank = request.dp_rank
             held = self._blocks[rank] if rank < len(self._blocks) else {}
@@ -127,11 +125,11 @@ class EngineInstance:
                 self._link.ended(request)
 
     async def drain(self) -> None:
-        """Return when what runs is done, and what was computed is stored."""
+        """Return when the running requests have ended and their KV is stored."""
         await self.life.stop("asked to stop")
 
     async def stop(self) -> None:
-        """Tell the mesh, and free the engine."""
+        """Publish that the instance stops, and free the engine."""
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             self.life.end()
@@ -143,7 +141,7 @@ class EngineInstance:
         await self.engine.stop()
 
     def load(self) -> inference_pb2.Load:
-        """What there is to do right now."""
+        """The load right now."""
         mesh, stats = self.mesh, self.engine.stats()
         waiting = stats.waiting_requests + self.requests_before_engine
         stats = msgspec.structs.replace(stats, waiting_requests=waiting)
@@ -154,10 +152,10 @@ class EngineInstance:
         return load
 
     def report(self) -> None:
-        """Publish load and work, now or (within REPORT_S of the last) a little later."""
+        """Publish load and work: now, or REPORT_S after the last report."""
         if self._report_due is None:
             load = self.load()
-            self.worked.tell(load)
+            self.counters.add_to(load)
             self.mesh.bus.publish(self._load_fact(load))
             loop = asyncio.get_running_loop()
             self._report_due = loop.call_later(REPORT_S, self._report_window_over, self.load())
@@ -177,8 +175,8 @@ class EngineInstance:
         ):
             self._announce(self.life.change())
 
-    def _tell(self, fact: str, change: events_pb2.Change) -> None:
-        """Publish a change in the instance's life."""
+    def _publish_change(self, fact: str, change: events_pb2.Change) -> None:
+        """Publish a change of the lifecycle state."""
         if change.state == events_pb2.STATE_SILENT:
             self._forget_blocks()
         if fact == "InstanceReady":
@@ -190,7 +188,7 @@ class EngineInstance:
         self.report()
 
     def _forget_blocks(self) -> None:
-        """KV memory is gone: say so of every block that the engine has not spoken of."""
+        """KV memory is freed: publish the loss of blocks of which the engine did not report it."""
         for dp_rank, held in enumerate(self._blocks):
             if held:
                 self._on_blocks(BlocksChanged([], [], cleared=True, dp_rank=dp_rank))
@@ -224,14 +222,14 @@ class EngineInstance:
 
     def _on_step_ended(self, ended: StepEnded) -> None:
         if self.life.state.state in AT_WORK:
-            self.worked.step_ended(ended)
+            self.counters.step_ended(ended)
 
     def _on_step(self, stats: EngineStats) -> None:
         self.report()
         self._stepped(stats)
 
     def kv_snapshot(self) -> list[inference_pb2.KvSnapshotPart]:
-        """Every KV block held now, in parts; changes so far are in it."""
+        """Every KV block held now, in parts; includes all changes published so far."""
         parts = []
         for dp_rank in range(max(1, self.info.dp_ranks)):
             held = list(self._blocks[dp_rank]) if dp_rank < len(self._blocks) else []
@@ -277,9 +275,3 @@ class EngineInstance:
     def _on_loaded(self, name: str) -> None:
         if self._link is not None:
             self._link.loaded(name)
-
-    def _on_death(self, message: str) -> None:
-        # As after a kill: callers see INSTANCE_LOST and are re-routed, the node agent
-        # starts another. A graceful stop would wait for answers that cannot come.
-        log.critical("%s: ending, to be started anew", message)
-        os._exit(EXIT_ENGINE_DIED)

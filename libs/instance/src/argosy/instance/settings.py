@@ -1,4 +1,4 @@
-"""What an instance (prefill or decode) can be told, on top of what every service and engine can."""
+"""Settings of an instance (prefill or decode), beside those of every service and engine."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""An instance's end of Submit: batches of prompts in, an answer to each out.
+"""The instance's side of Submit: batches of prompts come in, an answer to each goes out.
 
 Concurrency: one handler task per router; `stop` ends them all with status OK, so that
 a server that stops need not wait for them.
@@ -15,16 +15,16 @@ from argosy.wire.inference.v1 import inference_pb2
 class SubmissionServer:
     """Serves Submit streams.
 
-    take: queues every prompt of a batch, or raises ArgosyError and queues none.
-    load: what rides back on each answer.
+    queue: queues every prompt of a batch, or raises ArgosyError and queues none.
+    load: the load to send with each answer.
     """
 
     def __init__(
         self,
-        take: Callable[[Sequence[inference_pb2.Prompt]], None],
+        queue: Callable[[Sequence[inference_pb2.Prompt]], None],
         load: Callable[[], inference_pb2.Load],
     ) -> None:
-        self._take = take
+        self._queue = queue
         self._load = load
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
@@ -55,7 +55,7 @@ class SubmissionServer:
     def _answer(self, request: inference_pb2.SubmitRequest) -> inference_pb2.SubmitReply:
         refused = None
         try:
-            self._take(request.prompts)
+            self._queue(request.prompts)
         except ArgosyError as error:
             refused = inference_pb2.Refusal(
                 reason=error.reason.name, message=error.message, retry_after_ms=error.retry_after_ms

@@ -19,6 +19,7 @@ from argosy.domain.errors import ArgosyError, Reason
 from argosy.fleet.file import FleetFile, parse_fleet
 from argosy.launcher.home import FleetHome, RunningFleet, is_alive
 from argosy.launcher.nats_process import nats_command
+from argosy.mesh import plugins
 from argosy.mesh.ports import free_port, port_is_free
 from argosy.wire.operator.v1 import operator_pb2
 
@@ -56,6 +57,7 @@ def plan(path: Path, home: Path, grpc_port: int, http_port: int) -> LaunchPlan:
         raise UpError(error.message) from error
     base_dir = path.resolve().parent
     check_model(fleet.model_source(base_dir), fleet.spec.model.name)
+    check_routing_policy(fleet.routing_policy())
     folder = FleetHome(home, fleet.metadata.name)
     if folder.running() is not None:
         raise UpError(
@@ -95,6 +97,16 @@ def check_model(source: str, name: str) -> None:
             f"model {name}: {', '.join(missing)} missing in {source}. Prepare it with "
             f"`argosy model fetch {name}`, or correct spec.model.source in the fleet file"
         )
+
+
+def check_routing_policy(name: str | None) -> None:
+    """Raise UpError when no installed routing policy has this name; None is always right."""
+    if name is None:
+        return
+    try:
+        plugins.check("argosy.routing_policies", name, "routing policy")
+    except ArgosyError as error:
+        raise UpError(f"spec.routing.policy: {error.message}") from error
 
 
 async def up(planned: LaunchPlan, progress: Progress, timeout_s: float) -> RunningFleet:
@@ -176,6 +188,8 @@ def boot_entries(planned: LaunchPlan) -> dict[str, object]:
         "model_source": running.model_source,
         "block_tokens": str(spec.engine.block_tokens),
     }
+    if (policy := planned.fleet.routing_policy()) is not None:
+        router["policy"] = policy
     return {
         "nats": {"command": nats_command(nats_port, planned.home.path / "nats")},
         "operator": {"service": "operator", "settings": {"listen": running.operator}},

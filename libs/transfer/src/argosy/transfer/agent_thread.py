@@ -1,9 +1,9 @@
-"""One NIXL agent and the thread that alone touches it: posts transfers, polls them, sleeps.
+"""One NIXL agent, and the only thread that calls it: it posts transfers, polls them and sleeps.
 
-NIXL cannot abort. Releasing a transfer under way frees its handle, but the bytes still
-arrive (measured: over TCP a peer that had been stopped wrote all of it afterwards). So
-a job nobody waits for any more is polled until NIXL says that it has ended, and only
-then is its memory said to be at rest.
+NIXL cannot abort a transfer. Releasing one under way frees its handle, but the bytes still
+arrive (measured: over TCP a peer that had been stopped wrote all of them afterwards). So a job
+that nobody waits for any more is polled until NIXL says that it has ended, and only then does the
+job settle.
 """
 
 import asyncio
@@ -24,15 +24,24 @@ log = logging.getLogger(__name__)
 HOT_S = 200e-6
 """How long to poll without pause after something moved: most blocks take less."""
 POLL_S = 50e-6
-TELL_S = 500e-6
-"""The longest to keep an outcome, to tell several at once: waking the event loop is slow."""
+"""Between polls after that: little beside the milliseconds that large transfers take."""
+REPORT_S = 500e-6
+"""How long an outcome may wait for others, to report all at once: waking the event loop costs tens
+of microseconds each time."""
 STRAY_POLL_S = 10e-3
+"""Between polls of transfers that nobody waits for: only their memory is wanted back."""
 IDLE_TICK_S = 1.0
+"""How often an agent without NIXL's own progress thread reads what peers have sent, such as that
+they leave."""
 MAX_FILE_BYTES = (1 << 63) - 1
+"""A file is registered once for all offsets there can be."""
 
 
 class NixlAgentThread:
-    """The agent's thread, and what the event loop may ask of it."""
+    """The agent's thread, and the calls of the event loop to it.
+
+    make_agent: called on the thread. tick: whether to read notifications while idle.
+    """
 
     def __init__(self, name: str, make_agent: Callable[[], Any], *, tick: bool) -> None:
         self._agent: Any = None
@@ -42,7 +51,7 @@ class NixlAgentThread:
         self._tick = tick
         self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._moved_s = 0.0
-        self._new_ones_turn = False
+        self._new_job_next = False
         self._outcomes: list[tuple[TransferJob, str]] = []
         self._first_outcome_s = 0.0
         self._lost: set[str] = set()
@@ -51,17 +60,17 @@ class NixlAgentThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     async def start(self) -> None:
-        """Make the agent, on its thread; again after it has failed, never twice."""
+        """Make the agent, on its thread. Nothing if it is made; tries again if it failed."""
         if self._thread.ident is None:
             self._thread.start()
         await self._call(self._make)
 
     def submit(self, job: TransferJob) -> None:
-        """Begin a job."""
-        self._put(lambda: self._jobs.append(job))
+        """Begin a job; it settles through `TransferJob.rest`."""
+        self._enqueue(lambda: self._jobs.append(job))
 
     async def close(self) -> None:
-        """End thread and agent. What was under way can move nothing afterwards."""
+        """End the thread and the agent. No transfer moves a byte afterwards."""
         if not self._closed:
             self._calls.put(None)
         self._closed = True
@@ -69,28 +78,28 @@ class NixlAgentThread:
             await asyncio.to_thread(self._thread.join)
 
     async def register(self, memory: Memory) -> Any:
-        """Allow transfers with `memory`; what `withdraw` wants."""
+        """Allow transfers with `memory`; returns the registration, for `withdraw`."""
         whole = [(memory.address, memory.size_bytes, 0, "")]
         return await self._call(lambda: self._agent.register_memory(whole, "DRAM"))
 
     async def withdraw(self, memory: Memory, registration: Any) -> None:
-        """Take `register` back. Raises TransferFailed while a transfer is using it."""
+        """Deregister memory. Raises TransferFailed while a transfer uses it."""
         await self._call(lambda: self._withdraw(memory, registration))
 
     async def metadata(self) -> bytes:
-        """What peers need to know, as of now."""
+        """What a peer needs to reach what is registered now."""
         return bytes(await self._call(self._agent.get_agent_metadata))
 
     async def add_peer(self, metadata: bytes) -> str:
-        """Let transfers reach whoever made `metadata`; again whenever it has changed."""
+        """Let transfers reach the peer with this metadata; its name. Repeat after changes."""
         return str(await self._call(lambda: self._add_peer(metadata)))
 
     async def forget_peer(self, peer: str) -> None:
-        """Close the connection, as soon as nothing is under way on it."""
+        """Close the connection once no transfer is under way on it."""
         await self._call(lambda: self._forget_peer(peer))
 
     async def _call(self, function: Callable[[], Any]) -> Any:
-        """What `function` returns or raises, run on the thread."""
+        """Run `function` on the thread; returns or raises what it does."""
         answer: Future[Any] = Future()
 
         def run() -> None:
@@ -99,7 +108,7 @@ class NixlAgentThread:
             except Exception as error:  # noqa: BLE001 - raised where it is awaited
                 answer.set_exception(error)
 
-        self._put(run)
+        self._enqueue(run)
         return await asyncio.shield(asyncio.wrap_future(answer))
 
     def _withdraw(self, memory: Memory, registration: Any) -> None:
@@ -134,7 +143,7 @@ class NixlAgentThread:
             self._lost.discard(peer)
             self._agent.remove_remote_agent(peer)
 
-    def _put(self, call: Callable[[], Any]) -> None:
+    def _enqueue(self, call: Callable[[], Any]) -> None:
         if self._closed:
             raise TransferFailed("this bytes plane was closed; make and start another")
         self._calls.put(call)
@@ -144,36 +153,36 @@ class NixlAgentThread:
             self._agent = self._make_agent()
 
     def _run(self) -> None:
-        while self._take_calls():
+        while self._run_calls():
             for job in [job for job in self._jobs if job.handle is not None]:
                 self._advance(job, self._poll)
             waiting = [job for job in self._jobs if job.handle is None]
             if waiting:
                 self._advance(self._next(waiting), self._post)
-            if len(waiting) < 2 or time.monotonic() > self._first_outcome_s + TELL_S:
-                self._tell()
+            if len(waiting) < 2 or time.monotonic() > self._first_outcome_s + REPORT_S:
+                self._report()
         for job in self._jobs:
             self._release(job)
         # The last reference: this ends NIXL's own thread and all connections.
         self._agent = None
         for job in self._jobs:
             self._settle(job, "this bytes plane was closed")
-        self._tell()
+        self._report()
 
-    def _take_calls(self) -> bool:
-        """Do what was asked for; sleep if there is nothing to poll. False means end."""
+    def _run_calls(self) -> bool:
+        """Run the queued calls; sleep if there is nothing to poll. False: the thread is to end."""
         with contextlib.suppress(queue.Empty):
-            call = self._calls.get(timeout=self._patience_s())
+            call = self._calls.get(timeout=self._sleep_s())
             while call is not None:
                 call()
                 call = self._calls.get_nowait()
             return False
         if not self._jobs and self._tick and self._agent is not None:
-            # Reads what came between transfers, such as goodbyes.
+            # Reads what peers sent between transfers.
             self._attempt(self._agent.get_new_notifs)
         return True
 
-    def _patience_s(self) -> float | None:
+    def _sleep_s(self) -> float | None:
         if not self._jobs:
             return IDLE_TICK_S if self._tick else None
         if all(job.abandoned for job in self._jobs):
@@ -182,18 +191,18 @@ class NixlAgentThread:
         return 0.0 if to_post or time.monotonic() < self._moved_s + HOT_S else POLL_S
 
     def _next(self, waiting: list[TransferJob]) -> TransferJob:
-        """Whose turn it is to post: by turns one that has begun and one that has not.
+        """The job that posts next: by turns one that has begun and one that has not.
 
         So a small transfer waits for one post of a large one, and neither starves.
         """
-        self._new_ones_turn = not self._new_ones_turn
-        job = next((job for job in waiting if job.begun != self._new_ones_turn), waiting[0])
+        self._new_job_next = not self._new_job_next
+        job = next((job for job in waiting if job.begun != self._new_job_next), waiting[0])
         self._jobs.remove(job)
         self._jobs.append(job)
         return job
 
     def _advance(self, job: TransferJob, step: Callable[[TransferJob], str]) -> None:
-        """Post or poll; end the job when that was the last of it."""
+        """Post or poll; end the job if nothing of it is left."""
         try:
             state = step(job)
         except Exception as error:  # noqa: BLE001 - NIXL's own have no common base
@@ -250,12 +259,12 @@ class NixlAgentThread:
         try:
             function()
         except Exception:
-            # Nobody waits for this, and the thread must not end of it.
+            # Nobody waits for this call, and the thread must go on.
             log.exception("NIXL failed between transfers")
 
     def _release(self, job: TransferJob) -> None:
         if job.handle is not None:
-            with contextlib.suppress(Exception):  # it has failed before, and said so
+            with contextlib.suppress(Exception):  # the failure was reported before
                 job.handle.release()
             job.handle = None
 
@@ -264,15 +273,15 @@ class NixlAgentThread:
             self._first_outcome_s = time.monotonic()
         self._outcomes.append((job, wrong))
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if not self._outcomes:
             return
         outcomes, self._outcomes = self._outcomes, []
 
-        def tell() -> None:
+        def report() -> None:
             for job, wrong in outcomes:
                 if not job.rest.done():
                     job.rest.set_result(wrong)
 
-        with contextlib.suppress(RuntimeError):  # the event loop is gone, and all who waited
-            outcomes[0][0].rest.get_loop().call_soon_threadsafe(tell)
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody waits
+            outcomes[0][0].rest.get_loop().call_soon_threadsafe(report)

@@ -1,12 +1,12 @@
-"""The bytes plane: KV blocks between processes (NIXL over UCX) and to files (NIXL's POSIX).
+"""The bytes plane moves KV blocks between processes (NIXL over UCX) and to files (NIXL's POSIX).
 
-Whoever reads or writes is active, and gives addresses that it was told; the other side
-is passive: its event loop hears nothing of it. NIXL's progress thread answers there, to
-connections and, where memory cannot be read from one process by another, to transfers.
+The side that reads or writes is active, and names the addresses that the other side gave it. The
+other side is passive: its event loop does nothing. NIXL's progress thread answers there, to
+connections and, where one process cannot read the memory of another, to transfers.
 
-Memory lent to a transfer belongs to it until the transfer ends. Usually that is when
-`read` or `write` returns or raises; only after a timeout can it be later, because NIXL
-cannot abort. TransferFailed then says so: `still_running`, and `settled` to wait for.
+Memory given to a transfer belongs to it until the transfer ends. That is when `read` or `write`
+returns or raises, except after a timeout, because NIXL cannot abort. TransferFailed then says so:
+`still_running`, and `settled` to wait for.
 
     plane = BytesPlane("decode-0", passive=False)
     await plane.register(memory)
@@ -28,9 +28,11 @@ from argosy.transfer.progress_polling import slow_down_polling
 __all__ = ["BytesPlane", "Memory", "Piece", "TransferFailed"]
 
 MAX_TRANSFERS = 64
-"""With one peer, or with all files, at a time. More wait in line, their timeout running."""
+"""At a time, with one peer or with all files. Further ones wait their turn, and their timeout runs:
+each post is polled, so that more at once would slow all of them down."""
 PROGRESS_POLL_US = 50_000
-"""What arrives wakes the progress thread at once; this is for what UCX does not announce."""
+"""Arrivals wake the progress thread at once; polling finds only what UCX does not announce. Twenty
+polls a second cost nothing that can be measured."""
 
 
 class BytesPlane:
@@ -69,9 +71,9 @@ class BytesPlane:
         """
         if self._started:
             return
-        for lane in self._lanes():
+        for agent in self._agents():
             try:
-                await lane.start()
+                await agent.start()
             except TransferFailed:
                 raise
             except Exception as error:
@@ -84,8 +86,8 @@ class BytesPlane:
 
     async def close(self) -> None:
         """End all transfers and threads. Afterwards no memory is touched any more."""
-        for lane in self._lanes():
-            await lane.close()
+        for agent in self._agents():
+            await agent.close()
 
     def metadata(self) -> bytes:
         """What a peer needs to reach what is registered now. Stale after `register`."""
@@ -95,7 +97,7 @@ class BytesPlane:
         """Allow transfers from, to and within `memory`. Peers need the new metadata."""
         await self.start()
         self._registrations[memory] = [
-            (lane, await lane.register(memory)) for lane in self._lanes()
+            (agent, await agent.register(memory)) for agent in self._agents()
         ]
         await self._refresh_metadata()
 
@@ -106,8 +108,8 @@ class BytesPlane:
         """
         registrations = self._registrations[memory]
         while registrations:
-            lane, registration = registrations[-1]
-            await lane.withdraw(memory, registration)
+            agent, registration = registrations[-1]
+            await agent.withdraw(memory, registration)
             registrations.pop()
         del self._registrations[memory]
         await self._refresh_metadata()
@@ -147,7 +149,7 @@ class BytesPlane:
 
     async def _move(
         self,
-        lane: NixlAgentThread,
+        agent: NixlAgentThread,
         operation: str,
         peer: str,
         pieces: list[Piece],
@@ -161,7 +163,7 @@ class BytesPlane:
         )
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_s
-        room = self._rooms[lane, peer]
+        room = self._rooms[agent, peer]
         try:
             async with asyncio.timeout_at(deadline_s):
                 await room.acquire()
@@ -172,7 +174,7 @@ class BytesPlane:
             ) from None
         job = TransferJob(operation, peer, pieces, fd)
         job.rest.add_done_callback(lambda _: room.release())
-        lane.submit(job)
+        agent.submit(job)
         cancelled = False
         while not job.rest.done() and (left_s := deadline_s - loop.time()) > 0:
             try:
@@ -191,7 +193,7 @@ class BytesPlane:
         if wrong := job.rest.result():
             raise TransferFailed(f"{what}: {wrong}; " + _remedy(fd))
 
-    def _lanes(self) -> list[NixlAgentThread]:
+    def _agents(self) -> list[NixlAgentThread]:
         return [self._wire] if self._disk is None else [self._wire, self._disk]
 
     def _files(self) -> NixlAgentThread:

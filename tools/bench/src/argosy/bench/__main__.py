@@ -2,4 +2,4 @@
 
 from argosy.bench.app import bench
 
-bench()
+bench(prog_name="python -m argosy.bench")

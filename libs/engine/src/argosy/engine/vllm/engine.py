@@ -10,8 +10,7 @@ import logging
 import os
 import tempfile
 import time
-from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -38,16 +37,21 @@ from argosy.engine.profile_files import load_profile
 from argosy.engine.settings import EngineSettings
 from argosy.engine.vllm import config, kv_events
 from argosy.engine.vllm.names import PRELOAD
+from argosy.engine.vllm.pulled_bytes import PulledBytes
 from argosy.engine.vllm.sampling import logprobs_of, sampling_params
 from argosy.engine.vllm.sleep.sleeper import VllmSleeper
 from argosy.engine.vllm.step_times import StepReport, StepTimes
 from argosy.engine.vllm.store.service_side import StoreSide
+from argosy.engine.watch import watch
 
 log = logging.getLogger(__name__)
 
 HEALTH_S = 0.5
+"""How late the death of vLLM's engine core may be noticed; running requests fail at once."""
 FREED_S, FREED_POLL_S = 5.0, 0.02
+"""How long released KV may take to be freed: some steps."""
 WARM_UP_TOKENS = 64
+"""Two blocks: the first prompt of this length sets up what all steps need."""
 PRODUCE = {"do_remote_decode": True, "do_remote_prefill": False}
 ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
 
@@ -63,13 +67,13 @@ class VllmEngine:
         self._stats = EngineStats()
         self._listener: Listener | None = None
         self._uncomputed: dict[str, int] = {}
-        """Prompt tokens of requests that have yielded nothing yet."""
-        self._transfers: deque[int] = deque(maxlen=1024)
+        """The prompt tokens of each request that has yielded nothing yet."""
+        self._pulled = PulledBytes()
         self._steps = StepTimes()
         self._under_way = 0
-        """Requests that vLLM may have something to do for."""
+        """How many requests vLLM may have something to do for."""
         self._own = 0
-        """Of these, nobody's but the engine's."""
+        """How many of them are the engine's own warm-ups."""
         self._tasks: list[asyncio.Task[None]] = []
         self._sockets = tempfile.TemporaryDirectory(prefix="argosy-kv-")
         self._store = StoreSide(settings, self._sockets.name) if settings.kv_store else None
@@ -99,11 +103,12 @@ class VllmEngine:
         if self._store is not None:
             shape = (await self._llm.collective_rpc("argosy_staging"))[0]
             self._info = replace(self._info, staging=self._store.staging(*shape))
-            self._tasks.append(asyncio.create_task(self._store.follow(listener)))
+            self._start_task(self._store.follow(listener), "following the store connector")
         translator = kv_events.HashTranslator(self._settings.model, self._info.block_tokens)
         self._sleeper = VllmSleeper(self._settings.device, self._step, listener.blocks_changed)
         events = kv_events.follow(endpoint, translator, self._sleeper.blocks_changed)
-        self._tasks += [asyncio.create_task(events), asyncio.create_task(self._watch())]
+        self._start_task(events, "following vLLM's KV events")
+        self._start_task(self._watch_core(), "watching vLLM's engine core")
         await self._llm.collective_rpc("argosy_die_with_parent")
         if self._settings.device == "cpu":
             await self._llm.collective_rpc("argosy_drop_duplicates")
@@ -121,6 +126,8 @@ class VllmEngine:
             prompt["cache_salt"] = request.cache_salt
         if request.kv_handle is None:
             self._uncomputed[request.request_id] = len(request.token_ids)
+        else:
+            self._pulled.begin(request.request_id)
         self._under_way += 1
         try:
             parameters = sampling_params(request.sampling, transfer, produce=request.produce)
@@ -139,6 +146,7 @@ class VllmEngine:
             raise EngineFailed(f"vLLM failed {request.request_id}: {error}") from error
         finally:
             self._uncomputed.pop(request.request_id, None)
+            self._pulled.abandon(request.request_id)
             self._under_way -= 1
             if not self._under_way:
                 self._steps.rest()
@@ -228,18 +236,17 @@ class VllmEngine:
         if finish in ("error", "abort"):
             raise EngineFailed(f"vLLM ended {request.request_id}: {finish}")
         handle = output.kv_transfer_params if request.produce and finish else None
-        pulling = request.kv_handle is not None
         return EngineOutput(
             token_ids=list(completion.token_ids),
             logprobs=logprobs_of(completion, request.sampling.top_logprobs),
             finish=finish,
             cached_tokens=output.num_cached_tokens or 0,
             kv_handle=msgspec.msgpack.encode(handle) if handle else None,
-            transferred_bytes=self._transfers.popleft() if pulling and self._transfers else 0,
+            transferred_bytes=self._pulled.take(request.request_id),
         )
 
     def _on_stats(self, step: StepReport) -> None:
-        self._transfers.extend(step.moved)
+        self._pulled.reported(step.transfers)
         ended = self._steps.stepped(step, time.monotonic())
         if ended is not None and self._listener is not None and not self._own:
             self._listener.step_ended(ended)
@@ -251,7 +258,11 @@ class VllmEngine:
             if self._listener is not None:
                 self._listener.stepped(self.stats())
 
-    async def _watch(self) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        assert self._listener is not None
+        self._tasks.append(watch(asyncio.create_task(work), what, self._listener.died))
+
+    async def _watch_core(self) -> None:
         while not self._llm.errored:
             await asyncio.sleep(HEALTH_S)
         assert self._listener is not None

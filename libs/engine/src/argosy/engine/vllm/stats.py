@@ -1,4 +1,4 @@
-"""vLLM's per-step statistics, told to a callback."""
+"""Passes vLLM's statistics of each step to a callback."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
     """A factory for AsyncLLM's stat_loggers."""
 
     class StepStats(StatLoggerBase):  # type: ignore[misc]
-        """Called for every engine step: does as little as can be."""
+        """vLLM calls `record` in every engine step: it does as little as it can."""
 
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
             pass
@@ -26,10 +26,10 @@ def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
             mm_cache_stats: Any = None,
             engine_idx: int = 0,
         ) -> None:
-            """Pass on what we need."""
+            """Pass on what the engine needs."""
             if scheduler_stats is None:
                 return
-            moved = bytes_moved(scheduler_stats.kv_connector_stats or {})
+            transfers = transferred_bytes(scheduler_stats.kv_connector_stats or {})
             running, waiting = scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs
             ended = iteration_stats.finished_requests if iteration_stats is not None else []
             on_stats(
@@ -37,7 +37,7 @@ def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
                     running,
                     waiting + scheduler_stats.num_skipped_waiting_reqs,
                     scheduler_stats.kv_cache_usage,
-                    moved,
+                    transfers,
                     bool(running or waiting),
                     scheduler_stats.iteration_details,
                     ended[0].prefill_time if ended else 0.0,
@@ -45,13 +45,13 @@ def stat_logger(on_stats: OnStats) -> Callable[..., Any]:
             )
 
         def log_engine_initialized(self) -> None:
-            """Nothing to say."""
+            """vLLM wants this method; there is nothing to log."""
 
     return StepStats
 
 
-def bytes_moved(stats: dict[str, Any]) -> list[int]:
-    """Bytes of each transfer, of a connector alone or of one among several."""
+def transferred_bytes(stats: dict[str, Any]) -> list[int]:
+    """Bytes of each transfer that ended: of the only connector, or of each in a MultiConnector."""
     found = list(stats.get("bytes_transferred", []))
     for part in stats.values():
         data = getattr(part, "data", part)

@@ -11,17 +11,19 @@ from argosy.engine.api import RankStep, StepEnded
 
 
 class StepReport(NamedTuple):
-    """What vLLM tells of one step.
+    """What vLLM reports of one step.
 
-    goes_on: it has requests that the next step can compute.
-    details: vLLM's SchedulerIterationDetails; None: nothing was computed.
-    finished_s: from its being scheduled to its first token, of a request that ended; 0: none did.
+    transfers: bytes of each KV transfer that ended; not whose they are.
+    goes_on: whether there are requests that the next step can compute.
+    details: vLLM's SchedulerIterationDetails; None: the step computed nothing.
+    finished_s: of a request that ended, the seconds from its scheduling to its first token;
+        0: none ended.
     """
 
     running: int
     waiting: int
     kv_share: float
-    moved: list[int]
+    transfers: list[int]
     goes_on: bool
     details: Any
     finished_s: float

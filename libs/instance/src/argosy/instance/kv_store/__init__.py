@@ -1,1 +1,1 @@
-"""An instance's way to the fleet's KV store: the same for every engine."""
+"""An instance's client of the fleet's KV stores, the same for every engine."""

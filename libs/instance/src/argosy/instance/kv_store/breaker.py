@@ -1,20 +1,24 @@
-"""Keeps a store that fails or is slow out of everybody's way."""
+"""Keeps requests away from a store that fails or is slow."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from argosy.mesh.tasks import start_watched
+
 log = logging.getLogger(__name__)
 
 REST_S_MIN, REST_S_MAX = 0.5, 15.0
+"""Before the first probe: a heartbeat. At most: a store that is back is used within a quarter of a
+minute."""
 
 
 class Breaker:
-    """Open after a failure, so that nothing is asked of the store; `probe` closes it again.
+    """Open after a failure: while it is, the store is not used. A `probe` closes it again.
 
-    Requests never probe: a task does, after a rest that doubles up to REST_S_MAX, and begins
-    anew only once the store has done its part again.
-    probe: raises when the store is still no good.
+    Requests never probe: a task does, after a rest that doubles up to REST_S_MAX. The rest is short
+    again only once a load or save has succeeded.
+    probe: raises if the store cannot be used yet.
     """
 
     def __init__(self, name: str, probe: Callable[[], Awaitable[None]]) -> None:
@@ -26,18 +30,18 @@ class Breaker:
         self._closed = False
 
     def succeed(self) -> None:
-        """The store did its part."""
+        """A load or save has succeeded."""
         self._rest_s = REST_S_MIN
 
     def fail(self, why: object) -> None:
-        """The store did not do its part."""
+        """A load or save has failed: open."""
         if not self.open and not self._closed:
             log.warning("going on without the KV store %s for a while: %s", self._name, why)
             self.open = True
-            self._task = asyncio.create_task(self._recover())
+            self._task = start_watched(self._recover(), f"probing the KV store {self._name}")
 
     def close(self) -> None:
-        """Stop probing, for good: the store is forgotten."""
+        """Stop probing for good: the store is not used any more."""
         self._closed = self.open = True
         if self._task is not None:
             self._task.cancel()

@@ -1,8 +1,8 @@
 """An instance's link to the fleet's KV stores: prompts' KV in, computed KV out.
 
-A store hit is what lies whole and checked in this process's memory before the engine
-hears of it: so the engine cannot be failed by a store. A load runs while the engine
-computes other prompts. Without a store that answers, requests go on as if there were none.
+Only KV that is complete and checked in this process's memory is given to the engine, so no store
+can make the engine fail. A load runs while the engine computes other prompts. If no store answers,
+requests go on as if there were none.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from argosy.engine.api import EngineInfo, EngineRequest, Preload, Staged
+from argosy.engine.api import EngineInfo, EngineRequest, Preload, Staged, ignore
 from argosy.engine.kv.chain import BlockNames
 from argosy.engine.kv.owners import owner_of, owners_of
 from argosy.instance.kv_store.load import KvLoad
@@ -24,6 +24,7 @@ from argosy.instance.kv_store.store import KvStoreClient, StagingWindow
 from argosy.mesh import telemetry
 from argosy.mesh.bus import Envelope
 from argosy.mesh.service import Mesh
+from argosy.mesh.tasks import start_watched
 from argosy.transfer.bytes_plane import BytesPlane, TransferFailed
 from argosy.transfer.memory import Memory
 from argosy.wire.kvstore.v1 import events_pb2
@@ -31,13 +32,17 @@ from argosy.wire.kvstore.v1 import events_pb2
 log = logging.getLogger(__name__)
 
 STALE_S = 3.0
+"""A store that has not reported for six heartbeats is not used."""
 FORGET_S = 60.0
+"""A store that has not reported for this long is gone: its connection is closed."""
 RECLAIM_S = 30.0
+"""After which an engine that never began a request cannot read its preload any more."""
 FIRST_S = 1.2
-"""Two heartbeats of a store."""
+"""A start waits this long for the first report: two heartbeats of a store."""
 BUDGET_S_MIN, BUDGET_S_MAX = 0.05, 5.0
+"""The limits of how long a load may take: time for one call; and not longer than callers wait."""
 BUDGET_S = 1.0
-"""Where it is not known how long computing takes."""
+"""How long a load may take if it is not known how long computing takes."""
 
 
 class StoreLink:
@@ -172,7 +177,7 @@ class StoreLink:
         }
 
     def _give_back(self, slots: list[int], loads: list[KvLoad]) -> None:
-        """Free slots, once nothing moves into them any more."""
+        """Free slots once no transfer moves bytes into them any more."""
         moving = [load.settled for load in loads if load.settled is not None]
         if moving:
             rest = asyncio.gather(*moving, return_exceptions=True)
@@ -231,7 +236,7 @@ class StoreLink:
             self._all_saved.set()
 
     def _forget(self, name: str) -> None:
-        task = asyncio.create_task(self._stores.pop(name).stop())
+        task = start_watched(self._stores.pop(name).stop(), f"leaving the KV store {name}", ignore)
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
 

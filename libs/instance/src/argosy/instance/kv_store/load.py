@@ -1,4 +1,4 @@
-"""A part of a prompt's KV on its way from one store."""
+"""The load of a part of a prompt's KV from one store."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass
 class KvLoad:
-    """What is wanted, and how far it has come: filled in as it goes, whatever becomes of it."""
+    """What is to be loaded, and how much of it has come. Filled in as blocks come."""
 
     before: list[bytes]
     """Blocks of the chain before `keys` that this store should have."""
@@ -16,8 +16,8 @@ class KvLoad:
     until_s: float
     """By the loop's clock."""
     blocks: int = 0
-    """Leading ones of `keys` that have come, whole and checked."""
+    """How many of `keys`, from the first on, have come and match their checksums."""
     before_held: int = -1
-    """Leading ones of `before` that the store has; -1: it did not say."""
+    """How many of `before`, from the first on, the store has; -1: it did not say."""
     settled: "asyncio.Future[str] | None" = None
     """Until it is done, bytes may still reach the slots."""

@@ -1,10 +1,10 @@
-"""Staging slots for what is loaded: who has them, and until when."""
+"""Staging slots for KV to load."""
 
 from collections import deque
 
 
 class LoadSlots:
-    """`count` slots. Taken by loads, given back when the engine has taken the KV in."""
+    """`count` slots. A load takes some, and gives them back when the engine has loaded the KV."""
 
     def __init__(self, count: int) -> None:
         self._free = deque(range(count))
@@ -14,5 +14,5 @@ class LoadSlots:
         return [self._free.popleft() for _ in range(min(count, len(self._free)))]
 
     def give(self, slots: list[int]) -> None:
-        """These are free again."""
+        """Free these slots."""
         self._free.extend(slots)

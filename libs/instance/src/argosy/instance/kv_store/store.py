@@ -1,6 +1,6 @@
-"""One store as an instance sees it: what it holds is read, what is new is written.
+"""The client of one KV store: loads the blocks it has, saves new ones.
 
-Failures are never the caller's: a load yields less, a save is dropped, the breaker opens.
+No failure reaches the caller: a load yields less, a save is dropped, the breaker opens.
 Bounds: LOOKUP_S for the first answer, the caller's budget for a load, SAVE_S for a batch of
 SAVE_BLOCKS; blocks that wait to be saved are in staging slots, which are few.
 """
@@ -21,6 +21,7 @@ from argosy.instance.kv_store.breaker import Breaker
 from argosy.instance.kv_store.load import KvLoad
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.rpc import Channels
+from argosy.mesh.tasks import start_watched
 from argosy.transfer.bytes_plane import BytesPlane, TransferFailed
 from argosy.transfer.memory import Memory
 from argosy.wire.kvstore.v1 import kvstore_pb2
@@ -29,11 +30,16 @@ from argosy.wire.kvstore.v1.kvstore_pb2_grpc import KvStoreStub
 log = logging.getLogger(__name__)
 
 LOOKUP_S = 0.25
+"""A lookup takes about a millisecond; a store that takes this long would delay first tokens."""
 SAVE_S = 5.0
 WRITE_S = 3.0
+"""Less than SAVE_S, so that a write that hangs is reported as one."""
 FULL_S = 10.0
+"""How long a full store is not offered what it lacks: evictions make room only slowly."""
 SAVE_BLOCKS = 64
+"""In one call: the round trips are shared, and the staging slots are free again soon."""
 READ_BLOCKS = 8
+"""In one transfer: checksums of these are checked while the next are on their way."""
 FAILURES = (
     ArgosyError,
     TransferFailed,
@@ -61,7 +67,7 @@ class StagingWindow:
 
 
 class KvStoreClient:
-    """See the module. `freed` is told which staging slots a save needs no more."""
+    """See the module. `freed` is called with staging slots that a save needs no more."""
 
     def __init__(
         self,
@@ -86,8 +92,8 @@ class KvStoreClient:
         self._peer = ""
         self.breaker = Breaker(name, self._reach)
         self._saves: asyncio.Queue[Staged] = asyncio.Queue()
-        self._saver = asyncio.create_task(self._save_all())
-        self.greeted = asyncio.create_task(self._greet())
+        self._saver = start_watched(self._save_all(), f"saving to the KV store {name}")
+        self.greeted = start_watched(self._greet(), f"reaching the KV store {name}")
         """Done when the first attempt to reach it has ended, well or not."""
 
     async def load(self, load: KvLoad) -> None:
@@ -258,8 +264,8 @@ class KvStoreClient:
     async def _greet(self) -> None:
         try:
             await self._reach()
-        except FAILURES as error:
-            self.breaker.fail(error)
+        except Exception as error:  # noqa: BLE001 - no failure is the caller's
+            self._failed(error)
 
     async def _known(self) -> None:
         if not self._peer:

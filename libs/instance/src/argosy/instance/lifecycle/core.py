@@ -1,11 +1,11 @@
-"""The life of one instance, decided one event at a time.
+"""The lifecycle of one instance, decided one event at a time.
 
-To sleep or to wake is a row of steps; the next begins when the last has ended. A decision that
-comes meanwhile is kept, and carried out as soon as it can be: a wake ends a drain or a flush at
-once, and lets any later step of a sleep end before it turns round; a sleep lets a wake end. An
+To sleep or to wake is a sequence of steps; each begins when the one before has ended. A decision
+that comes meanwhile is kept, and carried out as soon as possible: a decision to wake ends a drain
+or a flush at once, but a later step of a sleep ends first; a decision to sleep lets a wake end. An
 older decision (by its sequence) never undoes a newer one. A step that fails, or takes longer than
-STEP_US (weights: than twice the first load), ends the process: memory half gone is no state
-to be in, a new process is.
+STEP_US (loading weights: than twice the first load), ends the process: with half of its memory
+freed the instance is in no known state, and a new process is.
 """
 
 import msgspec
@@ -15,41 +15,42 @@ from argosy.domain.lifecycle import SLEEP, STOP, TURNS, WAKE, LifecycleState, Li
 from argosy.instance.lifecycle import effects, events
 
 STEP_US = 120_000_000
+"""A step that takes longer hangs: two minutes are some ten times what freeing takes."""
 LOADS = 2
 """Weights may take as long to come back as they took at the start, this many times."""
 DRAINED, STUCK = "drained", "stuck"
 
 
 class LifecycleCoreState(msgspec.Struct):
-    """All that an instance knows of its life."""
+    """All that an instance knows of its lifecycle."""
 
     state: LifecycleState = LifecycleState.LOADING
     since_us: int = 0
     change: int = 0
     decision_sequence: int = 0
-    """Of the last decision taken in."""
+    """The sequence of the newest decision."""
     wanted: LifecycleState = LifecycleState.ACTIVE
-    """ACTIVE, SILENT or STOPPED."""
+    """What the newest decision wants: ACTIVE, SILENT or STOPPED."""
     why: str = ""
     decided_us: int = 0
-    """When that was decided."""
+    """When the newest decision came."""
     led_sequence: int = 0
-    """Of the decision that led to the change under way, or the last."""
+    """The sequence of the decision that led to the change under way, or to the last one."""
     led_why: str = "its process started"
     level: str = "dram"
     drain_us: int = 0
-    cut: bool = False
-    """The drain under way has had its time."""
+    aborted: bool = False
+    """Whether the drain under way has had its time."""
     todo: list[LifecycleStep] = []
-    """Steps left, the first of which is under way."""
+    """The steps that are left; the first one is under way."""
     began_us: int = 0
-    """When the change under way, or the last, was decided."""
+    """When the change under way, or the last one, was decided."""
     step_us: int = 0
     """When the step under way began."""
     steps_us: list[tuple[str, int]] = []
     resident_bytes: int = 0
     load_us: int = 0
-    """How long its process took to load."""
+    """How long the process took to load."""
 
 
 class LifecycleCore:
@@ -67,9 +68,9 @@ class LifecycleCore:
                 return [*self._to(LifecycleState.ACTIVE, event.now_us), *self._go(event.now_us)]
             case events.SleepRequested() | events.WakeRequested():
                 return self._decided(event)
-            case events.StopAsked():
+            case events.StopRequested():
                 return self._want(LifecycleState.STOPPED, event.cause, event.now_us)
-            case events.Ending():
+            case events.ProcessEnding():
                 return self._end(event.now_us)
             case events.LifecycleStepEnded():
                 return self._step_ended(event)
@@ -112,7 +113,7 @@ class LifecycleCore:
         if (
             wanted is LifecycleState.SILENT
             and state.todo[0] is LifecycleStep.DRAIN
-            and not state.cut
+            and not state.aborted
         ):
             return [SetTimer(key=DRAINED, at_us=now_us + state.drain_us)]
         return []
@@ -147,7 +148,7 @@ class LifecycleCore:
         self, towards: LifecycleState, steps: tuple[LifecycleStep, ...], now_us: int
     ) -> list[Effect]:
         state = self.state
-        state.cut = False
+        state.aborted = False
         self._led(state.decided_us)
         state.steps_us = []
         found = self._to(towards, now_us)
@@ -155,7 +156,7 @@ class LifecycleCore:
         return [*found, *self._take(now_us)]
 
     def _led(self, began_us: int) -> None:
-        """The newest decision is what leads to the next change."""
+        """Take the newest decision as the cause of the next change."""
         state = self.state
         state.led_sequence, state.led_why, state.began_us = (
             state.decision_sequence,
@@ -164,7 +165,7 @@ class LifecycleCore:
         )
 
     def _take(self, now_us: int) -> list[Effect]:
-        """The first step left to do."""
+        """Begin the first of the steps that are left."""
         state = self.state
         step = state.todo[0]
         state.step_us = now_us
@@ -215,7 +216,7 @@ class LifecycleCore:
             limit_s = self._limit_us(state.todo[0]) // 1_000_000
             return [effects.GiveUp(reason=f"{state.todo[0]} has not ended in {limit_s} s")]
         if key == DRAINED and state.todo and state.todo[0] is LifecycleStep.DRAIN:
-            state.cut = True
+            state.aborted = True
             return [effects.AbortWork(), SetTimer(key=STUCK, at_us=now_us + STEP_US)]
         return []
 
@@ -225,7 +226,7 @@ class LifecycleCore:
         fact = fact_of(state.state, after)
         state.state, state.since_us = after, now_us
         state.change += 1
-        told = effects.PublishChange(
+        publish = effects.PublishChange(
             fact=fact,
             state=after,
             change=state.change,
@@ -236,11 +237,11 @@ class LifecycleCore:
             steps_us=state.steps_us,
             resident_bytes=state.resident_bytes if after is LifecycleState.SILENT else 0,
         )
-        return [told, effects.ReportStopped()] if after is LifecycleState.STOPPED else [told]
+        return [publish, effects.ReportStopped()] if after is LifecycleState.STOPPED else [publish]
 
 
 def timers_off() -> list[Effect]:
-    """No step is under way any more."""
+    """Cancel the timers of the step that was under way."""
     return [CancelTimer(key=DRAINED), CancelTimer(key=STUCK)]
 
 

@@ -1,4 +1,4 @@
-"""What happens in an instance's life."""
+"""What happens in the lifecycle of an instance."""
 
 from argosy.domain.core import Event, TimerFired
 
@@ -8,8 +8,10 @@ class Loaded(Event, frozen=True, kw_only=True, tag=True):
 
 
 class SleepRequested(Event, frozen=True, kw_only=True, tag=True):
-    """It shall sleep. decision_sequence: orders decisions; level: where weights stay
-    (api.SleepLevel); drain_us: how long what runs may go on.
+    """A decision: the instance is to sleep.
+
+    decision_sequence: orders decisions. level: where weights stay (api.SleepLevel). drain_us: how
+    long running requests may go on.
     """
 
     decision_sequence: int
@@ -19,31 +21,31 @@ class SleepRequested(Event, frozen=True, kw_only=True, tag=True):
 
 
 class WakeRequested(Event, frozen=True, kw_only=True, tag=True):
-    """It shall be awake."""
+    """A decision: the instance is to be awake. decision_sequence: orders decisions."""
 
     decision_sequence: int
     cause: str
 
 
-class StopAsked(Event, frozen=True, kw_only=True, tag=True):
-    """Its process is to end."""
+class StopRequested(Event, frozen=True, kw_only=True, tag=True):
+    """The process is to end in good order."""
 
     cause: str
 
 
-class Ending(Event, frozen=True, kw_only=True, tag=True):
-    """Its process ends now, whatever is under way."""
+class ProcessEnding(Event, frozen=True, kw_only=True, tag=True):
+    """The process ends now, whatever is under way."""
 
 
 class LifecycleStepEnded(Event, frozen=True, kw_only=True, tag=True):
-    """A step is done; `trouble`: or it failed, and why."""
+    """A step has ended; `trouble`: why it failed, if it did."""
 
     step: str
     trouble: str = ""
 
 
 class MemoryRead(Event, frozen=True, kw_only=True, tag=True):
-    """How much memory the process holds, read when it had changed."""
+    """How much memory the process holds was read after it had changed."""
 
     resident_bytes: int
 
@@ -52,8 +54,8 @@ LifecycleEvent = (
     Loaded
     | SleepRequested
     | WakeRequested
-    | StopAsked
-    | Ending
+    | StopRequested
+    | ProcessEnding
     | LifecycleStepEnded
     | MemoryRead
     | TimerFired

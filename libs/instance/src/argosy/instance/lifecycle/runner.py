@@ -1,7 +1,8 @@
-"""An instance's life, lived: the core's steps taken, its changes told, decisions taken in.
+"""Runs an instance's lifecycle core: takes its steps, publishes its changes, feeds it decisions.
 
 Concurrency: one step at a time, in a task of its own; an abandoned step is cancelled. Steps
-that touch the engine's memory are cancelled only when the process ends.
+that touch the engine's memory are cancelled only when the process ends. A step that fails ends
+the process.
 """
 
 import asyncio
@@ -21,37 +22,41 @@ from argosy.instance.lifecycle.core import SPEC, LifecycleCoreState
 from argosy.instance.settings import InstanceSettings
 from argosy.mesh import rpc
 from argosy.mesh.service import Mesh
+from argosy.mesh.tasks import start_watched
 from argosy.wire.instance.v1 import events_pb2, instance_pb2, instance_pb2_grpc
 
 log = logging.getLogger(__name__)
 
 FLUSH_S = 5
+"""How long staged KV may take to reach the stores: what is not saved by then is computed again."""
 QUIET_S = 10
+"""How long the engine may take to free requests whose callers are gone; then sleep goes on."""
 QUIET_POLL_S = 0.01
 WARM_UP_TOKENS = 8
+"""A prompt that takes one step: enough to make the engine allocate what it needs for steps."""
 STATES = {state: getattr(events_pb2, f"STATE_{state.name}") for state in LifecycleState}
 
 S = TypeVar("S", bound=InstanceSettings)
 
 
 class InstanceWork(Protocol):
-    """What an instance does for others, as its life sees it."""
+    """The requests of an instance, as its lifecycle has to do with them."""
 
-    def hold(self) -> None:
-        """Take nothing new. `Life.work_ended` is called once nothing is left."""
+    def stop_admitting(self) -> None:
+        """Refuse new requests. Call `LifecycleRunner.work_ended` once none is left."""
         ...
 
-    def cut(self) -> None:
-        """End what is left: its callers go on elsewhere."""
+    def abort(self) -> None:
+        """End the requests that are left: their callers go on elsewhere."""
         ...
 
-    def take(self) -> None:
-        """Take new work again."""
+    def resume(self) -> None:
+        """Admit new requests again."""
         ...
 
 
 class LifecycleRunner(instance_pb2_grpc.LifeServicer):
-    """See the module. tell: publishes the fact of this name with this change.
+    """See the module. publish_change: publishes the fact of this name with this change.
     give_up: ends the process, with a reason.
     """
 
@@ -60,7 +65,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
         mesh: Mesh[S],
         engine: Engine,
         work: InstanceWork,
-        tell: Callable[[str, events_pb2.Change], None],
+        publish_change: Callable[[str, events_pb2.Change], None],
         give_up: Callable[[str], None],
     ) -> None:
         self.tracer = mesh.tracer
@@ -69,7 +74,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
         self._mesh = mesh
         self._engine = engine
         self._work = work
-        self._tell = tell
+        self._publish_change = publish_change
         self._give_up = give_up
         self._driver = mesh.drive(SPEC, self.state, self._perform)
         self._step: asyncio.Task[None] | None = None
@@ -89,30 +94,30 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
 
     @property
     def resting(self) -> bool:
-        """Whether it takes no requests for now."""
+        """Whether the instance takes no requests for now."""
         return self.state.state in NOT_SERVING
 
     def loaded(self) -> None:
-        """The engine takes requests."""
+        """The engine has loaded, and takes requests."""
         self._driver.feed(events.Loaded(now_us=self._driver.now_us()))
 
     def work_ended(self) -> None:
-        """Nothing is left of what was taken before `Work.hold`."""
+        """No request is left of those admitted before `InstanceWork.stop_admitting`."""
         self._work_ended.set()
 
     async def stop(self, cause: str) -> None:
-        """Return when what runs is done, and what was computed is stored."""
-        self._driver.feed(events.StopAsked(now_us=self._driver.now_us(), cause=cause))
+        """Return when the running requests have ended and their KV is stored."""
+        self._driver.feed(events.StopRequested(now_us=self._driver.now_us(), cause=cause))
         await self._stopped.wait()
 
     def end(self) -> None:
         """The process ends now."""
         if self._step is not None:
             self._step.cancel()
-        self._driver.feed(events.Ending(now_us=self._driver.now_us()))
+        self._driver.feed(events.ProcessEnding(now_us=self._driver.now_us()))
 
     def change(self) -> events_pb2.Change:
-        """The last change, as facts tell it."""
+        """The last change, as facts have it."""
         state = self.state
         return events_pb2.Change(
             state=STATES[state.state],
@@ -158,14 +163,15 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
     def _perform(self, effect: Any) -> None:
         match effect:
             case effects.TakeStep():
-                self._step = asyncio.create_task(self._take(effect.step, effect.level))
+                work = self._take_step(effect.step, effect.level)
+                self._step = start_watched(work, f"step {effect.step}", self._give_up)
             case effects.AbandonStep():
                 assert self._step is not None
                 self._step.cancel()
             case effects.AbortWork():
-                self._work.cut()
+                self._work.abort()
             case effects.ResumeWork():
-                self._work.take()
+                self._work.resume()
             case effects.PublishChange():
                 self._publish(effect)
             case effects.ReportStopped():
@@ -186,9 +192,9 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
         for name, took_us in effect.steps_us:
             change.steps.add(name=name, ms=took_us // 1000)
         log.info("%s: %s", effect.state, effect.cause)
-        self._tell(effect.fact, change)
+        self._publish_change(effect.fact, change)
 
-    async def _take(self, step: str, level: str) -> None:
+    async def _take_step(self, step: str, level: str) -> None:
         trouble = ""
         try:
             await self._steps[step](level)
@@ -203,7 +209,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
 
     async def _drain(self, level: str) -> None:
         self._work_ended.clear()
-        self._work.hold()
+        self._work.stop_admitting()
         await self._work_ended.wait()
         # Requests whose callers went away take the engine a moment to let go of.
         deadline = asyncio.get_running_loop().time() + QUIET_S
@@ -245,12 +251,12 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
 
 
 def busy(engine: Engine) -> bool:
-    """Whether the engine still has something of a request."""
+    """Whether the engine still holds anything of a request."""
     stats = engine.stats()
     return bool(stats.running_requests or stats.waiting_requests or stats.kv_used_blocks)
 
 
 def give_back_memory() -> None:
-    """What was freed here goes back to the system."""
+    """Return memory that this process has freed to the operating system."""
     gc.collect()
     trim_heap()

@@ -9,6 +9,7 @@ import msgspec
 
 from argosy.decode.core import effects, events
 from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
+from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted, ReportIdle
 
 
 class DecodeState(msgspec.Struct):
@@ -37,16 +38,16 @@ class DecodeCore:
             case events.AnswerEnded():
                 self.state.answering.pop(event.key, None)
                 return self._idle()
-            case events.DrainStarted():
+            case DrainStarted():
                 self.state.draining = True
                 return self._idle()
-            case events.DrainCut():
+            case DrainAborted():
                 return [
                     effects.EndAnswer(key=key)
                     for key in self.state.answering
                     if self.state.draining
                 ]
-            case events.DrainEnded():
+            case DrainEnded():
                 self.state.draining = False
                 return []
             case TimerFired():
@@ -85,7 +86,7 @@ class DecodeCore:
 
     def _idle(self) -> list[Effect]:
         idle = self.state.draining and not self.state.answering
-        return [effects.ReportIdle()] if idle else []
+        return [ReportIdle()] if idle else []
 
 
 SPEC = CoreSpec("decode", events.DecodeEvent, DecodeState, DecodeCore)

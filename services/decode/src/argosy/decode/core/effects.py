@@ -27,7 +27,3 @@ class EndAnswer(Effect, frozen=True, kw_only=True, tag=True):
     """End this answer here; its caller goes on elsewhere, from its last token."""
 
     key: str
-
-
-class ReportIdle(Effect, frozen=True, kw_only=True, tag=True):
-    """Nothing is being answered: a drain may end."""

@@ -1,6 +1,7 @@
 """What happens to decode. A `key` names one attempt at a request."""
 
 from argosy.domain.core import Event, TimerFired
+from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted
 
 
 class TicketPresented(Event, frozen=True, kw_only=True, tag=True):
@@ -22,16 +23,4 @@ class AnswerEnded(Event, frozen=True, kw_only=True, tag=True):
     key: str
 
 
-class DrainStarted(Event, frozen=True, kw_only=True, tag=True):
-    """Take no new tickets."""
-
-
-class DrainCut(Event, frozen=True, kw_only=True, tag=True):
-    """Answers under way have had their time."""
-
-
-class DrainEnded(Event, frozen=True, kw_only=True, tag=True):
-    """Take tickets again."""
-
-
-DecodeEvent = TicketPresented | AnswerEnded | DrainStarted | DrainCut | DrainEnded | TimerFired
+DecodeEvent = TicketPresented | AnswerEnded | DrainStarted | DrainAborted | DrainEnded | TimerFired

@@ -1,1 +1,1 @@
-"""Decode's hands: gRPC, the engine, the pull, text."""
+"""Decode's I/O: gRPC, the engine, the pull of KV, text."""

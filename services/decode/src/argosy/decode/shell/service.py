@@ -17,6 +17,7 @@ from argosy.decode.settings import DecodeSettings
 from argosy.decode.shell.answer import AnswerStream
 from argosy.decode.shell.handoff import Handoff
 from argosy.decode.shell.latency import LatencyRecorder
+from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted, ReportIdle
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.domain.kv_blocks import chained_block_hashes, digest_of, root_hash
 from argosy.engine import text
@@ -53,7 +54,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         self._driver = mesh.drive(SPEC, state, self._perform)
         self._decisions: dict[str, Any] = {}
         self._answers: dict[str, asyncio.Task[Any]] = {}
-        self._cut: set[str] = set()
+        self._aborted: set[str] = set()
         descriptor = decode_pb2.DESCRIPTOR.services_by_name["Decode"]
         mesh.server.add(decode_pb2_grpc.add_DecodeServicer_to_server, self, descriptor)
 
@@ -65,17 +66,17 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         """Wait until every answer is finished."""
         await self.instance.drain()
 
-    def hold(self) -> None:
+    def stop_admitting(self) -> None:
         """Take no new tickets."""
-        self._driver.feed(events.DrainStarted(now_us=self._driver.now_us()))
+        self._driver.feed(DrainStarted(now_us=self._driver.now_us()))
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End every answer; routers and clients go on elsewhere."""
-        self._driver.feed(events.DrainCut(now_us=self._driver.now_us()))
+        self._driver.feed(DrainAborted(now_us=self._driver.now_us()))
 
-    def take(self) -> None:
+    def resume(self) -> None:
         """Take tickets again."""
-        self._driver.feed(events.DrainEnded(now_us=self._driver.now_us()))
+        self._driver.feed(DrainEnded(now_us=self._driver.now_us()))
 
     async def stop(self) -> None:
         """Free the engine."""
@@ -105,14 +106,14 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
                     handoff = await stack.enter_async_context(Handoff(stub, ticket))
                 await self._answer(ticket, request.prompt, handoff, context)
         except asyncio.CancelledError:
-            if key not in self._cut:
+            if key not in self._aborted:
                 raise
             answering.uncancel()
             message = "this decode instance is to sleep or to stop: go on elsewhere"
             raise ArgosyError(Reason.DRAINING, message, instance=self.mesh.name) from None
         finally:
             del self._answers[key]
-            self._cut.discard(key)
+            self._aborted.discard(key)
             self._driver.feed(events.AnswerEnded(now_us=self._driver.now_us(), key=key))
 
     @rpc.handler("decode.kv_snapshot", traced=False)
@@ -158,9 +159,9 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
             case effects.RefuseTicket() | effects.PullAndAnswer() | effects.ComputeAndAnswer():
                 self._decisions[effect.key] = effect
             case effects.EndAnswer():
-                self._cut.add(effect.key)
+                self._aborted.add(effect.key)
                 self._answers[effect.key].cancel()
-            case effects.ReportIdle():
+            case ReportIdle():
                 self.instance.life.work_ended()
 
     async def _answer(
@@ -186,8 +187,8 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         answer = AnswerStream(prompt, self._tokenizer)
         if handoff is not None:
             answer.cached_tokens = offer.cached_tokens
-        pace = LatencyRecorder(self.instance.worked, ticket, answer)
-        await self._stream(answer, pace, request, handoff, timing, context)
+        latency = LatencyRecorder(self.instance.counters, ticket, answer)
+        await self._stream(answer, latency, request, handoff, timing, context)
 
     async def _claim(self, handoff: Handoff) -> prefill_pb2.HandoffOffer:
         """Wait for the KV, as a request of ours: the load shows it before the engine does."""
@@ -201,7 +202,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
     async def _stream(
         self,
         answer: AnswerStream,
-        pace: LatencyRecorder,
+        latency: LatencyRecorder,
         request: EngineRequest,
         handoff: Handoff | None,
         timing: inference_pb2.Timing,
@@ -210,10 +211,10 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         async with aclosing(self._outputs(request, handoff, timing)) as outputs:
             async for output in outputs:
                 chunk = answer.chunk(output)
-                if not pace.begun:
-                    pace.begin(self.mesh.clock.now_us() / 1e3)
+                if not latency.begun:
+                    latency.begin(self.mesh.clock.now_us() / 1e3)
                 if answer.finished:
-                    pace.end()
+                    latency.end()
                     timing.transferred_bytes = answer.transferred_bytes
                     chunk.timing.CopyFrom(timing)
                     chunk.load.CopyFrom(self.instance.load())

@@ -1,1 +1,1 @@
-"""What the store decides, and nothing it does: no clock, network, file or chance here."""
+"""What the store decides, as a pure function of state and event."""

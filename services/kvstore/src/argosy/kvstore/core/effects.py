@@ -1,4 +1,4 @@
-"""What the store's core wants done."""
+"""What the store's core asks its shell to do."""
 
 import msgspec
 
@@ -6,17 +6,17 @@ from argosy.domain.core import Effect
 
 
 class PlacedBlock(msgspec.Struct, frozen=True):
-    """A block in memory: where, and what its bytes must add up to."""
+    """A block in memory: its offset, and the checksum its bytes must have."""
 
     key: bytes
     offset: int
     checksum: int
     tier: int
-    """Where it was found."""
+    """The tier it was found in."""
 
 
 class Move(msgspec.Struct, frozen=True):
-    """A block on its way between memory and SSD."""
+    """The move of a block between memory and SSD."""
 
     key: bytes
     parent: bytes
@@ -29,81 +29,81 @@ class Move(msgspec.Struct, frozen=True):
 
 
 class Room(msgspec.Struct, frozen=True):
-    """Where an offered block may be written."""
+    """The offset in memory to which an offered block may be written."""
 
     index: int
     offset: int
 
 
 class GrantBlocks(Effect, frozen=True, kw_only=True, tag=True):
-    """Tell the holder of a lease where its next blocks are; `total` will come in all."""
+    """Send a reader the places of its next blocks; its lease has `total` in all."""
 
     lease: int
     blocks: list[PlacedBlock]
     total: int
     last: bool
-    """Nothing more will come."""
+    """Whether this is the last grant of the lease."""
     before_held: int = 0
-    """Leading ones of the blocks before that are here."""
+    """How many of the request's `before`, from the first on, the store has."""
 
 
 class GrantRoom(Effect, frozen=True, kw_only=True, tag=True):
-    """Tell a writer where it may write what is wanted."""
+    """Send a writer the places of the blocks that the store takes."""
 
     lease: int
     rooms: list[Room]
     full: bool = False
-    """Some were wanted, and there was no room for them."""
+    """Whether there was no room for some blocks."""
 
 
 class ConfirmStored(Effect, frozen=True, kw_only=True, tag=True):
-    """Tell a writer how many of its blocks are stored now."""
+    """Send a writer the number of its blocks that are stored now."""
 
     lease: int
     stored: int
 
 
 class EndLease(Effect, frozen=True, kw_only=True, tag=True):
-    """A lease's time is over: its holder may not touch the memory any more."""
+    """End a reader's stream: its lease has expired, and it may not touch the memory any more."""
 
     lease: int
 
 
 class ReadSsd(Effect, frozen=True, kw_only=True, tag=True):
-    """Read blocks into memory; ends in SsdRead."""
+    """Read blocks into memory; SsdRead follows."""
 
     moves: list[Move]
 
 
 class WriteSsd(Effect, frozen=True, kw_only=True, tag=True):
-    """Write blocks to SSD; ends in SsdWritten."""
+    """Write blocks to SSD; SsdWritten follows."""
 
     moves: list[Move]
     slot_bytes: int
 
 
 class ClearSsd(Effect, frozen=True, kw_only=True, tag=True):
-    """Forget what is in these slots: it is corrupt, or has to go."""
+    """Invalidate what is in these slots of SSD."""
 
     offsets: list[int]
 
 
 class PublishStored(Effect, frozen=True, kw_only=True, tag=True):
-    """Tell the mesh that a tier has these blocks, by hash."""
+    """Publish that a tier has these blocks, by hash."""
 
     tier: int
     hashes: list[int]
 
 
 class PublishEvicted(Effect, frozen=True, kw_only=True, tag=True):
-    """Tell the mesh that a tier has them no more."""
+    """Publish that a tier no longer has these blocks, by hash."""
 
     tier: int
     hashes: list[int]
 
 
 class PublishFlushed(Effect, frozen=True, kw_only=True, tag=True):
-    """A flush is over."""
+    """Answer a flush request: how many blocks were written to SSD, or dropped."""
 
     flush: int
     written: int

@@ -1,4 +1,4 @@
-"""What the store's core is told."""
+"""What happens to the store, as its core takes it in."""
 
 import msgspec
 
@@ -6,17 +6,17 @@ from argosy.domain.core import Event, TimerFired
 
 
 class Offered(msgspec.Struct, frozen=True):
-    """A block somebody would like to store."""
+    """A block that a writer offers to store."""
 
     key: bytes
     parent: bytes
-    """Empty for the first of a chain, or of a part of one kept here."""
+    """The key of the block it continues; empty for the first of a chain or of its part here."""
     hash: int
     tokens: int
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """A block found again on SSD."""
+    """A block that the scan of SSD found."""
 
     key: bytes
     parent: bytes
@@ -28,21 +28,24 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 class SegmentFound(msgspec.Struct, frozen=True):
-    """A segment file found again, and the size of its slots."""
+    """A segment file that the scan of SSD found, and the size of its slots."""
 
     number: int
     slot_bytes: int
 
 
 class SsdRecovered(Event, frozen=True, kw_only=True, tag=True):
-    """The scan of the SSD tier at start is over."""
+    """The scan of SSD at the start has ended."""
 
     segments: list[SegmentFound]
     blocks: list[Recovered]
 
 
-class BlocksAsked(Event, frozen=True, kw_only=True, tag=True):
-    """Somebody wants the longest stored prefix of `keys`; `before` they have already."""
+class BlocksRequested(Event, frozen=True, kw_only=True, tag=True):
+    """A reader requests the longest stored prefix of `keys`, which continue `before`.
+
+    The reader has the blocks of `before` already.
+    """
 
     lease: int
     keys: list[bytes]
@@ -50,8 +53,8 @@ class BlocksAsked(Event, frozen=True, kw_only=True, tag=True):
     before: list[bytes] = msgspec.field(default_factory=list)
 
 
-class RoomAsked(Event, frozen=True, kw_only=True, tag=True):
-    """Somebody wants to store these blocks."""
+class RoomRequested(Event, frozen=True, kw_only=True, tag=True):
+    """A writer offers these blocks."""
 
     lease: int
     block_bytes: int
@@ -59,50 +62,50 @@ class RoomAsked(Event, frozen=True, kw_only=True, tag=True):
 
 
 class BlocksWritten(Event, frozen=True, kw_only=True, tag=True):
-    """The blocks a lease got room for are in memory. checksums: in order; 0: it is not."""
+    """A writer has written its blocks. checksums: in order of its rooms; 0: it was not written."""
 
     lease: int
     checksums: list[int]
 
 
 class LeaseEnded(Event, frozen=True, kw_only=True, tag=True):
-    """Whoever had the lease gave it back, hung up or died."""
+    """The holder of the lease gave it back, hung up or died."""
 
     lease: int
 
 
 class SsdRead(Event, frozen=True, kw_only=True, tag=True):
-    """Blocks were read from SSD and checked; `bad` could not be, or were corrupt."""
+    """Reads from SSD have ended. `bad`: keys of blocks that could not be read, or are corrupt."""
 
     good: list[bytes]
     bad: list[bytes]
     trouble: str = ""
-    """What SSD itself has failed at, if it has."""
+    """What failed, if it was SSD itself."""
 
 
 class SsdWritten(Event, frozen=True, kw_only=True, tag=True):
-    """Blocks are on SSD for good, or `trouble` says why they are not."""
+    """Writes to SSD have ended: the blocks are synced, or `trouble` says why they are not there."""
 
     keys: list[bytes]
     trouble: str = ""
 
 
 class BlockCorrupt(Event, frozen=True, kw_only=True, tag=True):
-    """A block's copy in that tier is not what was stored."""
+    """The copy of a block in that tier is not what was stored."""
 
     key: bytes
     tier: int
 
 
-class FlushAsked(Event, frozen=True, kw_only=True, tag=True):
-    """Write to SSD whatever is only in memory; or drop all that is not in use."""
+class FlushRequested(Event, frozen=True, kw_only=True, tag=True):
+    """All that is only in memory is to be written to SSD; or, with `drop`, all is to be dropped."""
 
     flush: int
     drop: bool = False
 
 
 class FetchMeasured(Event, frozen=True, kw_only=True, tag=True):
-    """Somebody fetched blocks of a tier: how much, in how long."""
+    """A reader has fetched blocks of one tier."""
 
     tier: int
     fetched_bytes: int
@@ -111,14 +114,14 @@ class FetchMeasured(Event, frozen=True, kw_only=True, tag=True):
 
 StoreEvent = (
     SsdRecovered
-    | BlocksAsked
-    | RoomAsked
+    | BlocksRequested
+    | RoomRequested
     | BlocksWritten
     | LeaseEnded
     | SsdRead
     | SsdWritten
     | BlockCorrupt
-    | FlushAsked
+    | FlushRequested
     | FetchMeasured
     | TimerFired
 )

@@ -1,4 +1,4 @@
-"""Which prefixes are asked for most: for people."""
+"""The prefixes that are requested most, for `argosy kv top`."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from argosy.kvstore.core.state import StoredBlock, StoreState
 
 
 class HotPrefix(msgspec.Struct, frozen=True):
-    """A chain from its first block to the last one asked for as often."""
+    """A chain from its first block to the last one that is requested as often."""
 
     last: StoredBlock
     blocks: int
@@ -16,14 +16,14 @@ class HotPrefix(msgspec.Struct, frozen=True):
 
 
 def hottest(state: StoreState, limit: int) -> list[HotPrefix]:
-    """The `limit` prefixes asked for most often, the longest of each, most often first."""
+    """The `limit` prefixes requested most often, the longest of each, the most often first."""
     ends = [block for block in state.blocks.values() if block.asked and _ends(state, block)]
     ends.sort(key=lambda block: (-block.asked, -block.asked_us, block.key))
     return [_hot(state, block) for block in ends[:limit]]
 
 
 def _ends(state: StoreState, block: StoredBlock) -> bool:
-    """Whether no block that continues it was asked for as often."""
+    """Whether no block that continues it was requested as often."""
     return all(state.blocks[key].asked < block.asked for key in block.children)
 
 

@@ -1,13 +1,13 @@
-"""Leases to read: the longest stored prefix of a chain, from memory and from SSD."""
+"""Leases of readers: the longest stored prefix of a chain, from memory and from SSD."""
 
 import msgspec
 
 from argosy.domain.core import Effect
-from argosy.kvstore.core import effects, events, tiers
+from argosy.kvstore.core import effects, events, ssd_writes, tiers
 from argosy.kvstore.core.state import DRAM, SSD, Lease, StoredBlock, StoreState
 
 
-def asked(state: StoreState, event: events.BlocksAsked) -> list[Effect]:
+def asked(state: StoreState, event: events.BlocksRequested) -> list[Effect]:
     """Lease what is held of the chain, from its first block on."""
     chain = [*event.before, *event.keys]
     _note(state, chain, event)
@@ -48,20 +48,20 @@ def asked(state: StoreState, event: events.BlocksAsked) -> list[Effect]:
     decided.append(msgspec.structs.replace(first, before_held=before))
     for block in found[: len(lease.keys)]:
         if block.asked > 1 and block.ssd < 0 and not block.reading:
-            # Asked for again: evidence enough to keep it through a restart.
-            decided += tiers.write(state, block, event.now_us)
+            # A second request is evidence enough to keep the block through a restart.
+            decided += ssd_writes.write(state, block, event.now_us)
     return [*decided, effects.ReadSsd(moves=moves)] if moves else decided
 
 
 def leading(state: StoreState, keys: list[bytes]) -> int:
-    """How many of these, from the first on, are here."""
+    """How many of these blocks, from the first on, the store has."""
     for number, key in enumerate(keys):
         if not tiers.held(state.blocks.get(key)):
             return number
     return len(keys)
 
 
-def _note(state: StoreState, chain: list[bytes], event: events.BlocksAsked) -> None:
+def _note(state: StoreState, chain: list[bytes], event: events.BlocksRequested) -> None:
     state.counts.asked_blocks += len(event.keys)
     for tier in state.tiers:
         tier.eviction.asked(chain, event.now_us)
@@ -71,7 +71,7 @@ def _note(state: StoreState, chain: list[bytes], event: events.BlocksAsked) -> N
             block.asked_us = event.now_us
 
 
-def _prefix(state: StoreState, event: events.BlocksAsked) -> list[StoredBlock]:
+def _prefix(state: StoreState, event: events.BlocksRequested) -> list[StoredBlock]:
     found: list[StoredBlock] = []
     for key in event.keys:
         block = state.blocks.get(key)
@@ -84,7 +84,7 @@ def _prefix(state: StoreState, event: events.BlocksAsked) -> list[StoredBlock]:
 
 
 def grant(state: StoreState, number: int, lease: Lease) -> effects.GrantBlocks:
-    """Those of the lease's next blocks that are in memory now."""
+    """Grant those of the lease's next blocks that are in memory now."""
     placed = []
     for key in lease.keys[lease.granted :]:
         block = state.blocks[key]
@@ -98,11 +98,11 @@ def grant(state: StoreState, number: int, lease: Lease) -> effects.GrantBlocks:
 
 
 def was_read(state: StoreState, event: events.SsdRead) -> list[Effect]:
-    """Blocks came from SSD: go on with the leases that waited for them."""
+    """Take in that reads from SSD have ended, and grant to the leases that waited for them."""
     decided: list[Effect] = []
     waiting: dict[int, None] = {}
     if event.trouble:
-        tiers.rest(state, event.trouble, event.now_us)
+        ssd_writes.rest(state, event.trouble, event.now_us)
     for key in event.good:
         state.blocks[key].reading = False
         decided += tiers.enter(state, DRAM, state.blocks[key], event.now_us)
@@ -113,7 +113,7 @@ def was_read(state: StoreState, event: events.SsdRead) -> list[Effect]:
         state.tiers[DRAM].slots.give(block.dram)
         block.dram = -1
         for number in state.awaited.pop(key, ()):
-            decided += _cut(state, number, key)
+            decided += _shorten(state, number, key)
         state.counts.corrupt_blocks += 1
         decided += tiers.leave(state, SSD, block)
     for number in waiting:
@@ -125,8 +125,8 @@ def was_read(state: StoreState, event: events.SsdRead) -> list[Effect]:
     return decided + settle_all(state, [*event.good, *event.bad])
 
 
-def _cut(state: StoreState, number: int, key: bytes) -> list[Effect]:
-    """The lease ends before this block: it could not be read."""
+def _shorten(state: StoreState, number: int, key: bytes) -> list[Effect]:
+    """Shorten the lease to what is before this block, which could not be read."""
     lease = state.leases.get(number)
     if lease is None or key not in lease.keys:
         return []
@@ -144,13 +144,13 @@ def _cut(state: StoreState, number: int, key: bytes) -> list[Effect]:
 
 
 def ended(state: StoreState, lease: Lease) -> list[Effect]:
-    """Nobody reads these any more."""
+    """A reader's lease has ended."""
     _give_back(state, [state.blocks[key] for key in lease.keys])
     return settle_all(state, lease.keys)
 
 
 def settle_all(state: StoreState, keys: list[bytes]) -> list[Effect]:
-    """Let go of those that should have gone while somebody was at them."""
+    """Drop those of these blocks that were to be dropped when they are not in use any more."""
     decided: list[Effect] = []
     for key in keys:
         if (block := state.blocks.get(key)) is not None:

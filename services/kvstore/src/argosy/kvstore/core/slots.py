@@ -1,7 +1,7 @@
-"""A tier's room: segments, each cut into slots of one size.
+"""A tier's room, as segments that are each cut into slots of one size.
 
-Models' blocks differ in size; a segment serves one size at a time and is free for
-another once nothing is left in it.
+Models' blocks differ in size. A segment serves one size at a time, and may be cut for another
+once nothing is left in it.
 """
 
 from collections.abc import Collection
@@ -30,7 +30,7 @@ class Slots(msgspec.Struct):
 
     @property
     def capacity_bytes(self) -> int:
-        """All that could be used."""
+        """How many bytes of slots there can be at most."""
         return self.segments * self.segment_bytes
 
     def most(self, size: int) -> int:
@@ -38,7 +38,7 @@ class Slots(msgspec.Struct):
         return self.segments * (self.segment_bytes // size)
 
     def room(self, size: int) -> int:
-        """Slots of this size that could be had without evicting anything."""
+        """How many slots of this size there are without evicting anything."""
         per_segment = self.segment_bytes // size
         others = sum(1 for segment in self.empty if self.sizes[segment] != size)
         return len(self.free.get(size, ())) + (len(self.uncut) + others) * per_segment
@@ -68,7 +68,7 @@ class Slots(msgspec.Struct):
         self.free[size].append(offset)
 
     def adopt(self, segment: int, size: int, held: Collection[int]) -> None:
-        """A segment that was there before: cut into slots of that size, some of them held."""
+        """Take a segment of an earlier process as it is: cut into slots of that size, some held."""
         self.uncut.remove(segment)
         self._cut_at(segment, size)
         held = set(held)

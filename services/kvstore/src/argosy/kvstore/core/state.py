@@ -1,8 +1,8 @@
-"""All that the store's core knows."""
+"""The state of the store's core."""
 
 import msgspec
 
-from argosy.kvstore.core.eviction.learned import Learned
+from argosy.kvstore.core.eviction import EvictionPolicy, build_policy
 from argosy.kvstore.core.slots import Slots, new_slots
 
 DRAM, SSD = 0, 1
@@ -10,23 +10,27 @@ DRAM, SSD = 0, 1
 
 
 class StoreLimits(msgspec.Struct, frozen=True):
-    """What may be used, and for how long."""
+    """How much memory and SSD the store may use, and for how long a lease lasts."""
 
     dram_bytes: int
     ssd_bytes: int = 0
     dram_segment_bytes: int = 64 << 20
+    """Models with blocks of different sizes share memory in pieces of this size."""
     ssd_segment_bytes: int = 256 << 20
+    """Each is a file: some hundreds for a tier of 100 GB."""
     lease_us: int = 10_000_000
     leases_max: int = 4096
-    """Beyond it nothing is found and nothing taken until some have ended."""
+    """With that many leases under way readers find nothing and writers get no room."""
     writing_bytes: int = 256 << 20
-    """Most bytes on their way to SSD; beyond it blocks leave memory without a copy."""
+    """The most bytes on their way to SSD: a second of a slow disk. Blocks evicted meanwhile get no
+    copy on SSD."""
     spare_share: float = 0.06
-    """Of memory: kept free, by writing to SSD what is next to go, so that a put need not wait."""
+    """The share of memory kept free ahead of puts, so that a put need not wait for SSD: what would
+    be evicted next is evicted, or written to SSD."""
 
 
 class StoredBlock(msgspec.Struct):
-    """One block, wherever it is."""
+    """One block, in whichever tiers it is."""
 
     key: bytes
     parent: bytes
@@ -34,45 +38,47 @@ class StoredBlock(msgspec.Struct):
     tokens: int
     block_bytes: int
     checksum: int
+    depth: int = 1
+    """How many blocks there are from the first of its chain to this one."""
     dram: int = -1
-    """Offset of its slot in memory; -1: not there."""
+    """The offset of its slot in memory; -1: it is not there."""
     ssd: int = -1
     reading: bool = False
-    """Its slot in memory is being filled from SSD."""
+    """Whether its slot in memory is being filled from SSD."""
     writing: int = -1
-    """The slot on SSD it is being written to."""
+    """The offset of the slot on SSD it is being written to; -1: it is not being written."""
     leases: int = 0
     asked: int = 0
     asked_us: int = 0
     doomed: bool = False
-    """Its prefix is gone: it goes once nobody is at it."""
+    """Whether its prefix is gone, so that it is dropped once it is not in use."""
     corrupt: int = -1
-    """The tier whose copy is corrupt, and goes once nobody is at the block."""
+    """The tier whose copy is corrupt, and is dropped once the block is not in use; -1: none."""
     children: dict[bytes, None] = {}
     """Blocks that continue it, in any tier."""
 
     @property
     def in_use(self) -> bool:
-        """Whether somebody is at its bytes."""
+        """Whether a reader, or a move between the tiers, uses its bytes."""
         return self.leases > 0 or self.reading or self.writing >= 0
 
 
 class Lease(msgspec.Struct):
-    """What somebody may read, or write."""
+    """What one caller may read or write in memory."""
 
     expires_us: int
     keys: list[bytes] = []
-    """To read, in order of the chain; of a writer, what its blocks continue."""
+    """Of a reader: its blocks, in order of the chain. Of a writer: what its blocks continue."""
     granted: int = 0
-    """How many of them the holder was told of."""
+    """How many of them the reader was granted so far."""
     ssd: dict[bytes, None] = {}
-    """Those that were found on SSD."""
+    """Those of them that were found on SSD."""
     blocks: list[StoredBlock] = []
-    """To write; their slots are theirs already."""
+    """Of a writer: the blocks it writes, which have their slots already."""
 
 
 class Counts(msgspec.Struct):
-    """Since the start; as in the contract."""
+    """What was done since the start; the names are the contract's."""
 
     asked_blocks: int = 0
     stored_blocks: int = 0
@@ -84,10 +90,10 @@ class Counts(msgspec.Struct):
 
 
 class TierState(msgspec.Struct):
-    """One tier: its room, who goes next, and what became of it."""
+    """One tier: its slots, its eviction policy, and its counts."""
 
     slots: Slots
-    eviction: Learned
+    eviction: EvictionPolicy
     blocks: int = 0
     tokens: int = 0
     hit_blocks: int = 0
@@ -97,26 +103,31 @@ class TierState(msgspec.Struct):
 
 
 class Flush(msgspec.Struct):
-    """A flush under way: blocks that still have to be written."""
+    """A flush under way."""
 
     waiting: dict[bytes, None] = {}
+    """Blocks that are only in memory, as far as is known."""
+    unstarted: list[bytes] = []
+    """Those of them whose write has not begun, the next one last."""
     written: int = 0
 
 
 class StoreState(msgspec.Struct):
-    """See the module."""
+    """All that the store's core knows."""
 
     limits: StoreLimits
     tiers: list[TierState]
     blocks: dict[bytes, StoredBlock] = {}
     leases: dict[int, Lease] = {}
     awaited: dict[bytes, list[int]] = {}
-    """Leases that wait for a block to be read from SSD."""
+    """Leases that wait for a block to be read from SSD, by block."""
     promised: dict[bytes, int] = {}
-    """Blocks somebody is writing, with their lease."""
+    """Blocks that a writer has room for, with its lease."""
     resting: list[tuple[int, int]] = []
-    """(until_us, offset) of slots whose writer's time ran out: it may still be writing."""
+    """(until_us, offset) of slots whose writer is gone or late, and may still be writing."""
     writing_bytes: int = 0
+    writing_blocks: int = 0
+    """Blocks, and their bytes, on their way to SSD."""
     ssd_trouble: str = ""
     ssd_rest_until_us: int = 0
     ssd_failures: int = 0
@@ -124,12 +135,18 @@ class StoreState(msgspec.Struct):
     counts: Counts = msgspec.field(default_factory=Counts)
 
 
+DEFAULT_POLICY = "learned"
+"""It found the most of all policies on the traces that were measured: docs/measurements.md."""
 TYPICAL_BLOCK_BYTES = 1 << 20
-"""How many blocks a tier may come to hold is guessed by this, for what policies remember."""
+"""By which a tier's capacity in blocks is estimated, for what a policy remembers: blocks of 32
+tokens of an 8 B model are 4 MiB, of a small model 256 KiB."""
 
 
-def new_state(limits: StoreLimits) -> StoreState:
-    """An empty store. Memory is cut evenly, so that all of it is used."""
+def new_state(limits: StoreLimits, eviction_policy: str = DEFAULT_POLICY) -> StoreState:
+    """An empty store. Memory is cut evenly, so that all of it is used.
+
+    Raises UnknownPluginError if no eviction policy of that name is installed.
+    """
     sizes = (
         (limits.dram_bytes, limits.dram_segment_bytes),
         (limits.ssd_bytes, limits.ssd_segment_bytes),
@@ -138,7 +155,8 @@ def new_state(limits: StoreLimits) -> StoreState:
         limits,
         [
             TierState(
-                new_slots(capacity, segment), Learned(max(1, capacity // TYPICAL_BLOCK_BYTES))
+                new_slots(capacity, segment),
+                build_policy(eviction_policy, max(1, capacity // TYPICAL_BLOCK_BYTES)),
             )
             for capacity, segment in sizes
         ],

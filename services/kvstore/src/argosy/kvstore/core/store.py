@@ -1,16 +1,26 @@
-"""Which blocks the store keeps, where, and who may be at them.
+"""Which blocks the store keeps, in which tier, and who may read and write them.
 
-Ways of a block: offered -> written by its maker into memory -> asked for again, or next to
-go: written to SSD -> let go from memory -> asked for: read back into memory. Each step is
-an event; what a block is at is in its own fields.
+The way of a block: a writer offers it and writes it into memory; when it is requested again, or
+would be evicted next, it is written to SSD; memory evicts it; when it is requested, it is read back
+into memory. Each step is an event, and a block's fields say where it is on this way.
 """
 
 from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
-from argosy.kvstore.core import effects, events, reading, tiers, writing
-from argosy.kvstore.core.state import SSD, Flush, StoredBlock, StoreState
+from argosy.kvstore.core import (
+    effects,
+    events,
+    fetch_cost,
+    flushing,
+    reading,
+    ssd_writes,
+    tiers,
+    writing,
+)
+from argosy.kvstore.core.state import SSD, StoredBlock, StoreState
 
 SWEEP = "sweep"
 SWEEP_US = 500_000
+"""How often expired leases are looked for: a lease lasts for seconds."""
 
 
 class StoreCore:
@@ -24,9 +34,9 @@ class StoreCore:
         state = self.state
         idle = not state.leases and not state.resting
         decided = self._decide(event)
-        decided += tiers.keep_spare(state, event.now_us)
+        decided += ssd_writes.keep_spare(state, event.now_us)
         if isinstance(event, events.SsdWritten):
-            decided += self._go_on_flushing(event.now_us)
+            decided += flushing.blocks_written(state, event)
         if (state.leases or state.resting) and (idle or isinstance(event, TimerFired)):
             decided.append(SetTimer(key=SWEEP, at_us=event.now_us + SWEEP_US))
         return decided
@@ -34,9 +44,9 @@ class StoreCore:
     def _decide(self, event: events.StoreEvent) -> list[Effect]:
         state = self.state
         match event:
-            case events.BlocksAsked():
+            case events.BlocksRequested():
                 return reading.asked(state, event)
-            case events.RoomAsked():
+            case events.RoomRequested():
                 return writing.room_asked(state, event)
             case events.BlocksWritten():
                 return writing.written(state, event)
@@ -45,13 +55,13 @@ class StoreCore:
             case events.SsdRead():
                 return reading.was_read(state, event)
             case events.SsdWritten():
-                return tiers.written(state, event.keys, event.trouble, event.now_us)
+                return ssd_writes.written(state, event.keys, event.trouble, event.now_us)
             case events.BlockCorrupt():
                 return self._corrupt(event)
-            case events.FlushAsked():
-                return self._drop_all(event) if event.drop else self._flush(event)
+            case events.FlushRequested():
+                return flushing.flush_requested(state, event)
             case events.FetchMeasured():
-                tiers.measured(state.tiers[event.tier], event.fetched_bytes, event.took_us)
+                fetch_cost.measured(state.tiers[event.tier], event.fetched_bytes, event.took_us)
                 return []
             case events.SsdRecovered():
                 return self._recovered(event)
@@ -67,7 +77,7 @@ class StoreCore:
         return reading.ended(self.state, lease)
 
     def _sweep(self, now_us: int) -> list[Effect]:
-        """End leases whose time is over."""
+        """End leases that have expired."""
         decided: list[Effect] = []
         over = [n for n, lease in self.state.leases.items() if lease.expires_us <= now_us]
         for number in over:
@@ -77,7 +87,7 @@ class StoreCore:
         return decided
 
     def _corrupt(self, event: events.BlockCorrupt) -> list[Effect]:
-        """The copy goes: at once, or when nobody is at it."""
+        """Drop the copy: at once, or when the block is not in use any more."""
         block = self.state.blocks.get(event.key)
         if block is None or (block.dram, block.ssd)[event.tier] < 0 or block.doomed:
             return []
@@ -85,46 +95,8 @@ class StoreCore:
         block.corrupt = event.tier
         return tiers.settle(self.state, block)
 
-    def _flush(self, event: events.FlushAsked) -> list[Effect]:
-        ssd = self.state.tiers[SSD].slots.segments
-        dirty = [b.key for b in self.state.blocks.values() if b.ssd < 0 and b.dram >= 0 and ssd]
-        self.state.flushes[event.flush] = Flush(dict.fromkeys(dirty))
-        return self._go_on_flushing(event.now_us)
-
-    def _go_on_flushing(self, now_us: int) -> list[Effect]:
-        """Write more of what flushes wait for; those that can do no more are over."""
-        decided: list[Effect] = []
-        for number, flush in list(self.state.flushes.items()):
-            for key in list(flush.waiting):
-                block = self.state.blocks.get(key)
-                if block is None or block.ssd >= 0 or block.dram < 0:
-                    flush.written += block is not None and block.ssd >= 0
-                    del flush.waiting[key]
-                elif block.writing < 0:
-                    more = tiers.write(self.state, block, now_us)
-                    decided += more
-                    if block.writing < 0:
-                        break
-            stuck = not any(b.writing >= 0 for b in self.state.blocks.values())
-            if not flush.waiting or stuck:
-                del self.state.flushes[number]
-                decided.append(
-                    effects.PublishFlushed(flush=number, written=flush.written, dropped=0)
-                )
-        return decided
-
-    def _drop_all(self, event: events.FlushAsked) -> list[Effect]:
-        decided: list[Effect] = []
-        dropped = 0
-        for block in list(self.state.blocks.values()):
-            if block.key in self.state.blocks and not block.in_use:
-                before = len(self.state.blocks)
-                decided += tiers.forget(self.state, block)
-                dropped += before - len(self.state.blocks)
-        return [*decided, effects.PublishFlushed(flush=event.flush, written=0, dropped=dropped)]
-
     def _recovered(self, event: events.SsdRecovered) -> list[Effect]:
-        """Take in what was found on SSD, but for what has lost its prefix."""
+        """Take in the blocks that the scan of SSD found, but for those without their prefix."""
         state = self.state
         tier = state.tiers[SSD]
         by_key = {found.key: found for found in event.blocks}
@@ -135,7 +107,7 @@ class StoreCore:
             at: events.Recovered | None = found
             while at is not None and at.key not in kept and at.key not in lost:
                 if at.key in chain:
-                    break  # It goes round in a circle: no chain has a beginning there.
+                    break  # The parents form a circle: this chain has no first block.
                 chain[at.key] = at
                 at = by_key.get(at.parent) if at.parent else None
             links = list(chain.values())
@@ -161,10 +133,12 @@ class StoreCore:
             )
             state.blocks[block.key] = block
             if block.parent:
-                state.blocks[block.parent].children[block.key] = None
+                above = state.blocks[block.parent]
+                above.children[block.key] = None
+                block.depth = above.depth + 1
             decided += tiers.enter(state, SSD, block, event.now_us)
         state.counts.recovered_blocks = len(kept)
-        # Second copies go, too: or they would be found again once the first is let go.
+        # Second copies go, too: or the next scan would find them after the first is evicted.
         if gone := [found.offset for found in event.blocks if found.offset not in kept_at]:
             decided.append(effects.ClearSsd(offsets=gone))
         return decided

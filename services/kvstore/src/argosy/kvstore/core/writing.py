@@ -1,12 +1,12 @@
-"""Leases to write: room for what is new, and the blocks once they are in memory."""
+"""Leases of writers: room for new blocks, and the blocks once they are in memory."""
 
 from argosy.domain.core import Effect
 from argosy.kvstore.core import effects, events, tiers
 from argosy.kvstore.core.state import DRAM, Lease, StoredBlock, StoreState
 
 
-def room_asked(state: StoreState, event: events.RoomAsked) -> list[Effect]:
-    """Give a slot to each block that is new and whose prefix is here, or comes with it."""
+def room_asked(state: StoreState, event: events.RoomRequested) -> list[Effect]:
+    """Give a slot to each block that is new and whose prefix is stored, or offered with it."""
     decided: list[Effect] = []
     rooms: list[effects.Room] = []
     lease = Lease(event.now_us + state.limits.lease_us)
@@ -20,7 +20,7 @@ def room_asked(state: StoreState, event: events.RoomAsked) -> list[Effect]:
             continue
         offset = -1
         if not taken:
-            # Pinned before room is made, so that it does not go for the sake of what follows it.
+            # Pinned before room is made, so that it is not evicted for what continues it.
             tiers.pin(state, offered.parent)
             offset, more = tiers.take_slot(state, DRAM, event.block_bytes, event.now_us)
             tiers.unpin(state, offered.parent)
@@ -34,7 +34,13 @@ def room_asked(state: StoreState, event: events.RoomAsked) -> list[Effect]:
             lease.keys.append(parent.key)
         state.promised[offered.key] = event.lease
         block = StoredBlock(
-            offered.key, offered.parent, offered.hash, offered.tokens, event.block_bytes, 0, offset
+            offered.key,
+            offered.parent,
+            offered.hash,
+            offered.tokens,
+            event.block_bytes,
+            checksum=0,
+            dram=offset,
         )
         lease.blocks.append(block)
         rooms.append(effects.Room(index, offset))
@@ -44,7 +50,7 @@ def room_asked(state: StoreState, event: events.RoomAsked) -> list[Effect]:
 
 
 def written(state: StoreState, event: events.BlocksWritten) -> list[Effect]:
-    """Take in what a writer has written; a block without its prefix is of no use."""
+    """Store the blocks a writer has written, but for those without their prefix."""
     lease = state.leases.pop(event.lease, None)
     if lease is None:
         return [effects.ConfirmStored(lease=event.lease, stored=0)]
@@ -61,6 +67,7 @@ def written(state: StoreState, event: events.BlocksWritten) -> list[Effect]:
         state.blocks[block.key] = block
         if above is not None:
             above.children[block.key] = None
+            block.depth = above.depth + 1
         decided += tiers.enter(state, DRAM, block, event.now_us)
         stored += 1
     state.counts.stored_blocks += stored
@@ -68,14 +75,14 @@ def written(state: StoreState, event: events.BlocksWritten) -> list[Effect]:
 
 
 def ended(state: StoreState, lease: Lease, rest_until_us: int) -> list[Effect]:
-    """The writer is gone, or too late: its slots rest, since it may still be at them."""
+    """A writer is gone, or too late: its slots rest, because it may still be writing."""
     _unpromise(state, lease)
     state.resting += [(rest_until_us, block.dram) for block in lease.blocks]
     return []
 
 
 def rested(state: StoreState, now_us: int) -> None:
-    """Slots that have rested long enough are free."""
+    """Free the slots that have rested long enough."""
     ready = [offset for until_us, offset in state.resting if until_us <= now_us]
     state.resting = [(until_us, offset) for until_us, offset in state.resting if until_us > now_us]
     for offset in ready:

@@ -9,7 +9,7 @@ TIERS = ("dram", "ssd")
 
 
 def publish(metrics: Metrics, state: StoreState) -> None:
-    """Let `metrics` read the state from now on."""
+    """Register the metrics; they read the state whenever they are collected."""
 
     def by_tier(
         value: Callable[[TierState], float],
@@ -30,8 +30,8 @@ def publish(metrics: Metrics, state: StoreState) -> None:
     for name, unit, description, value in gauges:
         metrics.gauge(f"argosy.kvstore.tier.{name}", unit, description, by_tier(value))
     counters: list[tuple[str, str, Callable[[TierState], float]]] = [
-        ("hit", "Blocks asked for and found here", lambda tier: tier.hit_blocks),
-        ("evicted", "Blocks let go to make room", lambda tier: tier.evicted_blocks),
+        ("hit", "Blocks requested and found in the tier", lambda tier: tier.hit_blocks),
+        ("evicted", "Blocks evicted to make room", lambda tier: tier.evicted_blocks),
     ]
     for name, description, value in counters:
         full_name = f"argosy.kvstore.tier.{name}"
@@ -43,5 +43,5 @@ def publish(metrics: Metrics, state: StoreState) -> None:
 
 
 def counted(state: StoreState, name: str) -> Callable[[], list[tuple[float, Mapping[str, str]]]]:
-    """Reads one of the counts."""
+    """A function that reads one of the counts."""
     return lambda: [(getattr(state.counts, name), {})]

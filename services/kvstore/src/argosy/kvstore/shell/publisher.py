@@ -1,4 +1,4 @@
-"""What the store tells the mesh: itself, at each heartbeat, and its blocks, in batches.
+"""What the store publishes: a report at each heartbeat, and changes of its blocks, in batches.
 
 Bounds: a batch goes out after BATCH_S at the latest, or when it has BATCH_BLOCKS.
 """
@@ -8,14 +8,18 @@ import asyncio
 from argosy.kvstore.core.state import StoreState
 from argosy.kvstore.settings import KvstoreSettings
 from argosy.mesh.service import Mesh
+from argosy.mesh.tasks import start_watched
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 from argosy.wire.kvstore.v1 import events_pb2, kvstore_pb2
 
 TIERS = (kvstore_pb2.TIER_DRAM, kvstore_pb2.TIER_SSD)
 BATCH_S = 0.02
+"""As often as an instance reports: routers learn of a block before its prompt comes again."""
 BATCH_BLOCKS = 8192
+"""At most 10 bytes each on the wire: well within NATS' 1 MB."""
 PART_BLOCKS = 50_000
+"""Of one message of a snapshot: 500 kB at most, within gRPC's 4 MB."""
 
 
 class KvStorePublisher:
@@ -25,19 +29,19 @@ class KvStorePublisher:
         self._mesh = mesh
         self._state = state
         self._changes: dict[tuple[int, int], bool] = {}
-        """(tier, hash) -> whether it is there now. What came and went is in neither fact."""
+        """(tier, hash) -> whether the tier has it now. A block that came and went is in no fact."""
         self._sequence = 0
         self._due: asyncio.TimerHandle | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Say that the store is ready, now and whenever the bus is back."""
+        """Publish that the store is ready, now and whenever the bus is connected again."""
         self._announce()
         self._mesh.bus.on_connection.append(self._on_connection)
-        self._heartbeat = asyncio.create_task(self._beat())
+        self._heartbeat = start_watched(self._beat(), "the heartbeat")
 
     def stop(self) -> None:
-        """Say that it is no more."""
+        """Publish that the store has stopped."""
         if self._due is not None:
             self._due.cancel()
         if self._heartbeat is not None:
@@ -50,7 +54,7 @@ class KvStorePublisher:
             mesh.bus.publish(gone)
 
     def changed(self, tier: int, hashes: list[int], *, stored: bool) -> None:
-        """Blocks came or went."""
+        """A tier has stored these blocks, or lost them."""
         for block in hashes:
             if self._changes.get((tier, block), stored) != stored:
                 del self._changes[tier, block]
@@ -104,7 +108,7 @@ class KvStorePublisher:
         ]
 
     def tier_stats(self) -> list[kvstore_pb2.TierStats]:
-        """What each tier holds and did."""
+        """What each tier holds, and has done since the start."""
         return [
             kvstore_pb2.TierStats(
                 tier=TIERS[number],

@@ -1,7 +1,7 @@
-"""The kvstore service: leases over gRPC, bytes by NIXL, the core in between.
+"""The kvstore service: it leases blocks over gRPC; their bytes move by NIXL; the core decides.
 
 Concurrency: one handler task per Get and per writer; a caller that hangs up ends its
-leases. Bounds: blocks per call BLOCKS_MAX, leases and memory by the core.
+leases. Bounds: the blocks of a call by checks.BLOCKS_MAX, leases and memory by the core.
 """
 
 import asyncio
@@ -10,17 +10,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.domain.kv_blocks import KEY_BYTES
 from argosy.kvstore.core import effects, events
-from argosy.kvstore.core.hot_prefixes import hottest
 from argosy.kvstore.core.state import DRAM, SSD, StoreLimits, new_state
 from argosy.kvstore.core.store import SPEC
 from argosy.kvstore.settings import KvstoreSettings
-from argosy.kvstore.shell import metrics
-from argosy.kvstore.shell.publisher import TIERS, KvStorePublisher
+from argosy.kvstore.shell import metrics, replies
+from argosy.kvstore.shell.checks import check_block_bytes, check_keys
+from argosy.kvstore.shell.granted_blocks import GrantedBlocks
+from argosy.kvstore.shell.publisher import KvStorePublisher
 from argosy.kvstore.shell.segments import Segments
 from argosy.kvstore.shell.ssd import Ssd
 from argosy.kvstore.shell.verify import check, verify
@@ -31,11 +29,8 @@ from argosy.transfer.memory import Memory
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.kvstore.v1 import kvstore_pb2, kvstore_pb2_grpc
 
-BLOCKS_MAX = 65_536
-BLOCK_BYTES_MIN = 512
-"""Of smaller ones a segment would have so many that to cut it takes seconds."""
-TOP, TOP_MAX = 20, 1000
 FLUSH_S = 600
+"""How long a flush may take: 100 GB at the pace of a slow SSD, 200 MB/s."""
 
 
 class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
@@ -48,9 +43,10 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         limits = StoreLimits(
             settings.dram_bytes, settings.ssd_bytes, lease_us=round(settings.lease_s * 1e6)
         )
-        self.state = new_state(limits)
+        self.state = new_state(limits, settings.eviction_policy)
         self._driver = mesh.drive(SPEC, self.state, self._perform)
         self._publisher = KvStorePublisher(mesh, self.state)
+        self._lease_ms = limits.lease_us // 1000
         self._leases = itertools.count(1)
         self._reads: dict[int, asyncio.Queue[effects.GrantBlocks | None]] = {}
         self._answers: dict[int, Any] = {}
@@ -63,7 +59,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         mesh.server.add(kvstore_pb2_grpc.add_KvStoreServicer_to_server, self, descriptor)
 
     async def start(self) -> None:
-        """Take the memory, find again what is on SSD, and join the mesh."""
+        """Allocate the memory, find again what is on SSD, and join the mesh."""
         settings, mesh = self.mesh.settings, self.mesh
         dram = self.state.tiers[DRAM].slots
         mesh.wait_for("its memory")
@@ -100,10 +96,10 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         )
 
     async def drain(self) -> None:
-        """Nothing: whoever holds a lease goes on without."""
+        """Nothing to wait for: instances with a lease go on without the store."""
 
     async def stop(self) -> None:
-        """Let go of memory and files. What is only in memory is gone."""
+        """Release memory and files. Blocks that are only in memory are lost."""
         self._publisher.stop()
         if self._ssd is not None:
             await self._ssd.stop()
@@ -115,7 +111,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
     async def Describe(
         self, request: kvstore_pb2.DescribeRequest, context: rpc.Context
     ) -> kvstore_pb2.Description:
-        """How to reach the memory."""
+        """Tell how to reach the memory by NIXL."""
         self.mesh.check_ready()
         return kvstore_pb2.Description(
             store_id=self.mesh.name, epoch=self.mesh.epoch, nixl_metadata=self._plane.metadata()
@@ -123,13 +119,13 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
 
     @rpc.handler("kvstore.get")
     async def Get(self, request: kvstore_pb2.GetRequest, context: rpc.Context) -> None:
-        """Lease the longest prefix for as long as the caller stays on the line."""
+        """Lease the longest stored prefix as long as the stream is open."""
         self.mesh.check_ready()
         check_keys([*request.before, *request.keys])
         lease = next(self._leases)
         grants = self._reads[lease] = asyncio.Queue()
         now_us = self._driver.now_us()
-        asked = events.BlocksAsked(
+        asked = events.BlocksRequested(
             now_us=now_us,
             lease=lease,
             keys=list(request.keys),
@@ -142,7 +138,9 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             first = True
             while (grant := await grants.get()) is not None:
                 found.add(grant)
-                await context.write(self._reply(grant, first=first))
+                await context.write(
+                    replies.get_reply(grant, self._memory.address, self._lease_ms, first=first)
+                )
                 first = False
                 if not found.total:
                     return
@@ -154,26 +152,11 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             del self._reads[lease]
             self._driver.feed(events.LeaseEnded(now_us=self._driver.now_us(), lease=lease))
 
-    def _reply(self, grant: effects.GrantBlocks, *, first: bool) -> kvstore_pb2.GetReply:
-        base = self._memory.address
-        return kvstore_pb2.GetReply(
-            blocks_total=grant.total if first else 0,
-            lease_ms=self.state.limits.lease_us // 1000 if first else 0,
-            last=grant.last,
-            before_held=grant.before_held,
-            blocks=[
-                kvstore_pb2.LeasedBlock(
-                    address=base + placed.offset, checksum=placed.checksum, tier=TIERS[placed.tier]
-                )
-                for placed in grant.blocks
-            ],
-        )
-
     @rpc.handler("kvstore.put", traced=False)
     async def Put(
         self, requests: AsyncIterator[kvstore_pb2.PutRequest], context: rpc.Context
     ) -> None:
-        """Give room, and store what was written into it."""
+        """Give a writer room, and store what it has written there."""
         self.mesh.check_ready()
         leases: dict[int, int] = {}
         try:
@@ -193,13 +176,11 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
         check_keys([block.parent for block in reserve.blocks if block.parent])
         if reserve.lease in leases:
             raise ArgosyError(Reason.BAD_REQUEST, f"lease {reserve.lease} is in use already")
-        if reserve.block_bytes < BLOCK_BYTES_MIN:
-            message = f"block_bytes is {reserve.block_bytes}; at least {BLOCK_BYTES_MIN}"
-            raise ArgosyError(Reason.BAD_REQUEST, message)
+        check_block_bytes(reserve.block_bytes)
         lease = leases[reserve.lease] = next(self._leases)
         blocks = [events.Offered(b.key, b.parent, b.hash, b.tokens) for b in reserve.blocks]
         self._driver.feed(
-            events.RoomAsked(
+            events.RoomRequested(
                 now_us=self._driver.now_us(),
                 lease=lease,
                 block_bytes=reserve.block_bytes,
@@ -207,20 +188,9 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             )
         )
         granted = self._answers.pop(lease)
-        base = self._memory.address
         if not granted.rooms:
             del leases[reserve.lease]
-        return kvstore_pb2.PutReply(
-            granted=kvstore_pb2.Granted(
-                lease=reserve.lease,
-                full=granted.full,
-                lease_ms=self.state.limits.lease_us // 1000,
-                rooms=[
-                    kvstore_pb2.Room(index=room.index, address=base + room.offset)
-                    for room in granted.rooms
-                ],
-            )
-        )
+        return replies.granted_reply(granted, reserve.lease, self._memory.address, self._lease_ms)
 
     def _commit(self, commit: kvstore_pb2.Commit, leases: dict[int, int]) -> kvstore_pb2.PutReply:
         if commit.lease not in leases:
@@ -238,7 +208,7 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
     async def Suspect(
         self, request: kvstore_pb2.SuspectRequest, context: rpc.Context
     ) -> kvstore_pb2.SuspectReply:
-        """Look at these blocks, and drop the corrupt."""
+        """Check the bytes of these blocks, and drop corrupt copies."""
         self.mesh.check_ready()
         check_keys(list(request.keys))
         segments = self._ssd.segments if self._ssd is not None else None
@@ -257,62 +227,41 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
     async def Stats(
         self, request: kvstore_pb2.StatsRequest, context: rpc.Context
     ) -> kvstore_pb2.StatsReply:
-        """What it holds and did."""
-        state = self.state
-        return kvstore_pb2.StatsReply(
-            store_id=self.mesh.name,
-            epoch=self.mesh.epoch,
-            tiers=self._publisher.tier_stats(),
-            counts=kvstore_pb2.Counts(**msgspec.structs.asdict(state.counts)),
-            leases=len(state.leases),
-            ssd_trouble=state.ssd_trouble,
-            ssd_writing=sum(1 for block in state.blocks.values() if block.writing >= 0),
-        )
+        """What the store holds, and has done since its start."""
+        name, epoch = self.mesh.name, self.mesh.epoch
+        return replies.stats_reply(self.state, name, epoch, self._publisher.tier_stats())
 
     @rpc.handler("kvstore.top", traced=False)
     async def Top(
         self, request: kvstore_pb2.TopRequest, context: rpc.Context
     ) -> kvstore_pb2.TopReply:
-        """The hottest prefixes."""
-        now_us = self._driver.now_us()
-        limit = min(TOP_MAX, request.limit or TOP)
-        return kvstore_pb2.TopReply(
-            prefixes=[
-                kvstore_pb2.HotPrefix(
-                    hash=hot.last.hash,
-                    tokens=hot.tokens,
-                    blocks=hot.blocks,
-                    asked=hot.last.asked,
-                    dram_blocks=hot.dram_blocks,
-                    ssd_blocks=hot.ssd_blocks,
-                    idle_ms=(now_us - hot.last.asked_us) // 1000,
-                )
-                for hot in hottest(self.state, limit)
-            ]
-        )
+        """The prefixes that are requested most."""
+        return replies.top_reply(self.state, request.limit, self._driver.now_us())
 
     @rpc.handler("kvstore.flush")
     async def Flush(
         self, request: kvstore_pb2.FlushRequest, context: rpc.Context
     ) -> kvstore_pb2.FlushReply:
-        """Write all to SSD, or drop all."""
+        """Write all blocks to SSD, or drop all."""
         self.mesh.check_ready()
         flush = next(self._leases)
         done = self._flushes[flush] = asyncio.get_running_loop().create_future()
         try:
             self._driver.feed(
-                events.FlushAsked(now_us=self._driver.now_us(), flush=flush, drop=request.drop)
+                events.FlushRequested(now_us=self._driver.now_us(), flush=flush, drop=request.drop)
             )
-            told = await asyncio.wait_for(done, FLUSH_S)
+            flushed = await asyncio.wait_for(done, FLUSH_S)
         finally:
             del self._flushes[flush]
         if self.state.ssd_trouble and not request.drop:
             raise ArgosyError(Reason.NOT_READY, self.state.ssd_trouble, instance=self.mesh.name)
-        return kvstore_pb2.FlushReply(written_blocks=told.written, dropped_blocks=told.dropped)
+        return kvstore_pb2.FlushReply(
+            written_blocks=flushed.written, dropped_blocks=flushed.dropped
+        )
 
     @rpc.handler("kvstore.verify")
     async def Verify(self, request: kvstore_pb2.VerifyRequest, context: rpc.Context) -> None:
-        """Check every block."""
+        """Check the bytes of every block."""
         self.mesh.check_ready()
         segments = self._ssd.segments if self._ssd is not None else None
         async for progress in verify(self.state, self._memory, segments, self._driver):
@@ -342,44 +291,3 @@ class KvStoreService(kvstore_pb2_grpc.KvStoreServicer):
             case effects.WriteSsd() | effects.ClearSsd():
                 assert self._ssd is not None
                 self._ssd.queue(effect)
-
-
-class GrantedBlocks(msgspec.Struct):
-    """What a Get was granted so far, for the cost of fetching it."""
-
-    block_bytes: int
-    began_us: int
-    total: int = 0
-    blocks: int = 0
-    tiers: dict[int, None] = {}
-    complete: bool = False
-
-    def add(self, grant: effects.GrantBlocks) -> None:
-        """Some more."""
-        self.total, self.complete = grant.total, grant.last
-        self.blocks += len(grant.blocks)
-        self.tiers.update(dict.fromkeys(placed.tier for placed in grant.blocks))
-
-    def measured(self, now_us: int) -> events.FetchMeasured | None:
-        """How long all of it took; None if that says nothing of one tier."""
-        if len(self.tiers) != 1 or not self.blocks:
-            return None
-        took_us = max(1, now_us - self.began_us)
-        return events.FetchMeasured(
-            now_us=now_us,
-            tier=next(iter(self.tiers)),
-            fetched_bytes=self.blocks * self.block_bytes,
-            took_us=took_us,
-        )
-
-
-def check_keys(keys: list[bytes]) -> None:
-    """Raise BAD_REQUEST for what is no key, or for too many."""
-    if len(keys) > BLOCKS_MAX:
-        message = f"{len(keys)} blocks in one call; at most {BLOCKS_MAX}"
-        raise ArgosyError(Reason.BAD_REQUEST, message)
-    if len(set(keys)) < len(keys):
-        raise ArgosyError(Reason.BAD_REQUEST, "a block is named twice in one call")
-    if wrong := [key for key in keys if len(key) != KEY_BYTES]:
-        message = f"a key has {KEY_BYTES} bytes, this one {len(wrong[0])}"
-        raise ArgosyError(Reason.BAD_REQUEST, message)

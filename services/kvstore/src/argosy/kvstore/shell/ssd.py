@@ -1,41 +1,45 @@
 """Performs the core's reads and writes of SSD.
 
-Writes and clears keep their order: one task does them, in batches. Reads run beside it,
-each in a task. Bounds: the core's; it has at most `writing_bytes` on their way, and reads
-only into slots it has.
+One task does writes and clears, in their order and in batches. Each read has a task of its own. A
+task that fails ends the process. Bounds are the core's: at most `writing_bytes` are on their way to
+SSD, and reads go only into slots that the core has taken.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
+from typing import Any
 
 from argosy.kvstore.core import effects, events
 from argosy.kvstore.shell.segments import Segments
 from argosy.mesh.driver import Driver
+from argosy.mesh.tasks import start_watched
 from argosy.transfer.bytes_plane import TransferFailed
 
 log = logging.getLogger(__name__)
 
 BATCH_BLOCKS = 32
+"""Written between two syncs: a sync takes milliseconds, whatever it is for."""
 READ_BLOCKS = 8
+"""Read at once: the first go to the reader while others are read."""
 
 
 class Ssd:
-    """See the module. `driver` is set before anything is asked of it."""
+    """See the module. Set `driver` before the first call."""
 
     def __init__(self, segments: Segments) -> None:
         self.segments = segments
         self.driver: Driver
         self._queue: asyncio.Queue[effects.WriteSsd | effects.ClearSsd] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._spawn(self._write)
+        self._spawn(self._write(), "writing to SSD")
 
     def queue(self, effect: effects.WriteSsd | effects.ClearSsd) -> None:
-        """Write, or clear, after all that was asked before."""
+        """Write or clear, after all that was queued before."""
         self._queue.put_nowait(effect)
 
     def read(self, effect: effects.ReadSsd) -> None:
-        """Read, at once, a few at a time: the first are on their way while others are read."""
+        """Read at once, READ_BLOCKS at a time."""
 
         async def run() -> None:
             checking = None
@@ -48,7 +52,7 @@ class Ssd:
             if checking is not None:
                 await checking
 
-        self._spawn(run)
+        self._spawn(run(), "reading from SSD")
 
     async def _check(
         self, batch: list[effects.Move], read: list[effects.Move], trouble: str
@@ -62,15 +66,15 @@ class Ssd:
         )
 
     async def stop(self) -> None:
-        """Stop; what was not written is not there."""
+        """Stop. What is not written by now is lost."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.segments.close()
 
-    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
-        task = asyncio.ensure_future(work())
+    def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        task = start_watched(work, what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

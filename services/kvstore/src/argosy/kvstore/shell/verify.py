@@ -1,4 +1,4 @@
-"""Looks at every block's bytes; the core drops what is corrupt."""
+"""Checks the bytes of blocks in every tier; the core drops copies that are corrupt."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,19 +7,20 @@ from argosy.domain.kv_blocks import block_checksum
 from argosy.kvstore.core import events
 from argosy.kvstore.core.effects import Move
 from argosy.kvstore.core.state import DRAM, SSD, StoredBlock, StoreState
-from argosy.kvstore.core.tiers import move
+from argosy.kvstore.core.tiers import move_of
 from argosy.kvstore.shell.segments import Segments
 from argosy.mesh.driver import Driver
 from argosy.transfer.memory import Memory
 from argosy.wire.kvstore.v1 import kvstore_pb2
 
 BATCH_BLOCKS = 64
+"""Checked in one go of a thread: between two the event loop serves others."""
 
 
 async def verify(
     state: StoreState, memory: Memory, segments: Segments | None, driver: Driver
 ) -> AsyncIterator[kvstore_pb2.VerifyProgress]:
-    """Progress after each batch. A block that changes meanwhile is left alone."""
+    """Check all blocks; yields progress by batch. A block that moves meanwhile is left out."""
     keys = list(state.blocks)
     progress = kvstore_pb2.VerifyProgress(total_blocks=len(keys))
     for start in range(0, len(keys) or 1, BATCH_BLOCKS):
@@ -32,9 +33,9 @@ async def verify(
 async def check(
     keys: list[bytes], state: StoreState, memory: Memory, segments: Segments | None, driver: Driver
 ) -> int:
-    """Look at these blocks, in every tier; how many copies were corrupt, and are gone now."""
+    """Check these blocks in every tier; returns how many corrupt copies were dropped."""
     blocks = [state.blocks[key] for key in keys if key in state.blocks]
-    moves = [move(block, block.ssd) for block in blocks if not block.reading]
+    moves = [move_of(block, block.ssd) for block in blocks if not block.reading]
     corrupt = 0
     for before, tier in await asyncio.to_thread(wrong, moves, memory, segments):
         block = state.blocks.get(before.key)
@@ -52,7 +53,7 @@ def same_place(block: StoredBlock, before: Move, tier: int) -> bool:
 
 
 def wrong(moves: list[Move], memory: Memory, segments: Segments | None) -> list[tuple[Move, int]]:
-    """Copies that are not what was stored, with their tier."""
+    """The copies that are not what was stored, with their tier."""
     found = []
     for m in moves:
         if m.dram_offset >= 0:

@@ -1,5 +1,6 @@
 """What the operator tells the autoscaler of a fleet file."""
 
+from argosy.domain.demand import Slo
 from argosy.fleet.file import FleetFile
 from argosy.fleet.scaling import PoolScaling, SloSpec
 from argosy.fleet.units import seconds, share
@@ -31,8 +32,8 @@ def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling:
         silent=scaling.silent,
         idle_sleep_us=scaling.idle_sleep_us(),
         sleep_level=scaling.sleep_level,
-        ttft_ms=1e3 * seconds(slo.ttft_p99 or "2s"),
-        tpot_ms=1e3 * seconds(slo.tpot_p99 or "100ms"),
+        ttft_ms=1e3 * seconds(slo.ttft_p99) if slo.ttft_p99 else Slo().ttft_ms,
+        tpot_ms=1e3 * seconds(slo.tpot_p99) if slo.tpot_p99 else Slo().tpot_ms,
         plans=scaling.plans,
         timezone=scaling.timezone,
         dwell_ms=round(1e3 * seconds(scaling.dwell)),

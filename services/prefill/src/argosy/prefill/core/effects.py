@@ -48,7 +48,3 @@ class PredictIdle(Effect, frozen=True, kw_only=True, tag=True):
 
     idle_at_us: int
     queued_prefill_tokens: int
-
-
-class ReportIdle(Effect, frozen=True, kw_only=True, tag=True):
-    """Nothing is held or computing: a drain may end."""

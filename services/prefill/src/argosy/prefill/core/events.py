@@ -3,6 +3,7 @@
 import msgspec
 
 from argosy.domain.core import Event, TimerFired
+from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted
 
 
 class SubmittedPrompt(msgspec.Struct, frozen=True):
@@ -52,18 +53,6 @@ class EngineStepEnded(Event, frozen=True, kw_only=True, tag=True):
     queued_prefill_tokens: int
 
 
-class DrainStarted(Event, frozen=True, kw_only=True, tag=True):
-    """Take no new prompts."""
-
-
-class DrainCut(Event, frozen=True, kw_only=True, tag=True):
-    """Prompts in hand have had their time."""
-
-
-class DrainEnded(Event, frozen=True, kw_only=True, tag=True):
-    """Take prompts again."""
-
-
 PrefillEvent = (
     PromptsSubmitted
     | KvComputed
@@ -72,7 +61,7 @@ PrefillEvent = (
     | HandoffEnded
     | EngineStepEnded
     | DrainStarted
-    | DrainCut
+    | DrainAborted
     | DrainEnded
     | TimerFired
 )

@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from argosy.domain.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
+from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted, ReportIdle
 from argosy.prefill.core import effects, events
 
 SMOOTHING = 0.3
@@ -75,12 +76,12 @@ class PrefillCore:
                 return self._drop(event.key)
             case events.EngineStepEnded():
                 return self._stepped(event)
-            case events.DrainStarted():
+            case DrainStarted():
                 self.state.draining = True
-                return [effects.ReportIdle()] if not self.state.prompts else []
-            case events.DrainCut():
-                return self._cut()
-            case events.DrainEnded():
+                return [ReportIdle()] if not self.state.prompts else []
+            case DrainAborted():
+                return self._abort()
+            case DrainEnded():
                 self.state.draining = False
                 return []
             case TimerFired():
@@ -165,7 +166,7 @@ class PrefillCore:
             )
         return refusal + self._drop(key)
 
-    def _cut(self) -> list[Effect]:
+    def _abort(self) -> list[Effect]:
         """Let go of every prompt: whoever waits for one hears of it and goes elsewhere."""
         found: list[Effect] = []
         if self.state.draining:
@@ -187,7 +188,7 @@ class PrefillCore:
         else:
             found.append(effects.ReleaseKv(key=key))
         if self.state.draining and not self.state.prompts:
-            found.append(effects.ReportIdle())
+            found.append(ReportIdle())
         return found
 
     def _stepped(self, event: events.EngineStepEnded) -> list[Effect]:

@@ -1,1 +1,1 @@
-"""Prefill's hands: gRPC, the engine, facts."""
+"""Prefill's I/O: gRPC, the engine, facts."""

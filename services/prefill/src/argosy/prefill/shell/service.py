@@ -13,6 +13,7 @@ from typing import Any
 
 from opentelemetry.context import Context, get_current
 
+from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted, ReportIdle
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.api import EngineFailed, EngineOutput, EngineRefused, EngineStats
 from argosy.instance.convert import engine_request, prompt_key, request_key
@@ -20,6 +21,7 @@ from argosy.instance.instance import EngineInstance
 from argosy.instance.submissions import SubmissionServer
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.service import Mesh
+from argosy.mesh.tasks import start_watched
 from argosy.prefill.core import effects, events
 from argosy.prefill.core.prefill import SPEC, PrefillState
 from argosy.prefill.settings import PrefillSettings
@@ -81,17 +83,17 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         """Wait until every prompt in hand is pulled, released or expired."""
         await self.instance.drain()
 
-    def hold(self) -> None:
+    def stop_admitting(self) -> None:
         """Take no new prompts."""
-        self._driver.feed(events.DrainStarted(now_us=self._driver.now_us()))
+        self._driver.feed(DrainStarted(now_us=self._driver.now_us()))
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Let go of every prompt; who waits for one goes elsewhere."""
-        self._driver.feed(events.DrainCut(now_us=self._driver.now_us()))
+        self._driver.feed(DrainAborted(now_us=self._driver.now_us()))
 
-    def take(self) -> None:
+    def resume(self) -> None:
         """Take prompts again."""
-        self._driver.feed(events.DrainEnded(now_us=self._driver.now_us()))
+        self._driver.feed(DrainEnded(now_us=self._driver.now_us()))
 
     async def stop(self) -> None:
         """Free the engine."""
@@ -174,7 +176,8 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
             case effects.RefuseSubmission():
                 self._refused = effect
             case effects.StartCompute():
-                self._work[effect.key].task = asyncio.create_task(self._compute(effect.key))
+                work = self._compute(effect.key)
+                self._work[effect.key].task = start_watched(work, f"computing {effect.key}")
             case effects.CancelCompute() | effects.ReleaseKv():
                 self._let_go(effect.key)
             case effects.OfferKv():
@@ -184,8 +187,8 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
                 self._end_wait(effect.key, error)
             case effects.PredictIdle():
                 self._publish_idle(effect)
-            case effects.ReportIdle():
-                self._ended = asyncio.create_task(self._work_ended())
+            case ReportIdle():
+                self._ended = start_watched(self._work_ended(), "ending a drain")
 
     def _end_wait(self, key: str, error: ArgosyError | None) -> None:
         waiting = self._handoffs.get(key)
@@ -219,7 +222,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
             blocks = -(-len(work.prompt.token_ids) // self.instance.info.block_tokens)
             work.kv_blocks = blocks
             self.instance.held_blocks += blocks
-            self.instance.worked.finished()
+            self.instance.counters.finished()
             self._driver.feed(
                 events.KvComputed(now_us=self._driver.now_us(), key=key, kv_blocks=blocks)
             )
@@ -237,7 +240,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
             return
         if work.task is not None and not work.task.done():
             work.task.cancel()
-        release = asyncio.create_task(self._release(key, work))
+        release = start_watched(self._release(key, work), f"releasing {key}")
         self._releases.add(release)
         release.add_done_callback(self._releases.discard)
 

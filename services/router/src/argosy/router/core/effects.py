@@ -1,4 +1,4 @@
-"""What the router's core wants done."""
+"""The effects of the router's core."""
 
 import msgspec
 
@@ -21,7 +21,7 @@ class Dispatch(Effect, frozen=True, kw_only=True, tag=True):
     prefill_rank: int = 0
     decode_rank: int = 0
     uncached_tokens: int = 0
-    """Prompt tokens to compute where it is prefilled, as far as the index knows."""
+    """Prompt tokens to compute where it is prefilled, by the prefix index."""
 
 
 class Reject(Effect, frozen=True, kw_only=True, tag=True):
@@ -34,7 +34,7 @@ class Reject(Effect, frozen=True, kw_only=True, tag=True):
 
 
 class ForgetAddress(Effect, frozen=True, kw_only=True, tag=True):
-    """Nobody is at this address any more: close the connection."""
+    """No instance is at this address any more: close the connection."""
 
     address: str
 
@@ -49,17 +49,17 @@ class AskKvSnapshot(Effect, frozen=True, kw_only=True, tag=True):
 
 
 class PublishDemand(Effect, frozen=True, kw_only=True, tag=True):
-    """Let the fleet know that requests wait for a model of which no instance is awake."""
+    """Publish that requests wait for a model of which no instance is awake."""
 
     model: str
     held_requests: int
     held_tokens: int
     oldest_us: int
-    """When the longest waiting one came."""
+    """Arrival of the longest waiting request."""
 
 
 class TellPeerRouters(Effect, frozen=True, kw_only=True, tag=True):
-    """Let the other routers know of this dispatch, or (`ended`) of its end."""
+    """Publish this dispatch for the other routers, or (`ended`) its end."""
 
     request_id: str
     ended: bool = False

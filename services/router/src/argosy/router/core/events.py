@@ -1,8 +1,9 @@
-"""What happens to the router."""
+"""The events of the router's core."""
 
 import msgspec
 
 from argosy.domain.core import Event, TimerFired
+from argosy.domain.demand import Slo
 from argosy.domain.timing import Timing
 
 
@@ -155,7 +156,7 @@ class KvChanged(Event, frozen=True, kw_only=True, tag=True):
 
 
 class StoreSeen(Event, frozen=True, kw_only=True, tag=True):
-    """A store of KV blocks is there. Its blocks are told of as an instance's, tiers as ranks."""
+    """A KV store reports. Its blocks come in KvChanged, with tiers for ranks."""
 
     store: str
     epoch: str
@@ -213,6 +214,13 @@ class BusChanged(Event, frozen=True, kw_only=True, tag=True):
     connected: bool
 
 
+class ObjectivesChanged(Event, frozen=True, kw_only=True, tag=True):
+    """The fleet file of this generation was applied; these are its objectives."""
+
+    generation: int
+    slo: Slo
+
+
 RouterEvent = (
     RequestArrived
     | RequestEnded
@@ -231,5 +239,6 @@ RouterEvent = (
     | PeerRouterDispatched
     | PeerRouterEnded
     | BusChanged
+    | ObjectivesChanged
     | TimerFired
 )

@@ -1,14 +1,16 @@
 """The router's decisions, one event at a time.
 
-A request is queued until it can be placed, placed until it ends, and placed again
-when the instance it was at fails, up to `attempts_max` times in a row. An instance at fault is
-not used again until it announces itself anew or is heard of again. A request whose
-deadline passes while it waits is refused; so is one that finds the queue full, or that
-is predicted to get its first token too late (`admission`). `schedule` says when and
-where waiting requests go, `placing` puts them there, `members` says which instances there are.
+A request is queued until it can be placed, placed until it ends, and placed again when its
+instance fails, up to `attempts_max` times in a row. An instance at fault is not used until it
+announces itself anew or reports again. A request whose deadline passes while it waits is
+refused; so is one that finds the queue full, or whose first token is predicted to come too late
+(`admission`). `schedule` decides when and where waiting requests go, `placing` carries that out,
+`members` knows which instances there are.
 """
 
-from argosy.domain.core import CancelTimer, CoreSpec, Effect, SetTimer, TimerFired
+from msgspec.structs import replace
+
+from argosy.domain.core import CancelTimer, Effect, SetTimer, TimerFired
 from argosy.router.core import effects, events
 from argosy.router.core.fleet import (
     kv_holders,
@@ -19,16 +21,20 @@ from argosy.router.core.fleet import (
     traffic,
     wake_demand,
 )
-from argosy.router.core.fleet.candidates import blocks_of
+from argosy.router.core.fleet.estimates import blocks_of
 from argosy.router.core.placement import admission
 from argosy.router.core.placement.placing import WAIT, WINDOW, Placing
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.placement.schedule import look_up_hits
 from argosy.router.core.state import RouterState, TrackedRequest
 
 SWEEP = "sweep"
 SWEEP_US = 500_000
+"""A sixth of `stale_us`: an instance that falls silent is found soon after."""
 FREED_HALF_US = 10_000_000
+"""Over this time the rate at which KV is freed is smoothed: several answers of each instance."""
 FREED_TO_RATE = 0.693147e6 / FREED_HALF_US
+"""ln 2 / half-life, per second: turns the decaying sum into a rate."""
 FAULTS = frozenset({"INSTANCE_LOST", "DRAINING", "NOT_READY"})
 """Failures after which the instance is not to be used; others fault the attempt only."""
 
@@ -36,9 +42,9 @@ FAULTS = frozenset({"INSTANCE_LOST", "DRAINING", "NOT_READY"})
 class RouterCore:
     """See the module. All methods are pure on `state`."""
 
-    def __init__(self, state: RouterState) -> None:
+    def __init__(self, state: RouterState, policy: RoutingPolicy) -> None:
         self.state = state
-        self._placing = Placing(state)
+        self._placing = Placing(state, policy)
 
     def step(self, event: events.RouterEvent) -> list[Effect]:
         """Decide on one event."""
@@ -65,6 +71,9 @@ class RouterCore:
                 return []
             case TimerFired():
                 return self._timer(event)
+            case events.ObjectivesChanged():
+                self._objectives_changed(event)
+                return []
             case _:
                 return self._members_changed(event)
 
@@ -153,14 +162,14 @@ class RouterCore:
         request = self.state.requests.get(request_id)
         if request is None:
             return []
-        told: list[Effect] = []
+        published: list[Effect] = []
         if request.queued:
             admission.dequeue(self.state, request_id)
         else:
             self._placing.undispatch(request_id, request)
-            told = self._placing.tell_end(request_id)
+            published = self._placing.publish_end(request_id)
         del self.state.requests[request_id]
-        return [CancelTimer(key=WAIT + request_id), *told]
+        return [CancelTimer(key=WAIT + request_id), *published]
 
     def _first_token(self, event: events.FirstTokenSeen) -> None:
         request = self.state.requests.get(event.request_id)
@@ -178,7 +187,7 @@ class RouterCore:
         if event.reason in FAULTS and event.instance in (request.prefill, request.decode):
             self._left(event.instance, f"{event.reason}: {event.message}", event.now_us)
         self._placing.undispatch(event.request_id, request)
-        told = self._placing.tell_end(event.request_id)
+        published = self._placing.publish_end(event.request_id)
         request.attempt += 1
         if event.prompt_tokens > request.prompt_tokens:
             request.failures = 0
@@ -193,10 +202,10 @@ class RouterCore:
                 message=message,
                 retry_after_ms=1000,
             )
-            return [*told, reject, *self._placing.place_waiting(event.now_us)]
+            return [*published, reject, *self._placing.place_waiting(event.now_us)]
         request.prompt_tokens = max(1, event.prompt_tokens)
         request.first_token = False
-        return [*told, *self._placing.queue(event.request_id, event.now_us)]
+        return [*published, *self._placing.queue(event.request_id, event.now_us)]
 
     def _waited_out(self, request_id: str, now_us: int) -> list[Effect]:
         request = self.state.requests.get(request_id)
@@ -244,6 +253,12 @@ class RouterCore:
         members.unreachable(self.state, name, reason, now_us)
         self._placing.instances_changed()
 
+    def _objectives_changed(self, event: events.ObjectivesChanged) -> None:
+        state = self.state
+        if event.generation >= state.objectives_generation:
+            state.objectives_generation = event.generation
+            state.limits = replace(state.limits, slo=event.slo)
+
     def _bus_changed(self, event: events.BusChanged) -> list[Effect]:
         self.state.bus_connected = event.connected
         for instance in self.state.instances.values():
@@ -262,7 +277,7 @@ class RouterCore:
         state = self.state
         load_ledger.expire(state, now_us)
         for name in members.silent(state, now_us):
-            self._left(name, "not heard of", now_us)
+            self._left(name, "no report for stale_us", now_us)
         members.forget(state, now_us)
         admission.forget_tenants(state)
         peer_routers.forget(state, now_us)
@@ -279,11 +294,10 @@ class RouterCore:
         ]
 
     def _demands(self, now_us: int) -> list[Effect]:
-        """What is asked of models that nobody is awake for."""
+        """The demand for models of which no instance is awake."""
         if not self.state.queued_requests:
             return []
         asleep = [m for m in self.state.models if not self._placing.candidates_of(m).decode]
-        return [told for model in asleep for told in wake_demand.tell(self.state, model, now_us)]
-
-
-SPEC = CoreSpec("router", events.RouterEvent, RouterState, RouterCore)
+        return [
+            effect for model in asleep for effect in wake_demand.demand(self.state, model, now_us)
+        ]

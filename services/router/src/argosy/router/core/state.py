@@ -2,33 +2,40 @@
 
 import msgspec
 
+from argosy.domain.demand import Slo
 from argosy.domain.lifecycle import LifecycleState
 from argosy.domain.lifecycle_view import LifecycleView
 from argosy.domain.timing import Timing
 from argosy.router.core.prefix_index import PrefixIndex
 
 
-class RouterLimits(msgspec.Struct, frozen=True):
-    """What the router is told to keep to."""
+class RouterLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the router keeps to: its settings, and the objectives of its fleet.
 
-    queue_limit: int
-    attempts_max: int
-    stale_us: int
-    """An instance this long silent is not used."""
-    ledger_us: int
-    """How long a dispatch or report says something of now."""
-    wait_us: int
+    The defaults here are the only ones: settings and the simulator take them from here.
+    """
+
+    queue_limit: int = 1024
+    attempts_max: int = 5
+    """Failed attempts in a row, without a token, after which a request fails."""
+    stale_us: int = 3_000_000
+    """An instance that sends no report for this long is not used."""
+    ledger_us: int = 30_000_000
+    """A dispatch or a report older than this says nothing about the present."""
+    wait_us: int = 300_000_000
     """Longest wait for an instance, each time a request is queued."""
-    policy: str = "argosy"
+    policy: str = "least_cost"
+    """Name of the routing policy: an entry point of the group `argosy.routing_policies`."""
     tenant_queue_limit: int = 0
-    """Most requests of one tenant waiting; 0: no limit of its own."""
+    """Most waiting requests of one tenant; 0: only `queue_limit` applies."""
     ttft_limit_us: int = 0
-    """Refuse at the door what is predicted to wait longer for its first token; 0: never."""
-    itl_target_ms: float = 50
-    """Decode batches are kept under this time per token while there is a choice."""
+    """A request is refused on arrival when its first token is predicted to take longer than
+    this; 0: only when the prediction is past the request's own deadline."""
+    slo: Slo = Slo()
+    """The fleet's objectives. ObjectivesChanged replaces them."""
     index_blocks_max: int = 4_000_000
     queue_bytes_max: int = 1 << 28
-    """Memory that waiting prompts may take."""
+    """Memory that the prompts of waiting requests may take."""
 
 
 class InFlightPrefill(msgspec.Struct, array_like=True):
@@ -63,9 +70,9 @@ class RankLedger(msgspec.Struct):
     inbound_blocks: int = 0
     """Sum over `inbound`."""
     written_tokens: float = 0
-    """New KV sent here of late; halves every WRITTEN_HALF_US."""
+    """New KV sent here; halves every WRITTEN_HALF_US."""
     busy_us: float = 0
-    """Prefill time sent here of late; halves every BUSY_HALF_US."""
+    """Prefill time sent here; halves every BUSY_HALF_US."""
     written_us: int = 0
 
     @property
@@ -80,7 +87,7 @@ class RankLedger(msgspec.Struct):
 
     @property
     def kv_blocks(self) -> int:
-        """KV blocks in use or spoken for."""
+        """KV blocks in use, or reserved by what was sent."""
         return self.kv_used_blocks + self.sent_blocks + self.inbound_blocks
 
 
@@ -201,10 +208,10 @@ class TrackedRequest(msgspec.Struct):
     started: bool = False
     """Some attempt has brought a token."""
     last_failure: str = ""
-    held_for: str = ""
-    """The rank it waits for, by holder; for how many tokens; until it is looked at again."""
-    held_tokens: int = 0
-    held_until_us: int = 0
+    deferred_to: str = ""
+    """The rank it waits for, by holder; with how many tokens; until it is decided again."""
+    deferred_tokens: int = 0
+    deferred_until_us: int = 0
     hits: dict[str, int] = {}
     """Blocks cached, by holder, when last looked up."""
     stored_blocks: int = 0
@@ -226,15 +233,14 @@ class Tenant(msgspec.Struct):
     """Its waiting requests by band, in order of `due_us`."""
     waiting_tokens: dict[int, int] = {}
     """Their prompt tokens by band."""
-    used_us: int = 0
 
 
 class CandidateCache(msgspec.Struct):
-    """What a look at all ranks of a model found: it is believed for a moment."""
+    """The shortlist of a model's ranks; good for LISTED_US."""
 
     at_us: int
     prefill: list[str]
-    """Ranks worth a look, by holder."""
+    """The shortlisted prefill ranks, by holder."""
     decode: list[str]
     written: float
     window_us: int
@@ -264,23 +270,28 @@ class RouterState(msgspec.Struct):
     candidate_caches: dict[str, CandidateCache] = {}
     """By model; until an instance comes or goes."""
     tenants: dict[str, Tenant] = {}
+    """The one that queued a request last is last."""
+    waiting_tenants: dict[int, list[str]] = {}
+    """Names of the tenants with waiting requests, by band, sorted."""
     queued_requests: int = 0
     demanded_us: dict[str, int] = {}
-    """By model of which no instance is awake: when that was last said."""
+    """By model of which no instance is awake: when its demand was last published."""
     queued_by_band: dict[int, int] = {}
     """Prompt tokens waiting."""
     freed_blocks_per_s: float = 0
     """KV blocks of answers that ended, smoothed."""
     freed_us: int = 0
+    objectives_generation: int = 0
+    """Generation of the fleet file that `limits.slo` is from."""
     bus_connected: bool = False
     models: dict[str, int] = {}
     """Every model ever seen here, with its context; it stays listed at zero instances."""
     early: dict[str, LifecycleView] = {}
-    """What was said of instances that have not joined yet: facts may overtake each other."""
-    turns: int = 0
+    """Lifecycle facts of instances that have not joined yet: facts may overtake each other."""
+    decision_sequence: int = 0
     """Dispatches so far."""
     peer_routers: dict[str, int] = {}
-    """Other routers, and when they were last heard of."""
+    """Other routers, and when each reported last."""
     answer_tokens: float = 256
     """Smoothed length of answers."""
     cached_share: float = 0

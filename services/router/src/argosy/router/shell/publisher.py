@@ -1,7 +1,7 @@
-"""What this router tells the fleet: its dispatches, for its peer_routers; its queue, for all.
+"""Publishes the router's facts: its dispatches, for the other routers; its queue, for all.
 
-Dispatches are gathered for GATHER_S, or BATCH_MAX of them, and go out as one fact. The
-queue's fact goes out every QUEUE_S, so that its absence means something too.
+Dispatches are gathered for GATHER_S, or until there are BATCH_MAX, and published as one fact.
+The queue is published every QUEUE_S, so that its absence means something too.
 """
 
 import asyncio
@@ -13,10 +13,13 @@ from argosy.router.shell.view import FleetView
 from argosy.wire.router.v1 import events_pb2
 
 GATHER_S = 0.001
+"""A fact per millisecond at most: far less than a prefill takes, and some dispatches share one."""
 BATCH_MAX = 256
+"""Bounds a fact's size: 256 dispatches with BLOCKS_MAX blocks each are about 2 MiB."""
 BLOCKS_MAX = 1024
-"""Leading blocks of a prompt that peer_routers hear of: bounds a fact's size."""
+"""Leading blocks of a prompt that are published: 32,768 tokens at the default block size."""
 QUEUE_S = 0.25
+"""Four a second: the autoscaler reads them once a second, other routers wait for several."""
 
 
 class RouterPublisher:
@@ -29,17 +32,17 @@ class RouterPublisher:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, view: FleetView) -> None:
-        """Begin to report the queue."""
+        """Publish the queue from now on."""
         self._task = asyncio.create_task(self._report_queue(view))
 
     def stop(self) -> None:
-        """Say what is left to say."""
+        """Publish what was gathered, and stop."""
         if self._task is not None:
             self._task.cancel()
         self._send()
 
-    def tell(self, effect: effects.TellPeerRouters) -> None:
-        """Take in one dispatch or end."""
+    def add(self, effect: effects.TellPeerRouters) -> None:
+        """Add one dispatch or end to the next fact."""
         fact = self._gathered
         if effect.ended:
             fact.ended.append(effect.request_id)
@@ -62,8 +65,8 @@ class RouterPublisher:
         elif self._due is None:
             self._due = asyncio.get_running_loop().call_later(GATHER_S, self._send)
 
-    def demand(self, effect: effects.PublishDemand) -> None:
-        """Requests wait for a model that sleeps."""
+    def publish_demand(self, effect: effects.PublishDemand) -> None:
+        """Publish that requests wait for a model that sleeps."""
         waited_us = self._mesh.clock.now_us() - effect.oldest_us
         self._mesh.bus.publish(
             events_pb2.DemandSeen(

@@ -1,4 +1,4 @@
-"""A request's way through the router: tokenize, be placed, submit, stream, go on elsewhere.
+"""Relays requests: places them, submits their prompts, streams answers, retries elsewhere.
 
 Concurrency: a request lives in its caller's task. The core's answer arrives through a
 future per request. When the caller goes, the task is cancelled and with it the stream
@@ -18,8 +18,8 @@ from argosy.mesh.driver import Driver
 from argosy.mesh.service import Mesh
 from argosy.router.core import effects, events
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.live_request import RequestContext, new_nonce
 from argosy.router.shell.publisher import RouterPublisher
+from argosy.router.shell.request_context import RequestContext, new_nonce
 from argosy.router.shell.snapshots import Snapshots
 from argosy.router.shell.submissions import PromptSubmissions
 from argosy.router.shell.tokenizing import TokenizerPool
@@ -31,7 +31,7 @@ from argosy.wire.router.v1 import router_pb2
 
 
 class Relay:
-    """Takes requests to instances and their answers back."""
+    """Takes requests to instances, and answers back to callers."""
 
     def __init__(self, mesh: Mesh[RouterSettings], pool: TokenizerPool) -> None:
         self.mesh = mesh
@@ -39,17 +39,17 @@ class Relay:
         self.driver: Driver
         self._secret = mesh.settings.fleet_secret.get_secret_value().encode()
         self._placed: dict[str, asyncio.Future[effects.Dispatch]] = {}
-        self._submissions = PromptSubmissions(self._connect, self.heard)
+        self._submissions = PromptSubmissions(self._connect, self.load_reported)
         self._snapshots = Snapshots(mesh)
         self._publisher = RouterPublisher(mesh)
 
     def start(self, driver: Driver, view: FleetView) -> None:
-        """Go by this core; tell the fleet of the queue."""
+        """Take decisions from this core; publish the queue from now on."""
         self.driver = self._snapshots.driver = driver
         self._publisher.start(view)
 
     async def close(self) -> None:
-        """Hang up on the instances; say what is left to say."""
+        """Publish what was gathered, and close the streams to the instances."""
         self._publisher.stop()
         self._snapshots.stop()
         await self._submissions.close()
@@ -58,7 +58,7 @@ class Relay:
         return self.mesh.channels.stub(prefill_pb2_grpc.PrefillStub, address).Submit()
 
     def perform(self, effect: Any) -> None:
-        """The core's effects."""
+        """Carry out an effect of the core."""
         match effect:
             case effects.Dispatch():
                 if (waiting := self._placed.get(effect.request_id)) and not waiting.done():
@@ -73,9 +73,9 @@ class Relay:
                         )
                     )
             case effects.PublishDemand():
-                self._publisher.demand(effect)
+                self._publisher.publish_demand(effect)
             case effects.TellPeerRouters():
-                self._publisher.tell(effect)
+                self._publisher.add(effect)
             case effects.AskKvSnapshot():
                 self._snapshots.ask(effect)
             case effects.ForgetAddress():
@@ -83,48 +83,48 @@ class Relay:
                 self.mesh.channels.forget(effect.address)
 
     async def generate(
-        self, passage: RequestContext
+        self, request: RequestContext
     ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
         """Stream an answer, across as many instances as it takes."""
-        dispatch = await self._place(passage.request_id, self._arrival(passage))
+        dispatch = await self._place(request.request_id, self._arrival(request))
         # From here on the request is ours to end; what was refused may be another's id.
         try:
             while True:
                 try:
-                    async with aclosing(self._attempt(passage, dispatch)) as chunks:
+                    async with aclosing(self._attempt(request, dispatch)) as chunks:
                         async for chunk in chunks:
-                            self._note(passage, chunk)
+                            self._note(request, chunk)
                             yield chunk
                     return
                 except ArgosyError as error:
                     if error.reason not in RETRIABLE:
                         raise
-                    dispatch = await self._place_again(passage, dispatch, error)
+                    dispatch = await self._place_again(request, dispatch, error)
         finally:
             self.driver.feed(
                 events.RequestEnded(
                     now_us=self.driver.now_us(),
-                    request_id=passage.request_id,
-                    output_tokens=len(passage.produced),
-                    cached_tokens=passage.cached_tokens,
+                    request_id=request.request_id,
+                    output_tokens=len(request.produced),
+                    cached_tokens=request.cached_tokens,
                 )
             )
 
-    def _note(self, passage: RequestContext, chunk: inference_pb2.TokenChunk) -> None:
-        """What a chunk tells of its request."""
-        if not passage.produced and chunk.token_ids and not chunk.finish_reason:
+    def _note(self, request: RequestContext, chunk: inference_pb2.TokenChunk) -> None:
+        """Note what a chunk says about its request."""
+        if not request.produced and chunk.token_ids and not chunk.finish_reason:
             self.driver.feed(
-                events.FirstTokenSeen(now_us=self.driver.now_us(), request_id=passage.request_id)
+                events.FirstTokenSeen(now_us=self.driver.now_us(), request_id=request.request_id)
             )
-        passage.produced.extend(chunk.token_ids)
+        request.produced.extend(chunk.token_ids)
         if chunk.HasField("timing"):
-            chunk.timing.attempts = passage.attempts
+            chunk.timing.attempts = request.attempts
         if chunk.HasField("usage"):
-            passage.cached_tokens = chunk.usage.cached_tokens
+            request.cached_tokens = chunk.usage.cached_tokens
 
     async def route(
         self,
-        passage: RequestContext,
+        request: RequestContext,
         attempt: int,
         failed_instance: str,
         failed_address: str,
@@ -132,32 +132,32 @@ class Relay:
     ) -> router_pb2.RouteReply:
         """Place a request, and give the caller a ticket.
 
-        Whoever prefills gets the prompt: a prefill instance from us, now; decode from
-        the caller, with the ticket.
+        The prompt goes to the instance that prefills: to a prefill instance from here, now; to
+        decode from the caller, with the ticket.
 
         An instance that does not take the prompt costs the caller nothing: another is
         asked, under the same attempt, which is the caller's to count.
         """
         refused = 0
         while True:
-            arrived = self._arrival(passage, attempt, failed_instance, failed_address, failures)
-            dispatch = await self._place(passage.request_id, arrived)
+            arrived = self._arrival(request, attempt, failed_instance, failed_address, failures)
+            dispatch = await self._place(request.request_id, arrived)
             prompt = None
             if is_local(dispatch):
-                prompt = passage.prompt(dispatch.attempt, dispatch.prefill_rank)
+                prompt = request.prompt(dispatch.attempt, dispatch.prefill_rank)
             try:
                 if prompt is None:
-                    await self._submit(passage, dispatch)
+                    await self._submit(request, dispatch)
             except ArgosyError as error:
                 refused += error.reason is not Reason.DRAINING
                 if error.reason not in RETRIABLE or refused >= self.mesh.settings.attempts_max:
                     raise
                 failed_instance, failed_address = dispatch.prefill, dispatch.prefill_address
-                passage.nonce = new_nonce()
+                request.nonce = new_nonce()
                 continue
             return router_pb2.RouteReply(
-                request_id=passage.request_id,
-                ticket=self._ticket(passage, dispatch),
+                request_id=request.request_id,
+                ticket=self._ticket(request, dispatch),
                 prompt=prompt,
                 decode_address=dispatch.decode_address,
                 decode_instance=dispatch.decode,
@@ -165,7 +165,7 @@ class Relay:
 
     def _arrival(
         self,
-        passage: RequestContext,
+        request: RequestContext,
         attempt: int | None = None,
         failed_instance: str = "",
         failed_address: str = "",
@@ -173,18 +173,18 @@ class Relay:
     ) -> events.RequestArrived:
         return events.RequestArrived(
             now_us=self.driver.now_us(),
-            request_id=passage.request_id,
-            model=passage.model,
-            prompt_tokens=len(passage.prompt_ids) + len(passage.produced),
-            max_tokens=passage.sampling.max_tokens,
-            deadline_us=passage.deadline_us,
+            request_id=request.request_id,
+            model=request.model,
+            prompt_tokens=len(request.prompt_ids) + len(request.produced),
+            max_tokens=request.sampling.max_tokens,
+            deadline_us=request.deadline_us,
             attempt=attempt or 0,
             direct=attempt is not None,
             failed_instance=failed_instance,
             failed_address=failed_address,
-            blocks=passage.blocks,
-            tenant=passage.tenant,
-            priority=passage.priority,
+            blocks=request.blocks,
+            tenant=request.tenant,
+            priority=request.priority,
             failures=failures,
         )
 
@@ -210,36 +210,36 @@ class Relay:
             del self._placed[request_id]
 
     async def _place_again(
-        self, passage: RequestContext, failed: effects.Dispatch, error: ArgosyError
+        self, request: RequestContext, failed: effects.Dispatch, error: ArgosyError
     ) -> effects.Dispatch:
-        passage.attempts += 1
+        request.attempts += 1
         span = trace.get_current_span()
         span.add_event("re-route", {"instance": error.instance, "reason": error.reason.name})
-        produced = 0 if passage.regenerates else len(passage.produced)
+        produced = 0 if request.regenerates else len(request.produced)
         failure = events.AttemptFailed(
             now_us=self.driver.now_us(),
-            request_id=passage.request_id,
+            request_id=request.request_id,
             attempt=failed.attempt,
             reason=error.reason.name,
             message=error.message,
             instance=error.instance,
-            prompt_tokens=len(passage.prompt_ids) + produced,
+            prompt_tokens=len(request.prompt_ids) + produced,
         )
-        return await self._place(passage.request_id, failure)
+        return await self._place(request.request_id, failure)
 
     async def _attempt(
-        self, passage: RequestContext, dispatch: effects.Dispatch
+        self, request: RequestContext, dispatch: effects.Dispatch
     ) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
-        request = decode_pb2.GenerateRequest(ticket=self._ticket(passage, dispatch))
+        generate = decode_pb2.GenerateRequest(ticket=self._ticket(request, dispatch))
         if is_local(dispatch):
-            request.prompt.CopyFrom(passage.prompt(dispatch.attempt, dispatch.prefill_rank))
+            generate.prompt.CopyFrom(request.prompt(dispatch.attempt, dispatch.prefill_rank))
         else:
-            await self._submit(passage, dispatch)
+            await self._submit(request, dispatch)
         stub = self.mesh.channels.stub(decode_pb2_grpc.DecodeStub, dispatch.decode_address)
-        timeout_s = max(0.001, (passage.deadline_us - self.driver.now_us()) / 1e6)
+        timeout_s = max(0.001, (request.deadline_us - self.driver.now_us()) / 1e6)
         answer = rpc.stream(
             stub.Generate,
-            request,
+            generate,
             timeout_s=timeout_s,
             instance=dispatch.decode,
             last=lambda chunk: bool(chunk.finish_reason),
@@ -247,38 +247,38 @@ class Relay:
         async with aclosing(answer) as chunks:
             async for chunk in chunks:
                 if chunk.HasField("load"):
-                    self.heard(chunk.load)
+                    self.load_reported(chunk.load)
                 yield chunk
                 if chunk.finish_reason:
                     return
         raise ArgosyError(Reason.INSTANCE_LOST, "the answer broke off", instance=dispatch.decode)
 
-    async def _submit(self, passage: RequestContext, dispatch: effects.Dispatch) -> None:
-        prompt = passage.prompt(dispatch.attempt, dispatch.prefill_rank, telemetry.traceparent())
+    async def _submit(self, request: RequestContext, dispatch: effects.Dispatch) -> None:
+        prompt = request.prompt(dispatch.attempt, dispatch.prefill_rank, telemetry.traceparent())
         await self._submissions.submit(prompt, dispatch.prefill, dispatch.prefill_address)
 
     def _ticket(
-        self, passage: RequestContext, dispatch: effects.Dispatch
+        self, request: RequestContext, dispatch: effects.Dispatch
     ) -> inference_pb2.SignedTicket:
         now_ms = self.driver.now_us() // 1000
         ticket = inference_pb2.Ticket(
-            request_id=passage.instance_request_id,
+            request_id=request.instance_request_id,
             attempt=dispatch.attempt,
-            model=passage.model,
+            model=request.model,
             prefill_instance=dispatch.prefill,
             prefill_address=dispatch.prefill_address,
             decode_instance=dispatch.decode,
             decode_address=dispatch.decode_address,
-            blocks_digest=passage.blocks_digest,
-            max_tokens=passage.sampling.max_tokens,
+            blocks_digest=request.blocks_digest,
+            max_tokens=request.sampling.max_tokens,
             issued_ms=now_ms,
             expires_ms=now_ms + round(self.mesh.settings.ticket_s * 1e3),
             decode_dp_rank=dispatch.decode_rank,
         )
         return tickets.sign(ticket, self._secret)
 
-    def heard(self, load: inference_pb2.Load) -> None:
-        """A load report, off the bus or on the back of a reply."""
+    def load_reported(self, load: inference_pb2.Load) -> None:
+        """Feed the core a load report, from the bus or from a reply."""
         self.driver.feed(
             events.LoadReported(
                 now_us=self.driver.now_us(),

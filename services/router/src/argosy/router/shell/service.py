@@ -6,8 +6,8 @@ from typing import Any
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import rpc
 from argosy.mesh.service import Mesh
-from argosy.router.core.router import SPEC
 from argosy.router.core.state import RouterLimits, new_state
+from argosy.router.policies import SPEC
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.openai.server import HttpServer
 from argosy.router.shell.relay import Relay
@@ -16,8 +16,6 @@ from argosy.router.shell.tokenizing import TokenizerPool
 from argosy.router.shell.validation import RequestValidator
 from argosy.router.shell.view import FleetView
 from argosy.wire.router.v1 import router_pb2, router_pb2_grpc
-
-LEDGER_S = 30
 
 
 class RouterService(router_pb2_grpc.RouterServicer):
@@ -36,10 +34,10 @@ class RouterService(router_pb2_grpc.RouterServicer):
         self.relay = Relay(mesh, self._pool)
         state = new_state(limits_of(settings))
         self.driver = self.relay.driver = mesh.drive(SPEC, state, self.relay.perform)
-        self.intake = RequestValidator(mesh, self.relay, state.models)
+        self.validator = RequestValidator(mesh, self.relay, state.models)
         self.view = FleetView(mesh, state)
         self._subscriptions = RouterSubscriptions(mesh, self.driver, self.relay)
-        self._http = HttpServer(mesh, self.intake, self.relay, self.view)
+        self._http = HttpServer(mesh, self.validator, self.relay, self.view)
         descriptor = router_pb2.DESCRIPTOR.services_by_name["Router"]
         mesh.server.add(router_pb2_grpc.add_RouterServicer_to_server, self, descriptor)
 
@@ -67,9 +65,9 @@ class RouterService(router_pb2_grpc.RouterServicer):
     async def Generate(self, request: router_pb2.GenerateRequest, context: rpc.Context) -> None:
         """Relay an answer."""
         self.mesh.check_ready()
-        passage = await self.intake.admit(request, context.time_remaining())
-        async with aclosing(self.relay.generate(passage)) as chunks:
-            request_id = passage.request_id
+        request_context = await self.validator.validate(request, context.time_remaining())
+        async with aclosing(self.relay.generate(request_context)) as chunks:
+            request_id = request_context.request_id
             async for chunk in chunks:
                 await context.write(router_pb2.GenerateChunk(request_id=request_id, chunk=chunk))
                 request_id = ""
@@ -80,14 +78,14 @@ class RouterService(router_pb2_grpc.RouterServicer):
     ) -> router_pb2.RouteReply:
         """Give a ticket for an answer to be streamed from decode."""
         self.mesh.check_ready()
-        passage = await self.intake.admit(request.request, context.time_remaining())
-        passage.produced = list(request.produced_token_ids)
-        if len(passage.produced) >= passage.sampling.max_tokens:
+        request_context = await self.validator.validate(request.request, context.time_remaining())
+        request_context.produced = list(request.produced_token_ids)
+        if len(request_context.produced) >= request_context.sampling.max_tokens:
             raise ArgosyError(
                 Reason.BAD_REQUEST, "produced_token_ids holds max_tokens already: nothing to do"
             )
         return await self.relay.route(
-            passage,
+            request_context,
             request.attempt,
             request.failed_instance,
             request.failed_address,
@@ -111,12 +109,10 @@ def limits_of(settings: RouterSettings) -> RouterLimits:
         queue_limit=settings.queue_limit,
         attempts_max=settings.attempts_max,
         stale_us=round(settings.stale_s * 1e6),
-        ledger_us=round(LEDGER_S * 1e6),
         wait_us=round(settings.queue_timeout_s * 1e6),
         policy=settings.policy,
         tenant_queue_limit=settings.tenant_queue_limit,
         ttft_limit_us=round(settings.ttft_limit_s * 1e6),
-        itl_target_ms=settings.itl_target_ms,
         index_blocks_max=settings.index_blocks_max,
         queue_bytes_max=settings.queue_bytes_max,
     )

@@ -1,4 +1,6 @@
-"""Fetches what an instance or a store holds, for a router that is new or has missed a change.
+"""Fetches the list of KV blocks that an instance or a store holds.
+
+The core asks for it when this router is new, or when it has missed a change.
 
 Bounds: one call per instance (the core asks again only after an answer), SNAPSHOT_S each.
 """
@@ -22,6 +24,7 @@ from argosy.wire.prefill.v1 import prefill_pb2_grpc
 log = logging.getLogger(__name__)
 
 SNAPSHOT_S = 10
+"""A million blocks take about a second; an instance that takes longer is asked again later."""
 STUBS: dict[str, Callable[[Any], Any]] = {
     "prefill": prefill_pb2_grpc.PrefillStub,
     "kvstore": kvstore_pb2_grpc.KvStoreStub,
@@ -37,28 +40,29 @@ class Snapshots:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def ask(self, effect: effects.AskKvSnapshot) -> None:
-        """Fetch one; the core hears how it ended."""
+        """Fetch one snapshot, and feed the core KvSnapshotTaken or KvSnapshotFailed."""
         task = asyncio.create_task(self._fetch(effect))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        """Fetch no more."""
+        """Cancel the fetches that are under way."""
         for task in self._tasks:
             task.cancel()
 
     async def _fetch(self, effect: effects.AskKvSnapshot) -> None:
+        # The core asks again only after an answer, so every failure has to be one.
         try:
-            event = await self._snapshot(effect)
-        except ArgosyError as error:
-            log.info("no KV snapshot of %s: %s", effect.instance, error)
-            self.driver.feed(
-                events.KvSnapshotFailed(
-                    now_us=self.driver.now_us(), instance=effect.instance, epoch=effect.epoch
-                )
+            event: events.RouterEvent = await self._snapshot(effect)
+        except Exception as error:
+            if isinstance(error, ArgosyError):
+                log.info("no KV snapshot of %s: %s", effect.instance, error)
+            else:
+                log.exception("the KV snapshot of %s failed", effect.instance)
+            event = events.KvSnapshotFailed(
+                now_us=self.driver.now_us(), instance=effect.instance, epoch=effect.epoch
             )
-        else:
-            self.driver.feed(event)
+        self.driver.feed(event)
 
     async def _snapshot(self, effect: effects.AskKvSnapshot) -> events.KvSnapshotTaken:
         channel = self._mesh.channels.get(effect.address)

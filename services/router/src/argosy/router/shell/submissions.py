@@ -1,4 +1,4 @@
-"""Prompts on their way to instances: a stream to each, opened by the first prompt for it."""
+"""Submits prompts to instances: one stream to each, opened by the first prompt for it."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,37 +11,37 @@ from argosy.wire.inference.v1 import inference_pb2
 class PromptSubmissions:
     """A stream to every instance that prompts go to.
 
-    connect: begins the call to an address.
-    heard: told the load that rides back on each answer.
+    connect: begins a call of the method Submit at an address.
+    on_load: called with the load report that each answer carries.
     """
 
     def __init__(
-        self, connect: Callable[[str], Any], heard: Callable[[inference_pb2.Load], None]
+        self, connect: Callable[[str], Any], on_load: Callable[[inference_pb2.Load], None]
     ) -> None:
         self._connect = connect
-        self._heard = heard
+        self._on_load = on_load
         self._streams: dict[str, PromptStream] = {}
 
     async def submit(self, prompt: inference_pb2.Prompt, instance: str, address: str) -> None:
-        """Return once the instance has queued the prompt.
+        """Return when the instance has queued the prompt.
 
-        Raises what it was refused with, or INSTANCE_LOST. A caller that is cancelled
-        before the prompt is written takes it back; after that its ticket runs out.
+        Raises the instance's refusal, or INSTANCE_LOST. Cancelling before the prompt is
+        written withdraws it; after that the prompt expires with its ticket.
         """
         stream = self._streams.get(address)
         if stream is None or stream.broken:
-            stream = PromptStream(instance, self._connect(address), self._heard)
+            stream = PromptStream(instance, self._connect(address), self._on_load)
             self._streams[address] = stream
-        await stream.hand_over(prompt)
+        await stream.submit(prompt)
 
     def forget(self, address: str) -> None:
-        """Nobody is at this address any more."""
+        """Close the stream to an address where no instance is any more."""
         if stream := self._streams.pop(address, None):
-            stream.hang_up()
+            stream.close()
 
     async def close(self) -> None:
-        """Hang up everywhere."""
-        ends = [stream.hang_up() for stream in self._streams.values()]
+        """Close all streams."""
+        ends = [stream.close() for stream in self._streams.values()]
         self._streams.clear()
-        # Reading from a call that we hung up on ends as a cancelled task does.
+        # A reader whose call we cancelled ends with CancelledError.
         await asyncio.gather(*ends, return_exceptions=True)

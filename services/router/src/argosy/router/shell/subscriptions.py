@@ -1,7 +1,8 @@
-"""What the router hears on the bus, told to its core."""
+"""Subscribes to facts on the bus, and feeds them to the core as events."""
 
 import asyncio
 
+from argosy.domain.demand import Slo
 from argosy.mesh.bus import Envelope
 from argosy.mesh.driver import Driver
 from argosy.mesh.instance_facts import state_name, timing_of
@@ -13,6 +14,7 @@ from argosy.wire.decode.v1 import events_pb2 as decode_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_pb2
 from argosy.wire.kvstore.v1 import events_pb2 as kvstore_pb2
 from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
+from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
 from argosy.wire.router.v1 import events_pb2 as router_pb2
 
@@ -57,16 +59,20 @@ class RouterSubscriptions:
             bus.follow(instance_pb2.InstanceWoke, self._on_change, f"{durable}-woke"),
             bus.follow(instance_pb2.InstanceStopped, self._on_stopped, f"{durable}-stopped"),
             bus.follow(node_pb2.InstanceExited, self._on_exited, f"{durable}-exited"),
+            bus.follow(operator_pb2.FleetApplied, self._on_fleet, f"{durable}-fleet"),
         ]
         await asyncio.gather(*(event.wait() for event in caught_up))
 
     def _bus_changed(self, connected: bool) -> None:
         self._driver.feed(events.BusChanged(now_us=self._driver.now_us(), connected=connected))
 
+    def _on_fleet(self, fact: operator_pb2.FleetApplied, envelope: Envelope) -> None:
+        self._driver.feed(objectives_of(fact, self._driver.now_us()))
+
     def _on_load(
         self, fact: prefill_pb2.LoadReported | decode_pb2.LoadReported, envelope: Envelope
     ) -> None:
-        self._relay.heard(fact.load)
+        self._relay.load_reported(fact.load)
 
     def _on_idle(self, fact: prefill_pb2.IdlePredicted, envelope: Envelope) -> None:
         now_us = self._driver.now_us()
@@ -218,3 +224,10 @@ class RouterSubscriptions:
                 at_us=envelope.time_ms * 1000,
             )
         )
+
+
+def objectives_of(fact: operator_pb2.FleetApplied, now_us: int) -> events.ObjectivesChanged:
+    """The objectives of a fleet; the defaults for one whose file has none."""
+    scaling = fact.scaling
+    slo = Slo(scaling.ttft_ms, scaling.tpot_ms) if fact.HasField("scaling") else Slo()
+    return events.ObjectivesChanged(now_us=now_us, generation=fact.generation, slo=slo)

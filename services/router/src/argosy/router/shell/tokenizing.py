@@ -1,7 +1,7 @@
-"""Tokenizing in processes of its own, so that a long text holds up nobody's tokens.
+"""Tokenizes in separate processes, so that a long text delays no stream.
 
-Prompts that come as token ids only need hashing, which takes less than the way to
-another process and back: that is done at once.
+Prompts that come as token ids only need hashing. That takes less time than sending them to
+another process and back, so it is done here.
 
 Bounds: TASKS_PER_PROCESS waiting per process; beyond that requests are refused as
 OVERLOADED. A pool that broke (a process was killed) is made anew once per call.
@@ -24,6 +24,7 @@ from argosy.domain.kv_blocks import chained_block_hashes, root_hash
 from argosy.engine import text
 
 TASKS_PER_PROCESS = 256
+"""At a millisecond or so each, a quarter of a second of work waits at most."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class TokenizerPool:
         packed = array("I", job.token_ids[:])  # a slice is a list, quicker than by list()
         check_ids(packed, self._vocabulary)
         hashes = chained_block_hashes(packed, block_tokens, root_hash(model, job.salt))
-        # As they came: from one message into another ids are copied without a look at them.
+        # The field itself: protobuf copies it into another message without making Python ints.
         return TokenizedPrompt(job.token_ids, hashes)
 
     def stop(self) -> None:

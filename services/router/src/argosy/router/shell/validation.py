@@ -1,4 +1,4 @@
-"""Checks a request at the door and makes a Passage of it: one way in for gRPC and HTTP."""
+"""Validates requests, of gRPC and of HTTP alike, and makes RequestContexts of them."""
 
 import math
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import telemetry
 from argosy.mesh.service import Mesh
 from argosy.router.settings import RouterSettings
-from argosy.router.shell.live_request import RequestContext, new_request_id
 from argosy.router.shell.relay import Relay
+from argosy.router.shell.request_context import RequestContext, new_request_id
 from argosy.router.shell.tokenizing import TokenizerJob
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2
@@ -26,7 +26,7 @@ BANDS = {
 
 
 class RequestValidator:
-    """Turns GenerateRequests into Passages. Raises BAD_REQUEST and its kin."""
+    """Turns GenerateRequests into RequestContexts. Raises ArgosyError for those it refuses."""
 
     def __init__(
         self, mesh: Mesh[RouterSettings], relay: Relay, contexts: Mapping[str, int]
@@ -35,7 +35,7 @@ class RequestValidator:
         self.relay = relay
         self._contexts = contexts
 
-    async def admit(
+    async def validate(
         self,
         request: router_pb2.GenerateRequest,
         deadline_s: float | None,

@@ -1,4 +1,4 @@
-"""The router's state as others may see it. Reads the core's state, never changes it."""
+"""The router's state for status, health and facts. Reads the core's state, never changes it."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from argosy.wire.router.v1 import router_pb2
 
 
 class FleetView:
-    """Answers 'what is there' and 'would a request work now'."""
+    """Answers which instances there are, and whether a request would work now."""
 
     def __init__(self, mesh: Mesh[RouterSettings], state: RouterState) -> None:
         self._mesh = mesh
@@ -28,7 +28,7 @@ class FleetView:
         if state.queued_requests >= state.limits.queue_limit:
             return f"the queue is full: {state.queued_requests} requests"
         model = self._mesh.settings.model
-        # Of one that sleeps the fleet is told to wake it: a request only waits for that.
+        # A sleeping instance is woken on demand: a request only waits for that.
         usable = (i for i in state.instances.values() if i.live or not (i.serving or i.final))
         if not any(i.role == "decode" and i.model == model for i in usable):
             return f"no decode instance of {model} is live"

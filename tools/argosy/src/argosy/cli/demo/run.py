@@ -9,11 +9,11 @@ from typing import Any
 from rich.table import Table
 
 from argosy.cli import console
-from argosy.cli.chat import traced_client
+from argosy.cli.chat.session import traced_client
 from argosy.cli.demo.conversation import DemoTurn, converse, lose_decode
 from argosy.cli.fleet.show import show_up
 from argosy.cli.models.show import show_fetch
-from argosy.cli.replay import replay_all
+from argosy.cli.replay.show import replay_all
 from argosy.cli.traces.spans import Trace, find
 from argosy.cli.traces.waterfall import waterfall
 from argosy.client.control import Remote

@@ -4,9 +4,3 @@
 gguf, numpy, safetensors and ml_dtypes, imported only once something is converted; it needs
 neither torch nor transformers.
 """
-
-from argosy.cli.models.catalogue import CATALOGUE, Model, Stage
-from argosy.cli.models.errors import ModelError
-from argosy.cli.models.fetch import Progress, fetch
-
-__all__ = ["CATALOGUE", "Model", "ModelError", "Progress", "Stage", "fetch"]

@@ -1,109 +1,124 @@
 """The plan commands, and why."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
+from argosy.cli import console
+from argosy.cli.options import FleetOption, HomeOption, JsonOption, TimingOption
 from argosy.launcher.home import HOME, find_running
 
 REPLICAS = 32
+"""A trace is scaled to this: large enough that one instance more or less matters little."""
 
-plan = typer.Typer(no_args_is_help=True, help="Tell the autoscaler what is to come; try it out.")
+plan = typer.Typer(
+    no_args_is_help=True,
+    help="Give the autoscaler operational plans, and simulate it.\n\nExample: argosy plan list",
+)
 
-HomeOption = Annotated[Path, typer.Option("--home", help="Where fleets keep their things.")]
-FleetOption = Annotated[str | None, typer.Option("--fleet", help="Which fleet, if several are up.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 PlansOption = Annotated[
-    list[str] | None, typer.Option("--plan", help="An operational plan; may be given again.")
+    list[str] | None,
+    typer.Option("--plan", help="An operational plan. The option can be repeated."),
 ]
 
 
 @plan.command()
 def add(
-    text: Annotated[str, typer.Argument(help="When, and how many; see the examples.")],
-    name: Annotated[str, typer.Option(help="To remove it by; else made from the text.")] = "",
+    text: Annotated[str, typer.Argument(help="When, and how many instances: see the examples.")],
+    name: Annotated[
+        str, typer.Option(help="A name to remove it by. Default: made from the text.")
+    ] = "",
     home: HomeOption = HOME,
     fleet: FleetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Let an operational plan hold; times are of the fleet's time zone.
+    """Add an operational plan. Its times are in the time zone of the fleet.
 
-    Plans are such as `weekdays 08:00-18:00 at least 4 prefill`, `2026-12-24 18:00-23:00 at most
+    Examples of plans: `weekdays 08:00-18:00 at least 4 prefill`, `2026-12-24 18:00-23:00 at most
     2 decode`, `drain rack 3 at 02:00 for 2h` and `no scale-down until Monday`.
 
     Example: argosy plan add "Friday 20:00-23:00 at least 6" --name friday
     """
     from argosy.cli.plan.show import add as add_plan
 
-    asyncio.run(add_plan(find_running(home, fleet)[1], text, name, as_json=json))
+    console.run(add_plan(find_running(home, fleet)[1], text, name, as_json=json))
 
 
 @plan.command("list")
 def list_plans(
     home: HomeOption = HOME, fleet: FleetOption = None, json: JsonOption = False
 ) -> None:
-    """Show operational plans, those of the fleet file too, and when they hold next.
+    """Show all operational plans, including those of the fleet file, and when each holds next.
 
     Example: argosy plan list
     """
     from argosy.cli.plan.show import show_plans
 
-    asyncio.run(show_plans(find_running(home, fleet)[1], as_json=json))
+    console.run(show_plans(find_running(home, fleet)[1], as_json=json))
 
 
 @plan.command()
 def remove(
-    name: Annotated[str, typer.Argument(help="As `argosy plan list` shows it.")],
+    name: Annotated[str, typer.Argument(help="The name that `argosy plan list` shows.")],
     home: HomeOption = HOME,
     fleet: FleetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Let a plan hold no more. Example: argosy plan remove friday"""
+    """Remove an operational plan.
+
+    Example: argosy plan remove friday
+    """
     from argosy.cli.plan.show import remove as remove_plan
 
-    asyncio.run(remove_plan(find_running(home, fleet)[1], name, as_json=json))
+    console.run(remove_plan(find_running(home, fleet)[1], name, as_json=json))
 
 
 @plan.command()
 def simulate(
     trace: Annotated[
-        Path | None, typer.Option(help="Rates (offset_s,req_per_s) or requests.")
+        Path | None, typer.Option(help="Rates (offset_s,req_per_s as CSV) or a trace of requests.")
     ] = None,
     history: Annotated[
-        bool, typer.Option("--history", help="Instead: what the running fleet was asked.")
+        bool, typer.Option("--history", help="Instead: the requests that the running fleet got.")
     ] = False,
-    days: Annotated[float, typer.Option(min=0.01, help="Of history, the latest.")] = 14,
+    days: Annotated[
+        float, typer.Option(min=0.01, help="Days of history to take, the latest.")
+    ] = 14,
     lengths: Annotated[
-        Path | None, typer.Option(help="Trace whose lengths rates are given.")
+        Path | None, typer.Option(help="Take the lengths for rates from this trace of requests.")
     ] = None,
     replicas: Annotated[
         int | None,
-        typer.Option(min=2, help="Most used at once, both roles. [32; history: the fleet's]"),
+        typer.Option(min=2, help="Instances at most, both roles. [32; history: as the fleet]"),
     ] = None,
-    policy: Annotated[str, typer.Option(help="Others beside argosy, with commas.")] = "argosy",
-    warm_up_s: Annotated[float, typer.Option(min=0, help="Until a new one serves.")] = 100,
+    policy: Annotated[
+        str, typer.Option(help="Policies to compare, separated by commas.")
+    ] = "argosy",
+    warm_up_s: Annotated[
+        float, typer.Option(min=0, help="Seconds until a new instance serves.")
+    ] = 100,
     wake_s: Annotated[
-        float, typer.Option(min=0, help="Until one that sleeps serves; only argosy lets any.")
+        float,
+        typer.Option(min=0, help="Seconds until a sleeping instance serves. Only argosy uses it."),
     ] = 6,
     plans: PlansOption = None,
-    timezone: Annotated[str, typer.Option(help="Of plans' times.")] = "UTC",
-    timing: Annotated[str | None, typer.Option(help="A profile's name or YAML file.")] = None,
-    slo_ttft: Annotated[float, typer.Option(min=1, help="Milliseconds.")] = 2000,
-    slo_tpot: Annotated[float, typer.Option(min=1, help="Milliseconds.")] = 50,
-    seed: Annotated[int, typer.Option(help="Of arrivals and lengths.")] = 1,
-    plot: Annotated[Path | None, typer.Option(help="Draw how it went into this SVG file.")] = None,
+    timezone: Annotated[str, typer.Option(help="Time zone of the plans.")] = "UTC",
+    timing: TimingOption = None,
+    slo_ttft: Annotated[float, typer.Option(min=1, help="TTFT objective in milliseconds.")] = 2000,
+    slo_tpot: Annotated[float, typer.Option(min=1, help="TPOT objective in milliseconds.")] = 50,
+    seed: Annotated[int, typer.Option(help="Seed of arrivals and lengths.")] = 1,
+    plot: Annotated[Path | None, typer.Option(help="Draw the run into this SVG file.")] = None,
     home: HomeOption = HOME,
     fleet: FleetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """What the autoscaler would do on a trace, or on what a running fleet was asked.
+    """Simulate the autoscaler on a trace, or on the history of the running fleet.
 
-    It is the autoscaler's own core, in virtual time, on requests as flows (see `argosy bench
-    scale`). A trace runs at the rate whose peak needs --replicas and begins on a Monday at
-    midnight; history runs as it was, with lengths of the same mean and spread.
+    The autoscaler's own core decides, in virtual time; requests are simulated as flows. A trace
+    is scaled so that its peak needs --replicas, and begins on a Monday at midnight. History runs
+    at its own rate, with lengths of the same mean and spread.
 
     Example: argosy plan simulate --trace rates.csv --plan "Friday 20:00-23:00 at least 6"
     """
@@ -112,7 +127,7 @@ def simulate(
         hint = plot.with_suffix(".svg")
         raise typer.BadParameter(f"the picture is SVG: write --plot {hint}", param_hint="--plot")
     check_zone(timezone)
-    # Slow to import, and only whoever simulates needs them.
+    # Slow to import, so only when the command runs.
     from argosy.cli.plan.simulate import chosen, run_simulation
     from argosy.cli.plan.source import fleet_source, trace_source
     from argosy.domain.demand import Slo
@@ -122,7 +137,7 @@ def simulate(
     if trace is not None:
         source = trace_source(trace, lengths, replicas or REPLICAS, timing, slo, seed)
     else:
-        source = asyncio.run(fleet_source(find_running(home, fleet)[1], days, replicas, seed))
+        source = console.run(fleet_source(find_running(home, fleet)[1], days, replicas, seed))
     options = ScaleOptions(
         trace, lengths, source.replicas, warm_up_s, wake_s, timing, slo, policies, seed
     )
@@ -130,13 +145,13 @@ def simulate(
 
 
 def check_source(trace: Path | None, *, history: bool) -> None:
-    """One of them; else typer.BadParameter says what to write."""
+    """Check that there is one source. Raises typer.BadParameter."""
     if (trace is None) != history:
         raise typer.BadParameter("write --trace FILE, or --history", param_hint="--trace")
 
 
 def check_zone(name: str) -> None:
-    """One there is; else typer.BadParameter says what to write."""
+    """Check that the time zone exists. Raises typer.BadParameter."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -146,16 +161,19 @@ def check_zone(name: str) -> None:
 
 def why(
     decision: Annotated[
-        str, typer.Argument(metavar="[ID]", help="Of a decision, or its beginning; none: the last.")
+        str,
+        typer.Argument(
+            metavar="[ID]", help="A decision's id or the beginning of it. Default: the last."
+        ),
     ] = "",
     home: HomeOption = HOME,
     fleet: FleetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Why the autoscaler decided what it did, and what else it could have done.
+    """Explain a decision of the autoscaler, and the alternatives it rejected.
 
     Example: argosy why
     """
     from argosy.cli.plan.why import why as explain
 
-    asyncio.run(explain(find_running(home, fleet)[1], decision, as_json=json))
+    console.run(explain(find_running(home, fleet)[1], decision, as_json=json))

@@ -50,22 +50,23 @@ COLUMNS = {
 
 def show(console: Console, report: dict[str, Any]) -> None:
     """A table of policies."""
-    work = report["workload"]
+    scenario = report["workload"]
     console.print(
-        f"{work['source']}: {work['requests']:,} requests in {work['span_s'] / 3600:,.2f} h, "
-        f"rate × {work['factor']:g}, at most {report['replicas']} instances, "
+        f"{scenario['source']}: {scenario['requests']:,} requests "
+        f"in {scenario['span_s'] / 3600:,.2f} h, "
+        f"rate × {scenario['factor']:g}, at most {report['replicas']} instances, "
         f"warm-up {report['warm_up_s']:g} s, TTFT ≤ {report['slo']['ttft_ms']:g} ms, "
         f"TPOT ≤ {report['slo']['tpot_ms']:g} ms, {report['simulation']} simulation"
     )
     table = Table("policy", box=None)
     for title in COLUMNS.values():
         table.add_column(title, justify="right")
-    if "flow_error" in report:
+    if "flow_level_error" in report:
         table.add_column("flow's error", justify="right")
     for name, figures in report["policies"].items():
         row = [_text(column, figures[column]) for column in COLUMNS]
-        if "flow_error" in report:
-            wrong = report["flow_error"][name]
+        if "flow_level_error" in report:
+            wrong = report["flow_level_error"][name]
             row.append(
                 f"{100 * wrong['attainment']:+.1f} pp, {100 * wrong['instance_hours']:+.1f} %"
             )

@@ -48,7 +48,7 @@ def plot_run(
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(12, 8), layout="constrained")
         figure.suptitle(
-            f"{source.work.source}: {name}, {100 * result.attainment:.2f} % within the SLO, "
+            f"{source.scenario.source}: {name}, {100 * result.attainment:.2f} % within the SLO, "
             f"{result.instance_hours:,.1f} instance-hours"
         )
         demand, instances, kept = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
@@ -105,9 +105,9 @@ def _draw_demand(
     axes.set_ylabel("requests/s")
     every = foreseen[:: max(1, len(foreseen) // SPANS_MAX)]
     until_s = moments[-1].at_s if moments else 0.0
-    said = [ahead for ahead in every if ahead.at_s <= until_s]
-    hours = [ahead.at_s / HOUR_S for ahead in said]
-    means, uppers = [a.mean for a in said], [a.upper for a in said]
+    shown = [ahead for ahead in every if ahead.at_s <= until_s]
+    hours = [ahead.at_s / HOUR_S for ahead in shown]
+    means, uppers = [a.mean for a in shown], [a.upper for a in shown]
     axes.plot(hours, means, color=FORECAST_COLOUR, linewidth=1, label="forecast, one lead before")
     axes.fill_between(
         hours,

@@ -50,23 +50,23 @@ def run_simulation(
     windows = windows_of(plans, timezone, source, options.replicas)
     began = time.perf_counter()
     with RunBars(err) as runs:
-        bench = experiment_of(options, source.work, load_profile(options.timing), runs)
-        given = bench.given
+        experiment = experiment_of(options, source.scenario, load_profile(options.timing), runs)
+        inputs = experiment.inputs
         argosy = ArgosyPolicy(
-            given.timing,
-            given.machine,
-            given.slo,
-            given.budget,
-            given.wake_s,
-            given.initial,
-            every_s=given.every_s,
+            inputs.timing,
+            inputs.machine,
+            inputs.slo,
+            inputs.budget,
+            inputs.wake_s,
+            inputs.initial,
+            every_s=inputs.every_s,
             began_us=source.began_us,
             windows=windows,
         )
         watched = RecordingPolicy(argosy)
-        results = {argosy.name: run_watched(watched, bench)}
+        results = {argosy.name: run_watched(watched, experiment)}
         for name in options.policies[1:]:
-            results[name] = bench.run(name, event=False)
+            results[name] = experiment.run(name, by_request=False)
     report = report_of(options, source, results)
     report |= {"plans": plans, "timezone": timezone}
     report["wall_s"] = round(time.perf_counter() - began, 1)
@@ -76,15 +76,15 @@ def run_simulation(
         show(out, report)
     # After the report: where the picture cannot be written, the run was not for nothing.
     if plot is not None:
-        draw(plot, source, bench, watched.moments, argosy.foreseen, results)
+        draw(plot, source, experiment, watched.moments, argosy.foreseen, results)
 
 
-def run_watched(watched: RecordingPolicy, bench: Experiment) -> ScalingResult:
+def run_watched(watched: RecordingPolicy, experiment: Experiment) -> ScalingResult:
     """One run of Argosy, noted; its silent instances wake."""
-    setting = replace(bench.setting, warm_up_s=bench.given.wake_s)
-    simulation = FlowSimulation(bench.work.load, setting, watched)
+    setting = replace(experiment.setting, warm_up_s=experiment.inputs.wake_s)
+    simulation = FlowSimulation(experiment.scenario.load, setting, watched)
     watched.simulation = simulation
-    with bench.progress.shown(f"{watched.name}, flow") as progress:
+    with experiment.progress.shown(f"{watched.name}, flow") as progress:
         return simulation.run(progress)
 
 
@@ -99,7 +99,7 @@ def windows_of(texts: list[str], timezone: str, source: Source, budget: int) -> 
     for text in texts:
         name = plans.check("", text, began_us)
         plans.changed(name, text, began_us)
-    until_us = began_us + round(1e6 * source.work.load.span_s)
+    until_us = began_us + round(1e6 * source.scenario.load.span_s)
     found = {w for now_us in range(began_us, until_us, WEEK_US) for w in plans.windows(now_us)}
     for window in found:
         if window.kind == "at_least" and window.count > budget:
@@ -113,14 +113,14 @@ def report_of(
     options: ScaleOptions, source: Source, results: dict[str, ScalingResult]
 ) -> dict[str, Any]:
     """For programs; as `argosy bench scale` has it."""
-    work, slo = source.work, options.slo
+    scenario, slo = source.scenario, options.slo
     return {
         "workload": {
-            "source": work.source,
-            "factor": round(work.factor, 6),
-            "lengths": work.lengths,
-            "requests": round(work.load.requests),
-            "span_s": work.load.span_s,
+            "source": scenario.source,
+            "factor": round(scenario.factor, 6),
+            "lengths": scenario.lengths,
+            "requests": round(scenario.load.requests),
+            "span_s": scenario.load.span_s,
             "began": iso(source.began_us),
         },
         "timing": options.timing or "dynamo-mocker",
@@ -129,7 +129,7 @@ def report_of(
         "warm_up_s": options.warm_up_s,
         "wake_s": options.wake_s,
         "seed": options.seed,
-        "simulation": "flow",
+        "simulation": "flow_level",
         "policies": {name: result.figures() for name, result in results.items()},
     }
 
@@ -137,7 +137,7 @@ def report_of(
 def draw(
     path: Path,
     source: Source,
-    bench: Experiment,
+    experiment: Experiment,
     moments: list[PlotSample],
     foreseen: list[ForecastPoint],
     results: dict[str, ScalingResult],
@@ -147,6 +147,6 @@ def draw(
     from argosy.cli.plan.plot import plot_run
 
     try:
-        plot_run(source, bench.given.budget, moments, foreseen, results, path)
+        plot_run(source, experiment.inputs.budget, moments, foreseen, results, path)
     except OSError as error:
         fail(f"cannot write the picture {path}: {error.strerror}")

@@ -16,7 +16,14 @@ from argosy.engine.profile_files import load_profile
 from argosy.launcher.home import RunningFleet
 from argosy.sim.scaling import workload
 from argosy.sim.scaling.policies.argosy_autoscaler import BEGAN_US
-from argosy.sim.scaling.scenarios import LONG_S, LONG_TICK_S, TICK_S, Scenario, trace_work, work_of
+from argosy.sim.scaling.scenarios import (
+    LONG_S,
+    LONG_TICK_S,
+    TICK_S,
+    Scenario,
+    scenario_of,
+    trace_scenario,
+)
 from argosy.sim.scaling.workload import Draw, Numbers
 from argosy.sim.traces.trace import TraceError
 from argosy.wire.autoscaler.v1 import events_pb2
@@ -28,7 +35,7 @@ Slots = Sequence[events_pb2.DemandMeasured]
 class Source:
     """A workload, when it began (Unix time) and the most instances there may be for it."""
 
-    work: Scenario
+    scenario: Scenario
     began_us: int
     replicas: int
 
@@ -40,10 +47,10 @@ def trace_source(
     profile = load_profile(timing)
     machine = Machine(tokens_per_step=profile.tokens_per_step)
     try:
-        work = trace_work(path, lengths, replicas, profile, machine, slo, seed, 0)
+        scenario = trace_scenario(path, lengths, replicas, profile, machine, slo, seed, 0)
     except (TraceError, OSError) as error:
         fail(str(error))
-    return Source(work, BEGAN_US, replicas)
+    return Source(scenario, BEGAN_US, replicas)
 
 
 async def fleet_source(
@@ -82,7 +89,7 @@ def of_history(slots: Slots, name: str, seed: int) -> Scenario:
     load = workload.from_rates(by_tick, tick_s, lengths_of(slots), seed)
     if not len(load.at_s):
         fail(f"{name} was asked nothing that could be simulated")
-    return work_of(load, f"history of {name}", "lognormal, as measured", 1.0, exact=False)
+    return scenario_of(load, f"history of {name}", "lognormal, as measured", 1.0, exact=False)
 
 
 def lengths_of(slots: Slots) -> Draw:

@@ -32,20 +32,20 @@ class RecordingPolicy:
         """The one it decides for: set before that runs."""
         self._policy = policy
 
-    def decide(self, seen: Observation) -> dict[str, int]:
+    def decide(self, observation: Observation) -> dict[str, int]:
         """What the policy decides."""
         simulation = self.simulation
         assert simulation is not None
-        moving = sum(seen.warming.values()) + sum(seen.draining.values())
+        moving = sum(observation.warming.values()) + sum(observation.draining.values())
         self.moments.append(
             PlotSample(
-                seen.now_s,
+                observation.now_s,
                 simulation.arrived,
                 simulation.finished,
                 simulation.attained,
-                seen.ready["prefill"],
-                seen.ready["decode"],
+                observation.ready["prefill"],
+                observation.ready["decode"],
                 moving,
             )
         )
-        return self._policy.decide(seen)
+        return self._policy.decide(observation)

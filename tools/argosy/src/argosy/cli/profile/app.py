@@ -5,12 +5,19 @@ from typing import Annotated
 
 import typer
 
-profile = typer.Typer(no_args_is_help=True, help="Timing profiles of engines.")
+from argosy.cli.options import JsonOption
+
+profile = typer.Typer(
+    no_args_is_help=True, help="Timing profiles for the sim engine.\n\nExample: argosy profile list"
+)
 
 
 @profile.command("list")
 def list_profiles() -> None:
-    """Name the profiles that come with Argosy. Example: argosy profile list"""
+    """List the profiles that come with Argosy.
+
+    Example: argosy profile list
+    """
     from argosy.cli import console
     from argosy.engine.profile_files import profile_names
 
@@ -20,18 +27,18 @@ def list_profiles() -> None:
 
 @profile.command()
 def fit(
-    fleet: Annotated[Path, typer.Option(help="Fleet file whose engine to measure.")] = Path(
+    fleet: Annotated[Path, typer.Option(help="The fleet file whose engine to measure.")] = Path(
         "deploy/local/demo.yaml"
     ),
     model_source: Annotated[
-        str, typer.Option(help="Instead: a model's folder, with default engine settings.")
+        str, typer.Option(help="Instead: the folder of a model, with default settings.")
     ] = "",
-    out: Annotated[Path, typer.Option(help="Profile to write.")] = Path("profile.yaml"),
-    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each point.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the prompts.")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("profile.yaml"),
+    repeats: Annotated[int, typer.Option(min=1, help="How often to measure each point.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the prompts.")] = 1,
+    json: JsonOption = False,
 ) -> None:
-    """Measure a real engine and fit a profile for the sim engine to run by.
+    """Measure a real engine, and fit a profile that makes the sim engine as fast as it.
 
     Example: argosy profile fit --out my-machine.yaml
     """

@@ -1,4 +1,4 @@
-"""The sim command: a trace in, a report out."""
+"""The sim command: it reads a trace and prints a report."""
 
 import json
 import time
@@ -10,16 +10,15 @@ from rich.progress import Progress
 
 from argosy.cli import console
 from argosy.cli.sim.table import table_of
-from argosy.sim.fleet.simulation import SimFleet, simulate
+from argosy.sim.fleet.simulation import simulate
+from argosy.sim.fleet.spec import SimFleet
 from argosy.sim.reports.plot import plot
 from argosy.sim.reports.report import report_of, rest_of
-from argosy.sim.traces.trace import TraceError, TraceFormat, read_trace
+from argosy.sim.traces.formats import TraceFormat
+from argosy.sim.traces.trace import TraceError, read_trace
 
-SLO_TTFT_MS = 2000.0
-SLO_ITL_MS = 50.0
-"""What the report measures against where the fleet was given nothing to aim at."""
 BAR_AFTER_S = 1.0
-"""Who waits less than this needs no progress bar."""
+"""Runs shorter than this show no progress bar."""
 BAR_STEP_S = 0.1
 
 
@@ -34,7 +33,7 @@ class SimOptions:
 
 
 class Bar:
-    """A progress bar on stderr that comes only in a run long enough to wonder about."""
+    """A progress bar on stderr, which appears in long runs only."""
 
     def __init__(self) -> None:
         self._progress = Progress(console=console.err, transient=True)
@@ -50,7 +49,7 @@ class Bar:
             self._progress.stop()
 
     def __call__(self, ended: int, total: int) -> None:
-        """So many requests of all have ended; cheap enough to be told of each."""
+        """`ended` of `total` requests have ended. Cheap enough to be called for each."""
         now_s = time.monotonic()
         if now_s < self._next_s:
             return
@@ -69,15 +68,13 @@ def show_sim(options: SimOptions, *, as_json: bool, plot_path: Path | None) -> N
         trace = read_trace(options.trace, options.trace_format, fleet.block_tokens, options.speedup)
     except TraceError as error:
         console.fail(str(error))
-    slo_ttft_ms = SLO_TTFT_MS if fleet.slo_ttft_ms is None else fleet.slo_ttft_ms
-    slo_itl_ms = SLO_ITL_MS if fleet.slo_itl_ms is None else fleet.slo_itl_ms
     began_s = time.monotonic()
     with Bar() as bar:
         simulated = simulate(trace, fleet, bar)
     report = report_of(
         simulated.outcomes,
-        slo_ttft_ms=slo_ttft_ms,
-        slo_itl_ms=slo_itl_ms,
+        slo_ttft_ms=fleet.slo.ttft_ms,
+        slo_itl_ms=fleet.slo.tpot_ms,
         instance_seconds=simulated.instance_seconds,
         virtual_us=simulated.virtual_us,
         wall_s=time.monotonic() - began_s,
@@ -91,13 +88,13 @@ def show_sim(options: SimOptions, *, as_json: bool, plot_path: Path | None) -> N
         console.out.print(table_of(report))
     if plot_path is not None:
         try:
-            plot(simulated.outcomes, plot_path, title_of(options), slo_ttft_ms)
+            plot(simulated.outcomes, plot_path, title_of(options), fleet.slo.ttft_ms)
         except OSError as error:
             console.fail(f"cannot write the picture {plot_path}: {error.strerror}")
 
 
 def title_of(options: SimOptions) -> str:
-    """What was simulated, in a line."""
+    """The title of the picture: what was simulated."""
     fleet = options.fleet
     counts = {
         "aggregated": fleet.aggregated,

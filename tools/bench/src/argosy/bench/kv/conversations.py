@@ -46,7 +46,7 @@ class ConversationTurn:
     """Of whole blocks that the turn before has computed."""
 
 
-async def run_turns(
+async def run_conversations(
     fleet: Path, conversations: int, turns: int, seed: int, *, as_json: bool
 ) -> None:
     """Hold all conversations with and without the stores, and report."""
@@ -98,12 +98,12 @@ async def hold(
                 if number:
                     await restart(remote)
                 await ask(client, running.model, chance.choices(VOCABULARY, k=WARM_UP_TOKENS), 0)
-                for said, prompt in zip(held, prompts, strict=True):
+                for done, prompt in zip(held, prompts, strict=True):
                     known = len(prompt) - QUESTION_TOKENS - 1 if number else 0
                     reusable = known // block_tokens * block_tokens
-                    said.append(await ask(client, running.model, prompt, reusable))
+                    done.append(await ask(client, running.model, prompt, reusable))
                     question = chance.choices(VOCABULARY, k=QUESTION_TOKENS)
-                    prompt.extend([*said[-1].answer.token_ids, *question])
+                    prompt.extend([*done[-1].answer.token_ids, *question])
                     step()
     finally:
         await remote.close()

@@ -3,7 +3,7 @@
 A prompt asks for its chain of full blocks; its hit is the longest prefix that is held.
 Then all of them are stored, root first, and victims make room; the chain is pinned
 meanwhile. The oracle knows all asks to come. gap_closed: of what it finds more than LRU
-does, the share that Argosy's policy finds. infinite: nothing ever has to go.
+does, the share that the learned policy finds. infinite: nothing ever has to go.
 """
 
 import json
@@ -15,25 +15,30 @@ from rich.progress import Progress
 from rich.table import Table
 
 from argosy.bench.kv import eviction_tiers
+from argosy.bench.kv.oracle import NextUseOracle
 from argosy.cli import console
-from argosy.kvstore.core.eviction import POLICIES, Eviction, NextUseOracle
+from argosy.domain.plugins import plugin_names
+from argosy.kvstore.core.eviction import GROUP, EvictionPolicy, build_policy
 from argosy.sim.traces.trace import MOONCAKE_BLOCK_TOKENS, TraceError, TraceRequest, read_trace
 
 BLOCK_TOKENS = MOONCAKE_BLOCK_TOKENS
 SIZES_TOKENS = (500_000, 1_000_000, 3_000_000, 10_000_000, 20_000_000)
 DRAM_TOKENS, SSD_TOKENS = 3_000_000, 20_000_000
-OURS, BASELINE, BEST = "argosy", "lru", "oracle"
-NAMES = (*POLICIES, BEST)
+OURS, BASELINE, BEST = "learned", "lru", "oracle"
+NAMES = (*plugin_names(GROUP), BEST)
+"""Every installed policy, and the oracle."""
 
 
-def make(name: str, capacity_blocks: int, requests: Sequence[TraceRequest]) -> Eviction:
+def make(name: str, capacity_blocks: int, requests: Sequence[TraceRequest]) -> EvictionPolicy:
     """A policy, or the oracle for these requests."""
     if name == BEST:
         return NextUseOracle(capacity_blocks, (request.blocks for request in requests))
-    return POLICIES[name](capacity_blocks)
+    return build_policy(name, capacity_blocks)
 
 
-def hit_tokens(policy: Eviction, capacity_blocks: int, requests: Sequence[TraceRequest]) -> int:
+def hit_tokens(
+    policy: EvictionPolicy, capacity_blocks: int, requests: Sequence[TraceRequest]
+) -> int:
     """Prompt tokens found held, over all requests."""
     held: set[int] = set()
     found = 0
@@ -124,7 +129,7 @@ def run_kv(trace: Path, *, as_json: bool) -> None:
 
 
 def compared(share: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Argosy's policy between LRU and the oracle."""
+    """Where the learned policy is between LRU and the oracle."""
     ours, base, best = share[OURS], share[BASELINE], share[BEST]
     return {
         "gap_closed": {

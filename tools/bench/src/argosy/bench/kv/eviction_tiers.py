@@ -36,7 +36,7 @@ class InstantStore:
         now_us, keys = request.arrived_us, [key_of(block) for block in request.blocks]
         lease = self._lease()
         self._feed(
-            events.BlocksAsked(now_us=now_us, lease=lease, keys=keys, block_bytes=BLOCK_BYTES)
+            events.BlocksRequested(now_us=now_us, lease=lease, keys=keys, block_bytes=BLOCK_BYTES)
         )
         found = self._found
         self._feed(events.LeaseEnded(now_us=now_us, lease=lease))
@@ -46,7 +46,9 @@ class InstantStore:
         ]
         lease = self._lease()
         self._feed(
-            events.RoomAsked(now_us=now_us, lease=lease, block_bytes=BLOCK_BYTES, blocks=offered)
+            events.RoomRequested(
+                now_us=now_us, lease=lease, block_bytes=BLOCK_BYTES, blocks=offered
+            )
         )
         self._feed(events.BlocksWritten(now_us=now_us, lease=lease, checksums=[1] * self._rooms))
         return found

@@ -37,7 +37,7 @@ UP_TIMEOUT_S = 120
 STORE = "kvstore-0"
 
 
-async def run_kvtrouble(requests: int, seed: int, *, as_json: bool) -> None:
+async def run_kv_faults(requests: int, seed: int, *, as_json: bool) -> None:
     """Every case against a fleet without a store, prompt by prompt in turn; and report."""
     found: dict[str, tuple[list[float], list[float]]] = {}
     chance = random.Random(seed)  # noqa: S311 - prompts, not secrets

@@ -109,7 +109,7 @@ class TransferClient:
         return took_s
 
 
-async def run_kvpath(rounds: int, seed: int, *, as_json: bool) -> None:
+async def run_kv_transfer(rounds: int, seed: int, *, as_json: bool) -> None:
     """Measure all, and report."""
     chance = random.Random(seed)  # noqa: S311 - names and bytes, not secrets
     with tempfile.TemporaryDirectory(prefix="argosy-bench-") as folder:

@@ -1,10 +1,10 @@
-"""A hundred instances that do nothing, in one process: only what the router hears of them.
+"""A hundred idle instances in one process: only the facts that the router gets from them.
 
     python -m argosy.bench.router.idle_instances NATS_URL FLEET COUNT
 
-Each joins as an instance does and publishes its load every HEARTBEAT_S over a bus
-connection of its own. Prints `joined` once all have. The router is never sent to them:
-they serve a model that nobody asks for.
+Each joins as an instance does and publishes its load every HEARTBEAT_S over its own bus
+connection. The process prints `joined` once all have joined. The router sends them nothing,
+because no caller asks for their model.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ KV_BLOCKS = 10_000
 
 
 class IdleInstance:
-    """One instance with nothing to do."""
+    """An instance that serves a model nobody asks for."""
 
     def __init__(self, url: str, fleet: str, number: int) -> None:
         self._prefill = number % 2 == 0
@@ -33,7 +33,7 @@ class IdleInstance:
         self._bus.start()
 
     async def join(self) -> None:
-        """Say that it is there."""
+        """Announce the instance."""
         await self._bus.connected.wait()
         role = instance_pb2.ROLE_PREFILL if self._prefill else instance_pb2.ROLE_DECODE
         self._bus.publish(
@@ -52,7 +52,7 @@ class IdleInstance:
         )
 
     async def beat(self, after_s: float) -> None:
-        """Report for ever, the first time after `after_s`."""
+        """Publish the load for ever, for the first time after `after_s`."""
         await asyncio.sleep(after_s)
         fact = (prefill_pb2 if self._prefill else decode_pb2).LoadReported
         while True:
@@ -66,14 +66,14 @@ class IdleInstance:
             await asyncio.sleep(HEARTBEAT_S)
 
 
-async def gather_crowd(url: str, fleet: str, count: int) -> None:
-    """Let them join, spread their heartbeats evenly, and go on until killed."""
-    idlers = [IdleInstance(url, fleet, number) for number in range(count)]
-    await asyncio.gather(*(idler.join() for idler in idlers))
+async def run_idle_instances(url: str, fleet: str, count: int) -> None:
+    """Let `count` instances join, with heartbeats spread evenly, and run until killed."""
+    instances = [IdleInstance(url, fleet, number) for number in range(count)]
+    await asyncio.gather(*(instance.join() for instance in instances))
     print("joined", flush=True)
     spread_s = HEARTBEAT_S / count
-    await asyncio.gather(*(idler.beat(n * spread_s) for n, idler in enumerate(idlers)))
+    await asyncio.gather(*(instance.beat(n * spread_s) for n, instance in enumerate(instances)))
 
 
 if __name__ == "__main__":
-    asyncio.run(gather_crowd(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(run_idle_instances(sys.argv[1], sys.argv[2], int(sys.argv[3])))

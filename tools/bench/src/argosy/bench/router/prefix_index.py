@@ -25,6 +25,7 @@ from argosy.router.core import effects, events
 from argosy.router.core.prefix_index import PrefixIndex
 from argosy.router.core.router import RouterCore
 from argosy.router.core.state import RouterLimits, new_state
+from argosy.router.policies import new_core as new_router_core
 
 PROMPT_TOKENS = 8192
 BLOCK_TOKENS = 64
@@ -38,10 +39,8 @@ ROOT = root_hash("bench")
 
 def new_core(instances: int) -> RouterCore:
     """A router that knows so many instances, all idle."""
-    limits = RouterLimits(
-        queue_limit=1024, attempts_max=5, stale_us=1 << 60, ledger_us=30_000_000, wait_us=60_000_000
-    )
-    core = RouterCore(new_state(limits))
+    limits = RouterLimits(stale_us=1 << 60)
+    core = new_router_core(new_state(limits))
     for number in range(instances):
         core.step(
             events.InstanceJoined(

@@ -143,9 +143,13 @@ async def at_once(processes: BenchProcesses, seed: int) -> LoadOutcome:
 async def idle_cores(processes: BenchProcesses) -> float:
     """Cores the router uses with nothing but many idle instances to listen to."""
     processes.start_module(
-        "crowd", "argosy.bench.router.idle_instances", processes.nats, FLEET, str(IDLE_INSTANCES)
+        "idle-instances",
+        "argosy.bench.router.idle_instances",
+        processes.nats,
+        FLEET,
+        str(IDLE_INSTANCES),
     )
-    await processes.line("crowd")
+    await processes.line("idle-instances")
     await processes.until_live(count=IDLE_INSTANCES)
     before_s = processes.cpu_s("router")
     await asyncio.sleep(IDLE_S)

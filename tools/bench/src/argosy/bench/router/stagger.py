@@ -27,14 +27,14 @@ from argosy.bench.router.lengths import lengths
 from argosy.cli import console
 from argosy.engine.profile import Profile
 from argosy.engine.sim.scheduler import EngineStep
-from argosy.router.core.placement.policies import POLICIES
-from argosy.sim.fleet.instance import SimInstance
-from argosy.sim.fleet.simulation import SimFleet, Simulation
+from argosy.router.policies import policy_names
+from argosy.sim.fleet.simulation import Simulation
+from argosy.sim.fleet.spec import SimFleet
 from argosy.sim.reports.outcome import RequestOutcome
 from argosy.sim.traces.trace import TraceRequest
 
-BASELINE = "immediate_round_robin"
-OURS = "argosy"
+BASELINE = "round_robin"
+OURS = "least_cost"
 INSTANCES = 8
 DP_RANKS = 4
 LOADS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)
@@ -103,13 +103,13 @@ def run_prefill(
 
     steady = steady_us(requests)
 
-    def on_step(instance: SimInstance, done: EngineStep) -> None:
+    def on_step(_role: str, done: EngineStep) -> None:
         tokens = [share.prefill_tokens if share else 0 for share in done.shares]
         if any(tokens) and done.started_us in steady:
             balance.add(tokens)
 
-    simulation.on_step = on_step
-    simulation.run(lambda ended, total: None)
+    simulation.instance_ports.on_step = on_step
+    simulation.run()
     waits = [ttft_ms(sim_request.outcome) for sim_request in simulation.requests]
     attained = sum(wait <= slo_ms for wait in waits) / len(waits)
     return StaggerRun(policy, load, sum(waits) / len(waits), attained, balance)
@@ -135,13 +135,13 @@ def run_decode(requests: list[TraceRequest]) -> Balance:
 
     steady = steady_us(requests)
 
-    def on_step(instance: SimInstance, done: EngineStep) -> None:
+    def on_step(role: str, done: EngineStep) -> None:
         answers = [share.decoding if share else [] for share in done.shares]
-        if instance.role == "decode" and done.started_us in steady:
+        if role == "decode" and done.started_us in steady:
             balance.add([sum(s.tokens for s in rank) * done.steps for rank in answers])
 
-    simulation.on_step = on_step
-    simulation.run(lambda ended, total: None)
+    simulation.instance_ports.on_step = on_step
+    simulation.run()
     return balance
 
 
@@ -165,10 +165,10 @@ def run_stagger(
     capacity = capacity_tokens_per_s(profile)
     runs: list[StaggerRun] = []
     with Progress(console=console.err, transient=True) as progress:
-        task = progress.add_task("simulating", total=len(LOADS) * len(POLICIES) + 1)
+        task = progress.add_task("simulating", total=len(LOADS) * len(policy_names()) + 1)
         for load in LOADS:
             work = workload(trace, requests, load * capacity, seed, answers=False)
-            for policy in POLICIES:
+            for policy in policy_names():
                 runs.append(run_prefill(policy, load, work, slo_ttft_ms))
                 progress.advance(task)
         # Half of what the decode ranks could hold at once, if each answer took 10 s.
@@ -195,10 +195,10 @@ def report_of(
     ours, base = by[OURS, COMPARED_LOAD], by[BASELINE, COMPARED_LOAD]
     versus = {
         load: by[OURS, load].ttft_mean_ms
-        / min(by[p, load].ttft_mean_ms for p in POLICIES if p != OURS)
+        / min(by[p, load].ttft_mean_ms for p in policy_names() if p != OURS)
         for load in LOADS
     }
-    good = {p: goodput([run for run in runs if run.policy == p]) for p in POLICIES}
+    good = {p: goodput([run for run in runs if run.policy == p]) for p in policy_names()}
     return {
         "instances": INSTANCES,
         "dp_ranks": DP_RANKS,
@@ -229,11 +229,11 @@ def show(report: dict[str, Any]) -> None:
     """Mean TTFT by load and policy, and the figures."""
     table = Table(box=None, title="mean TTFT, ms (share within the objective)")
     table.add_column("load")
-    for policy in POLICIES:
+    for policy in policy_names():
         table.add_column(policy, justify="right")
     by = {(run["policy"], run["load"]): run for run in report["runs"]}
     for load in LOADS:
-        cells = [by[policy, load] for policy in POLICIES]
+        cells = [by[policy, load] for policy in policy_names()]
         table.add_row(
             f"{load:.1f}", *(f"{c['ttft_mean_ms']:,.0f} ({c['attained']:.0%})" for c in cells)
         )

@@ -18,7 +18,8 @@ from argosy.autoscaler.core.capacity.model import CapacityScore, decode_need, sc
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.engine.profile import Profile
 from argosy.engine.profile_files import load_profile
-from argosy.sim.fleet.simulation import SimFleet, simulate
+from argosy.sim.fleet.simulation import simulate
+from argosy.sim.fleet.spec import SimFleet
 from argosy.sim.reports.report import itl_ms, ttft_ms
 from argosy.sim.traces.trace import TraceRequest, read_trace
 
@@ -158,7 +159,7 @@ def run(
         decode=case.decode if case.prefill else 0,
         profile=profile,
         block_tokens=BLOCK_TOKENS,
-        slo_itl_ms=slo.tpot_ms,
+        slo=slo,
         seed=seed,
     )
     outcomes = simulate(trace, fleet, lambda ended, total: None).outcomes

@@ -32,12 +32,12 @@ class ForecastScore(msgspec.Struct):
         default_factory=lambda: dict.fromkeys((OURS, *RIVALS), 0.0)
     )
 
-    def add(self, said: Mapping[str, float], upper: float, value: float) -> None:
+    def add(self, means: Mapping[str, float], upper: float, value: float) -> None:
         """What was said of a slot, and what it was."""
         self.n += 1
         self.total += value
         self.covered += value <= upper
-        for name, mean in said.items():
+        for name, mean in means.items():
             self.errors[name] += abs(mean - value)
 
     def wape(self, name: str) -> float | None:
@@ -83,12 +83,12 @@ def walk(series: Series, paths: Mapping[int, list[float]]) -> dict[int, Forecast
             forecaster.take_season(slot + 1, path)
         if slot < first or value is None:
             continue
-        for length, came in _to_come(series, slot, lengths):
+        for length, actual in _actuals(series, slot, lengths):
             band = forecaster.forecast(length)
-            said: dict[str, float] = {OURS: band.mean}
+            means: dict[str, float] = {OURS: band.mean}
             by_name = dict(zip(NAMES, forecaster.state.experts.ahead(length), strict=True))
-            said.update((name, by_name[name]) for name in RIVALS)
-            scores[length].add(said, band.upper, came)
+            means.update((name, by_name[name]) for name in RIVALS)
+            scores[length].add(means, band.upper, actual)
     return scores
 
 
@@ -135,7 +135,7 @@ def report_of(series: Series, scores: Mapping[int, ForecastScore]) -> dict[str, 
     }
 
 
-def _to_come(series: Series, slot: int, lengths: list[int]) -> Iterator[tuple[int, float]]:
+def _actuals(series: Series, slot: int, lengths: list[int]) -> Iterator[tuple[int, float]]:
     for length in lengths:
         value = series.values[slot + length] if slot + length < len(series.values) else None
         if value is not None:

@@ -1,8 +1,8 @@
-"""The autoscaler's plan and the model it plans by: how long, and how near to the simulator.
+"""How long a plan of the autoscaler takes, and how near its capacity model is to the simulator.
 
-plan: seconds of one plan (see plan_time). model: TTFT p90 in closed form against `argosy sim`,
-which runs the router's own core on every request (see fastmodel): prompts of three lengths, two
-profiles, 1 to 16 prefill instances at 30 to 90 % of what they can do.
+plan: the seconds one plan takes (planner_time). model: TTFT p90 in closed form against
+`argosy sim`, which runs the router's own core on every request (capacity_model): prompts of three
+lengths, two profiles, 1 to 16 prefill instances at 30 to 90 % of their capacity.
 """
 
 import json

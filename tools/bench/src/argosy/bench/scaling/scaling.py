@@ -1,4 +1,4 @@
-"""Scaling policies side by side: the same callers, profile, promise, warm-up and budget."""
+"""Compare scaling policies: the same requests, profile, SLO, warm-up and budget for all."""
 
 import time
 from pathlib import Path
@@ -11,10 +11,10 @@ from argosy.cli.plan.comparison import RunBars, show
 from argosy.domain.demand import Demand, Machine
 from argosy.engine.profile_files import load_profile
 from argosy.sim.scaling import oracle
-from argosy.sim.scaling.experiment import EVENT_REQUESTS, Experiment, ScaleOptions, experiment_of
+from argosy.sim.scaling.experiment import REQUEST_LEVEL_MAX, Experiment, ScaleOptions, experiment_of
 from argosy.sim.scaling.policies.registry import at_peak
 from argosy.sim.scaling.result import ScalingResult
-from argosy.sim.scaling.scenarios import Scenario, ramp_work, trace_work
+from argosy.sim.scaling.scenarios import Scenario, ramp_scenario, trace_scenario
 from argosy.sim.traces.trace import TraceError
 
 
@@ -25,9 +25,9 @@ def run_scale(options: ScaleOptions, *, as_json: bool, plot: Path | None) -> Non
     began = time.perf_counter()
     try:
         if options.trace is None:
-            work = ramp_work(options.seed)
+            scenario = ramp_scenario(options.seed)
         else:
-            work = trace_work(
+            scenario = trace_scenario(
                 options.trace,
                 options.lengths,
                 options.replicas,
@@ -35,22 +35,24 @@ def run_scale(options: ScaleOptions, *, as_json: bool, plot: Path | None) -> Non
                 machine,
                 options.slo,
                 options.seed,
-                EVENT_REQUESTS,
+                REQUEST_LEVEL_MAX,
             )
     except (TraceError, OSError) as error:
         fail(str(error))
     with RunBars(err) as runs:
-        bench = experiment_of(options, work, profile, runs)
-        flow = {name: bench.run(name, event=False) for name in options.policies}
-        event = (
-            {name: bench.run(name, event=True) for name in options.policies} if work.exact else {}
+        experiment = experiment_of(options, scenario, profile, runs)
+        flow_level = {name: experiment.run(name, by_request=False) for name in options.policies}
+        request_level = (
+            {name: experiment.run(name, by_request=True) for name in options.policies}
+            if scenario.exact
+            else {}
         )
-    report = _report(options, work, bench, flow, event)
+    report = _report(options, scenario, experiment, flow_level, request_level)
     report["wall_s"] = round(time.perf_counter() - began, 1)
     if plot is not None:
         from argosy.bench.scaling.scaling_plot import plot_scale
 
-        plot_scale(work, event or flow, options.replicas, plot)
+        plot_scale(scenario, request_level or flow_level, options.replicas, plot)
     if as_json:
         print(msgspec.json.encode(report).decode())
     else:
@@ -59,43 +61,46 @@ def run_scale(options: ScaleOptions, *, as_json: bool, plot: Path | None) -> Non
 
 def _report(
     options: ScaleOptions,
-    work: Scenario,
-    bench: Experiment,
-    flow: dict[str, ScalingResult],
-    event: dict[str, ScalingResult],
+    scenario: Scenario,
+    experiment: Experiment,
+    flow_level: dict[str, ScalingResult],
+    request_level: dict[str, ScalingResult],
 ) -> dict[str, Any]:
-    best = event or flow
+    # Where both ran, the figures are those of the more exact one.
+    best = request_level or flow_level
     report: dict[str, Any] = {
         "workload": {
-            "source": work.source,
-            "factor": round(work.factor, 6),
-            "lengths": work.lengths,
-            "requests": round(work.load.requests),
-            "span_s": work.load.span_s,
-            "mean": _words(work.mean),
-            "peak": _words(work.peak),
+            "source": scenario.source,
+            "factor": round(scenario.factor, 6),
+            "lengths": scenario.lengths,
+            "requests": round(scenario.load.requests),
+            "span_s": scenario.load.span_s,
+            "mean": _words(scenario.mean),
+            "peak": _words(scenario.peak),
         },
         "timing": options.timing or "dynamo-mocker",
         "slo": {"ttft_ms": options.slo.ttft_ms, "tpot_ms": options.slo.tpot_ms},
         "replicas": options.replicas,
         "warm_up_s": options.warm_up_s,
         "wake_s": options.wake_s,
-        "initial": bench.given.initial,
-        "at_peak": at_peak(bench.given),
+        "initial": experiment.inputs.initial,
+        "at_peak": at_peak(experiment.inputs),
         "seed": options.seed,
-        "world": "event" if event else "flow",
+        "simulation": "request_level" if request_level else "flow_level",
         "policies": {name: result.figures() for name, result in best.items()},
     }
-    if bench.factors:
-        report["oracle"] = {"target": oracle.TARGET, "factors": bench.factors}
-    if event:
-        report["flow"] = {name: result.figures() for name, result in flow.items()}
-        report["flow_error"] = {
+    if experiment.factors:
+        report["oracle"] = {"target": oracle.TARGET, "factors": experiment.factors}
+    if request_level:
+        report["flow_level"] = {name: result.figures() for name, result in flow_level.items()}
+        report["flow_level_error"] = {
             name: {
-                "attainment": round(flow[name].attainment - result.attainment, 5),
-                "instance_hours": round(flow[name].instance_hours / result.instance_hours - 1, 4),
+                "attainment": round(flow_level[name].attainment - result.attainment, 5),
+                "instance_hours": round(
+                    flow_level[name].instance_hours / result.instance_hours - 1, 4
+                ),
             }
-            for name, result in event.items()
+            for name, result in request_level.items()
         }
     return report
 

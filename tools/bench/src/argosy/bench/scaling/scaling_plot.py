@@ -13,7 +13,9 @@ POINTS = 1500
 COLOURS = {"prefill": "#e08214", "decode": "#2b7bba", "used": "#444444"}
 
 
-def plot_scale(work: Scenario, results: dict[str, ScalingResult], budget: int, path: Path) -> None:
+def plot_scale(
+    scenario: Scenario, results: dict[str, ScalingResult], budget: int, path: Path
+) -> None:
     """The same results give the same file. Raises OSError when it cannot be written."""
     # Slow to import, and only whoever wants a picture needs it.
     import matplotlib as mpl
@@ -21,10 +23,10 @@ def plot_scale(work: Scenario, results: dict[str, ScalingResult], budget: int, p
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(12, 1.6 * (len(results) + 1)), layout="constrained")
-        figure.suptitle(f"{work.source}: instances as demand goes")
+        figure.suptitle(f"{scenario.source}: instances as demand goes")
         panels = figure.subplots(len(results) + 1, 1, sharex=True)
-        demand = work.load.demand(max(60.0, work.load.span_s / POINTS))
-        hours = np.arange(len(demand)) * work.load.span_s / len(demand) / 3600
+        demand = scenario.load.demand(max(60.0, scenario.load.span_s / POINTS))
+        hours = np.arange(len(demand)) * scenario.load.span_s / len(demand) / 3600
         panels[0].plot(hours, [d.rate for d in demand], color="#7b3294", linewidth=1)
         panels[0].set_ylabel("requests/s")
         for panel, (name, result) in zip(panels[1:], results.items(), strict=True):

@@ -93,9 +93,9 @@ class SleepBench:
 
     async def converse(self, tenant: str, first: list[int], question: list[int]) -> list[list[int]]:
         """Both turns' tokens, without any sleep."""
-        said = await self.turn(first, 0, tenant)
-        more = [*first, *said.answer.token_ids, *question]
-        return [said.answer.token_ids, (await self.turn(more, 0, tenant)).answer.token_ids]
+        first_turn = await self.turn(first, 0, tenant)
+        more = [*first, *first_turn.answer.token_ids, *question]
+        return [first_turn.answer.token_ids, (await self.turn(more, 0, tenant)).answer.token_ids]
 
     async def cycle(
         self, number: int, first: list[int], question: list[int], expected: list[list[int]]
@@ -105,8 +105,8 @@ class SleepBench:
         traffic: asyncio.Task[bool] | None = None
         done = asyncio.Event()
         try:
-            said = await self.turn(first, 0, f"cycle-{number}")
-            known = [*first, *said.answer.token_ids]
+            first_turn = await self.turn(first, 0, f"cycle-{number}")
+            known = [*first, *first_turn.answer.token_ids]
             found.reusable_tokens = (len(known) - 1) // self.block_tokens * self.block_tokens
             found.active_mb = await self.memory_mb()
             if not found.quiet:
@@ -122,10 +122,15 @@ class SleepBench:
                     [c.sleep_s for c in self.found.cycles if c.sleep_s] or [0.5]
                 )
                 await asyncio.sleep(self.chance.uniform(0, 1.2 * usual))
-            went_on = await self.turn([*known, *question], found.reusable_tokens, f"cycle-{number}")
-            found.wake_to_first_token_s = went_on.ttft_s
-            found.hit_tokens = min(went_on.answer.usage.cached_tokens, found.reusable_tokens)
-            found.tokens_equal = expected == [said.answer.token_ids, went_on.answer.token_ids]
+            second_turn = await self.turn(
+                [*known, *question], found.reusable_tokens, f"cycle-{number}"
+            )
+            found.wake_to_first_token_s = second_turn.ttft_s
+            found.hit_tokens = min(second_turn.answer.usage.cached_tokens, found.reusable_tokens)
+            found.tokens_equal = expected == [
+                first_turn.answer.token_ids,
+                second_turn.answer.token_ids,
+            ]
             done.set()
             if traffic is not None:
                 found.tokens_equal &= await traffic
@@ -141,8 +146,8 @@ class SleepBench:
         prompt = list(VOCABULARY)[:TRAFFIC_TOKENS]
         answers: list[list[int]] = []
         while not done.is_set() or len(answers) < 2:
-            said = await self.turn(prompt, 0, f"traffic-{number}")
-            answers.append(said.answer.token_ids)
+            first_turn = await self.turn(prompt, 0, f"traffic-{number}")
+            answers.append(first_turn.answer.token_ids)
         return all(answer == answers[0] for answer in answers)
 
     async def cold_start_s(self, prompt: list[int]) -> float:

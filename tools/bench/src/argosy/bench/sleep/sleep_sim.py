@@ -12,7 +12,8 @@ from rich.table import Table
 from argosy.cli import console
 from argosy.engine.profile import Profile
 from argosy.engine.profile_files import load_profile
-from argosy.sim.fleet.simulation import SimFleet, simulate
+from argosy.sim.fleet.simulation import simulate
+from argosy.sim.fleet.spec import SimFleet
 from argosy.sim.reports.report import rest_of, ttft_ms
 from argosy.sim.traces.trace import TraceRequest
 

@@ -4,7 +4,8 @@ Nothing is planned here (for plans see argosy.sim.scaling). Node agents are not 
 instance has a node of its own, with room for it.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import AutoscalerCore
@@ -14,10 +15,11 @@ from argosy.instance.lifecycle import effects as lifecycle_effects
 from argosy.instance.lifecycle import events as lifecycle_events
 from argosy.router.core.effects import PublishDemand
 from argosy.router.core.fleet import members
-
-if TYPE_CHECKING:
-    from argosy.sim.fleet.instance import SimInstance
-    from argosy.sim.fleet.simulation import SimRouter, Simulation
+from argosy.sim.fleet.event_queue import EventQueue
+from argosy.sim.fleet.instance import SimInstance
+from argosy.sim.fleet.ports import LifecycleHost
+from argosy.sim.fleet.router import SimRouter
+from argosy.sim.fleet.spec import SimFleet
 
 REPORT_US = 250_000
 """As often as routers report their queues."""
@@ -28,10 +30,13 @@ HOP_US = 2_000
 class SimAutoscaler:
     """See the module."""
 
-    def __init__(self, simulation: "Simulation", idle_sleep_us: int, level: str) -> None:
-        self.simulation = simulation
+    def __init__(
+        self, spec: SimFleet, *, queue: EventQueue, instances: Mapping[str, SimInstance]
+    ) -> None:
+        self._queue = queue
+        self._sim_instances = instances
         self.core = AutoscalerCore(AutoscalerState())
-        fleet = simulation.fleet.instances()
+        fleet = spec.instances()
         self._instances = {
             f"{role}-{number}": name
             for role in events.ROLES
@@ -50,38 +55,36 @@ class SimAutoscaler:
                     memory_bytes=1,
                 )
             )
-        self.feed(unplanned(idle_sleep_us, level))
+        self.feed(unplanned(spec.idle_sleep_us, spec.sleep_level))
 
     def feed(self, event: Any) -> None:
         """Let the core decide, and carry its decisions to the instances."""
         for effect in self.core.step(event):
             if isinstance(effect, effects.DecideSleep | effects.DecideWake):
-                self.simulation.after(HOP_US, self._decided, effect)
+                self._queue.after(HOP_US, self._decided, effect)
 
-    def start(self) -> None:
-        """Begin to hear the routers' reports."""
-        for router in self.simulation.routers:
+    def start(self, routers: Iterable[SimRouter]) -> None:
+        """Begin to hear the reports of these routers."""
+        for router in routers:
             self._report(router)
 
-    def demanded(self, router: "SimRouter", effect: PublishDemand) -> None:
+    def demanded(self, router: str, effect: PublishDemand) -> None:
         """Requests wait at a router, and no instance is awake."""
-        self.simulation.after(HOP_US, self._demanded, router.name, effect.held_requests)
+        self._queue.after(HOP_US, self._demanded, router, effect.held_requests)
 
-    def changed(self, instance: "SimInstance", effect: lifecycle_effects.PublishChange) -> None:
+    def changed(self, instance: LifecycleHost, effect: lifecycle_effects.PublishChange) -> None:
         """An instance published a change in its life."""
-        self.simulation.after(
+        self._queue.after(
             HOP_US, self._changed, self._names[instance.name], str(instance.epoch), effect
         )
 
     def _demanded(self, router: str, held: int) -> None:
-        self.feed(
-            events.DemandSeen(now_us=self.simulation.now_us, router=router, held_requests=held)
-        )
+        self.feed(events.DemandSeen(now_us=self._queue.now_us, router=router, held_requests=held))
 
     def _changed(self, name: str, epoch: str, effect: lifecycle_effects.PublishChange) -> None:
         self.feed(
             events.MemberChanged(
-                now_us=self.simulation.now_us,
+                now_us=self._queue.now_us,
                 instance=name,
                 epoch=epoch,
                 change=effect.change,
@@ -90,11 +93,11 @@ class SimAutoscaler:
             )
         )
 
-    def _report(self, router: "SimRouter") -> None:
+    def _report(self, router: SimRouter) -> None:
         state = router.core.state
         self.feed(
             events.TrafficSeen(
-                now_us=self.simulation.now_us,
+                now_us=self._queue.now_us,
                 router=router.name,
                 epoch="1",
                 queued=state.queued_requests,
@@ -106,21 +109,21 @@ class SimAutoscaler:
                 running=len(state.requests) + members.busy_requests(state),
             )
         )
-        self.simulation.after(REPORT_US, self._report, router)
+        self._queue.after(REPORT_US, self._report, router)
 
     def _decided(self, effect: effects.DecideSleep | effects.DecideWake) -> None:
-        instance = self.simulation.instances[self._instances[effect.instance]]
-        if instance.life is None:
+        instance = self._sim_instances[self._instances[effect.instance]]
+        if instance.lifecycle is None:
             return
-        now_us, sequence = self.simulation.now_us, effect.decision_sequence
+        now_us, sequence = self._queue.now_us, effect.decision_sequence
         if isinstance(effect, effects.DecideWake):
-            instance.life.feed(
+            instance.lifecycle.feed(
                 lifecycle_events.WakeRequested(
                     now_us=now_us, decision_sequence=sequence, cause=effect.reason
                 )
             )
         else:
-            instance.life.feed(
+            instance.lifecycle.feed(
                 lifecycle_events.SleepRequested(
                     now_us=now_us,
                     decision_sequence=sequence,

@@ -1,163 +1,144 @@
-"""A KV store in virtual time: the store's own core, with time for what is moved.
+"""A KV store in virtual time: the real core; moving blocks takes time.
 
-Instances fetch over their own links, one after the other; the SSD tier reads one batch
-after the other and writes behind.
+Each instance fetches over its own link, one batch after the other. The SSD tier reads one batch
+after the other, too, and writes behind.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from argosy.domain.core import Event
 from argosy.domain.timing import FAR
+from argosy.engine.profile import Profile
+from argosy.engine.sim.sequence import Sequence as EngineSequence
 from argosy.kvstore.core import effects
 from argosy.kvstore.core import events as kvstore_events
-from argosy.kvstore.core.state import DRAM, SSD, StoreLimits, new_state
+from argosy.kvstore.core.state import StoreLimits, new_state
 from argosy.kvstore.core.store import StoreCore
 from argosy.router.core import events as router_events
+from argosy.sim.fleet.event_queue import EventQueue
+from argosy.sim.fleet.kv_store_facts import STORE_NAME, StorePublisher
+from argosy.sim.fleet.ports import KvClient, Publish
+from argosy.sim.fleet.spec import HEARTBEAT_US, NETWORK_US, SimFleet
 from argosy.sim.fleet.timers import Timers
 
-if TYPE_CHECKING:
-    from argosy.engine.sim.sequence import Sequence as Running
-    from argosy.sim.fleet.instance import SimInstance
-    from argosy.sim.fleet.simulation import Simulation
-
-NAME, EPOCH = "kvstore-0", "1"
-NETWORK_US = 200
 SSD_GB_PER_S = 12.0
-"""Of one fast NVMe drive (PCIe 5: 12 to 14 GB/s sequential), reads and writes apart."""
-TELL_US = 20_000
+"""One fast NVMe drive (PCIe 5: 12 to 14 GB/s sequential). Reads do not slow writes down."""
+LEASE_US = 3_600_000_000
+"""No lease runs out: every simulated fetch ends its own, and no client of it can die."""
 
 
+@dataclass
 class Fetch:
-    """One prompt's blocks on their way to an instance."""
+    """The blocks of one prompt on their way to an instance."""
 
-    def __init__(self, instance: "SimInstance", then: Callable[[int], None]) -> None:
-        self.instance = instance
-        self.then = then
-        self.blocks = 0
-        """Granted so far."""
-        self.arrived = 0
+    instance: str
+    on_end: Callable[[int], None]
+    """Called with the number of blocks that have arrived."""
+    granted_blocks: int = 0
+    arrived_blocks: int = 0
 
 
 class SimStore:
-    """See the module. Sizes in tokens."""
+    """One store that all instances of a fleet save to and load from."""
 
-    def __init__(
-        self,
-        simulation: "Simulation",
-        dram_tokens: int,
-        ssd_tokens: int,
-        block_tokens: int,
-        token_bytes: int,
-    ) -> None:
-        self.simulation = simulation
-        self.block_tokens = block_tokens
-        self.block_bytes = block_tokens * token_bytes
-        dram, ssd = dram_tokens * token_bytes, ssd_tokens * token_bytes
-        # One segment each: there is one size of blocks.
-        limits = StoreLimits(
-            dram,
-            ssd,
-            dram,
-            ssd,
-            lease_us=3_600_000_000,
-            leases_max=1 << 30,
-            writing_bytes=dram // 16,
-        )
-        self.core = StoreCore(new_state(limits))
+    alive = True
+    """No simulated fault reaches the store."""
+
+    def __init__(self, fleet: SimFleet, *, queue: EventQueue, publish: Publish) -> None:
+        self.name = STORE_NAME
+        self._profile: Profile = fleet.profile
+        self._block_tokens = fleet.block_tokens
+        self._block_bytes = fleet.block_tokens * fleet.profile.kv_bytes_per_token
+        self._queue = queue
+        self.core = StoreCore(new_state(store_limits(fleet)))
         self._leases = 0
         self._fetches: dict[int, Fetch] = {}
-        self._links: dict[str, int] = {}
-        """When each instance's link is free."""
-        self._disk_us = {"read": 0, "write": 0}
-        self._timers = Timers(simulation, self._feed)
-        self._sequence = 0
-        self._changes: dict[tuple[int, int], bool] = {}
+        self._link_free_us: dict[str, int] = {}
+        """By instance: when its link has moved all it was given."""
+        self._disk_free_us = {"read": 0, "write": 0}
+        self._timers = Timers(queue, self._feed)
+        self._facts = StorePublisher(queue, publish)
 
     def start(self) -> None:
-        """Join the fleet."""
+        """Join the fleet, and say so again with every heartbeat."""
         tiers = self.core.state.tiers
-        costs = [(tier.fetch_ms, tier.fetch_gb_per_s) for tier in tiers if tier.slots.segments]
-        self.simulation.tell(
-            lambda now_us: router_events.StoreSeen(
-                now_us=now_us, store=NAME, epoch=EPOCH, address=NAME, tiers=costs
-            )
+        self._facts.seen(
+            [(tier.fetch_ms, tier.fetch_gb_per_s) for tier in tiers if tier.slots.segments]
         )
-        self.simulation.after(self.simulation.heartbeat_us, self.start)
+        self._queue.after(HEARTBEAT_US, self.start)
 
     def load(
-        self, instance: "SimInstance", rank: int, sequence: "Running", then: Callable[[], None]
+        self, instance: KvClient, rank: int, sequence: EngineSequence, on_end: Callable[[], None]
     ) -> None:
-        """Fetch what is stored of the prompt beyond what the instance caches, then go on."""
-        held = instance.scheduler.ranks[rank].pool.prefix_hit_blocks(sequence.hashes)
-        usable = min(len(sequence.hashes), (sequence.prompt_tokens - 1) // self.block_tokens)
-        if held >= usable:
-            then()
+        """Fetch what is stored of a prompt beyond what the rank caches, then call `on_end`."""
+        cached = instance.cached_blocks(rank, sequence.hashes)
+        usable = min(len(sequence.hashes), (sequence.prompt_tokens - 1) // self._block_tokens)
+        if cached >= usable:
+            on_end()
             return
 
         def loaded(blocks: int) -> None:
-            sequence.preloaded = (held, held + blocks)
-            then()
+            sequence.preloaded = (cached, cached + blocks)
+            on_end()
 
         self._leases += 1
-        self._fetches[self._leases] = Fetch(instance, loaded)
+        self._fetches[self._leases] = Fetch(instance.name, loaded)
         keys = [key_of(block) for block in sequence.hashes[:usable]]
-        self.simulation.after(NETWORK_US, self._ask, self._leases, keys[:held], keys[held:])
-        # As instances do: what takes longer to fetch than to compute is not waited for.
-        tokens = (usable - held) * self.block_tokens
+        self._queue.after(NETWORK_US, self._ask, self._leases, keys[:cached], keys[cached:])
+        # As live instances do: a prompt waits for a fetch no longer than computing it would take.
+        tokens = (usable - cached) * self._block_tokens
         budget_ms = instance.profile.prompt_ms(tokens, instance.profile.tokens_per_step)
-        self.simulation.after(round(1e3 * budget_ms), self._over, self._leases)
+        self._queue.after(round(1e3 * budget_ms), self._end_fetch, self._leases)
 
-    def save(self, sequence: "Running") -> None:
-        """Store the blocks it has completed since the last time."""
-        first = max(sequence.saved, sequence.cached // self.block_tokens)
+    def save(self, sequence: EngineSequence) -> None:
+        """Store the blocks a sequence has completed since it was last saved."""
+        first = max(sequence.saved, sequence.cached // self._block_tokens)
         sequence.saved = max(first, sequence.known)
         if sequence.known <= first:
             return
         hashes = sequence.hashes
         blocks = [
             kvstore_events.Offered(
-                key_of(hashes[n]), key_of(hashes[n - 1]) if n else b"", hashes[n], self.block_tokens
+                key_of(hashes[n]),
+                key_of(hashes[n - 1]) if n else b"",
+                hashes[n],
+                self._block_tokens,
             )
             for n in range(first, sequence.known)
         ]
         self._leases += 1
-        self.simulation.after(NETWORK_US, self._offer, self._leases, blocks)
+        self._queue.after(NETWORK_US, self._offer, self._leases, blocks)
 
     def snapshot(self, now_us: int) -> router_events.KvSnapshotTaken:
-        """All it holds, by tier."""
-        self._tell_changes()
+        """All blocks the store holds, by tier, including every change published so far."""
+        self._facts.publish_changes()
         blocks = self.core.state.blocks.values()
         dram = [b.hash for b in blocks if b.dram >= 0 and not b.reading]
         ssd = [b.hash for b in blocks if b.ssd >= 0]
-        return router_events.KvSnapshotTaken(
-            now_us=now_us, instance=NAME, epoch=EPOCH, sequence=self._sequence, blocks=[dram, ssd]
-        )
+        return self._facts.snapshot(now_us, [dram, ssd])
 
     def _ask(self, lease: int, before: Sequence[bytes], keys: Sequence[bytes]) -> None:
         self._feed(
-            kvstore_events.BlocksAsked(
-                now_us=self.simulation.now_us,
+            kvstore_events.BlocksRequested(
+                now_us=self._queue.now_us,
                 lease=lease,
                 keys=list(keys),
-                block_bytes=self.block_bytes,
+                block_bytes=self._block_bytes,
                 before=list(before),
             )
         )
 
     def _offer(self, lease: int, blocks: list[kvstore_events.Offered]) -> None:
         self._feed(
-            kvstore_events.RoomAsked(
-                now_us=self.simulation.now_us,
-                lease=lease,
-                block_bytes=self.block_bytes,
-                blocks=blocks,
+            kvstore_events.RoomRequested(
+                now_us=self._queue.now_us, lease=lease, block_bytes=self._block_bytes, blocks=blocks
             )
         )
 
     def _feed(self, event: Event) -> None:
         for effect in self.core.step(event):  # type: ignore[arg-type]
-            if not self._timers.take(effect):
+            if not self._timers.handle(effect):
                 self._perform(effect)
 
     def _perform(self, effect: object) -> None:
@@ -167,99 +148,84 @@ class SimStore:
             case effects.GrantRoom():
                 if effect.rooms:
                     moved_us = self._moving_us(len(effect.rooms))
-                    self.simulation.after(moved_us, self._written, effect.lease, len(effect.rooms))
+                    self._queue.after(moved_us, self._written, effect.lease, len(effect.rooms))
             case effects.ReadSsd():
                 keys = [move.key for move in effect.moves]
-                self.simulation.at(self._disk("read", len(keys)), self._read, keys)
+                self._queue.at(self._disk("read", len(keys)), self._read, keys)
             case effects.WriteSsd():
                 keys = [move.key for move in effect.moves]
-                self.simulation.at(self._disk("write", len(keys)), self._flushed, keys)
+                self._queue.at(self._disk("write", len(keys)), self._flushed, keys)
             case effects.PublishStored():
-                self._changed(effect.tier, effect.hashes, stored=True)
+                self._facts.changed(effect.tier, effect.hashes, stored=True)
             case effects.PublishEvicted():
-                self._changed(effect.tier, effect.hashes, stored=False)
+                self._facts.changed(effect.tier, effect.hashes, stored=False)
 
     def _moving_us(self, blocks: int) -> int:
-        profile = self.simulation.fleet.profile
-        return round(1e3 * profile.kv_transfer_ms(blocks * self.block_tokens, FAR))
+        profile = self._profile
+        return round(1e3 * profile.kv_transfer_ms(blocks * self._block_tokens, FAR))
 
     def _disk(self, way: str, blocks: int) -> int:
-        """When the disk has moved them, after what it has to do already."""
-        took_us = round(blocks * self.block_bytes / (SSD_GB_PER_S * 1e3))
-        self._disk_us[way] = max(self.simulation.now_us, self._disk_us[way]) + took_us
-        return self._disk_us[way]
+        """When the disk has moved these blocks, after all it was given before."""
+        took_us = round(blocks * self._block_bytes / (SSD_GB_PER_S * 1e3))
+        self._disk_free_us[way] = max(self._queue.now_us, self._disk_free_us[way]) + took_us
+        return self._disk_free_us[way]
 
     def _granted(self, grant: effects.GrantBlocks) -> None:
         fetch = self._fetches.get(grant.lease)
         if fetch is None:
             return
-        fetch.blocks += len(grant.blocks)
-        arrived_us = self.simulation.now_us + NETWORK_US
+        fetch.granted_blocks += len(grant.blocks)
+        arrived_us = self._queue.now_us + NETWORK_US
         if grant.blocks:
-            link_us = max(self.simulation.now_us, self._links.get(fetch.instance.name, 0))
+            link_us = max(self._queue.now_us, self._link_free_us.get(fetch.instance, 0))
             link_us += self._moving_us(len(grant.blocks))
-            self._links[fetch.instance.name] = arrived_us = link_us
-        self.simulation.at(arrived_us, self._arrived, grant.lease, fetch.blocks, grant.last)
+            self._link_free_us[fetch.instance] = arrived_us = link_us
+        self._queue.at(arrived_us, self._arrived, grant.lease, fetch.granted_blocks, grant.last)
 
     def _arrived(self, lease: int, blocks: int, last: bool) -> None:
         fetch = self._fetches.get(lease)
         if fetch is not None:
-            fetch.arrived = blocks
+            fetch.arrived_blocks = blocks
             if last:
-                self._over(lease)
+                self._end_fetch(lease)
 
-    def _over(self, lease: int) -> None:
-        """All has come, or enough time has passed."""
+    def _end_fetch(self, lease: int) -> None:
+        """All blocks have arrived, or computing the rest is as quick as waiting for it."""
         fetch = self._fetches.pop(lease, None)
         if fetch is not None:
-            self._feed(kvstore_events.LeaseEnded(now_us=self.simulation.now_us, lease=lease))
-            fetch.then(fetch.arrived)
+            self._feed(kvstore_events.LeaseEnded(now_us=self._queue.now_us, lease=lease))
+            fetch.on_end(fetch.arrived_blocks)
 
     def _written(self, lease: int, blocks: int) -> None:
         self._feed(
             kvstore_events.BlocksWritten(
-                now_us=self.simulation.now_us, lease=lease, checksums=[1] * blocks
+                now_us=self._queue.now_us, lease=lease, checksums=[1] * blocks
             )
         )
 
     def _read(self, keys: list[bytes]) -> None:
-        self._feed(kvstore_events.SsdRead(now_us=self.simulation.now_us, good=keys, bad=[]))
+        self._feed(kvstore_events.SsdRead(now_us=self._queue.now_us, good=keys, bad=[]))
 
     def _flushed(self, keys: list[bytes]) -> None:
-        self._feed(kvstore_events.SsdWritten(now_us=self.simulation.now_us, keys=keys))
+        self._feed(kvstore_events.SsdWritten(now_us=self._queue.now_us, keys=keys))
 
-    def _changed(self, tier: int, hashes: list[int], *, stored: bool) -> None:
-        if not self._changes:
-            self.simulation.after(TELL_US, self._tell_changes)
-        for block in hashes:
-            if self._changes.get((tier, block), stored) != stored:
-                del self._changes[tier, block]
-            else:
-                self._changes[tier, block] = stored
 
-    def _tell_changes(self) -> None:
-        changes, self._changes = self._changes, {}
-        for tier in (DRAM, SSD):
-            gone = [h for (t, h), stored in changes.items() if t == tier and not stored]
-            come = [h for (t, h), stored in changes.items() if t == tier and stored]
-            if gone or come:
-                self._sequence += 1
-                self._tell(tier, come, gone, self._sequence)
-
-    def _tell(self, tier: int, come: list[int], gone: list[int], sequence: int) -> None:
-        self.simulation.tell(
-            lambda now_us: router_events.KvChanged(
-                now_us=now_us,
-                instance=NAME,
-                epoch=EPOCH,
-                sequence=sequence,
-                stored=come,
-                removed=gone,
-                dp_rank=tier,
-            )
-        )
+def store_limits(fleet: SimFleet) -> StoreLimits:
+    """The store's memory, in one segment of each tier: all blocks have one size."""
+    token_bytes = fleet.profile.kv_bytes_per_token
+    dram_bytes = fleet.store_dram_tokens * token_bytes
+    ssd_bytes = fleet.store_ssd_tokens * token_bytes
+    return StoreLimits(
+        dram_bytes,
+        ssd_bytes,
+        dram_bytes,
+        ssd_bytes,
+        lease_us=LEASE_US,
+        leases_max=1 << 30,
+        writing_bytes=dram_bytes // 16,
+    )
 
 
 def key_of(block: int) -> bytes:
-    """A block's key: the trace's names are as good as any."""
+    """The key of a block. A trace names blocks uniquely, so its name serves."""
     return block.to_bytes(8, "little")

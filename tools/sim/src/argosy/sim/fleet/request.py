@@ -1,27 +1,38 @@
-"""One request's way through the virtual fleet, across as many instances as it takes."""
+"""One request's way through the simulated fleet, across as many attempts as it takes."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from argosy.engine.sim.sequence import Sequence
 from argosy.router.core import effects, events
+from argosy.sim.fleet.event_queue import EventQueue
+from argosy.sim.fleet.instance import SimInstance
+from argosy.sim.fleet.kv_store import SimStore
+from argosy.sim.fleet.ports import FactReceiver
+from argosy.sim.fleet.spec import DEADLINE_US, NETWORK_US
 from argosy.sim.reports.outcome import RequestOutcome
 from argosy.sim.traces.trace import TraceRequest
 
-if TYPE_CHECKING:
-    from argosy.sim.fleet.instance import SimInstance
-    from argosy.sim.fleet.simulation import Simulation
-
-NETWORK_US = 200
 LOST_US = 10_000
-"""How long until the loss of an instance is noticed by who waits for it."""
-DEADLINE_US = 600_000_000
+"""From an instance's death until a stream to it breaks: a connection reset, and some scheduling."""
+
+
+@dataclass
+class RequestPorts:
+    """What requests need of the simulation. All of a trace share one."""
+
+    queue: EventQueue
+    instances: Mapping[str, SimInstance]
+    store: SimStore | None
+    on_ended: Callable[[], None]
 
 
 class SimRequest:
-    """See the module. Tokens are counted as the caller sees them: each once."""
+    """A request and its caller. Output tokens are counted as the caller sees them, each once."""
 
-    def __init__(self, simulation: "Simulation", number: int, request: TraceRequest) -> None:
-        self.simulation = simulation
+    def __init__(
+        self, number: int, request: TraceRequest, router: FactReceiver, ports: RequestPorts
+    ) -> None:
         self.request = request
         self.key = str(number)
         self.outcome = RequestOutcome(
@@ -34,16 +45,19 @@ class SimRequest:
         )
         self.attempts = 0
         self.prefilled_us: int | None = None
-        """When its KV was first there for decode to pull."""
+        """When its KV was first ready for a decode instance to pull."""
         self.dispatched_us: int | None = None
         """When the router first placed it."""
-        self._router = simulation.routers[number % len(simulation.routers)]
+        self._router = router
+        self._ports = ports
+        self._queue = ports.queue
         self._dispatch: effects.Dispatch | None = None
-        self._lives: tuple[int, int] = (0, 0)
+        self._epochs: tuple[int, int] = (0, 0)
+        """Of the prefill and the decode instance, when the router placed it there."""
 
     def arrive(self) -> None:
-        """The caller asks."""
-        request, now_us = self.request, self.simulation.now_us
+        """The caller sends the request to its router."""
+        request, now_us = self.request, self._queue.now_us
         self.outcome.arrived_us = now_us
         self._router.feed(
             events.RequestArrived(
@@ -60,53 +74,53 @@ class SimRequest:
         )
 
     def rejected(self) -> None:
-        """The router will not take it."""
+        """The router refuses the request."""
         self.outcome.rejected = True
-        self.simulation.ended += 1
+        self._ports.on_ended()
 
     def dispatched(self, dispatch: effects.Dispatch) -> None:
-        """The router has placed it."""
+        """The router has placed the request."""
         self._dispatch = dispatch
         self.attempts += 1
         if self.dispatched_us is None:
-            self.dispatched_us = self.simulation.now_us
+            self.dispatched_us = self._queue.now_us
         prefill, decode = self._instance(dispatch.prefill), self._instance(dispatch.decode)
-        self._lives = (prefill.epoch, decode.epoch)
+        self._epochs = (prefill.epoch, decode.epoch)
         self.outcome.instance = dispatch.decode
-        self.simulation.after(NETWORK_US, self._submit, dispatch)
+        self._queue.after(NETWORK_US, self._submit, dispatch)
 
-    def _instance(self, name: str) -> "SimInstance":
-        return self.simulation.instances[name]
+    def _instance(self, name: str) -> SimInstance:
+        return self._ports.instances[name]
 
     def _submit(self, dispatch: effects.Dispatch) -> None:
-        if self._lost(dispatch) or self._refused(dispatch):
+        if self._is_lost(dispatch) or self._is_refused(dispatch):
             return
         instance = self._instance(dispatch.prefill)
         apart = dispatch.prefill != dispatch.decode
         sequence = self._sequence(dispatch, hold=apart)
         rank = dispatch.prefill_rank if apart else dispatch.decode_rank
 
-        def told(tokens: int, first: bool, last: bool) -> None:
+        def on_tokens(tokens: int, first: bool, last: bool) -> None:
             if apart:
                 self._prefilled(dispatch, sequence)
             else:
-                self._tokens(dispatch, sequence, tokens, first, last)
+                self._receive(dispatch, sequence, tokens, first, last)
 
         def compute() -> None:
-            if not self._lost(dispatch):
-                instance.submit(sequence, rank, told)
+            if not self._is_lost(dispatch):
+                instance.submit(sequence, rank, on_tokens)
 
-        if self.simulation.store is None:
-            instance.submit(sequence, rank, told)
+        if self._ports.store is None:
+            instance.submit(sequence, rank, on_tokens)
         else:
-            self.simulation.store.load(instance, rank, sequence, compute)
+            self._ports.store.load(instance, rank, sequence, compute)
 
     def _sequence(
         self, dispatch: effects.Dispatch, *, hold: bool = False, pull: bool = False
     ) -> Sequence:
         done = self.outcome.output_tokens
         return Sequence(
-            f"{self.key}/{dispatch.attempt}",
+            attempt_key(self.key, dispatch),
             self.request.prompt_tokens + done,
             1 if hold else self.request.output_tokens - done,
             self.request.blocks,
@@ -116,63 +130,67 @@ class SimRequest:
         )
 
     def _prefilled(self, dispatch: effects.Dispatch, sequence: Sequence) -> None:
-        """Its KV is ready: decode pulls it."""
+        """Its KV is ready for the decode instance to pull."""
         if self.outcome.first_us is None:
             self.outcome.cached_tokens = sequence.cached
-            self.prefilled_us = self.prefilled_us or self.simulation.now_us
-        self.simulation.after(NETWORK_US, self._pull, dispatch)
+            self.prefilled_us = self.prefilled_us or self._queue.now_us
+        self._queue.after(NETWORK_US, self._pull, dispatch)
 
     def _pull(self, dispatch: effects.Dispatch) -> None:
-        if self._lost(dispatch):
+        if self._is_lost(dispatch):
             return
         decode = self._instance(dispatch.decode)
         sequence = self._sequence(dispatch, pull=True)
-        decode.on_pulled[sequence.key] = lambda: self.simulation.after(
-            NETWORK_US, self._release, dispatch, self._lives[0]
+        decode.on_pulled[sequence.key] = lambda: self._queue.after(
+            NETWORK_US, self._release, dispatch, self._epochs[0]
         )
         decode.submit(
             sequence,
             dispatch.decode_rank,
-            lambda tokens, first, last: self._tokens(dispatch, None, tokens, first, last),
+            lambda tokens, first, last: self._receive(dispatch, None, tokens, first, last),
         )
 
-    def _release(self, dispatch: effects.Dispatch, life: int) -> None:
+    def _release(self, dispatch: effects.Dispatch, epoch: int) -> None:
         prefill = self._instance(dispatch.prefill)
-        if prefill.alive and prefill.epoch == life:
-            prefill.forget(f"{self.key}/{dispatch.attempt}")
-            prefill.finish(f"{self.key}/{dispatch.attempt}")
+        if prefill.alive and prefill.epoch == epoch:
+            prefill.forget(attempt_key(self.key, dispatch))
+            prefill.finish(attempt_key(self.key, dispatch))
 
-    def _tokens(
+    def _receive(
         self,
         dispatch: effects.Dispatch,
-        sequence: Sequence | None,
+        prefilled: Sequence | None,
         tokens: int,
         first: bool,
         last: bool,
     ) -> None:
-        outcome, now_us = self.outcome, self.simulation.now_us + NETWORK_US
+        """Output tokens are on their way to the caller.
+
+        `prefilled` is the sequence where the same instance computed the prompt.
+        """
+        outcome, now_us = self.outcome, self._queue.now_us + NETWORK_US
         if outcome.first_us is None:
             outcome.first_us = now_us
-            if sequence is not None:
-                outcome.cached_tokens = sequence.cached
+            if prefilled is not None:
+                outcome.cached_tokens = prefilled.cached
         outcome.output_tokens += tokens
         if first and not last:
-            self.simulation.after(NETWORK_US, self._feed_first)
+            self._queue.after(NETWORK_US, self._feed_first_token)
         if last:
             outcome.ended_us = now_us
-            self.simulation.ended += 1
+            self._ports.on_ended()
             self._dispatch = None
-            self._instance(dispatch.decode).finish(f"{self.key}/{dispatch.attempt}")
-            self.simulation.after(NETWORK_US, self._feed_end)
+            self._instance(dispatch.decode).finish(attempt_key(self.key, dispatch))
+            self._queue.after(NETWORK_US, self._feed_end)
 
-    def _feed_first(self) -> None:
-        self._router.feed(events.FirstTokenSeen(now_us=self.simulation.now_us, request_id=self.key))
+    def _feed_first_token(self) -> None:
+        self._router.feed(events.FirstTokenSeen(now_us=self._queue.now_us, request_id=self.key))
 
     def _feed_end(self) -> None:
         outcome = self.outcome
         self._router.feed(
             events.RequestEnded(
-                now_us=self.simulation.now_us,
+                now_us=self._queue.now_us,
                 request_id=self.key,
                 output_tokens=outcome.output_tokens,
                 cached_tokens=outcome.cached_tokens,
@@ -181,56 +199,57 @@ class SimRequest:
 
     # -- failures
 
-    def _refused(self, dispatch: effects.Dispatch) -> bool:
-        """Whether an instance takes nothing new; then try again. Else both have to do with it."""
+    def _is_refused(self, dispatch: effects.Dispatch) -> bool:
+        """Fail the attempt if an instance admits nothing; else let it occupy both instances."""
         instances = [self._instance(name) for name in {dispatch.prefill: 0, dispatch.decode: 0}]
         for instance in instances:
-            if instance.holding:
+            if not instance.admitting:
                 self._fail(dispatch, instance.name, "DRAINING")
                 return True
         for instance in instances:
-            instance.begin(f"{self.key}/{dispatch.attempt}")
+            instance.begin(attempt_key(self.key, dispatch))
         return False
 
-    def cut(self, name: str) -> None:
-        """An instance lets go of it."""
+    def abort(self, name: str) -> None:
+        """An instance aborts what it has not finished. The attempt fails if it is among that."""
         dispatch = self._dispatch
         if dispatch is not None and name in (dispatch.prefill, dispatch.decode):
             self._fail(dispatch, name, "DRAINING")
 
-    def _lost(self, dispatch: effects.Dispatch) -> bool:
-        """Whether an instance it was sent to is not there any more; then try again."""
+    def _is_lost(self, dispatch: effects.Dispatch) -> bool:
+        """Whether the attempt is over. It fails here if one of its instances is gone."""
         if dispatch is not self._dispatch:
             return True
-        for name, life in zip((dispatch.prefill, dispatch.decode), self._lives, strict=True):
+        for name, epoch in zip((dispatch.prefill, dispatch.decode), self._epochs, strict=True):
             instance = self._instance(name)
-            if not instance.alive or instance.epoch != life:
+            if not instance.alive or instance.epoch != epoch:
                 self._fail(dispatch, name)
                 return True
         return False
 
     def instance_lost(self, name: str) -> None:
-        """An instance died: whoever waits for it notices a moment later."""
+        """An instance died. If the request has to do with it, it notices a moment later."""
         dispatch = self._dispatch
         if dispatch is not None and name in (dispatch.prefill, dispatch.decode):
-            self.simulation.after(LOST_US, self._notice, dispatch)
+            self._queue.after(LOST_US, self._notice_loss, dispatch)
 
-    def _notice(self, dispatch: effects.Dispatch) -> None:
-        self._lost(dispatch)
+    def _notice_loss(self, dispatch: effects.Dispatch) -> None:
+        self._is_lost(dispatch)
 
     def _fail(self, dispatch: effects.Dispatch, name: str, reason: str = "INSTANCE_LOST") -> None:
         self._dispatch = None
-        # What was sent elsewhere for it is cancelled, as a hung-up stream does.
-        for other, life in zip((dispatch.prefill, dispatch.decode), self._lives, strict=True):
+        key = attempt_key(self.key, dispatch)
+        # The other instance's part is cancelled, as a stream that hangs up does.
+        for other, epoch in zip((dispatch.prefill, dispatch.decode), self._epochs, strict=True):
             instance = self._instance(other)
-            if instance.alive and instance.epoch == life:
-                instance.forget(f"{self.key}/{dispatch.attempt}")
-                instance.on_pulled.pop(f"{self.key}/{dispatch.attempt}", None)
-                instance.finish(f"{self.key}/{dispatch.attempt}")
+            if instance.alive and instance.epoch == epoch:
+                instance.forget(key)
+                instance.on_pulled.pop(key, None)
+                instance.finish(key)
         tokens = self.request.prompt_tokens + self.outcome.output_tokens
         self._router.feed(
             events.AttemptFailed(
-                now_us=self.simulation.now_us,
+                now_us=self._queue.now_us,
                 request_id=self.key,
                 attempt=dispatch.attempt,
                 reason=reason,
@@ -239,3 +258,8 @@ class SimRequest:
                 prompt_tokens=tokens,
             )
         )
+
+
+def attempt_key(request_id: str, dispatch: effects.Dispatch) -> str:
+    """The name of an attempt's sequences."""
+    return f"{request_id}/{dispatch.attempt}"

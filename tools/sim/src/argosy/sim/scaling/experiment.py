@@ -1,4 +1,4 @@
-"""One workload put to several scaling policies: the same callers, profile, SLO and budget."""
+"""One workload for several scaling policies: the same requests, profile, SLO and budget."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,14 +19,14 @@ from argosy.sim.scaling.request_level import RequestSimulation
 from argosy.sim.scaling.result import ScalingResult
 from argosy.sim.scaling.scenarios import Scenario
 
-EVENT_REQUESTS = 40_000
-"""Longer traces are run as flows only."""
+REQUEST_LEVEL_MAX = 40_000
+"""Traces with more requests run as flows only: request by request they take minutes each."""
 EVERY_S = 5.0
-"""Between two of Argosy's plans, as in its settings."""
+"""Between two plans of the autoscaler, as in its settings."""
 LONG_S, EVERY_LONG_S = 2 * 86_400.0, 60.0
-"""Traces of many days: every minute, or a run takes half an hour."""
-EVENT_STEP = 1.08
-"""How finely the oracle looks where a run takes half a minute."""
+"""Traces of more days plan every minute only, or a run takes half an hour."""
+REQUEST_LEVEL_STEP = 1.08
+"""How finely the oracle searches request by request: coarsely, as a run takes half a minute."""
 
 
 class RunProgress(Protocol):
@@ -56,74 +56,74 @@ class ScaleOptions:
 class Experiment:
     """One workload, and the runs of all policies through it."""
 
-    work: Scenario
+    scenario: Scenario
     setting: ScalingSetup
-    given: PolicyInputs
+    inputs: PolicyInputs
     profile: Profile
     progress: RunProgress
     plans: oracle.Planner | None = None
     factors: dict[str, float] = field(default_factory=dict)
 
-    def run(self, name: str, event: bool) -> ScalingResult:
-        """One policy in one simulation; the oracle takes several runs."""
-        simulation = "event" if event else "flow"
+    def run(self, name: str, by_request: bool) -> ScalingResult:
+        """Run one policy, by request or as flows. The oracle takes several runs."""
+        simulation = "request_level" if by_request else "flow_level"
         if name != oracle.OraclePolicy.name:
-            return self._once(POLICIES[name](self.given), event, f"{name}, {simulation}")
+            return self._once(POLICIES[name](self.inputs), by_request, f"{name}, {simulation}")
         if self.plans is None:
-            given = self.given
+            inputs = self.inputs
             self.plans = oracle.Planner(
-                self.work.load, given.timing, given.machine, given.slo, at_peak(given)
+                self.scenario.load, inputs.timing, inputs.machine, inputs.slo, at_peak(inputs)
             )
-        start = self.factors.get("flow", 1.0)
-        step, fine = (EVENT_STEP, EVENT_STEP) if event else (1.15, oracle.FINE)
+        start = self.factors.get("flow_level", 1.0)
+        step, fine = (REQUEST_LEVEL_STEP, REQUEST_LEVEL_STEP) if by_request else (1.15, oracle.FINE)
         found, self.factors[simulation] = oracle.best(
             self.plans,
             self.setting.warm_up_s,
             oracle.TARGET,
-            lambda policy: self._once(policy, event, f"{name}, {simulation}"),
+            lambda policy: self._once(policy, by_request, f"{name}, {simulation}"),
             start,
             step,
             fine,
         )
         return found
 
-    def _once(self, policy: ScalingPolicy, event: bool, title: str) -> ScalingResult:
+    def _once(self, policy: ScalingPolicy, by_request: bool, title: str) -> ScalingResult:
         setting = self.setting
         if policy.name == "static":
-            setting = replace(setting, initial=at_peak(self.given))
+            setting = replace(setting, initial=at_peak(self.inputs))
         if isinstance(policy, ArgosyPolicy):
             setting = replace(setting, warm_up_s=policy.start_s)
-        simulation = (RequestSimulation if event else FlowSimulation)(
-            self.work.load, setting, policy
+        simulation = (RequestSimulation if by_request else FlowSimulation)(
+            self.scenario.load, setting, policy
         )
         with self.progress.shown(title) as progress:
             return simulation.run(progress)
 
 
 def policy_names() -> list[str]:
-    """All there are, in the order of the report."""
+    """All policies, in the order of the report."""
     return [*POLICIES, oracle.OraclePolicy.name]
 
 
 def experiment_of(
-    options: ScaleOptions, work: Scenario, profile: Profile, progress: RunProgress
+    options: ScaleOptions, scenario: Scenario, profile: Profile, progress: RunProgress
 ) -> Experiment:
-    """A workload as it is put to all policies."""
+    """The experiment in which all policies get this workload."""
     machine = Machine(tokens_per_step=profile.tokens_per_step)
-    initial = within(need(work.first, profile, machine, options.slo), options.replicas)
-    given = PolicyInputs(
+    initial = within(need(scenario.first, profile, machine, options.slo), options.replicas)
+    inputs = PolicyInputs(
         profile,
         machine,
         options.slo,
         options.replicas,
         options.warm_up_s,
         options.wake_s,
-        EVERY_S if work.load.span_s <= LONG_S else EVERY_LONG_S,
-        work.mean,
-        work.peak,
+        EVERY_S if scenario.load.span_s <= LONG_S else EVERY_LONG_S,
+        scenario.mean,
+        scenario.peak,
         initial,
     )
     setting = ScalingSetup(
         profile, machine, options.slo, options.replicas, options.warm_up_s, initial
     )
-    return Experiment(work, setting, given, profile, progress)
+    return Experiment(scenario, setting, inputs, profile, progress)

@@ -1,8 +1,8 @@
-"""World 1: long traces as flows. Ticks of seconds, queues by position and mean fields.
+"""Simulates a long trace as flows: ticks of seconds, queues by position and mean fields.
 
-Instances that start count as used and serve when warm; those that drain finish what they
-have, and count until then. Nobody is ever aborted, whatever waits keeps waiting, and all that
-arrived ends. No prefix is shared and KV is not cached.
+Instances that start count as used and serve once they are warm. Instances that drain finish
+their requests and count until then. No request is aborted or refused, so all of them end. No
+prefix is shared, and KV is not cached.
 """
 
 import math
@@ -24,9 +24,9 @@ from argosy.sim.scaling.workload import Workload
 
 MINUTE_S = 60.0
 GONE_BELOW = 0.5
-"""A draining instance with less of a request than this is taken to be done."""
+"""A draining instance with less than this share of a request left counts as drained."""
 TAIL_S = 7200.0
-"""Longest time for what is left when the trace is over."""
+"""How long requests may run on after the end of the trace."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class _Tallies:
 class FlowSimulation:
     """One policy's way through a workload. Deterministic."""
 
-    def __init__(self, work: Workload, setting: ScalingSetup, policy: ScalingPolicy) -> None:
-        self.work, self.setting, self.policy = work, setting, policy
+    def __init__(self, workload: Workload, setting: ScalingSetup, policy: ScalingPolicy) -> None:
+        self.workload, self.setting, self.policy = workload, setting, policy
         self.now_s = 0.0
         self.replicas = Replicas(setting.budget, setting.warm_up_s, dict(setting.initial))
-        total = max(1.0, work.requests)
-        mean_prompt = float(work.prompt @ work.weight) / total
+        total = max(1.0, workload.requests)
+        mean_prompt = float(workload.prompt @ workload.weight) / total
         self.prefill = PrefillPool(setting.timing, setting.machine, max(1.0, mean_prompt))
-        longest = float(work.output.max(initial=1.0))
+        longest = float(workload.output.max(initial=1.0))
         self.decode = DecodePool(setting.timing, setting.machine, longest)
         self.decode.instances = setting.initial["decode"]
         self.parting: list[DecodePool] = []
@@ -75,7 +75,7 @@ class FlowSimulation:
         """Prefilled requests by the tick in which they come to decode."""
         self.arrived = self.finished = self.attained = 0.0
         self.ttft, self.tpot = np.zeros(BINS), np.zeros(BINS)
-        ticks = math.ceil(MINUTE_S / work.tick_s)
+        ticks = math.ceil(MINUTE_S / workload.tick_s)
         self._ttft_minute, self._tpot_minute = Minute(ticks), Minute(ticks)
         self._prefilled_minute, self._joined_minute = Minute(ticks), Minute(ticks)
         self._prefilled: Numbers | None = None
@@ -84,18 +84,18 @@ class FlowSimulation:
 
     def run(self, progress: Callable[[float], None] = lambda _: None) -> ScalingResult:
         """To the last request's end. Instances are accounted for until the trace is over."""
-        work, tick_s = self.work, self.work.tick_s
+        workload, tick_s = self.workload, self.workload.tick_s
         next_s = self.policy.every_s
-        for number in range(work.ticks):
+        for number in range(workload.ticks):
             self._tick(number)
             if self.now_s >= next_s - 1e-9:
                 next_s += self.policy.every_s * max(1, math.ceil(tick_s / self.policy.every_s))
                 self._decide()
             if not number & 0x3FF:
-                progress(number / work.ticks)
+                progress(number / workload.ticks)
         self._account()
-        number = work.ticks
-        while self.in_system > 1e-3 and number * tick_s < work.span_s + TAIL_S:
+        number = workload.ticks
+        while self.in_system > 1e-3 and number * tick_s < workload.span_s + TAIL_S:
             self._tick(number)
             number += 1
         progress(1.0)
@@ -104,7 +104,7 @@ class FlowSimulation:
             self.arrived,
             self.attained,
             self.replicas_used_s,
-            work.span_s,
+            workload.span_s,
             self.replicas,
             self.ttft,
             self.tpot,
@@ -128,8 +128,8 @@ class FlowSimulation:
         self.replicas_used_s = self.replicas.used_s
 
     def _tick(self, number: int) -> None:
-        work, replicas = self.work, self.replicas
-        tick_s = work.tick_s
+        workload, replicas = self.workload, self.replicas
+        tick_s = workload.tick_s
         from_s = number * tick_s
         replicas.pass_time(from_s)
         self.now_s = from_s + tick_s
@@ -155,11 +155,15 @@ class FlowSimulation:
         self._end([ended, *self._part(from_s, tick_s)])
 
     def _arrivals(self, number: int) -> Numbers:
-        work = self.work
-        if number >= work.ticks:
+        workload = self.workload
+        if number >= workload.ticks:
             return np.zeros((7, 0))
-        which = slice(work.first[number], work.first[number + 1])
-        prompt, output, weight = work.prompt[which], work.output[which], work.weight[which]
+        which = slice(workload.first[number], workload.first[number + 1])
+        prompt, output, weight = (
+            workload.prompt[which],
+            workload.output[which],
+            workload.weight[which],
+        )
         if len(weight):
             tallies = self._tallies
             count = float(weight.sum())
@@ -167,13 +171,13 @@ class FlowSimulation:
             tallies.arrived += count
             tallies.prompt += float(prompt @ weight)
             tallies.prompt_squared += float((prompt * prompt) @ weight)
-        return self.prefill.batch(work.at_s[which], prompt, output, weight)
+        return self.prefill.batch(workload.at_s[which], prompt, output, weight)
 
     def _send(self, batch: Numbers, number: int) -> None:
         """To decode, in the tick in which its KV is there."""
         bins = counted(1e3 * (batch[POSITION] - batch[AT]), batch[WEIGHT])
         self._prefilled = bins if self._prefilled is None else self._prefilled + bins
-        ticks = np.maximum((batch[POSITION] / self.work.tick_s).astype(np.int64), number)
+        ticks = np.maximum((batch[POSITION] / self.workload.tick_s).astype(np.int64), number)
         low, high = int(ticks.min()), int(ticks.max())
         if low == high:
             self._under_way[low].append(batch)
@@ -221,7 +225,7 @@ class FlowSimulation:
         self._samples.append(
             Sample(self.now_s, self._tallies.arrived, dict(replicas.ready), replicas.used)
         )
-        for role, step in replicas.decide(self.policy.decide(self._seen()), self.now_s).items():
+        for role, step in replicas.decide(self.policy.decide(self._observe()), self.now_s).items():
             if not step.drain:
                 continue
             if role == "prefill":
@@ -229,7 +233,7 @@ class FlowSimulation:
             else:
                 self.parting.append(self.decode.part(step.drain))
 
-    def _seen(self) -> Observation:
+    def _observe(self) -> Observation:
         tallies, self._tallies = self._tallies, _Tallies()
         replicas, decode = self.replicas, self.decode
         return Observation(

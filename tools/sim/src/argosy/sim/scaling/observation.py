@@ -55,6 +55,6 @@ class ScalingPolicy(Protocol):
     every_s: float
     """Between two decisions."""
 
-    def decide(self, seen: Observation) -> dict[str, int]:
+    def decide(self, observation: Observation) -> dict[str, int]:
         """Wanted instances by role; the simulation starts or drains the difference."""
         ...

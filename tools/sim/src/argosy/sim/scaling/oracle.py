@@ -36,10 +36,10 @@ class OraclePolicy:
         self._plan = plan
         self._ahead_s = warm_up_s + self.every_s
 
-    def decide(self, seen: Observation) -> dict[str, int]:
+    def decide(self, observation: Observation) -> dict[str, int]:
         """The most that is wanted from a span ago until a new instance could be there."""
-        first = max(0, int(seen.now_s / SPAN_S) - 1)
-        last = int((seen.now_s + self._ahead_s) / SPAN_S) + 1
+        first = max(0, int(observation.now_s / SPAN_S) - 1)
+        last = int((observation.now_s + self._ahead_s) / SPAN_S) + 1
         return {role: max(self._plan[role][first:last], default=1) for role in ROLES}
 
 
@@ -47,10 +47,10 @@ class Planner:
     """Makes plans for a workload, with at most so many of a role."""
 
     def __init__(
-        self, work: Workload, timing: Timing, machine: Machine, slo: Slo, most: dict[str, int]
+        self, workload: Workload, timing: Timing, machine: Machine, slo: Slo, most: dict[str, int]
     ) -> None:
-        self._mean = work.demand(work.span_s)[0]
-        spans = work.demand(SPAN_S)
+        self._mean = workload.demand(workload.span_s)[0]
+        spans = workload.demand(SPAN_S)
         mean = self._mean
         self._rates = {
             "prefill": np.array([d.rate * d.prompt_tokens / mean.prompt_tokens for d in spans]),

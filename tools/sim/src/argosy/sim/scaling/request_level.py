@@ -1,9 +1,9 @@
-"""World 2: request by request, the real router's core against simulated engines.
+"""Simulates a trace request by request: the real router's core and simulated engines.
 
-A policy's instances start (loading is the warm-up), join, drain and stop. The newest drain
-first, as Kubernetes chooses among pods that are alike. The router sheds nothing, as in the
-other simulation. It holds prompts while decode has no room, so what it holds then is told as
-waiting for decode, not for prefill.
+The instances of a scaling policy start (loading is the warm-up), join, drain and stop. The newest
+drain first, as Kubernetes chooses among equal pods. The router refuses nothing, as in the flow
+simulation. It queues prompts while decode instances have no room, so the observation counts what
+it queues then as waiting for decode, not for prefill.
 """
 
 import math
@@ -15,7 +15,8 @@ import numpy as np
 from argosy.engine.profile import Profile
 from argosy.sim.fleet.instance import SimInstance
 from argosy.sim.fleet.request import SimRequest
-from argosy.sim.fleet.simulation import MAX_RUNNING, SimFleet, Simulation
+from argosy.sim.fleet.simulation import Simulation
+from argosy.sim.fleet.spec import MAX_RUNNING, SimFleet
 from argosy.sim.reports.report import itl_ms, ttft_ms
 from argosy.sim.scaling.flow_level import MINUTE_S, ScalingSetup
 from argosy.sim.scaling.histogram import counted
@@ -25,18 +26,18 @@ from argosy.sim.scaling.result import Sample, ScalingResult, result_of
 from argosy.sim.scaling.workload import Workload
 
 BLOCK_TOKENS = 256
-"""Larger than engines use: fewer steps differ, so whole runs of them are one step."""
+"""Larger than engines use: long runs of decode steps are then equal and simulated as one."""
 
 
 NO_ROOM = 0.95
-"""Use of decode's KV or slots beyond which the router is taken to hold prompts for it."""
+"""With more of decode's KV or slots in use than this, queued prompts wait for decode."""
 
 
 class RequestSimulation:
     """One policy's way through a trace. Deterministic."""
 
-    def __init__(self, work: Workload, setting: ScalingSetup, policy: ScalingPolicy) -> None:
-        self.work, self.setting, self.policy = work, setting, policy
+    def __init__(self, workload: Workload, setting: ScalingSetup, policy: ScalingPolicy) -> None:
+        self.workload, self.setting, self.policy = workload, setting, policy
         assert isinstance(setting.timing, Profile)
         assert setting.machine.max_running == MAX_RUNNING
         self.replicas = Replicas(setting.budget, setting.warm_up_s, dict(setting.initial))
@@ -46,9 +47,10 @@ class RequestSimulation:
             kv_tokens=setting.machine.kv_tokens,
             block_tokens=BLOCK_TOKENS,
             profile=setting.timing,
-            slo_itl_ms=setting.slo.tpot_ms,
+            slo=setting.slo,
         )
-        self.simulation = Simulation(work.trace(), fleet)
+        self._shape = fleet.shape()
+        self.simulation = Simulation(workload.trace(), fleet)
         self._serving: dict[str, list[SimInstance]] = {
             role: [
                 instance for instance in self.simulation.instances.values() if instance.role == role
@@ -69,8 +71,8 @@ class RequestSimulation:
         self._samples: list[Sample] = []
 
     def run(self, progress: Callable[[float], None] = lambda _: None) -> ScalingResult:
-        """To the last request's end. Instances are accounted for until the trace is over."""
-        simulation, span_s = self.simulation, self.work.span_s
+        """Run until the last request has ended. Instances count as used until the trace is over."""
+        simulation, span_s = self.simulation, self.workload.span_s
         self._after(self.policy.every_s, self._decide)
         simulation.run(lambda ended, total: progress(ended / max(1, total)))
         self.replicas.pass_time(max(span_s, self.replicas.at_s))
@@ -93,25 +95,25 @@ class RequestSimulation:
         )
 
     def _after(self, delay_s: float, call: Callable[[], None]) -> None:
-        self.simulation.after(round(1e6 * delay_s), call)
+        self.simulation.queue.after(round(1e6 * delay_s), call)
 
     @property
     def _now_s(self) -> float:
-        return self.simulation.now_us / 1e6
+        return self.simulation.queue.now_us / 1e6
 
     def _pass_time(self) -> None:
         """Until now, or the trace's end if that was before."""
-        self.replicas.pass_time(max(self.replicas.at_s, min(self._now_s, self.work.span_s)))
+        self.replicas.pass_time(max(self.replicas.at_s, min(self._now_s, self.workload.span_s)))
 
     def _decide(self) -> None:
-        if self._now_s > self.work.span_s:
+        if self._now_s > self.workload.span_s:
             return
         self._pass_time()
-        replicas, seen = self.replicas, self._seen()
+        replicas, observation = self.replicas, self._observe()
         self._samples.append(
-            Sample(self._now_s, seen.arrived_requests, dict(replicas.ready), replicas.used)
+            Sample(self._now_s, observation.arrived_requests, dict(replicas.ready), replicas.used)
         )
-        for role, step in replicas.decide(self.policy.decide(seen), self._now_s).items():
+        for role, step in replicas.decide(self.policy.decide(observation), self._now_s).items():
             if step.start:
                 self._after(self.setting.warm_up_s, self._warmed)
             for _ in range(step.drain):
@@ -126,21 +128,9 @@ class RequestSimulation:
                 self._start(role)
 
     def _start(self, role: str) -> None:
-        simulation, machine = self.simulation, self.setting.machine
         name = f"{role}-{self._names[role]:03d}"
         self._names[role] += 1
-        blocks = machine.kv_tokens // BLOCK_TOKENS
-        instance = SimInstance(
-            simulation,
-            name,
-            role,
-            simulation.fleet.profile,
-            blocks,
-            BLOCK_TOKENS,
-            machine.max_running,
-            1,
-        )
-        simulation.instances[name] = instance
+        instance = self.simulation.add_instance(name, role, self._shape)
         self._serving[role].append(instance)
         instance.start()
 
@@ -148,7 +138,7 @@ class RequestSimulation:
         self._pass_time()
         self.replicas.drained(role, 1)
 
-    def _seen(self) -> Observation:
+    def _observe(self) -> Observation:
         arrived = self._arrive()
         stats = {
             r: [s.scheduler.stats() for s in instances] for r, instances in self._serving.items()
@@ -194,7 +184,7 @@ class RequestSimulation:
 
     def _arrive(self) -> list[SimRequest]:
         found = []
-        while self._coming and self._coming[0].request.arrived_us <= self.simulation.now_us:
+        while self._coming and self._coming[0].request.arrived_us <= self.simulation.queue.now_us:
             found.append(self._coming.popleft())
         self._unbegun += found
         self._prefilling += found
@@ -215,7 +205,7 @@ class RequestSimulation:
             here_us = first_us - (sim_request.prefilled_us or first_us) + held_us
             self._joined.append((first_us / 1e6, here_us / 1e3))
         self._unbegun = [p for p in self._unbegun if p.outcome.first_us is None]
-        now_us = self.simulation.now_us
+        now_us = self.simulation.queue.now_us
         ended: list[SimRequest] = []
         running: list[SimRequest] = []
         for sim_request in self._running + began:

@@ -46,13 +46,13 @@ class Scenario:
     """Every request stands for itself: the event-accurate simulation can run it."""
 
 
-def ramp_work(seed: int) -> Scenario:
+def ramp_scenario(seed: int) -> Scenario:
     """llm-d's scored ramp, Poisson arrivals."""
     load = workload.from_rates(rates.ramp(TICK_S), TICK_S, lengths.llmd(RAMP_FACTOR), seed, ALL)
-    return work_of(load, "ramp", f"llm-d's, times {RAMP_FACTOR}", 1.0, exact=True)
+    return scenario_of(load, "ramp", f"llm-d's, times {RAMP_FACTOR}", 1.0, exact=True)
 
 
-def trace_work(
+def trace_scenario(
     path: Path,
     lengths_of: Path | None,
     replicas: int,
@@ -71,7 +71,7 @@ def trace_work(
         load = workload.from_requests(
             trace, factor, TICK_S, seed, ALL if exact else workload.SAMPLES
         )
-        return work_of(load, path.name, "the trace's", factor, exact=exact)
+        return scenario_of(load, path.name, "the trace's", factor, exact=exact)
     starts_s, per_s = rates.read_rates(path)
     draw = lengths.conversation() if lengths_of is None else lengths.of_file(lengths_of)
     name = (
@@ -91,10 +91,10 @@ def trace_work(
     )
     factor = PEAK_USE * largest_factor(shape, replicas, timing, machine, slo)
     load = workload.from_rates(by_tick * factor, tick_s, draw, seed)
-    return work_of(load, path.name, name, factor, exact=False)
+    return scenario_of(load, path.name, name, factor, exact=False)
 
 
-def work_of(
+def scenario_of(
     load: Workload, source: str, lengths_of: str, factor: float, *, exact: bool
 ) -> Scenario:
     """A workload with what it asks on average, at its peak and at first."""

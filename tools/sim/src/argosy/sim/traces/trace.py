@@ -4,10 +4,11 @@ import csv
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
+from argosy.sim.traces.formats import TraceFormat
 from argosy.sim.traces.trace_blocks import split_blocks, unique_blocks
 
 MOONCAKE_BLOCK_TOKENS = 512
@@ -15,8 +16,6 @@ AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
-
-TraceFormat = Literal["mooncake", "azure"]
 
 
 class TraceError(Exception):

@@ -1,7 +1,7 @@
-"""The service's side of an engine's sleep; the worker's is in resting.py.
+"""The service's side of an engine's sleep; the worker's is in cpu_worker.py.
 
-CUDA: vLLM's own sleep mode. CPU: ours, for vLLM has none there. Either way the blocks
-are forgotten first, and who listens has been told of it before memory goes.
+On CUDA this is vLLM's own sleep mode. vLLM has none on CPU: there it is ours. Either way the prefix
+cache is emptied first, and that is reported before memory is freed.
 """
 
 import asyncio
@@ -13,12 +13,13 @@ from argosy.engine.api import BlocksChanged, EngineFailed, SleepLevel
 from argosy.engine.memory import trim_heap
 
 FREED_S = 5.0
+"""How long vLLM may take to free blocks and to report it: some steps with nothing in them."""
 RETRY_S = 0.02
 CUDA_LEVELS = {"dram": 1, "disk": 2}
 
 
 class VllmSleeper:
-    """See the module. step: makes the engine do one step; deliver: hears of KV blocks."""
+    """See the module. step: makes the engine do one step. deliver: is called with block changes."""
 
     def __init__(
         self,
@@ -33,7 +34,7 @@ class VllmSleeper:
         self._level: SleepLevel = "dram"
 
     def blocks_changed(self, change: BlocksChanged) -> None:
-        """Deliver, and see when all blocks are gone."""
+        """Deliver the change, and note when all blocks are gone."""
         self._deliver(change)
         if change.cleared:
             self._cleared.set()
@@ -49,7 +50,7 @@ class VllmSleeper:
         await asyncio.to_thread(trim_heap)
 
     async def wake(self, llm: Any) -> None:
-        """Bring it back."""
+        """Load what `sleep` freed."""
         if not self._cuda:
             await llm.collective_rpc("argosy_wake")
         elif self._level == "dram":
@@ -61,7 +62,7 @@ class VllmSleeper:
             await llm.wake_up(tags=["kv_cache"])
 
     async def register(self, llm: Any) -> None:
-        """Give KV memory into NIXL's hands, and have the scheduler learn of it."""
+        """Register KV memory with NIXL, and let the scheduler learn of it in a step."""
         await llm.collective_rpc("argosy_register", args=(str(uuid4()),))
         await self._step()
 

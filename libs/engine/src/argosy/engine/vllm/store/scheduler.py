@@ -62,11 +62,11 @@ class StoreScheduler:
         self._copies = 0
         self._manager: KVCacheManager
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self._tell = context.socket(zmq.PUSH)
-        self._tell.setsockopt(zmq.SNDHWM, 0)
-        self._tell.connect(settings.tell_endpoint)
-        self._hear = context.socket(zmq.PULL)
-        self._hear.connect(settings.hear_endpoint)
+        self._to_service = context.socket(zmq.PUSH)
+        self._to_service.setsockopt(zmq.SNDHWM, 0)
+        self._to_service.connect(settings.to_service_endpoint)
+        self._from_service = context.socket(zmq.PULL)
+        self._from_service.connect(settings.from_service_endpoint)
 
     def bind(self, manager: KVCacheManager) -> None:
         """Where requests' blocks are looked up."""
@@ -187,14 +187,14 @@ class StoreScheduler:
         if loaded or staged:
             self._send(ServiceMessage(staged, loaded))
 
-    def _send(self, told: ServiceMessage) -> None:
-        self._tell.send(msgspec.msgpack.encode(told))
+    def _send(self, message: ServiceMessage) -> None:
+        self._to_service.send(msgspec.msgpack.encode(message))
 
     def _take_freed(self) -> None:
-        while self._hear.poll(0):
-            self._free.extend(msgspec.msgpack.decode(self._hear.recv()))
+        while self._from_service.poll(0):
+            self._free.extend(msgspec.msgpack.decode(self._from_service.recv()))
 
     def close(self) -> None:
         """Let go of the sockets."""
-        self._tell.close(linger=0)
-        self._hear.close(linger=0)
+        self._to_service.close(linger=0)
+        self._from_service.close(linger=0)

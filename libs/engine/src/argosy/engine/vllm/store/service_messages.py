@@ -1,4 +1,4 @@
-"""What the service and the store connector in vLLM's processes tell each other."""
+"""Messages between the service and the store connector in vLLM's processes."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from argosy.engine.api import Staged
 
 
 class StoreSettings(msgspec.Struct, frozen=True):
-    """What the service tells its engine core of the store."""
+    """The store connector's settings."""
 
     model: str
     revision: str
@@ -14,12 +14,12 @@ class StoreSettings(msgspec.Struct, frozen=True):
     workers: int
     staging_path: str
     staging_bytes: int
-    tell_endpoint: str
-    hear_endpoint: str
+    to_service_endpoint: str
+    from_service_endpoint: str
 
 
 class ServiceMessage(msgspec.Struct):
-    """To the service: blocks in staging slots, and requests that need their preload no more."""
+    """To the service: staged blocks, and names of preloads that are not needed any more."""
 
     staged: list[Staged] = []
     loaded: list[str] = []

@@ -1,4 +1,4 @@
-"""The service's side of the store connector: shared memory, and word from the scheduler.
+"""The service's side of the store connector: shared memory, and messages from the scheduler.
 
 The memory is an anonymous file, which the engine's processes open through /proc: it goes
 when the last of them does, however that ends.
@@ -25,42 +25,42 @@ class StoreSide:
         self._settings = settings
         self._file = os.memfd_create("argosy-staging")
         self._path = f"/proc/{os.getpid()}/fd/{self._file}"
-        self._tell = f"ipc://{Path(sockets) / 'told'}"
-        self._hear = f"ipc://{Path(sockets) / 'freed'}"
+        self._to_service_endpoint = f"ipc://{Path(sockets) / 'staged'}"
+        self._from_service_endpoint = f"ipc://{Path(sockets) / 'freed'}"
         context = zmq.asyncio.Context.instance()
         self._pull = context.socket(zmq.PULL)
         self._pull.setsockopt(zmq.RCVHWM, 0)
-        self._pull.bind(self._tell)
+        self._pull.bind(self._to_service_endpoint)
         self._push: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
         self._push.setsockopt(zmq.SNDHWM, 0)
-        self._push.bind(self._hear)
+        self._push.bind(self._from_service_endpoint)
 
     def connector_settings(self) -> dict[str, Any]:
-        """What the connector is told, as plain data."""
+        """The connector's settings, as plain data."""
         settings = self._settings
-        told = StoreSettings(
+        found = StoreSettings(
             settings.model,
             revision(settings),
             settings.block_tokens,
             settings.tensor_parallel,
             self._path,
             settings.kv_staging_bytes,
-            self._tell,
-            self._hear,
+            self._to_service_endpoint,
+            self._from_service_endpoint,
         )
-        return msgspec.structs.asdict(told)
+        return msgspec.structs.asdict(found)
 
     def staging(self, slot_bytes: int, load_slots: int, slots: int, layout: str) -> Staging:
-        """What the connector made of it."""
+        """The staging memory, as the connector has divided it."""
         return Staging(self._path, slot_bytes, load_slots, slots, layout)
 
     async def follow(self, listener: Listener) -> None:
-        """Tell the listener what the scheduler says, until cancelled."""
+        """Pass the scheduler's messages on to the listener, until cancelled."""
         while True:
-            told = msgspec.msgpack.decode(await self._pull.recv(), type=ServiceMessage)
-            if told.staged:
-                listener.staged(told.staged)
-            for request_id in told.loaded:
+            message = msgspec.msgpack.decode(await self._pull.recv(), type=ServiceMessage)
+            if message.staged:
+                listener.staged(message.staged)
+            for request_id in message.loaded:
                 listener.loaded(request_id)
 
     def unstage(self, slots: list[int]) -> None:

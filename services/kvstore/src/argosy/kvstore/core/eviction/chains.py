@@ -1,20 +1,19 @@
-"""Which blocks are held, how they hang together, and which of them may go.
+"""Which blocks a tier holds, how they continue each other, and which of them may be evicted.
 
 Blocks of a prompt form a chain, and chains that begin alike share their beginnings: a
-forest. A block without its prefix is useless, so only leaves may go: held blocks without
-held children. Nor may pinned ones; pinning the last block of a chain thus keeps all of it.
+forest. A block without its prefix is useless, so only leaves may be evicted: held blocks without
+held children. Pinned blocks may not; so to pin the last block of a chain keeps all of the chain.
 """
 
-import heapq
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-Key = bytes | int
-"""Opaque: a hash, or a number."""
+from argosy.kvstore.core.eviction.policy import EvictionPolicy, Key
 
 
 class ChainBlock:
-    """A block that is held, or has held children (its own bytes were lost), or both."""
+    """A block that is held, or that held blocks continue (its own bytes were lost), or both."""
 
     __slots__ = ("children", "held", "key", "parent")
 
@@ -22,12 +21,12 @@ class ChainBlock:
         self.key = key
         self.parent: ChainBlock | None = None
         self.children = 0
-        """Held ones."""
+        """How many held blocks continue it."""
         self.held = False
 
 
-class Chains:
-    """The bookkeeping of every policy. A policy says what to do when a block is `_freed`."""
+class ChainPolicy(EvictionPolicy):
+    """The books of every policy. A policy adds what it does when a block is `_freed`."""
 
     def __init__(self, capacity_blocks: int) -> None:
         self.capacity_blocks = capacity_blocks
@@ -35,10 +34,10 @@ class Chains:
         self._pins: dict[Key, int] = {}
 
     def asked(self, chain: Sequence[Key], now_us: int) -> None:
-        """A prompt asked for these blocks, root first, whether they are held or not."""
+        """See EvictionPolicy. Says nothing of what is held."""
 
     def stored(self, key: Key, parent: Key | None, now_us: int) -> None:
-        """Held from now on."""
+        """See EvictionPolicy."""
         block = self._blocks.get(key)
         if block is None:
             block = self._blocks[key] = ChainBlock(key)
@@ -55,7 +54,7 @@ class Chains:
             self._freed(key)
 
     def removed(self, key: Key) -> None:
-        """No longer held: evicted or lost."""
+        """See EvictionPolicy."""
         block = self._blocks.get(key)
         if block is None or not block.held:
             return
@@ -72,11 +71,11 @@ class Chains:
                     self._freed(above.key)
 
     def pin(self, key: Key) -> None:
-        """In use once more."""
+        """See EvictionPolicy."""
         self._pins[key] = self._pins.get(key, 0) + 1
 
     def unpin(self, key: Key) -> None:
-        """In use once less."""
+        """See EvictionPolicy."""
         pins = self._pins.pop(key, 0) - 1
         if pins > 0:
             self._pins[key] = pins
@@ -84,15 +83,15 @@ class Chains:
             self._freed(key)
 
     def worth_keeping(self, key: Key, now_us: int) -> bool:
-        """Whether to keep it on a slower tier when this one lets it go."""
+        """See EvictionPolicy. Every block is worth it where a policy does not know better."""
         return True
 
     def _held(self, key: Key) -> bool:
         block = self._blocks.get(key)
         return block is not None and block.held
 
-    def chains_snapshot(self) -> dict[str, Any]:
-        """What hangs together, as plain data."""
+    def chains_to_plain(self) -> dict[str, Any]:
+        """The blocks and their pins, as plain data."""
         return {
             "capacity": self.capacity_blocks,
             "blocks": [
@@ -102,62 +101,24 @@ class Chains:
             "pins": list(self._pins.items()),
         }
 
-    def restore_chains(self, snapshot: dict[str, Any]) -> None:
-        """As it was; of who may go nothing is said."""
-        for key, _, held in snapshot["blocks"]:
+    def chains_from_plain(self, plain: dict[str, Any]) -> None:
+        """Take in what `chains_to_plain` gave. `_freed` is not called."""
+        for key, _, held in plain["blocks"]:
             block = self._blocks[key] = ChainBlock(key)
             block.held = held
-        for key, parent, held in snapshot["blocks"]:
+        for key, parent, held in plain["blocks"]:
             if parent is not None:
                 self._blocks[key].parent = self._blocks[parent]
                 self._blocks[parent].children += held
-        self._pins = dict(snapshot["pins"])
+        self._pins = dict(plain["pins"])
 
     def _may_go(self, key: Key) -> bool:
         block = self._blocks.get(key)
         return block is not None and block.held and not block.children and key not in self._pins
 
+    @abstractmethod
     def _freed(self, key: Key) -> None:
-        """It may go from now on; until it is pinned or gets a child, of which nothing is said."""
-        raise NotImplementedError
+        """The block may be evicted from now on.
 
-
-class Ranked(Chains):
-    """Policies whose rank of a block changes only when it is asked for: the least goes first."""
-
-    def __init__(self, capacity_blocks: int) -> None:
-        super().__init__(capacity_blocks)
-        self._heap: list[tuple[tuple[int, ...], int, Key]] = []
-        """(rank, sequence, key). Outdated entries are found out when they come up."""
-        self._entries = 0
-
-    def victim(self, now_us: int) -> Key | None:
-        """The block that may go with the least rank."""
-        heap = self._heap
-        while heap:
-            rank, _, key = heap[0]
-            if self._may_go(key) and rank == self._rank(key):
-                return key
-            heapq.heappop(heap)
-        return None
-
-    def _rank(self, key: Key) -> tuple[int, ...]:
-        raise NotImplementedError
-
-    def _freed(self, key: Key) -> None:
-        self._entries += 1
-        heapq.heappush(self._heap, (self._rank(key), self._entries, key))
-        if len(self._heap) > 2 * len(self._blocks) + 64:
-            self._rebuild()
-
-    def _asked_again(self, chain: Sequence[Key]) -> None:
-        """Ranks of these have changed."""
-        for key in chain:
-            if self._may_go(key):
-                self._freed(key)
-
-    def _rebuild(self) -> None:
-        free = [key for key in self._blocks if self._may_go(key)]
-        self._heap = [(self._rank(key), number, key) for number, key in enumerate(free)]
-        heapq.heapify(self._heap)
-        self._entries = len(free)
+        That ends when it is pinned or continued, of which a policy is not told: ask `_may_go`.
+        """

@@ -1,15 +1,16 @@
-"""Argosy's own: whoever is worth least by what was learned of his like.
+"""Evicts the block of the least value, as learned from blocks like it.
 
-Ghost lists choose between recency and frequency, for each segment of the workload. Every
-block asked for of late is remembered, held or not, by its run (neighbours in a chain that
-were last asked for together, and as often). When a run is asked for again, or grows older
-without, that is counted for its segment at its age (`segments`, `worth`); so each segment
-finds out by itself how long after an ask waiting pays, and how much asks in the past
-say about those to come. The victim is the deepest block of the run of the least worth.
+Blocks are sorted into segments of the workload (learned_segments.py), and the policy learns for
+each segment how likely a block is to be requested again at each age (learned_value.py). For that
+it remembers blocks that were requested recently, held or not (those not held are ghosts), as runs
+(learned_runs.py): neighbours in a chain that were last requested together, and equally often. When
+a run is requested again, or grows older without, that is counted for its segment at its age. The
+victim is the deepest block of the run of the least value.
 
-Where age says all, the worth falls with age alike in all segments: LRU. Where asks say
-all, it hardly falls, and is higher the more asks there were: LFU. No setting chooses.
-What was learned fades, with a half-life in asks, so a new kind of load is learned anew.
+Where only the age of the last request matters, the value falls with age, alike in all segments:
+the policy is then LRU. Where only the number of requests matters, the value hardly falls and is
+the higher the more requests there were: LFU. What was learned decays with a half-life in requests,
+so a new kind of load is learned anew. No setting chooses between these.
 """
 
 from collections import OrderedDict
@@ -17,43 +18,55 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any, Self
 
-from argosy.kvstore.core.eviction.chains import Chains, Key
+from argosy.kvstore.core.eviction.chains import ChainPolicy
 from argosy.kvstore.core.eviction.learned_runs import BlockRun
 from argosy.kvstore.core.eviction.learned_segments import kind_of, size_of
 from argosy.kvstore.core.eviction.learned_value import AGES_US, SPANS, Cell, LearnedValue
+from argosy.kvstore.core.eviction.policy import Key
 
 GHOSTS_PER_BLOCK = 2
+"""Blocks are remembered for twice as long as LRU would hold them: a policy that may hold some
+longer than LRU has to see whether they come back."""
 GHOSTS_MIN = 65_536
-"""A small store learns little from ghosts as few as its blocks: people think for minutes."""
+"""A small store evicts within seconds, while people think for minutes before the next turn of a
+conversation: with as few ghosts as it has blocks it would see no block come back."""
 HALF_LIFE_ASKS = 4000
+"""Half a day of a store with a prompt every ten seconds, or seven minutes at ten a second: long
+enough for hundreds of requests in each common segment, short enough to follow the time of day."""
 LEARN_EVERY_ASKS = 256
+"""Learning sorts all cells, which takes milliseconds: so it costs some 10 µs for each request."""
 LEARN_FIRST_ASKS = 16
-"""Then after twice as many, and so on up to LEARN_EVERY_ASKS."""
+"""The first time to learn; then after twice as many requests, up to every LEARN_EVERY_ASKS."""
 KEEP_CHANCE = 0.03
+"""A block goes to SSD if at least one in thirty like it is requested again: a write then pays as
+long as it costs less than a thirtieth of computing the block anew."""
 
 
-class Learned(Chains):
-    """Ghosts: the greater of GHOSTS_MIN and GHOSTS_PER_BLOCK times the capacity."""
+class LearnedPolicy(ChainPolicy):
+    """Remembers the greater of GHOSTS_MIN and GHOSTS_PER_BLOCK times the capacity as ghosts."""
 
     def __init__(self, capacity_blocks: int) -> None:
         super().__init__(capacity_blocks)
         self.ghosts_max = max(GHOSTS_MIN, GHOSTS_PER_BLOCK * capacity_blocks)
         self._runs: dict[Key, BlockRun] = {}
-        """Of all blocks that are held, and of ghosts."""
+        """The run of each held block and of each ghost."""
         self._ghosts: OrderedDict[Key, None] = OrderedDict()
         self._ages: list[OrderedDict[BlockRun, None]] = [OrderedDict() for _ in range(SPANS)]
-        """Runs by span of age, the longest unasked first."""
+        """Runs by span of ages, the one requested the longest ago first."""
         self._aged_us = 0
-        self._worth = LearnedValue()
-        self._order = self._worth.learn(0, 1.0)
+        self._value = LearnedValue()
+        self._order = self._value.learn(0, 1.0)
         self._heap: list[int] = []
-        """Ranks of cells in which somebody may go, and of some in which nobody does any more."""
+        """Ranks of the cells with blocks that may be evicted, and of some that had such blocks."""
         self._asks = 0
         self._learn_at = LEARN_FIRST_ASKS
         self._learned_at = 0
 
     def asked(self, chain: Sequence[Key], now_us: int) -> None:
-        """Count what the asks say, and make new runs of the chain. No block is in it twice."""
+        """See EvictionPolicy. Counts the request, and makes new runs of the chain's blocks.
+
+        A chain has no block twice.
+        """
         self._age(now_us)
         self._asks += 1
         if self._asks >= self._learn_at:
@@ -73,7 +86,7 @@ class Learned(Chains):
                 end += 1
             asks_above, asks = asks, (old.asks + 1 if old is not None else 1)
             kind = kind_of(asks, asks_above, is_end=end == total)
-            cells = self._worth.segments[kind][size]
+            cells = self._value.segments[kind][size]
             if run is None or run.cells is not cells or run.asks != asks:
                 if run is not None:
                     self._begin(run, now_us)
@@ -85,18 +98,18 @@ class Learned(Chains):
         self._forget(now_us)
 
     def stored(self, key: Key, parent: Key | None, now_us: int) -> None:
-        """Held from now on. What nobody asked for counts as asked for once, now."""
+        """See EvictionPolicy. A block that nobody requested counts as requested once, now."""
         if self._ghosts.pop(key, self) is self and key not in self._runs:
             self._age(now_us)
             kind = kind_of(1, 1 if parent is not None else 0, is_end=True)
-            run = BlockRun(self._worth.segments[kind][size_of(1)], 1, now_us)
+            run = BlockRun(self._value.segments[kind][size_of(1)], 1, now_us)
             run.blocks = 1
             self._runs[key] = run
             self._begin(run, now_us)
         super().stored(key, parent, now_us)
 
     def removed(self, key: Key) -> None:
-        """No longer held, but remembered."""
+        """See EvictionPolicy. The block becomes a ghost."""
         if self._held(key):
             run = self._runs[key]
             if key in run.free:
@@ -105,7 +118,7 @@ class Learned(Chains):
         super().removed(key)
 
     def victim(self, now_us: int) -> Key | None:
-        """The deepest block of the longest unasked run of the cell of the least worth."""
+        """See EvictionPolicy: the deepest block of the oldest run of the cell of least value."""
         self._age(now_us)
         heap, order = self._heap, self._order
         while heap:
@@ -121,19 +134,19 @@ class Learned(Chains):
         return None
 
     def worth_keeping(self, key: Key, now_us: int) -> bool:
-        """Its like are asked for again at least once in thirty times, from its age on."""
+        """See EvictionPolicy: blocks that are requested again with KEEP_CHANCE or more."""
         self._age(now_us)
         run = self._runs.get(key)
         return run is not None and run.cells[run.span].chance >= KEEP_CHANCE
 
-    def to_snapshot(self) -> dict[str, Any]:
-        """All of it as plain data, for the journal. Runs go by their place in `runs`."""
+    def to_plain(self) -> dict[str, Any]:
+        """See EvictionPolicy. A run is named by its place in `runs`."""
         runs = [run for age in self._ages for run in age]
         number = {run: n for n, run in enumerate(runs)}
-        segments = self._worth.in_order()
+        segments = self._value.in_order()
         segment = {id(cells): n for n, cells in enumerate(segments)}
         return {
-            **self.chains_snapshot(),
+            **self.chains_to_plain(),
             "runs": [
                 (segment[id(r.cells)], r.asks, r.asked_us, r.span, r.blocks, list(r.free))
                 for r in runs
@@ -146,7 +159,7 @@ class Learned(Chains):
                     cell.block_s,
                     cell.blocks,
                     cell.since_us,
-                    cell.worth,
+                    cell.value,
                     cell.chance,
                     cell.rank,
                     cell.listed,
@@ -160,32 +173,32 @@ class Learned(Chains):
         }
 
     @classmethod
-    def from_snapshot(cls, snapshot: dict[str, Any]) -> Self:
-        """One that decides as that of which the snapshot was taken."""
-        made = cls(snapshot["capacity"])
-        made.restore_chains(snapshot)
-        segments = made._worth.in_order()
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """See EvictionPolicy."""
+        made = cls(plain["capacity"])
+        made.chains_from_plain(plain)
+        segments = made._value.in_order()
         runs = []
-        for segment, asks, asked_us, span, blocks, free in snapshot["runs"]:
+        for segment, asks, asked_us, span, blocks, free in plain["runs"]:
             run = BlockRun(segments[segment], asks, asked_us)
             run.span, run.blocks, run.free = span, blocks, dict.fromkeys(free)
             runs.append(run)
             made._ages[span][run] = None
-        made._runs = {key: runs[number] for key, number in snapshot["keys"]}
-        made._ghosts = OrderedDict.fromkeys(snapshot["ghosts"])
+        made._runs = {key: runs[number] for key, number in plain["keys"]}
+        made._ghosts = OrderedDict.fromkeys(plain["ghosts"])
         cells = [cell for segment_cells in segments for cell in segment_cells]
-        for cell, seen in zip(cells, snapshot["cells"], strict=True):
+        for cell, seen in zip(cells, plain["cells"], strict=True):
             cell.asks, cell.block_s, cell.blocks, cell.since_us, *rest, queue = seen
-            cell.worth, cell.chance, cell.rank, cell.listed = rest
+            cell.value, cell.chance, cell.rank, cell.listed = rest
             cell.queue = OrderedDict.fromkeys(runs[number] for number in queue)
         made._order = sorted(cells, key=rank_of)
-        made._heap = list(snapshot["heap"])
-        made._aged_us, made._asks, made._learn_at, made._learned_at = snapshot["clocks"]
+        made._heap = list(plain["heap"])
+        made._aged_us, made._asks, made._learn_at, made._learned_at = plain["clocks"]
         return made
 
     def _learn(self, now_us: int) -> None:
         since = self._asks - self._learned_at
-        self._order = self._worth.learn(now_us, 0.5 ** (since / HALF_LIFE_ASKS))
+        self._order = self._value.learn(now_us, 0.5 ** (since / HALF_LIFE_ASKS))
         self._heap = []
         for rank, cell in enumerate(self._order):
             cell.listed = bool(cell.queue)
@@ -195,7 +208,7 @@ class Learned(Chains):
         self._learn_at = self._asks + min(self._asks, LEARN_EVERY_ASKS)
 
     def _move(self, keys: Sequence[Key], old: BlockRun | None, new: BlockRun, now_us: int) -> None:
-        """Blocks of the old run, or new ones, were asked for."""
+        """Blocks of the old run, or unknown ones, were requested: they are the new run's."""
         new.blocks += len(keys)
         runs, ghosts = self._runs, self._ghosts
         if old is None:
@@ -215,7 +228,7 @@ class Learned(Chains):
                 ghosts.move_to_end(key)
 
     def _begin(self, run: BlockRun, now_us: int) -> None:
-        """All of its blocks are in it."""
+        """The run has all of its blocks."""
         self._ages[0][run] = None
         run.cells[0].change(run.blocks, now_us)
         if run.free:
@@ -228,7 +241,7 @@ class Learned(Chains):
             del self._ages[run.span][run]
 
     def _age(self, now_us: int) -> None:
-        """Runs go on to the next span when it is time."""
+        """Move runs that are old enough on to the next span of ages."""
         if now_us <= self._aged_us:
             return
         self._aged_us = now_us
@@ -249,7 +262,7 @@ class Learned(Chains):
                     self._enqueue(run)
 
     def _forget(self, now_us: int) -> None:
-        """The oldest ghosts."""
+        """Forget the oldest ghosts beyond ghosts_max."""
         while len(self._ghosts) > self.ghosts_max:
             key, _ = self._ghosts.popitem(last=False)
             self._leave(self._runs.pop(key), 1, now_us)

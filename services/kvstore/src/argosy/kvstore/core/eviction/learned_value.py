@@ -1,14 +1,14 @@
-"""What a block is worth, by its segment and the time since it was last asked for: learned.
+"""The value of a block, learned for its segment and its age: the time since its last request.
 
-Counted for each segment and span of ages: how often its blocks, held or ghosts, were
-asked for again, and for how long they were there to be asked for. One over the other is
-the hazard, the chance of an ask per second. The worth of a block is the most asks per
-second of room that can be had by keeping it for some time yet and no longer (Gittins'
-index): so a block may outlive a pause in which nobody comes back so soon.
+For each segment and span of ages (a cell) two things are counted: how often blocks in it, held or
+ghosts, were requested again, and for how long they were there to be requested. Their quotient is
+the hazard: the chance of a request per second. The value of a block is the most requests per
+second of holding it that can be had by holding it for some time and no longer (Gittins' index,
+J. C. Gittins, 1979). So a block may be held through a pause after which requests come back.
 
-Who has shown little is taken for the wider class it is in, scaled to the asks it did
-have: a segment for all sizes of its kind, a kind for the mean of all blocks, a span of the
-mean for the span before it with 1 / age. Knowing nothing, this is LRU.
+Where a class has few counts, the wider class is taken instead, scaled to the requests that were
+seen: for a segment all sizes of its kind, for a kind the mean of all blocks, for a span of the
+mean the span before it with a hazard that falls with 1 / age. With no counts at all this is LRU.
 """
 
 from collections import OrderedDict
@@ -19,21 +19,28 @@ from typing import Any
 from argosy.kvstore.core.eviction.learned_segments import KINDS, SIZES
 
 SPANS_PER_OCTAVE = 2
+"""Ages within a factor of 1.4 are counted together."""
 SPANS = 28
+"""Enough to tell ages from a second to hours apart: see AGES_US."""
 AGE_1_US = 1_000_000
+"""Where the second span begins: nobody reads an answer and goes on in less than a second."""
 FALL = 2 ** (-1 / SPANS_PER_OCTAVE)
+"""How the hazard falls from span to span where it falls with 1 / age."""
 AGES_US = [0] + [round(AGE_1_US * 2 ** (n / SPANS_PER_OCTAVE)) for n in range(SPANS - 1)]
 """Where the spans begin. The last begins at 2.3 h; what is older stays in it."""
 WIDTHS_S = [
     (end - begin) / 1e6 for begin, end in zip(AGES_US, [*AGES_US[1:], 2 * AGES_US[-1]], strict=True)
 ]
 PRIOR_BLOCKS = 512
-"""Own evidence outweighs the wider class's once so many blocks have passed through a span."""
+"""Once this many blocks have passed through a span, the counts of a class weigh more than those of
+the wider class. A prompt is some dozens of blocks that come and go together: these are about ten
+prompts."""
 PRIOR_ASKS = 128
-"""A class's level is its own rather than the wider one's once so many asks were expected."""
+"""Once this many requests were expected of a class, its level is its own rather than the wider
+class's: a few prompts of some dozens of blocks each."""
 
 Curve = list[float]
-"""A number for each span."""
+"""A number for each span of ages."""
 
 
 class Cell:
@@ -48,29 +55,29 @@ class Cell:
         "queue",
         "rank",
         "since_us",
-        "worth",
+        "value",
     )
 
     def __init__(self) -> None:
         self.asks = 0.0
         self.block_s = 0.0
-        """Seconds that blocks were here, summed over blocks."""
+        """Seconds that blocks were in the cell, summed over blocks."""
         self.blocks = 0
-        """Here now."""
+        """In the cell now."""
         self.since_us = 0
-        """Until when `block_s` is counted."""
+        """The time up to which `block_s` is counted."""
         self.queue: OrderedDict[Any, None] = OrderedDict()
-        """For the policy: who here may go, the longest unasked first."""
-        self.worth = 0.0
+        """For the policy: runs with blocks that may be evicted, the oldest first."""
+        self.value = 0.0
         self.chance = 1.0
-        """Of ever being asked for again."""
+        """The chance that a block in the cell is ever requested again."""
         self.rank = 0
-        """Place among all cells by worth."""
+        """Its place among all cells, the least value first."""
         self.listed = False
-        """For the policy: whether it knows that the queue is worth a look."""
+        """For the policy: whether the cell is in its heap."""
 
     def change(self, blocks: int, now_us: int) -> None:
-        """So many more (or fewer) are here from now on."""
+        """The cell has that many more blocks (or fewer) from now on."""
         if now_us > self.since_us:
             self.block_s += self.blocks * (now_us - self.since_us) / 1e6
             self.since_us = now_us
@@ -86,9 +93,9 @@ class LearnedValue:
         ]
 
     def learn(self, now_us: int, fade: float) -> list[Cell]:
-        """Compute the worth anew. Returns all cells, the least worth first.
+        """Compute all values anew. Returns all cells, the least value first.
 
-        What was seen so far counts `fade` times as much from now on.
+        What was counted so far counts `fade` times as much from now on.
         """
         tallies = [[tally(cells, now_us, fade) for cells in kind] for kind in self.segments]
         kinds = [added(kind) for kind in tallies]
@@ -97,20 +104,20 @@ class LearnedValue:
             usual = hazard_of(kind_tally, mean)
             plain = gittins(usual), chances(usual)
             for segment_tally, cells in zip(segments, kind, strict=True):
-                worth, chance = plain
+                value, chance = plain
                 if any(segment_tally[1]):
                     hazard = hazard_of(segment_tally, usual)
-                    worth, chance = gittins(hazard), chances(hazard)
+                    value, chance = gittins(hazard), chances(hazard)
                 for span, cell in enumerate(cells):
-                    cell.worth, cell.chance = worth[span], chance[span]
-        # Of equal worth, the older first; sorting keeps the order of segments besides.
+                    cell.value, cell.chance = value[span], chance[span]
+        # Of equal values the older comes first: the sort is stable. So is the order of segments.
         ordered = [
             kind[size][span]
             for span in range(SPANS - 1, -1, -1)
             for kind in self.segments
             for size in range(SIZES)
         ]
-        ordered.sort(key=worth_of)
+        ordered.sort(key=value_of)
         for rank, cell in enumerate(ordered):
             cell.rank = rank
         return ordered
@@ -120,17 +127,17 @@ class LearnedValue:
         return [cells for kind in self.segments for cells in kind]
 
 
-def worth_of(cell: Cell) -> float:
+def value_of(cell: Cell) -> float:
     """For sorting."""
-    return cell.worth
+    return cell.value
 
 
 Tally = tuple[Curve, Curve]
-"""(asks, block seconds)."""
+"""(requests, block seconds), by span."""
 
 
 def tally(cells: list[Cell], now_us: int, fade: float) -> Tally:
-    """What was counted up to now; it fades once read."""
+    """What was counted in these cells up to now; then it decays to `fade` of that."""
     for cell in cells:
         cell.change(0, now_us)
     found = [cell.asks for cell in cells], [cell.block_s for cell in cells]
@@ -141,7 +148,7 @@ def tally(cells: list[Cell], now_us: int, fade: float) -> Tally:
 
 
 def added(tallies: Iterable[Tally]) -> Tally:
-    """Their sum."""
+    """The sum of these tallies."""
     asks, block_s = zip(*tallies, strict=True)
     return [sum(one) for one in zip(*asks, strict=True)], [
         sum(one) for one in zip(*block_s, strict=True)
@@ -149,7 +156,7 @@ def added(tallies: Iterable[Tally]) -> Tally:
 
 
 def mean_hazard(asks: Curve, block_s: Curve) -> Curve:
-    """Of all blocks together."""
+    """The hazard of all blocks together, by span."""
     found: Curve = []
     for count, over_s, width_s in zip(asks, block_s, WIDTHS_S, strict=True):
         usual = found[-1] * FALL if found else 1.0
@@ -159,7 +166,7 @@ def mean_hazard(asks: Curve, block_s: Curve) -> Curve:
 
 
 def hazard_of(seen: Tally, usual: Curve) -> Curve:
-    """Of a class, from what was seen of it and what is usual in the wider one."""
+    """The hazard of a class, from its counts and the hazard of the wider class, by span."""
     asks, block_s = seen
     expected = sum(over_s * rate for over_s, rate in zip(block_s, usual, strict=True))
     level = (sum(asks) + PRIOR_ASKS) / (expected + PRIOR_ASKS)
@@ -170,13 +177,14 @@ def hazard_of(seen: Tally, usual: Curve) -> Curve:
 
 
 def gittins(hazard: Curve) -> Curve:
-    """At each span, the most of (chance of an ask) / (mean time until it or the end kept to).
+    """The value at each span: the greatest (chance of a request) / (mean time held for it), over
+    all ages at which to give up.
 
-    From the last span backwards: a span is joined to those after it while that pays.
+    From the last span backwards: a span is joined to those after it while that raises the quotient.
     """
     index: Curve = []
     joined: list[tuple[float, float]] = []
-    """(chance, time in seconds) of who enters; the nearest last."""
+    """(chance, time in seconds) of a block that enters these spans; the nearest spans last."""
     for rate, width_s in zip(reversed(hazard), reversed(WIDTHS_S), strict=True):
         chance = -expm1(-rate * width_s)
         time_s = chance / rate
@@ -191,7 +199,7 @@ def gittins(hazard: Curve) -> Curve:
 
 
 def chances(hazard: Curve) -> Curve:
-    """At each span, of being asked for from then on."""
+    """At each span, the chance of a request at that age or later."""
     found: Curve = []
     unasked = 1.0
     for rate, width_s in zip(reversed(hazard), reversed(WIDTHS_S), strict=True):

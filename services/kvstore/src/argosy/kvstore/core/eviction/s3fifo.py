@@ -1,21 +1,26 @@
-"""S3-FIFO (Yang et al., SOSP '23): a small queue for newcomers, a main one, and ghosts.
+"""S3-FIFO (Yang et al., SOSP '23): a small queue for new blocks, a main queue, and ghosts.
 
-What has held children, or is pinned, when its turn comes is set aside, and has its turn
-again as soon as it may go.
+A block that is pinned or has held children when its turn comes is set aside. It has its turn
+again as soon as it may be evicted.
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from typing import Any, Self
 
-from argosy.kvstore.core.eviction.chains import Chains, Key
+from argosy.kvstore.core.eviction.chains import ChainPolicy
+from argosy.kvstore.core.eviction.policy import Key
 
 SMALL_SHARE = 0.1
+"""Of the capacity, for the small queue: the paper's choice, good over all of its traces."""
 ASKS_MAX = 3
+"""Where counting ends: the paper's two bits."""
 ASKS_TO_MAIN = 2
+"""Requests since it was stored that move a block to the main queue. The paper's "more than one"."""
 
 
-class S3Fifo(Chains):
-    """Ghosts: as many as the main queue may have."""
+class S3FifoPolicy(ChainPolicy):
+    """Remembers as many ghosts as the main queue may have blocks."""
 
     def __init__(self, capacity_blocks: int) -> None:
         super().__init__(capacity_blocks)
@@ -25,11 +30,11 @@ class S3Fifo(Chains):
         self._small_blocks = 0
         self._aside: dict[Key, None] = {}
         self._asks: dict[Key, int] = {}
-        """Since it was stored, up to ASKS_MAX."""
+        """Requests for a held block since it was stored, up to ASKS_MAX."""
         self._ghosts: OrderedDict[Key, None] = OrderedDict()
 
     def asked(self, chain: Sequence[Key], now_us: int) -> None:
-        """Count asks of held blocks."""
+        """See EvictionPolicy."""
         asks = self._asks
         for key in chain:
             count = asks.get(key)
@@ -37,7 +42,7 @@ class S3Fifo(Chains):
                 asks[key] = count + 1
 
     def stored(self, key: Key, parent: Key | None, now_us: int) -> None:
-        """To the main queue when it was let go of late, else to the small one."""
+        """See EvictionPolicy. A ghost goes to the main queue, any other block to the small one."""
         if key in self._asks:
             return
         self._asks[key] = 0
@@ -48,7 +53,7 @@ class S3Fifo(Chains):
         super().stored(key, parent, now_us)
 
     def removed(self, key: Key) -> None:
-        """No longer held; remembered when it was among the newcomers."""
+        """See EvictionPolicy. A block of the small queue becomes a ghost."""
         super().removed(key)
         if self._asks.pop(key, None) is None:
             return
@@ -60,7 +65,7 @@ class S3Fifo(Chains):
                 self._ghosts.popitem(last=False)
 
     def victim(self, now_us: int) -> Key | None:
-        """By turns of the two queues; what was asked for meanwhile goes on to the main one."""
+        """See EvictionPolicy. Blocks requested meanwhile go to the end of the main queue."""
         while self._small or self._main:
             small = bool(self._small) and (
                 not self._main or self._small_blocks >= SMALL_SHARE * self.capacity_blocks
@@ -84,8 +89,34 @@ class S3Fifo(Chains):
         return None
 
     def worth_keeping(self, key: Key, now_us: int) -> bool:
-        """Asked for since it was stored, or among those that were."""
+        """See EvictionPolicy: requested blocks and those of the main queue are."""
         return self._in_main.get(key, False) or self._asks.get(key, 0) > 0
+
+    def to_plain(self) -> dict[str, Any]:
+        """See EvictionPolicy."""
+        return {
+            **self.chains_to_plain(),
+            "small": list(self._small),
+            "main": list(self._main),
+            "in_main": list(self._in_main.items()),
+            "small_blocks": self._small_blocks,
+            "aside": list(self._aside),
+            "asks": list(self._asks.items()),
+            "ghosts": list(self._ghosts),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """See EvictionPolicy."""
+        made = cls(plain["capacity"])
+        made.chains_from_plain(plain)
+        made._small, made._main = deque(plain["small"]), deque(plain["main"])
+        made._in_main = dict(plain["in_main"])
+        made._small_blocks = plain["small_blocks"]
+        made._aside = dict.fromkeys(plain["aside"])
+        made._asks = dict(plain["asks"])
+        made._ghosts = OrderedDict.fromkeys(plain["ghosts"])
+        return made
 
     def _enqueue(self, key: Key, *, main: bool) -> None:
         self._in_main[key] = main

@@ -1,11 +1,9 @@
-"""Where a request can go: ranks of live instances, with what policies ask of them."""
+"""Candidates: the ranks of live instances that a request can go to."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from typing import NamedTuple
 
-from argosy.domain.timing import distance
 from argosy.router.core.fleet import load_ledger
 from argosy.router.core.state import (
     CandidateCache,
@@ -16,13 +14,15 @@ from argosy.router.core.state import (
 )
 
 WINDOW_US_MAX = 200_000
+"""Far longer than a healthy step: a wrong report of one must not send everything at once."""
 WINDOW_US_MIN = 2_000
-"""A submission takes as long to arrive; sent later, a rank would idle in between."""
+"""A submission takes this long to arrive; sent later, it would find the rank idle."""
 LISTED_MAX = 16
+"""Ranks on a shortlist: bounds the time of a decision in a large fleet."""
 LISTED_US = 20_000
-SHARED_DEPTH = 4
+"""A shortlist is made again after this long: shorter than most steps, in which loads change."""
 REQUESTS_FACTOR = 2
-"""Requests a rank may have for each it can run: the rest wait in its own queue."""
+"""A rank may have twice the requests it can run, so that its own queue never runs dry."""
 
 
 class Candidate(NamedTuple):
@@ -45,7 +45,7 @@ class Candidates:
     listed_us: int = -LISTED_US
     listed: tuple[list[Candidate], list[Candidate]] = ([], [])
     written: float = 0
-    """Tokens of new KV of late, the mean over ranks, when last listed."""
+    """Recent tokens of new KV (load_ledger.written), the mean over ranks, when last listed."""
     window_us: int = WINDOW_US_MIN
     """How soon a rank must become idle to be sent a batch now, when last listed."""
     ranks_max: int = 1
@@ -54,8 +54,11 @@ class Candidates:
     candidate_caches: dict[str, CandidateCache] = field(default_factory=dict)
     """Of the state: what was last listed."""
 
-    def refresh(self, now_us: int, *, anew: bool = False) -> None:
-        """Look at all ranks again, unless that was done a moment ago (or even then: `anew`)."""
+    def advance_and_list(self, now_us: int, *, anew: bool = False) -> None:
+        """Advance the ledgers of large fleets to now and make the shortlist of all ranks anew.
+
+        Does nothing if that was done less than LISTED_US ago, unless `anew`.
+        """
         if (now_us - self.listed_us < LISTED_US and not anew) or not self.prefilling:
             return
         self.listed_us = now_us
@@ -77,19 +80,23 @@ class Candidates:
         )
 
     def restore(self) -> None:
-        """Go on from the last look."""
-        look = self.candidate_caches.get(self.model)
-        if look is not None:
-            self.listed_us, self.written, self.window_us = look.at_us, look.written, look.window_us
+        """Take the last shortlist from the state: a router that restarts decides the same."""
+        cache = self.candidate_caches.get(self.model)
+        if cache is not None:
+            self.listed_us, self.written, self.window_us = (
+                cache.at_us,
+                cache.written,
+                cache.window_us,
+            )
             by_holder = self.by_holder
             self.listed = (
-                [by_holder[h] for h in look.prefill],
-                [by_holder[h] for h in look.decode],
+                [by_holder[h] for h in cache.prefill],
+                [by_holder[h] for h in cache.decode],
             )
 
     @property
     def used_up(self) -> bool:
-        """Whether all on a list have work now, and some are not on it."""
+        """Whether all ranks on a shortlist have work by now, and other ranks are not on it."""
         return any(
             len(listed) < len(known) and all(candidate.instance.busy for candidate in listed)
             for listed, known in zip(self.listed, (self.prefill, self.decode), strict=True)
@@ -97,15 +104,17 @@ class Candidates:
 
     @property
     def all_listed(self) -> bool:
-        """Whether no rank is left out."""
+        """Whether the shortlists hold all ranks."""
         prefill, decode = self.listed
         return len(prefill) == len(self.prefill) and len(decode) == len(self.decode)
 
-    def worth_a_look(
+    def shortlist(
         self, request: TrackedRequest, now_us: int
     ) -> tuple[list[Candidate], list[Candidate]]:
-        """Prefill and decode ranks a policy should weigh: all of a small fleet; of a large
-        one the least loaded, as of LISTED_US ago at most, and those that cache a part.
+        """The prefill and decode ranks that a policy should weigh.
+
+        All ranks of a small fleet; of a large one the least loaded ones, as of LISTED_US ago at
+        most, and those that cache a part of the prompt.
         """
         prefill, decode = self.listed
         if self.all_listed:
@@ -121,7 +130,7 @@ class Candidates:
 
 
 class Choice(NamedTuple):
-    """Where a policy wants a request to be."""
+    """Where a policy places a request, and why."""
 
     prefill: Candidate
     decode: Candidate
@@ -135,7 +144,7 @@ class Choice(NamedTuple):
 
 
 Planned = dict[str, int]
-"""Prompt tokens promised in this round to requests that wait for a rank, by holder."""
+"""By holder: prompt tokens of requests ahead that are deferred and wait for this rank."""
 
 
 def candidates_of(state: RouterState, model: str) -> Candidates:
@@ -153,8 +162,9 @@ def candidates_of(state: RouterState, model: str) -> Candidates:
 
 
 def least_loaded(candidates: list[Candidate], now_us: int) -> list[Candidate]:
-    """The LISTED_MAX with least to prefill, then with most KV free, full ones last; all, in
-    order of names, where there are not more.
+    """The LISTED_MAX ranks with least to prefill, then with least KV in use; full ones last.
+
+    All, in order of names, where there are not more. Otherwise advances their ledgers to now.
     """
     if len(candidates) <= LISTED_MAX:
         return candidates
@@ -163,35 +173,8 @@ def least_loaded(candidates: list[Candidate], now_us: int) -> list[Candidate]:
     return nsmallest(
         LISTED_MAX,
         candidates,
-        key=lambda s: (is_full(s), s.rank.prefill_tokens, s.rank.kv_blocks, s.rank.holder),
+        key=lambda c: (is_full(c), c.rank.prefill_tokens, c.rank.kv_blocks, c.rank.holder),
     )
-
-
-def uncached_tokens(candidate: Candidate, request: TrackedRequest) -> int:
-    """Prompt tokens the rank would have to compute, with what it can fetch; at least the last."""
-    hit = max(request.hits.get(candidate.rank.holder, 0), request.stored_blocks)
-    return max(1, request.prompt_tokens - hit * candidate.instance.block_tokens)
-
-
-def fetch_us(candidate: Candidate, request: TrackedRequest) -> int:
-    """How long the rank takes to fetch from stores what they have beyond its own cache."""
-    blocks = request.stored_blocks - request.hits.get(candidate.rank.holder, 0)
-    if blocks <= 0:
-        return 0
-    instance = candidate.instance
-    gb = blocks * instance.block_tokens * instance.timing.kv_bytes_per_token / 1e9
-    return round(1e3 * (request.stored_ms + gb * request.stored_ms_per_gb))
-
-
-def best_hit_tokens(request: TrackedRequest, candidates: Candidates) -> int:
-    """Prompt tokens that need no prefill where most are cached."""
-    best = max(request.stored_blocks, *request.hits.values(), 0)
-    return best * candidates.decode[0].instance.block_tokens if best and candidates.decode else 0
-
-
-def blocks_of(instance: KnownInstance, tokens: int) -> int:
-    """KV blocks that so many tokens take."""
-    return -(-tokens // instance.block_tokens)
 
 
 def is_full(candidate: Candidate) -> bool:
@@ -199,103 +182,3 @@ def is_full(candidate: Candidate) -> bool:
     instance, rank = candidate
     full = rank.requests >= REQUESTS_FACTOR * instance.max_running_requests
     return full or rank.kv_blocks >= instance.kv_total_blocks
-
-
-def has_room(candidate: Candidate, request: TrackedRequest, extra_tokens: int = 0) -> bool:
-    """Whether the rank can take the request and decode it, as far as we know."""
-    instance, rank = candidate
-    if rank.requests >= REQUESTS_FACTOR * instance.max_running_requests:
-        return False
-    need = blocks_of(instance, request.prompt_tokens + extra_tokens)
-    return rank.kv_blocks + need <= instance.kv_total_blocks or rank.requests == 0
-
-
-def with_room(
-    candidates: Iterable[Candidate], request: TrackedRequest, extra_tokens: int = 0
-) -> list[Candidate]:
-    """Those with room; if there are none, those that only lack it for the answer's KV."""
-    candidates = list(candidates)
-    return [s for s in candidates if has_room(s, request, extra_tokens)] or (
-        [s for s in candidates if has_room(s, request)] if extra_tokens else []
-    )
-
-
-def joins_step(candidate: Candidate, request: TrackedRequest, now_us: int) -> bool:
-    """Whether a step starts at this rank just now that the request may still join.
-
-    One that counts on KV cached there may not: some of it could be what this very pass
-    is to compute, and only a later step can use that.
-    """
-    return (
-        candidate.instance.step_started_us >= now_us and candidate.rank.holder not in request.hits
-    )
-
-
-def opens_us(
-    candidate: Candidate, now_us: int, planned: Planned, *, joins: bool = True, shared: bool = False
-) -> int:
-    """How long until a step of this rank starts that has tokens to spare; 0: now.
-
-    joins: whether a step that starts just now will do.
-    shared: several tenants compete, and whoever comes next waits for what is sent now: most
-    of the step has to be free.
-    In lockstep, a rank without work waits for the others' step to end.
-    """
-    instance, rank = candidate
-    load_ledger.advance(instance, now_us)
-    if not instance.busy and not planned:
-        return 0
-    backlog = rank.backlog_tokens + planned.get(rank.holder, 0)
-    wait = max(0, instance.step_ends_us - now_us) if instance.busy else 0
-    starting = joins and instance.busy and instance.step_started_us >= now_us
-    if starting and backlog < instance.tokens_per_step - rank.step_tokens:
-        return 0
-    per_step = instance.tokens_per_step
-    most = per_step // SHARED_DEPTH if shared else per_step
-    steps = 0 if backlog < most else 1 + (backlog - most) // per_step
-    if steps:
-        full = min(backlog, steps * per_step)
-        wait += round(1e3 * load_ledger.prefill_ms(instance, rank, full))
-    return wait
-
-
-def soonest_us(candidates: list[Candidate], now_us: int, planned: Planned) -> int:
-    """How long until the first of these ranks opens."""
-    soonest = 1 << 62
-    for candidate in candidates:
-        soonest = min(soonest, opens_us(candidate, now_us, planned))
-        if not soonest:
-            break
-    return soonest
-
-
-def first_token_us(
-    candidate: Candidate, tokens: int, now_us: int, planned: Planned, *, joins: bool = True
-) -> int:
-    """How long until the rank has prefilled so many more tokens, behind what it has."""
-    instance, rank = candidate
-    load_ledger.advance(instance, now_us)
-    wait = 0
-    total = rank.backlog_tokens + planned.get(rank.holder, 0) + tokens
-    if instance.busy:
-        if joins and instance.step_started_us >= now_us:
-            total += rank.step_tokens
-        else:
-            wait = max(0, instance.step_ends_us - now_us)
-    if len(instance.ranks) > 1:
-        # In lockstep the steps it takes are as long as the heaviest rank's.
-        others = max(other.backlog_tokens for other in instance.ranks)
-        per_step = instance.tokens_per_step
-        total = max(total, min(others, -(-total // per_step) * per_step))
-    return wait + round(1e3 * load_ledger.prefill_ms(instance, rank, total))
-
-
-def transfer_ms(source: KnownInstance, target: KnownInstance, tokens: int) -> float:
-    """Moving a prompt's KV from one instance to another."""
-    far = distance(source.node, source.rack, target.node, target.rack)
-    return target.timing.kv_transfer_ms(tokens, far)
-
-
-def prefill_us(candidate: Candidate, tokens: int) -> int:
-    """How long the rank takes over so many prompt tokens."""
-    return round(1e3 * load_ledger.prefill_ms(candidate.instance, candidate.rank, tokens))

@@ -1,4 +1,4 @@
-"""What each instance caches and each store keeps, as they tell it; gaps healed by snapshots."""
+"""Follows what each instance caches and each store keeps; heals gaps by snapshots."""
 
 from argosy.domain.core import Effect
 from argosy.router.core import effects, events
@@ -6,11 +6,13 @@ from argosy.router.core.prefix_index import PrefixIndex
 from argosy.router.core.state import KnownInstance, KnownStore, RouterState
 
 LATER_MAX = 1024
-"""KV changes kept while a snapshot is on its way; beyond that another one is asked for."""
+"""KV changes kept while a snapshot is on its way: some ten seconds of a busy instance. Beyond
+that they are dropped, and the gap brings another snapshot."""
 SNAPSHOT_RETRY_US = 1_000_000
+"""A snapshot may hold megabytes: an instance in trouble is not asked more often."""
 
 Member = KnownInstance | KnownStore
-"""Whoever has KV: data-parallel ranks of an instance, or tiers of a store."""
+"""What holds KV blocks: an instance, in its data-parallel ranks, or a store, in its tiers."""
 
 
 def member(state: RouterState, name: str, epoch: str) -> Member | None:
@@ -32,13 +34,13 @@ def index_of(state: RouterState, of: Member) -> PrefixIndex:
 
 
 def wipe(state: RouterState, instance: Member) -> None:
-    """What it had is gone, and so is it."""
+    """Forget its blocks and the changes that wait: its process is gone."""
     forget_blocks(state, instance)
     instance.kv_later, instance.kv_asked = [], False
 
 
 def forget_blocks(state: RouterState, instance: Member) -> None:
-    """What it had is gone; changes it told of meanwhile still hold."""
+    """Forget the blocks it had; changes that wait for its snapshot still apply."""
     for holder in holders(instance):
         index_of(state, instance).wipe(holder)
 

@@ -1,6 +1,6 @@
-"""Which stores of KV there are, what of a prompt they have, and what fetching that costs.
+"""KV stores: which there are, which blocks of a prompt they have, and what fetching costs.
 
-A store that is not heard of is forgotten at once: what it has is no reason to go anywhere.
+A store that sends no report for `stale_us` is forgotten: its blocks attract no requests then.
 """
 
 from argosy.domain.core import Effect
@@ -9,7 +9,7 @@ from argosy.router.core.fleet import kv_holders
 from argosy.router.core.state import KnownStore, RouterState, StoreTier, TrackedRequest
 
 GB_PER_S = 10.0
-"""Believed of a tier until somebody has fetched from it."""
+"""Assumed of a tier until its store has measured a fetch: a fast local network or SSD."""
 
 
 def seen(state: RouterState, event: events.StoreSeen) -> list[Effect]:
@@ -31,7 +31,7 @@ def seen(state: RouterState, event: events.StoreSeen) -> list[Effect]:
 
 
 def forget(state: RouterState, now_us: int) -> None:
-    """Drop stores not heard of for `stale_us`; not while the bus is away."""
+    """Drop stores without a report for `stale_us`; not while the bus is away."""
     if not state.bus_connected:
         return
     for store in list(state.stores.values()):
@@ -41,7 +41,7 @@ def forget(state: RouterState, now_us: int) -> None:
 
 
 def bus_changed(state: RouterState, now_us: int) -> None:
-    """Silence until now says nothing."""
+    """Start the time without a report anew: while the bus is away nobody can report."""
     for store in state.stores.values():
         store.seen_us = max(store.seen_us, now_us)
 

@@ -1,4 +1,4 @@
-"""What the router believes of instances' load: reports, corrected by what was sent since."""
+"""The load ledger: what instances have reported, and what was sent to them since."""
 
 from argosy.domain.lifecycle_view import LifecycleView
 from argosy.domain.timing import Timing
@@ -6,15 +6,23 @@ from argosy.router.core import events
 from argosy.router.core.state import InFlightPrefill, KnownInstance, RankLedger, RouterState
 
 TRANSIT_US = 20_000
-"""A dispatch this much older than a report has reached the instance by then."""
+"""A dispatch this much older than a report is in the report: more than a submission takes, and
+less than most steps."""
 SMOOTHING = 0.2
-PASS_US_MAX = 2_000_000
-"""A step is not believed to last longer: what stretches the window is bounded."""
+"""Weight of the newest step length: five steps or so decide."""
+STEP_US_MAX = 2_000_000
+"""Longer steps are reports of a stall: they must not stretch the window without bound."""
 WRITTEN_HALF_US = 60_000_000
+"""KV lives for minutes in a cache: what was written a minute ago still displaces other blocks."""
 BUSY_HALF_US = 5_000_000
+"""Several prefill steps, so that the share is smooth, and few enough to follow the load."""
 BUSY_TO_SHARE = 0.693147 / BUSY_HALF_US
+"""ln 2 / half-life: a sum that decays at this rate is a share when nothing but work is added."""
 INBOUND_GRACE_US = 5_000_000
-UNTOLD_GRACE_US = 100_000
+"""After its predicted first token an inbound request keeps its KV this long, if we see the first
+token ourselves: the prediction may be seconds off."""
+UNREPORTED_GRACE_US = 100_000
+"""The same where we do not see it: the rank's next report shows the request anyway."""
 
 
 def new_instance(event: events.InstanceJoined, lifecycle: LifecycleView) -> KnownInstance:
@@ -48,7 +56,7 @@ def reported(instance: KnownInstance, event: events.LoadReported, made_us: int) 
     instance.reported_us = event.at_us
     instance.kv_held_blocks = event.kv_held_blocks
     if event.step_us:
-        step_us = min(event.step_us, PASS_US_MAX)
+        step_us = min(event.step_us, STEP_US_MAX)
         share = SMOOTHING if instance.step_us else 1.0
         instance.step_us += share * (step_us - instance.step_us)
     # With all there was still there, it was made in the middle of the step.
@@ -99,7 +107,10 @@ def begin_step(instance: KnownInstance, at_us: int) -> None:
 
 
 def advance(instance: KnownInstance, now_us: int) -> None:
-    """Let the steps that must be over by now be over, reports or not."""
+    """End the steps that must be over by now and begin the next ones, with or without reports.
+
+    Reading a rank's load as of now takes this first; see `estimates`.
+    """
     while instance.busy and instance.step_ends_us <= now_us:
         begin_step(instance, instance.step_ends_us)
 
@@ -118,7 +129,7 @@ def add_work(instance: KnownInstance, rank: RankLedger, tokens: int, at_us: int)
 
 
 def step_time_ms(instance: KnownInstance, rank: RankLedger, tokens: int) -> float:
-    """One step over so many prompt tokens, the rank's decodes with it."""
+    """Milliseconds of one step over this many prompt tokens, with the rank's decodes."""
     took = instance.timing.prefill_step_ms(tokens)
     if rank.running_requests and instance.role != "prefill":
         took += decode_ms(instance, rank)
@@ -139,7 +150,7 @@ def decode_ms(instance: KnownInstance, rank: RankLedger) -> float:
 
 
 def decode_step_ms(instance: KnownInstance, kv_blocks: int, requests: int) -> float:
-    """One decode step of a rank with so many KV blocks in use and requests."""
+    """Milliseconds of a decode step of a rank with this many KV blocks in use and requests."""
     share = kv_blocks / instance.kv_total_blocks
     return instance.timing.decode_step_ms(share if share < 1 else 1.0, requests)
 
@@ -173,14 +184,20 @@ def unsend(rank: RankLedger, request_id: str) -> None:
 
 
 def expect(
-    rank: RankLedger, request_id: str, kv_blocks: int, first_token_us: int, *, told: bool = True
+    rank: RankLedger,
+    request_id: str,
+    kv_blocks: int,
+    first_token_us: int,
+    *,
+    first_token_seen: bool = True,
 ) -> None:
     """A request will be decoded here once its KV is there.
 
-    told: whether we hear of its first token; if not, the rank's own reports soon show it.
+    first_token_seen: whether FirstTokenSeen will come; if not, the rank's own reports soon show
+    the request.
     """
     arrived(rank, request_id)
-    grace_us = INBOUND_GRACE_US if told else UNTOLD_GRACE_US
+    grace_us = INBOUND_GRACE_US if first_token_seen else UNREPORTED_GRACE_US
     rank.inbound[request_id] = (kv_blocks, first_token_us + grace_us)
     rank.inbound_blocks += kv_blocks
 
@@ -199,12 +216,12 @@ def decayed(value: float, past_us: int, half_us: int) -> float:
 
 
 def written(rank: RankLedger, now_us: int) -> float:
-    """Tokens of new KV sent to a rank of late."""
+    """Tokens of new KV sent to a rank; halved every WRITTEN_HALF_US."""
     return decayed(rank.written_tokens, now_us - rank.written_us, WRITTEN_HALF_US)
 
 
 def busy_share(rank: RankLedger, now_us: int) -> float:
-    """Share of its time a rank has spent prefilling of late, as far as we sent it."""
+    """Share of its time that a rank spends prefilling what was sent; over some BUSY_HALF_US."""
     return decayed(rank.busy_us, now_us - rank.written_us, BUSY_HALF_US) * BUSY_TO_SHARE
 
 
@@ -220,7 +237,7 @@ def predicted_idle(instance: KnownInstance, idle_at_us: int, now_us: int) -> Non
         for rank in instance.ranks:
             rank.step_tokens = rank.backlog_tokens = 0
     elif instance.busy and not any(rank.backlog_tokens for rank in instance.ranks):
-        instance.step_ends_us = min(idle_at_us, now_us + PASS_US_MAX)
+        instance.step_ends_us = min(idle_at_us, now_us + STEP_US_MAX)
 
 
 def by_our_clock(instance: KnownInstance, event: events.LoadReported) -> int:

@@ -41,7 +41,8 @@ def joined(state: RouterState, event: events.InstanceJoined) -> list[Effect]:
             follow(state, before, event.now_us)
         return []
     if before is not None and lifecycle.newest.epoch != event.epoch:
-        follow(state, before, event.now_us)
+        if is_news:
+            follow(state, before, event.now_us)
         return []
     if before is not None:
         kv_holders.wipe(state, before)

@@ -1,4 +1,4 @@
-"""What other routers of the fleet sent: their dispatches weigh in this ledger and index too.
+"""The other routers of the fleet: their dispatches count in this ledger and index too.
 
 Best effort: a fact that is lost leaves an entry out, or in until `ledger_us` is over;
 the instances' own reports correct both.
@@ -6,20 +6,23 @@ the instances' own reports correct both.
 
 from argosy.router.core import events
 from argosy.router.core.fleet import load_ledger
-from argosy.router.core.fleet.candidates import Candidate, blocks_of, first_token_us
+from argosy.router.core.fleet.candidates import Candidate
+from argosy.router.core.fleet.estimates import blocks_of, first_token_us
 from argosy.router.core.state import RouterState
 
 SPECULATIVE_US = 5_000_000
+"""As for this router's own dispatches (`placing`)."""
 GONE_US = 5_000_000
-"""A peer_router this long silent is not told anything."""
-SIBLINGS_MAX = 64
+"""A router that reports nothing for this long is gone: reports come four times a second."""
+PEER_ROUTERS_MAX = 64
+"""More routers than a fleet has; bounds what wrong names on the bus can make us keep."""
 
 
 def heard(
     state: RouterState,
     event: events.PeerRouterSeen | events.PeerRouterDispatched | events.PeerRouterEnded,
 ) -> None:
-    """Another router said something."""
+    """Take in a fact of another router."""
     match event:
         case events.PeerRouterSeen():
             seen(state, event)
@@ -30,19 +33,19 @@ def heard(
 
 
 def seen(state: RouterState, event: events.PeerRouterSeen) -> None:
-    """Another router is there: from now on it hears of dispatches."""
-    if event.router in state.peer_routers or len(state.peer_routers) < SIBLINGS_MAX:
+    """Note that another router is there: from now on dispatches are published for it."""
+    if event.router in state.peer_routers or len(state.peer_routers) < PEER_ROUTERS_MAX:
         state.peer_routers[event.router] = event.now_us
 
 
 def forget(state: RouterState, now_us: int) -> None:
-    """Drop those that have fallen silent."""
+    """Drop routers that have not reported for GONE_US."""
     for name in [n for n, seen_us in state.peer_routers.items() if now_us - seen_us > GONE_US]:
         del state.peer_routers[name]
 
 
 def dispatched(state: RouterState, event: events.PeerRouterDispatched) -> None:
-    """As if this router had sent it."""
+    """Enter a dispatch as if this router had sent it."""
     key = f"{event.router}:{event.request_id}"
     prefill = state.instances.get(event.prefill)
     decode = state.instances.get(event.decode)
@@ -60,11 +63,11 @@ def dispatched(state: RouterState, event: events.PeerRouterDispatched) -> None:
     target = decode.ranks[event.decode_rank]
     if target is not rank:
         blocks = blocks_of(decode, event.prompt_tokens)
-        load_ledger.expect(target, key, blocks, done_us, told=False)
+        load_ledger.expect(target, key, blocks, done_us, first_token_seen=False)
 
 
 def ended(state: RouterState, event: events.PeerRouterEnded) -> None:
-    """Its requests are over: what of them is still in the ledger goes."""
+    """Take requests of another router that ended out of the ledger."""
     keys = [f"{event.router}:{request_id}" for request_id in event.request_ids]
     for instance in state.instances.values():
         for rank in instance.ranks:

@@ -1,19 +1,20 @@
-"""Requests for a model that sleeps: they wait in the queue as all others do, and the fleet is told.
+"""Publishes demand for models that sleep; the requests wait in the queue as all others do.
 
-Told at the first such request, and again every DEMAND_US while it is so: a fact that is lost,
-or found nobody to act on it, delays a wake by no more than that.
+The demand is published with the first such request, and again every DEMAND_US while requests
+wait: a fact that is lost, or that no service acted on, delays a wake by no more than that.
 """
 
 from argosy.router.core import effects
 from argosy.router.core.state import RouterState
 
 DEMAND_US = 500_000
+"""Short beside any wake, which takes a second or more."""
 
 
-def tell(state: RouterState, model: str, now_us: int) -> list[effects.PublishDemand]:
-    """Say that requests for the model wait, unless that was just said."""
-    told_us = state.demanded_us.get(model)
-    if told_us is not None and now_us - told_us < DEMAND_US:
+def demand(state: RouterState, model: str, now_us: int) -> list[effects.PublishDemand]:
+    """The demand for a model; nothing if it was published less than DEMAND_US ago."""
+    published_us = state.demanded_us.get(model)
+    if published_us is not None and now_us - published_us < DEMAND_US:
         return []
     held = [r for r in state.requests.values() if r.queued and r.model == model]
     if not held:

@@ -1,42 +1,45 @@
-"""Who is let in, and who is next: bands, tenants' fair shares, ageing, early refusal.
+"""Admission and order: priority bands, tenants' fair shares, ageing, early refusal.
 
-Order: higher bands first, strictly. Within a band the tenant goes first for which least
-was computed of late: prompt tokens without KV and answer tokens (VTC, OSDI '24, charges
-the whole prompt), halved every SERVED_HALF_US (least attained service, as in llm-d's flow
-control). So who asks for less than its share waits for nobody's backlog, and a pause earns
-no more credit than that time. A tenant's own requests go in order of arrival, where a
-short one overtakes a long one a little. So that nothing starves, every AGED_TURN-th
-dispatch goes to the longest waiting request over AGED_US, whatever its band.
+Order: higher bands first, strictly. Within a band the tenant goes first for which least was
+computed recently: prompt tokens without KV and answer tokens (VTC, OSDI '24, charges the whole
+prompt), halved every SERVED_HALF_US (least attained service, as in llm-d's flow control). So a
+tenant that asks for less than its share does not wait for another's backlog, and a pause earns
+no more credit than that time. A tenant's own requests go in order of arrival, except that a
+short one may overtake a long one that came just before. So that nothing starves, every
+AGED_TURN-th dispatch goes to the longest waiting request over AGED_US, whatever its band.
 
 Bounds: `queue_limit` requests wait, of one tenant `tenant_queue_limit`, and no more than
 `queue_bytes_max` of prompts; beyond it a request is refused at once. TENANTS_MAX tenants
 are remembered.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterator
+from heapq import heapify, heappop, heapreplace
+from itertools import islice
 
 from argosy.router.core import effects, events
-from argosy.router.core.fleet.candidates import (
-    Candidates,
-    best_hit_tokens,
-    blocks_of,
-    prefill_us,
-    soonest_us,
-)
+from argosy.router.core.fleet.candidates import Candidates
+from argosy.router.core.fleet.estimates import best_hit_tokens, blocks_of, prefill_us, soonest_us
 from argosy.router.core.fleet.load_ledger import decayed
 from argosy.router.core.state import RouterState, Tenant, TrackedRequest
 
 SERVED_HALF_US = 30_000_000
+"""Longer than a burst, so that a burst is paid for; short enough that an hour ago is forgotten."""
 AGED_US = 5_000_000
+"""A request this old is more than a promise late: the fair order has failed it."""
 STARVED_US = 20_000_000
-"""By then a request goes next whatever the turn: turns may not come."""
+"""By then a request goes next at once: an AGED_TURN-th dispatch may not come for long."""
 AGED_TURN = 32
+"""One dispatch in 32, about 3 %, is out of order: the bands ahead hardly notice."""
 TENANTS_MAX = 10_000
+"""Bounds memory. A forgotten tenant only loses the record of what it was served."""
 SMOOTHING = 0.02
+"""Weight of the newest answer: fifty answers or so decide."""
 RETRY_MS_MAX = 30_000
+"""Predictions beyond half a minute are guesses: a caller should ask again by then."""
 TOKEN_BYTES = 40
-"""What a token of a waiting prompt takes in memory: an int, and a place in a list."""
+"""Memory of a token of a waiting prompt: an int object, and a pointer to it in a list."""
 
 
 def refusal(state: RouterState, event: events.RequestArrived) -> effects.Reject | None:
@@ -156,8 +159,8 @@ def tokens_ahead(state: RouterState, request: TrackedRequest) -> int:
     own = mine.waiting_tokens.get(band, 0) if mine is not None else 0
     fair = own + request.prompt_tokens
     others = sum(
-        min(fair, tenant.waiting_tokens.get(band, 0))
-        for tenant in state.tenants.values()
+        min(fair, tenant.waiting_tokens[band])
+        for tenant in map(state.tenants.__getitem__, state.waiting_tenants[band])
         if tenant is not mine
     )
     return above + own + others
@@ -177,82 +180,96 @@ def decode_wait_us(state: RouterState, request: TrackedRequest, candidates: Cand
 
 
 def enqueue(state: RouterState, request_id: str) -> None:
-    """Let a request wait: by arrival, so one that failed goes ahead of those that came later."""
+    """Put a request in the queue: by arrival, so a failed one goes ahead of later ones."""
     request = state.requests[request_id]
     request.queued = True
-    tenant = state.tenants.get(request.tenant)
-    if tenant is None:
-        tenant = state.tenants[request.tenant] = Tenant()
-    waiting = tenant.waiting.setdefault(request.priority, [])
-    insort(waiting, request_id, key=lambda other: state.requests[other].due_us)
-    tenant.used_us = request.arrived_us
+    # Taken out and put in again: `tenants` is in order of use.
+    tenant = state.tenants.pop(request.tenant, None) or Tenant()
+    state.tenants[request.tenant] = tenant
+    band, tokens = request.priority, request.prompt_tokens
+    if band not in tenant.waiting:
+        tenant.waiting[band] = []
+        insort(state.waiting_tenants.setdefault(band, []), request.tenant)
+    insort(tenant.waiting[band], request_id, key=lambda other: state.requests[other].due_us)
     state.queued_requests += 1
-    bands = state.queued_by_band
-    bands[request.priority] = bands.get(request.priority, 0) + request.prompt_tokens
-    tokens = tenant.waiting_tokens
-    tokens[request.priority] = tokens.get(request.priority, 0) + request.prompt_tokens
+    state.queued_by_band[band] = state.queued_by_band.get(band, 0) + tokens
+    tenant.waiting_tokens[band] = tenant.waiting_tokens.get(band, 0) + tokens
 
 
 def dequeue(state: RouterState, request_id: str) -> None:
     """Take a request out of the queue."""
     request = state.requests[request_id]
     request.queued = False
-    tenant = state.tenants[request.tenant]
-    waiting = tenant.waiting[request.priority]
-    waiting.remove(request_id)
-    tenant.waiting_tokens[request.priority] -= request.prompt_tokens
-    if not waiting:
-        del tenant.waiting[request.priority], tenant.waiting_tokens[request.priority]
+    tenant, band = state.tenants[request.tenant], request.priority
+    tenant.waiting[band].remove(request_id)
+    tenant.waiting_tokens[band] -= request.prompt_tokens
     state.queued_requests -= 1
-    left = state.queued_by_band[request.priority] - request.prompt_tokens
-    if left > 0:
-        state.queued_by_band[request.priority] = left
-    else:
-        del state.queued_by_band[request.priority]
+    state.queued_by_band[band] -= request.prompt_tokens
+    if tenant.waiting[band]:
+        return
+    del tenant.waiting[band], tenant.waiting_tokens[band]
+    names = state.waiting_tenants[band]
+    del names[bisect_left(names, request.tenant)]
+    if not names:
+        del state.waiting_tenants[band], state.queued_by_band[band]
 
 
 def in_order(state: RouterState, aged: str | None, now_us: int) -> Iterator[str]:
-    """Waiting requests, next first; what is taken is charged in thought as it goes."""
+    """Waiting requests, next first. Each one yielded counts as served to its tenant, here only.
+
+    Only tenants with waiting requests are looked at: a router remembers thousands of others.
+    """
     if aged is not None:
         yield aged
     for band in sorted(state.queued_by_band, reverse=True):
-        # Copies: what is taken may be sent, and so taken out, before the next is asked for.
-        queues = {
-            name: state.tenants[name].waiting[band][::-1]
-            for name in sorted(n for n, tenant in state.tenants.items() if band in tenant.waiting)
-        }
-        served = {name: served_tokens(state.tenants[name], now_us) for name in queues}
-        while queues:
-            name = min(queues, key=served.__getitem__)
-            request_id = queues[name].pop()
-            if not queues[name]:
-                del queues[name]
-            served[name] += state.requests[request_id].prompt_tokens
+        heap = [
+            (served_tokens(state.tenants[name], now_us), name)
+            for name in state.waiting_tenants.get(band, ())
+        ]
+        heapify(heap)
+        # Copies, last one next: the caller may dequeue what it was given before it asks again.
+        queues: dict[str, list[str]] = {}
+        while heap:
+            served, name = heap[0]
+            queue = queues.get(name)
+            if queue is None:
+                queue = queues[name] = state.tenants[name].waiting.get(band, [])[::-1]
+            if not queue:
+                heappop(heap)
+                continue
+            request_id = queue.pop()
+            heapreplace(heap, (served + state.requests[request_id].prompt_tokens, name))
             if request_id != aged:
                 yield request_id
 
 
 def aged_request(state: RouterState, now_us: int) -> str | None:
-    """The longest waiting request, if it has waited over AGED_US and this is such a turn, or
-    over STARVED_US.
+    """The longest waiting request, if it goes next whatever its band and tenant.
+
+    It does when it has waited for AGED_US and this is an AGED_TURN-th dispatch, or when it has
+    waited for STARVED_US.
     """
-    heads = [waiting[0] for tenant in state.tenants.values() for waiting in tenant.waiting.values()]
+    heads = [
+        state.tenants[name].waiting[band][0]
+        for band, names in state.waiting_tenants.items()
+        for name in names
+    ]
     best = min(heads, key=lambda r: (state.requests[r].arrived_us, r), default=None)
     if best is None:
         return None
     waited_us = now_us - state.requests[best].arrived_us
-    if state.turns % AGED_TURN and waited_us < STARVED_US:
+    if state.decision_sequence % AGED_TURN and waited_us < STARVED_US:
         return None
     return best if waited_us >= AGED_US else None
 
 
 def served_tokens(tenant: Tenant, now_us: int) -> float:
-    """Tokens computed for a tenant of late: what it had SERVED_HALF_US ago counts half."""
+    """Recent tokens computed for a tenant: those of SERVED_HALF_US ago count half."""
     return decayed(tenant.served_tokens, now_us - tenant.served_us, SERVED_HALF_US)
 
 
 def charge(state: RouterState, tenant_name: str, tokens: float, now_us: int) -> None:
-    """Tokens computed for a tenant; negative where less was needed than thought."""
+    """Add tokens computed for a tenant; negative to correct an estimate that was too high."""
     tenant = state.tenants.get(tenant_name)
     if tenant is not None:
         tenant.served_tokens = max(0.0, served_tokens(tenant, now_us) + tokens)
@@ -260,7 +277,7 @@ def charge(state: RouterState, tenant_name: str, tokens: float, now_us: int) -> 
 
 
 def learn(state: RouterState, request: TrackedRequest, event: events.RequestEnded) -> None:
-    """What an answer that ended tells of answers to come, and of what its tenant had."""
+    """Learn from an answer that ended: the length of answers, and what its tenant really used."""
     if event.output_tokens:
         state.answer_tokens += SMOOTHING * (event.output_tokens - state.answer_tokens)
     charged = float(event.output_tokens)
@@ -271,10 +288,9 @@ def learn(state: RouterState, request: TrackedRequest, event: events.RequestEnde
 
 
 def forget_tenants(state: RouterState) -> None:
-    """Beyond TENANTS_MAX, forget those without requests that came longest ago."""
+    """Beyond TENANTS_MAX, forget those without waiting requests that were used longest ago."""
     excess = len(state.tenants) - TENANTS_MAX
-    if excess <= 0:
-        return
-    idle = sorted((t.used_us, name) for name, t in state.tenants.items() if not t.waiting)
-    for _, name in idle[:excess]:
-        del state.tenants[name]
+    if excess > 0:
+        idle = (name for name, tenant in state.tenants.items() if not tenant.waiting)
+        for name in list(islice(idle, excess)):
+            del state.tenants[name]

@@ -1,34 +1,31 @@
-"""Puts requests where they go: into the queue, from it to instances, and out of the ledger."""
+"""Carries out placements: queues requests, dispatches them, and keeps the ledger and index."""
 
 from argosy.domain.core import CancelTimer, Effect, SetTimer
 from argosy.router.core import effects
 from argosy.router.core.fleet import load_ledger, members, traffic, wake_demand
-from argosy.router.core.fleet.candidates import (
-    Candidates,
-    Choice,
-    best_hit_tokens,
-    blocks_of,
-    candidates_of,
-    first_token_us,
-)
+from argosy.router.core.fleet.candidates import Candidates, Choice, candidates_of
+from argosy.router.core.fleet.estimates import best_hit_tokens, blocks_of, first_token_us
 from argosy.router.core.placement import admission
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.placement.schedule import SchedulingRound
 from argosy.router.core.state import RouterState, TrackedRequest
 
 WINDOW = "window"
 WAIT = "wait:"
 SPECULATIVE_US = 5_000_000
-"""How long a dispatched prompt's blocks are believed to be on their way into a cache."""
+"""For this long the blocks of a dispatched prompt count as cached where it was sent: longer
+than nearly all prefills take; then the instance's own KvChanged must have come."""
 STRETCH = 3
 """A waiting prompt yields to a shorter one that came later by up to this many times the
 difference of their prefill times: short ones wait less, and long ones never for ever."""
 
 
 class Placing:
-    """See the module. All is in `state`, but for the candidates, which follow from it."""
+    """See the module. All state is in `state`; the candidates are derived from it."""
 
-    def __init__(self, state: RouterState) -> None:
+    def __init__(self, state: RouterState, policy: RoutingPolicy) -> None:
         self.state = state
+        self._policy = policy
         self._candidates: dict[str, Candidates] = {}
 
     def candidates_of(self, model: str) -> Candidates:
@@ -38,12 +35,12 @@ class Placing:
         return self._candidates[model]
 
     def instances_changed(self) -> None:
-        """An instance came or went: look at them anew."""
+        """Drop what is derived from the instances: one came, went or changed."""
         self._candidates = {}
         self.state.candidate_caches = {}
 
     def queue(self, request_id: str, now_us: int) -> list[Effect]:
-        """Let it wait for its turn, which may be at once."""
+        """Queue a request. It may leave in this very step."""
         state, request = self.state, self.state.requests[request_id]
         candidates = self.candidates_of(request.model)
         request.due_us = request.arrived_us
@@ -59,26 +56,26 @@ class Placing:
         timer = SetTimer(
             key=WAIT + request_id, at_us=min(request.deadline_us, now_us + state.limits.wait_us)
         )
-        asked = [] if candidates.decode else wake_demand.tell(state, request.model, now_us)
-        return [timer, *asked, *placed]
+        demand = [] if candidates.decode else wake_demand.demand(state, request.model, now_us)
+        return [timer, *demand, *placed]
 
     def place_waiting(self, now_us: int) -> list[Effect]:
-        """Send what goes now; look again when the next rank is expected to open."""
+        """Run a round: dispatch what leaves now, and set a timer for the next round."""
         state = self.state
         if not state.queued_requests:
             return []
-        found: list[Effect] = []
-        look = SchedulingRound(state, now_us, self._candidates)
-        for request_id, choice in look.decide():
-            found += self._dispatch(request_id, choice, now_us)
+        decided: list[Effect] = []
+        scheduling_round = SchedulingRound(state, self._policy, now_us, self._candidates)
+        for request_id, choice in scheduling_round.decide():
+            decided += self._dispatch(request_id, choice, now_us)
         if state.queued_requests:
-            found.append(SetTimer(key=WINDOW, at_us=look.again_us))
-        return found
+            decided.append(SetTimer(key=WINDOW, at_us=scheduling_round.again_us))
+        return decided
 
     def _dispatch(self, request_id: str, choice: Choice, now_us: int) -> list[Effect]:
         state, request = self.state, self.state.requests[request_id]
         admission.dequeue(state, request_id)
-        state.turns += 1
+        state.decision_sequence += 1
         tokens = choice.uncached_tokens
         admission.charge(state, request.tenant, tokens, now_us)
         share = 1 - tokens / request.prompt_tokens
@@ -91,9 +88,9 @@ class Placing:
         )
         request.decode, request.decode_rank = choice.decode.instance.name, choice.decode.rank.number
         self._enter(request_id, request, choice, now_us)
-        told: list[Effect] = []
+        published: list[Effect] = []
         if state.peer_routers:
-            told.append(
+            published.append(
                 effects.TellPeerRouters(
                     request_id=request_id,
                     ended=False,
@@ -121,7 +118,7 @@ class Placing:
         )
         if request.direct:
             del state.requests[request_id]
-        return [CancelTimer(key=WAIT + request_id), dispatch, *told]
+        return [CancelTimer(key=WAIT + request_id), dispatch, *published]
 
     def _enter(self, request_id: str, request: TrackedRequest, choice: Choice, now_us: int) -> None:
         """Put a dispatch in the ledger and in the index."""
@@ -137,7 +134,7 @@ class Placing:
                 request_id,
                 blocks_of(decode.instance, request.prompt_tokens),
                 done_us,
-                told=not request.direct,
+                first_token_seen=not request.direct,
             )
             self.state.index.add_speculative(
                 decode.rank.holder, request.blocks, now_us + SPECULATIVE_US
@@ -155,8 +152,8 @@ class Placing:
             if rank := members.rank_of(self.state, name, number):
                 load_ledger.unsend(rank, request_id)
 
-    def tell_end(self, request_id: str) -> list[Effect]:
-        """Let peer_routers take it out of theirs."""
+    def publish_end(self, request_id: str) -> list[Effect]:
+        """The effect that lets the other routers take the request out of their ledgers."""
         return (
             [effects.TellPeerRouters(request_id=request_id, ended=True)]
             if self.state.peer_routers

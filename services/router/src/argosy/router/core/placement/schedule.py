@@ -1,22 +1,23 @@
-"""When a request leaves the router: staggered batches.
+"""Decides when waiting requests leave the router: staggered batches.
 
-A request goes to the rank its policy finds cheapest. If that rank is about to become
-idle (within the window), it goes now; if not it waits here, where it can still go
-elsewhere, and holds the rank's next time in thought, so that those behind it see it
-taken. Every event that may open a rank starts a new round, and so does a timer at the
+A request is for the rank that the policy finds cheapest. If that rank starts a step with
+tokens to spare within the window, the request leaves now. If not, it is deferred: it waits at
+the router, where it can still go elsewhere, and its prompt counts as work of that rank for the
+requests behind it. Every event that may open a rank starts a round, and so does a timer at the
 time the ledger expects the next rank to open: a missing report can delay nothing.
 
-The window: I = (smoothed step + transfer) / active instances, the time in which one of
-evenly staggered instances becomes idle; made anew from the instances' own steps all the
-time, between WINDOW_US_MIN and WINDOW_US_MAX, so that no delay can feed on itself. The
-watchdog: whoever is held is looked at again within HELD_US_MAX, whatever was heard.
+The window: I = (smoothed step + transfer) / active instances, the time in which one of evenly
+staggered instances becomes idle. It follows the instances' own steps, between WINDOW_US_MIN
+and WINDOW_US_MAX, so that no delay can feed on itself. A deferred request is decided again
+within DEFERRED_US_MAX even if no event comes.
 Source: staggered batch scheduling, arXiv 2512.16134 (reconstructed; the exact form of
 the interval is not public).
 
-At low load some rank is always idle, so everything is sent at once.
+At low load some rank is always idle, so every request leaves at once.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from argosy.router.core.fleet import kv_stores, load_ledger
 from argosy.router.core.fleet.candidates import (
@@ -24,41 +25,59 @@ from argosy.router.core.fleet.candidates import (
     Candidates,
     Choice,
     Planned,
-    best_hit_tokens,
     candidates_of,
+)
+from argosy.router.core.fleet.estimates import (
+    best_hit_tokens,
+    fits_step,
     joins_step,
     opens_us,
     soonest_us,
 )
 from argosy.router.core.placement.admission import aged_request, in_order
-from argosy.router.core.placement.policies import POLICIES
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
 ROUND_MAX = 64
-"""Requests looked at in one round: bounds its time. Those behind wait for the next."""
-HELD_US_MAX = 20_000
-"""A request held for a rank is not looked at again for as long: bounds the work of rounds,
-and how long it can miss that another rank has become better."""
+"""Most requests that one round considers: about half a millisecond of work. Those behind them
+wait for the next round."""
+DEFERRED_US_MAX = 20_000
+"""A deferred request is not decided again for up to this long: bounds the work of rounds, and
+how long it can miss that another rank has become better. Short beside a prefill step."""
 MATCH_US = 20_000
-"""A prefix match this old is looked up again."""
+"""A prefix match this old is looked up again: as often as a deferred request is decided."""
 RESERVED_SHARE = 0.75
-"""Share of the ranks that background work leaves idle for whoever comes next."""
+"""Share of the ranks that background requests leave idle: other requests come in bursts, and an
+engine does not interrupt a prompt for them. Held by tools/sim/tests/test_sim_fairness.py."""
 BACKGROUND_KV_SHARE = 0.1
-"""Share of a rank's KV in use from which background answers keep away from it."""
+"""Background requests are decoded only at ranks that use less of their KV than this: beside
+more answers, each one would slow the steps of all."""
+
+
+class BatchEntry(NamedTuple):
+    """A waiting request that a round has reached. tokens: of its prompt, not cached anywhere."""
+
+    request_id: str
+    tokens: int
+    deferred: bool
+    """It was deferred a moment ago, and its rank has not opened: it is not decided again."""
 
 
 class SchedulingRound:
-    """One look at who waits and what is open. Yields what to send, in order; the caller
-    puts each in the ledger before it asks for the next.
+    """One pass over the waiting requests, given what is open now.
+
+    known: candidates by model; the round adds those that are missing.
     """
 
-    def __init__(self, state: RouterState, now_us: int, known: dict[str, Candidates]) -> None:
+    def __init__(
+        self, state: RouterState, policy: RoutingPolicy, now_us: int, known: dict[str, Candidates]
+    ) -> None:
         self.state = state
         self.now_us = now_us
-        self.policy = POLICIES[state.limits.policy]
+        self.policy = policy
         self.planned: Planned = {}
-        self.again_us = now_us + HELD_US_MAX
-        """When to look again, if nothing happens before."""
+        self.again_us = now_us + DEFERRED_US_MAX
+        """When to start the next round, if nothing happens before."""
         self._aged = aged_request(state, now_us)
         self._shared = len(state.tenants) > 1
         self._left = ROUND_MAX
@@ -66,28 +85,36 @@ class SchedulingRound:
         self._known = known
 
     def decide(self) -> Iterator[tuple[str, Choice]]:
-        """Requests that go now, and where."""
+        """Yield the requests that leave now, in order, each with its ranks.
+
+        The caller must dequeue each one and enter it in the load ledger before it asks for the
+        next: later decisions rest on the ledger.
+        """
         order = in_order(self.state, self._aged, self.now_us)
         full: set[str] = set()
-        while batch := self.batch(order, full):
-            for request_id in batch:
-                request = self.state.requests[request_id]
-                if request.model in full:
+        while batch := self.next_batch(order, full):
+            for entry in batch:
+                request = self.state.requests[entry.request_id]
+                if entry.deferred:
+                    # Only now, in its own turn: those ahead of it do not yield to it.
+                    self.plan(request)
+                elif request.model in full:
                     continue
-                choice = self.choose(request)
-                if choice is None:
+                elif (choice := self.choose(request)) is None:
                     full.add(request.model)
-                elif self.goes(request_id, request, choice):
-                    yield request_id, choice
+                elif self.leaves_now(entry.request_id, request, choice):
+                    yield entry.request_id, choice
                 else:
-                    self.hold(request, choice)
+                    self.defer(request, choice)
 
-    def batch(self, order: Iterator[str], full: set[str]) -> list[str]:
-        """The next requests that together fill what is open; with several ranks to an
-        instance the longest first, so that the ranks end up even (LPT).
+    def next_batch(self, order: Iterator[str], full: set[str]) -> list[BatchEntry]:
+        """The next requests, as many as together fill the open ranks; empty at the end.
+
+        Where instances have several ranks the longest prompts come first, so that the ranks end
+        up even (LPT). Models that have no open rank are added to `full`.
         """
-        found: list[tuple[int, str]] = []
-        room = 1
+        batch: list[BatchEntry] = []
+        room_tokens: int | None = None
         ranks = 1
         for request_id in order:
             request = self.state.requests[request_id]
@@ -98,32 +125,32 @@ class SchedulingRound:
             self._left -= 1
             if self._left < 0:
                 break
-            candidates = self.candidates(request.model)
+            candidates = self.advanced_candidates(request.model)
             if self.is_background(request_id, request) and not self.enough_idle(candidates):
-                # So it is for all that come after: lower bands only.
+                # The same holds for all that come after: they are in this band or a lower one.
                 break
-            if self.still_held(request, candidates):
-                self.plan(request)
+            if self.still_deferred(request, candidates):
+                batch.append(BatchEntry(request_id, 0, deferred=True))
                 continue
-            if not found:
-                room = self.open_tokens(candidates)
-                if not room:
+            if room_tokens is None:
+                room_tokens = self.open_tokens(candidates) or None
+                if room_tokens is None:
                     full.add(request.model)
                     self.expect_opening(candidates)
                     continue
                 ranks = candidates.ranks_max
             look_up_hits(self.state, request, self.now_us)
             tokens = request.prompt_tokens - best_hit_tokens(request, candidates)
-            found.append((tokens, request_id))
-            room -= tokens
-            if room <= 0:
+            batch.append(BatchEntry(request_id, tokens, deferred=False))
+            room_tokens -= tokens
+            if room_tokens <= 0:
                 break
         if ranks > 1:
-            found.sort(key=lambda entry: -entry[0])
-        return [request_id for _, request_id in found]
+            batch.sort(key=lambda entry: -entry.tokens)
+        return batch
 
     def open_tokens(self, candidates: Candidates) -> int:
-        """Prompt tokens that open ranks could take in their next step."""
+        """Prompt tokens that open ranks can take in their next step."""
         if not candidates.decode:
             return 0
         if not self.policy.staggered:
@@ -139,33 +166,36 @@ class SchedulingRound:
         return found
 
     def expect_opening(self, candidates: Candidates) -> None:
-        """Nothing is open: look again when the ledger expects that."""
+        """No rank is open: plan the next round for when the ledger expects one to be."""
         if candidates.decode:
             soonest = soonest_us(candidates.prefilling, self.now_us, self.planned)
             again_us = self.now_us + max(1_000, soonest - candidates.window_us)
             self.again_us = min(self.again_us, again_us)
 
     def choose(self, request: TrackedRequest) -> Choice | None:
-        """The policy's choice, by what is cached now."""
-        candidates = self.candidates(request.model)
+        """The policy's choice; None when no rank has room for the request."""
+        candidates = self.advanced_candidates(request.model)
         if not candidates.decode:
             return None
         choice = self.policy.choose(self.state, candidates, request, self.now_us, self.planned)
         if candidates.all_listed or self._all_busy or not (choice is None or candidates.used_up):
             return choice
-        # The list was used up since it was made: others may have room, or nothing to do.
-        candidates.refresh(self.now_us, anew=True)
+        # All ranks of the shortlist have got work since it was made: others may have none.
+        candidates.advance_and_list(self.now_us, anew=True)
         self._all_busy = candidates.used_up
         choice = self.policy.choose(self.state, candidates, request, self.now_us, self.planned)
         self._all_busy |= choice is None
         return choice
 
-    def goes(self, request_id: str, request: TrackedRequest, choice: Choice) -> bool:
-        """Whether the request leaves now."""
+    def leaves_now(self, request_id: str, request: TrackedRequest, choice: Choice) -> bool:
+        """Whether the request leaves now: its rank opens within the window, for all of it."""
         if not self.policy.staggered:
             return True
-        candidates = self.candidates(request.model)
+        candidates = self.advanced_candidates(request.model)
         if self.opens_us(choice.prefill, request) > candidates.window_us:
+            return False
+        joins = joins_step(choice.prefill, request, self.now_us)
+        if not fits_step(choice.prefill, choice.uncached_tokens, self.planned, joins=joins):
             return False
         return not self.is_background(request_id, request) or self.leaves_room(candidates, choice)
 
@@ -175,11 +205,11 @@ class SchedulingRound:
         return opens_us(candidate, self.now_us, self.planned, joins=joins, shared=self._shared)
 
     def is_background(self, request_id: str, request: TrackedRequest) -> bool:
-        """Whether the request has to leave room for others."""
+        """Whether the request leaves room for others: a band below 0, and not aged."""
         return request.priority < 0 and request_id != self._aged
 
     def enough_idle(self, candidates: Candidates) -> bool:
-        """Whether so many ranks are idle that whoever comes next will find one."""
+        """Whether enough ranks are idle for the requests that may come next."""
         able = candidates.prefill or candidates.decode
         idle = 0
         for candidate in able:
@@ -188,12 +218,12 @@ class SchedulingRound:
         return idle > RESERVED_SHARE * len(able)
 
     def leaves_room(self, candidates: Candidates, choice: Choice) -> bool:
-        """Whether background work may go there: to an idle rank, while enough others are, and
-        enough of the KV is free.
+        """Whether background work may go there: the rank is idle, enough others are idle too,
+        and enough of its KV is free.
         """
         prefill, decode = choice.prefill, choice.decode
         if candidates.prefill and choice.local and decode.rank.requests:
-            return False  # Prefill beside other people's answers is what they are apart for.
+            return False  # Instances are apart so that prefills do not slow running answers.
         used = decode.rank.kv_blocks / decode.instance.kv_total_blocks
         return (
             not prefill.instance.busy
@@ -201,41 +231,46 @@ class SchedulingRound:
             and used < BACKGROUND_KV_SHARE
         )
 
-    def hold(self, request: TrackedRequest, choice: Choice) -> None:
-        """The request waits for this rank, and is looked at again when that may have opened."""
+    def defer(self, request: TrackedRequest, choice: Choice) -> None:
+        """Let the request wait for this rank; it is decided again when the rank may be open."""
         candidate = choice.prefill
-        soon_us = self.opens_us(candidate, request) - self.candidates(request.model).window_us
-        request.held_for = candidate.rank.holder
-        request.held_tokens = choice.uncached_tokens
-        request.held_until_us = self.now_us + max(1_000, min(HELD_US_MAX, soon_us))
+        soon_us = (
+            self.opens_us(candidate, request) - self.advanced_candidates(request.model).window_us
+        )
+        request.deferred_to = candidate.rank.holder
+        request.deferred_tokens = choice.uncached_tokens
+        request.deferred_until_us = self.now_us + max(1_000, min(DEFERRED_US_MAX, soon_us))
         self.plan(request)
 
-    def still_held(self, request: TrackedRequest, candidates: Candidates) -> bool:
-        """Whether it was looked at a moment ago, and the rank it waits for has not opened."""
-        if self.now_us >= request.held_until_us:
+    def still_deferred(self, request: TrackedRequest, candidates: Candidates) -> bool:
+        """Whether it was deferred a moment ago, and the rank it waits for has not opened."""
+        if self.now_us >= request.deferred_until_us:
             return False
-        candidate = candidates.by_holder.get(request.held_for)
+        candidate = candidates.by_holder.get(request.deferred_to)
         if candidate is None:
             return False
         return self.opens_us(candidate, request) > candidates.window_us
 
     def plan(self, request: TrackedRequest) -> None:
-        """To those behind it, the rank it is held for is taken for as long as it needs it."""
-        self.again_us = min(self.again_us, request.held_until_us)
-        promised = self.planned.get(request.held_for, 0)
-        self.planned[request.held_for] = promised + request.held_tokens
+        """Count its prompt as work of the rank it waits for, for the requests behind it."""
+        self.again_us = min(self.again_us, request.deferred_until_us)
+        promised = self.planned.get(request.deferred_to, 0)
+        self.planned[request.deferred_to] = promised + request.deferred_tokens
 
-    def candidates(self, model: str) -> Candidates:
-        """Live ranks of a model; remembered by the caller until an instance comes or goes."""
+    def advanced_candidates(self, model: str) -> Candidates:
+        """Live ranks of a model. May advance their load ledgers to now, to list the least loaded.
+
+        The caller keeps them from round to round until an instance comes or goes.
+        """
         if model not in self._known:
             self._known[model] = candidates_of(self.state, model)
         candidates = self._known[model]
-        candidates.refresh(self.now_us)
+        candidates.advance_and_list(self.now_us)
         return candidates
 
 
 def look_up_hits(state: RouterState, request: TrackedRequest, now_us: int) -> None:
-    """Which ranks cache how much of the prompt, unless that was just looked up."""
+    """Note which ranks cache how much of the prompt, unless that was noted a moment ago."""
     if request.blocks and (not request.matched_us or now_us - request.matched_us > MATCH_US):
         request.hits = state.index.match(request.blocks)
         if state.stores:

@@ -8,26 +8,24 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from argosy.domain.errors import ArgosyError
-from argosy.router.shell.live_request import RequestContext
+from argosy.domain.errors import ArgosyError, Reason
 from argosy.router.shell.openai import schema
 from argosy.router.shell.openai.replies import ChoiceReply, usage_of
 from argosy.router.shell.openai.tools import ToolSplitter
 from argosy.router.shell.relay import Relay
+from argosy.router.shell.request_context import RequestContext
 from argosy.router.shell.validation import RequestValidator
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2
 
-CHUNKS_WAITING_MAX = 64
-
 
 @dataclass
 class PreparedCompletion:
-    """A request ready to run: one passage per choice."""
+    """A request ready to run: one RequestContext per choice."""
 
     request: Any
     chat: bool
-    passages: list[RequestContext]
+    contexts: list[RequestContext]
     choices: list[ChoiceReply]
     prompts: int
 
@@ -50,20 +48,20 @@ class PreparedCompletion:
 class Endpoints:
     """Chat and plain completions over the relay."""
 
-    def __init__(self, intake: RequestValidator, relay: Relay) -> None:
-        self._intake = intake
+    def __init__(self, validator: RequestValidator, relay: Relay) -> None:
+        self._validator = validator
         self._relay = relay
 
     async def chat(self, body: bytes, tenant: str) -> PreparedCompletion:
         """Check a chat request and tokenize it. Raises ArgosyError."""
         request = schema.parse(body, schema.ChatRequest)
         wire = schema.chat_to_wire(request, tenant)
-        asked = await self._ask(request, [wire], chat=True)
+        completion = await self._ask(request, [wire], chat=True)
         if request.tools and request.tool_choice != "none":
             forced = request.tool_choice not in (None, "auto")
-            for choice in asked.choices:
+            for choice in completion.choices:
                 choice.tools = ToolSplitter(forced=forced)
-        return asked
+        return completion
 
     async def completion(self, body: bytes, tenant: str) -> PreparedCompletion:
         """Check a completion request and tokenize it. Raises ArgosyError."""
@@ -71,34 +69,34 @@ class Endpoints:
         wires = schema.completion_to_wire(request, tenant)
         return await self._ask(request, wires, chat=False)
 
-    async def whole(self, asked: PreparedCompletion) -> dict[str, Any]:
+    async def whole(self, completion: PreparedCompletion) -> dict[str, Any]:
         """The reply in one piece."""
-        async with aclosing(self._merged(asked)) as chunks:
+        async with aclosing(self._merged(completion)) as chunks:
             async for choice, chunk in chunks:
                 choice.add(chunk)
-        reply = asked.envelope([choice.whole() for choice in asked.choices], chunk=False)
-        return {**reply, "usage": usage_of(asked.choices, asked.prompts)}
+        reply = completion.envelope([choice.whole() for choice in completion.choices], chunk=False)
+        return {**reply, "usage": usage_of(completion.choices, completion.prompts)}
 
-    async def events(self, asked: PreparedCompletion) -> AsyncGenerator[dict[str, Any], None]:
+    async def events(self, completion: PreparedCompletion) -> AsyncGenerator[dict[str, Any], None]:
         """The reply as stream chunks; raises ArgosyError before the first or between."""
         opened: set[int] = set()
-        async with aclosing(self._merged(asked)) as chunks:
+        async with aclosing(self._merged(completion)) as chunks:
             async for choice, chunk in chunks:
-                if asked.chat and choice.index not in opened:
+                if completion.chat and choice.index not in opened:
                     opened.add(choice.index)
                     role = {"role": "assistant", "content": ""}
                     first = {"index": choice.index, "delta": role, "finish_reason": None}
-                    yield asked.envelope([first], chunk=True)
+                    yield completion.envelope([first], chunk=True)
                 if (said := choice.add(chunk)) is not None:
-                    yield asked.envelope([said], chunk=True)
-        if asked.request.include_usage:
-            usage = usage_of(asked.choices, asked.prompts)
-            yield {**asked.envelope([], chunk=True), "usage": usage}
+                    yield completion.envelope([said], chunk=True)
+        if completion.request.include_usage:
+            usage = usage_of(completion.choices, completion.prompts)
+            yield {**completion.envelope([], chunk=True), "usage": usage}
 
     async def _ask(
         self, request: Any, wires: list[router_pb2.GenerateRequest], *, chat: bool
     ) -> PreparedCompletion:
-        passages = []
+        contexts = []
         for wire in wires:
             for number in range(request.choices):
                 one = router_pb2.GenerateRequest()
@@ -106,45 +104,49 @@ class Endpoints:
                 if number and one.sampling.HasField("seed"):
                     # Exclusive or: a seed of its own for each, and none outgrows the field.
                     one.sampling.seed ^= number
-                passages.append(await self._intake.admit(one, None, fill_max_tokens=True))
-        choices = [ChoiceReply(index, chat) for index in range(len(passages))]
-        return PreparedCompletion(request, chat, passages, choices, len(wires))
+                contexts.append(await self._validator.validate(one, None, fill_max_tokens=True))
+        choices = [ChoiceReply(index, chat) for index in range(len(contexts))]
+        return PreparedCompletion(request, chat, contexts, choices, len(wires))
 
     async def _merged(
-        self, asked: PreparedCompletion
+        self, completion: PreparedCompletion
     ) -> AsyncGenerator[tuple[ChoiceReply, inference_pb2.TokenChunk], None]:
-        """All choices' chunks as they come; the first failure ends all."""
-        if len(asked.passages) == 1:
-            async with aclosing(self._relay.generate(asked.passages[0])) as chunks:
-                async for chunk in chunks:
-                    yield asked.choices[0], chunk
-            return
-        queue: asyncio.Queue[Any] = asyncio.Queue(CHUNKS_WAITING_MAX)
+        """All choices' chunks as they come; whatever ends one choice early ends all.
 
-        async def pump(choice: ChoiceReply, passage: RequestContext) -> None:
-            try:
-                async with aclosing(self._relay.generate(passage)) as chunks:
-                    async for chunk in chunks:
-                        await queue.put((choice, chunk))
-                await queue.put(None)
-            except ArgosyError as error:
-                await queue.put(error)
-
-        tasks = [
-            asyncio.create_task(pump(choice, passage))
-            for choice, passage in zip(asked.choices, asked.passages, strict=True)
-        ]
+        Each choice always has exactly one step under way, in a task of its own. How that task
+        ends (a chunk, the end of the answer, any exception, a cancellation) is its result, so
+        no failure of a choice can go unnoticed.
+        """
+        answers = [self._relay.generate(context) for context in completion.contexts]
+        under_way = {next_chunk(answer): number for number, answer in enumerate(answers)}
         try:
-            running = len(tasks)
-            while running:
-                item = await queue.get()
-                if item is None:
-                    running -= 1
-                elif isinstance(item, ArgosyError):
-                    raise item
-                else:
-                    yield item
+            while under_way:
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in under_way if task.done()]:
+                    number = under_way.pop(task)
+                    if (chunk := chunk_of(task)) is not None:
+                        yield completion.choices[number], chunk
+                        under_way[next_chunk(answers[number])] = number
         finally:
-            for task in tasks:
+            for task in under_way:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*under_way, return_exceptions=True)
+            for answer in answers:
+                await answer.aclose()
+
+
+def next_chunk(
+    answer: AsyncGenerator[inference_pb2.TokenChunk, None],
+) -> "asyncio.Task[inference_pb2.TokenChunk | None]":
+    """A task that ends with the answer's next chunk; None when the answer is complete."""
+    return asyncio.ensure_future(anext(answer, None))
+
+
+def chunk_of(
+    task: "asyncio.Task[inference_pb2.TokenChunk | None]",
+) -> inference_pb2.TokenChunk | None:
+    """The result of a finished task of `next_chunk`. Raises what the choice failed with."""
+    if task.cancelled():
+        # Nobody here cancelled it: its call was cancelled, as when a channel is closed.
+        raise ArgosyError(Reason.INSTANCE_LOST, "the call for one of the choices was cancelled")
+    return task.result()

@@ -109,7 +109,7 @@ def parse(body: bytes, kind: type[Any]) -> Any:
 
 
 def sampling_of(request: OpenAiRequest, max_tokens: int | None) -> inference_pb2.Sampling:
-    """The common fields; max_tokens None leaves it to the intake."""
+    """The common fields; max_tokens None leaves it to the validator."""
     if max_tokens is not None and max_tokens < 1:
         raise ArgosyError(Reason.BAD_REQUEST, "max_tokens must be at least 1")
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []

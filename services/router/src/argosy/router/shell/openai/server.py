@@ -64,7 +64,7 @@ class Completion:
             await error_response(error)(scope, receive, send)
             return
         span = telemetry.span(self._http.mesh.tracer, self._name, parent)
-        # The caller has been told by then; the span has it too.
+        # The caller has its answer by then, and the span has the error too.
         with contextlib.suppress(ArgosyError), span:
             headers = {"x-argosy-trace": rpc.trace_id()}
             tenant = request.headers.get(TENANT_HEADER, "")
@@ -82,30 +82,33 @@ class Completion:
     ) -> None:
         try:
             self._http.mesh.check_ready(retry_after_ms=1000)
-            asked = await self._ask(body, tenant)
-            if asked.request.stream:
-                await self._stream(asked, headers, scope, receive, send)
+            completion = await self._ask(body, tenant)
+            if completion.request.stream:
+                await self._stream(completion, headers, scope, receive, send)
                 return
-            reply = await self._http.endpoints.whole(asked)
+            reply = await self._http.endpoints.whole(completion)
             await JSONResponse(reply, headers=headers)(scope, receive, send)
         except ArgosyError as error:
             await error_response(error, headers)(scope, receive, send)
             raise
         except Exception as error:
             log.exception("%s failed", self._name)
-            failure = ArgosyError(Reason.INTERNAL, f"{self._name}: {error!r}")
+            failure = self._internal(error)
             await error_response(failure, headers)(scope, receive, send)
             raise failure from error
 
+    def _internal(self, error: Exception) -> ArgosyError:
+        return ArgosyError(Reason.INTERNAL, f"{self._name}: {error!r}")
+
     async def _stream(
         self,
-        asked: PreparedCompletion,
+        completion: PreparedCompletion,
         headers: dict[str, str],
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
-        async with contextlib.aclosing(self._http.endpoints.events(asked)) as events:
+        async with contextlib.aclosing(self._http.endpoints.events(completion)) as events:
             # Until the first event the answer may still be an error with a status.
             first = await anext(events)
             await start_events(send, headers)
@@ -114,19 +117,23 @@ class Completion:
                 async for event in events:
                     await send_event(send, event)
                 await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+            # The status is sent: an error can only be reported as the last event.
             except ArgosyError as error:
                 log.warning("a stream broke off: %s", error.message)
                 await send_event(send, error_body(error), more=False)
+            except Exception as error:
+                log.exception("%s failed", self._name)
+                await send_event(send, error_body(self._internal(error)), more=False)
 
 
 class HttpServer:
     """OpenAI's endpoints, /healthz and /livez."""
 
     def __init__(
-        self, mesh: Mesh[RouterSettings], intake: RequestValidator, relay: Relay, view: FleetView
+        self, mesh: Mesh[RouterSettings], validator: RequestValidator, relay: Relay, view: FleetView
     ) -> None:
         self.mesh = mesh
-        self.endpoints = Endpoints(intake, relay)
+        self.endpoints = Endpoints(validator, relay)
         self._view = view
         self._task: asyncio.Task[None] | None = None
         chat = Completion(self, "http.chat", self.endpoints.chat)

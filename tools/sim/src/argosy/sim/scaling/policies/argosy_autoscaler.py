@@ -91,19 +91,19 @@ class ArgosyPolicy:
             for number in range(budget - 1):
                 self._join(role, f"{role}-{number:04d}", timing, machine, number < initial[role])
 
-    def decide(self, seen: Observation) -> dict[str, int]:
+    def decide(self, observation: Observation) -> dict[str, int]:
         """Tell the core, and count who it wants at work."""
-        self._now_us = self._began_us + round(1e6 * seen.now_s)
+        self._now_us = self._began_us + round(1e6 * observation.now_s)
         for role in ROLES:
-            self._catch_up(role, seen.ready[role], seen.draining[role])
+            self._catch_up(role, observation.ready[role], observation.draining[role])
         came = (
-            seen.arrived_requests,
-            seen.prompt_tokens,
-            seen.prompt_tokens_squared,
-            seen.cached_tokens,
-            seen.finished_requests,
-            seen.output_tokens,
-            seen.output_tokens_squared,
+            observation.arrived_requests,
+            observation.prompt_tokens,
+            observation.prompt_tokens_squared,
+            observation.cached_tokens,
+            observation.finished_requests,
+            observation.output_tokens,
+            observation.output_tokens_squared,
         )
         self._sums = [total + more for total, more in zip(self._sums, came, strict=True)]
         requests, prompt, prompt_squared, cached, finished, output, output_squared = self._sums
@@ -114,15 +114,17 @@ class ArgosyPolicy:
                     now_us=self._now_us,
                     instance=at_work[0],
                     epoch=EPOCH,
-                    running=seen.running_requests,
-                    waiting=seen.waiting_decode,
+                    running=observation.running_requests,
+                    waiting=observation.waiting_decode,
                     queued_tokens=0,
-                    kv_share=seen.kv_share,
+                    kv_share=observation.kv_share,
                     finished=finished,
                     output_tokens=output,
                     output_tokens_squared=output_squared,
                     ttft_buckets=[],
-                    tpot_buckets=self._late(1, seen.finished_requests, seen.late_tpot),
+                    tpot_buckets=self._late(
+                        1, observation.finished_requests, observation.late_tpot
+                    ),
                 )
             )
         self._feed(
@@ -130,13 +132,13 @@ class ArgosyPolicy:
                 now_us=self._now_us,
                 router="router",
                 epoch=EPOCH,
-                queued=seen.queued_requests,
+                queued=observation.queued_requests,
                 queued_tokens=0,
                 requests=requests,
                 prompt_tokens=prompt,
                 prompt_tokens_squared=prompt_squared,
                 cached_tokens=cached,
-                ttft_buckets=self._late(0, seen.arrived_requests, seen.late_ttft),
+                ttft_buckets=self._late(0, observation.arrived_requests, observation.late_ttft),
             )
         )
         self._feed(TimerFired(now_us=self._now_us, key=TICK))

@@ -39,25 +39,32 @@ class Dynamo:
         self._next_s = THROUGHPUT_S
         self._sums = [0.0] * 4
 
-    def decide(self, seen: Observation) -> dict[str, int]:
+    def decide(self, observation: Observation) -> dict[str, int]:
         """The load loop's step above the throughput loop's floor."""
         if not self._floor:
             # Until the first interval is over: as it was started.
-            self._floor = {role: seen.ready[role] + seen.warming[role] for role in ROLES}
+            self._floor = {
+                role: observation.ready[role] + observation.warming[role] for role in ROLES
+            }
         for number, value in enumerate(
-            (seen.arrived_requests, seen.prompt_tokens, seen.finished_requests, seen.output_tokens)
+            (
+                observation.arrived_requests,
+                observation.prompt_tokens,
+                observation.finished_requests,
+                observation.output_tokens,
+            )
         ):
             self._sums[number] += value
         self._learn()
         wanted = {}
         steps = {"prefill": self._prefill_step, "decode": self._decode_step}
         for role, step in steps.items():
-            there = seen.ready[role] + seen.warming[role]
-            moving = seen.warming[role] or not seen.ready[role] or not self._prompt
-            wanted[role] = there if moving else there + step(seen)
-        if seen.now_s >= self._next_s - 1e-9:
+            there = observation.ready[role] + observation.warming[role]
+            moving = observation.warming[role] or not observation.ready[role] or not self._prompt
+            wanted[role] = there if moving else there + step(observation)
+        if observation.now_s >= self._next_s - 1e-9:
             self._next_s += THROUGHPUT_S
-            self._set_floor(seen)
+            self._set_floor(observation)
         return {role: max(wanted[role], self._floor[role]) for role in ROLES}
 
     def _learn(self) -> None:
@@ -65,14 +72,14 @@ class Dynamo:
         if arrived and finished:
             self._prompt, self._output = prompts / arrived, outputs / finished
 
-    def _set_floor(self, seen: Observation) -> None:
+    def _set_floor(self, observation: Observation) -> None:
         rate = self._sums[0] / THROUGHPUT_S
         self._sums = [0.0] * 4
         if not self._prompt:
             return
         need = {"prefill": self._prefill_need(rate), "decode": self._decode_need(rate)}
         for role in ROLES:
-            there = seen.ready[role] + seen.warming[role]
+            there = observation.ready[role] + observation.warming[role]
             need[role] = min(there + STEP_MAX, max(there - STEP_MAX, need[role]))
             self._floor[role] = max(MIN_ENDPOINT, need[role])
 
@@ -112,9 +119,9 @@ class Dynamo:
 
     # -- load: one more, one fewer, or neither
 
-    def _prefill_step(self, seen: Observation) -> int:
-        ready, sla_ms = seen.ready["prefill"], self._slo.ttft_ms
-        queued = seen.queued_requests * self._prompt / ready
+    def _prefill_step(self, observation: Observation) -> int:
+        ready, sla_ms = observation.ready["prefill"], self._slo.ttft_ms
+        queued = observation.queued_requests * self._prompt / ready
         if self._ttft_ms(queued + self._prompt) > sla_ms:
             return 1
         own_ms = self._ttft_ms(self._prompt)
@@ -124,12 +131,12 @@ class Dynamo:
         after_ms = self._ttft_ms(queued * ready / (ready - 1) + self._prompt)
         return -1 if after_ms - own_ms < room_ms else 0
 
-    def _decode_step(self, seen: Observation) -> int:
-        ready, machine = seen.ready["decode"], self._machine
+    def _decode_step(self, observation: Observation) -> int:
+        ready, machine = observation.ready["decode"], self._machine
         context = self._prompt + self._output / 2
-        running = seen.running_requests / ready
-        scheduled = seen.kv_share * machine.kv_tokens
-        held = scheduled + seen.waiting_decode * context / ready
+        running = observation.running_requests / ready
+        scheduled = observation.kv_share * machine.kv_tokens
+        held = scheduled + observation.waiting_decode * context / ready
         if self._step_ms(held + context, running + 1) > self._slo.tpot_ms:
             return 1
         if ready < 2:

@@ -32,14 +32,17 @@ class Hpa:
         self._prefill = HpaBehaviour(UP, DOWN, 1, ceiling["prefill"])
         self._decode = HpaBehaviour(UP, DOWN, 1, ceiling["decode"])
 
-    def decide(self, seen: Observation) -> dict[str, int]:
+    def decide(self, observation: Observation) -> dict[str, int]:
         """Totals over targets, rounded up by what Kubernetes does with them."""
         prefill = max(
-            seen.queued_requests / QUEUED_PER_INSTANCE, seen.prefilling_requests / RUNNING_SHARE
+            observation.queued_requests / QUEUED_PER_INSTANCE,
+            observation.prefilling_requests / RUNNING_SHARE,
         )
-        decode = (seen.running_requests + seen.waiting_decode) / self._running_each
-        there = {role: seen.ready[role] + seen.warming[role] for role in seen.ready}
+        decode = (observation.running_requests + observation.waiting_decode) / self._running_each
+        there = {
+            role: observation.ready[role] + observation.warming[role] for role in observation.ready
+        }
         return {
-            "prefill": self._prefill.settle(seen.now_s, there["prefill"], prefill),
-            "decode": self._decode.settle(seen.now_s, there["decode"], decode),
+            "prefill": self._prefill.settle(observation.now_s, there["prefill"], prefill),
+            "decode": self._decode.settle(observation.now_s, there["decode"], decode),
         }

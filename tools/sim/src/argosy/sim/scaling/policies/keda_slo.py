@@ -39,14 +39,16 @@ class KedaSlo:
             role: _Pool(HpaBehaviour(UP, DOWN, low[role], ceiling[role])) for role in ROLES
         }
 
-    def decide(self, seen: Observation) -> dict[str, int]:
+    def decide(self, observation: Observation) -> dict[str, int]:
         """Each pool by its own latency."""
         ttft_ms, tpot_ms = self._slo.ttft_ms, self._slo.tpot_ms
         raw = {
-            "prefill": seen.prefilled_p90_ms / ttft_ms,
-            "decode": max(seen.joined_p90_ms / ttft_ms, seen.tpot_p90_ms / tpot_ms),
+            "prefill": observation.prefilled_p90_ms / ttft_ms,
+            "decode": max(observation.joined_p90_ms / ttft_ms, observation.tpot_p90_ms / tpot_ms),
         }
-        return {role: pool.decide(seen, role, raw[role]) for role, pool in self._pools.items()}
+        return {
+            role: pool.decide(observation, role, raw[role]) for role, pool in self._pools.items()
+        }
 
 
 class _Pool:
@@ -54,12 +56,12 @@ class _Pool:
         self._samples: deque[float] = deque(maxlen=SAMPLES)
         self._behaviour = behaviour
 
-    def decide(self, seen: Observation, role: str, raw: float) -> int:
+    def decide(self, observation: Observation, role: str, raw: float) -> int:
         self._samples.append(min(raw, CLAMP))
-        ready = seen.ready[role]
-        there = ready + seen.warming[role]
+        ready = observation.ready[role]
+        there = ready + observation.warming[role]
         wish = desired(sum(self._samples) / len(self._samples), there, ready)
-        return self._behaviour.settle(seen.now_s, there, wish)
+        return self._behaviour.settle(observation.now_s, there, wish)
 
 
 def desired(signal: float, there: int, ready: int) -> int:

@@ -35,14 +35,14 @@ class PolicyInputs:
     """Instances there are at first."""
 
 
-def at_peak(given: PolicyInputs) -> dict[str, int]:
+def at_peak(inputs: PolicyInputs) -> dict[str, int]:
     """The whole budget, split as the peak wants it: each role gets what it needs, then more."""
-    wanted = within(need(given.peak, given.timing, given.machine, given.slo), given.budget)
-    spare = given.budget - sum(wanted.values())
+    wanted = within(need(inputs.peak, inputs.timing, inputs.machine, inputs.slo), inputs.budget)
+    spare = inputs.budget - sum(wanted.values())
     while spare > 0:
         # To whoever has the least beyond its need.
         scale = need(
-            given.peak.times(1 + spare / given.budget), given.timing, given.machine, given.slo
+            inputs.peak.times(1 + spare / inputs.budget), inputs.timing, inputs.machine, inputs.slo
         )
         role = max(wanted, key=lambda r: scale[r] / wanted[r])
         wanted[role] += 1
@@ -50,49 +50,49 @@ def at_peak(given: PolicyInputs) -> dict[str, int]:
     return wanted
 
 
-def concurrency(given: PolicyInputs) -> float:
+def concurrency(inputs: PolicyInputs) -> float:
     """Requests of mean length that a decode instance holds within the SLO."""
-    mean, machine = given.mean, given.machine
+    mean, machine = inputs.mean, inputs.machine
     context = mean.prompt_tokens + mean.output_tokens / 2
     most = max(1, int(min(machine.kv_tokens / context, machine.max_running)))
     for count in range(most, 1, -1):
         if (
-            given.timing.decode_step_ms(count * context / machine.kv_tokens, count)
-            <= given.slo.tpot_ms
+            inputs.timing.decode_step_ms(count * context / machine.kv_tokens, count)
+            <= inputs.slo.tpot_ms
         ):
             return count
     return 1
 
 
-def _floor(given: PolicyInputs) -> dict[str, int]:
+def _floor(inputs: PolicyInputs) -> dict[str, int]:
     """Three eighths of the budget, as in llm-d's benchmark, split as the peak wants it."""
-    total = max(2, round(given.budget * 3 / 8))
-    peak = at_peak(given)
-    prefill = max(1, round(total * peak["prefill"] / given.budget))
+    total = max(2, round(inputs.budget * 3 / 8))
+    peak = at_peak(inputs)
+    prefill = max(1, round(total * peak["prefill"] / inputs.budget))
     return {"prefill": prefill, "decode": max(1, total - prefill)}
 
 
-def argosy(given: PolicyInputs, start_s: float, name: str = "argosy") -> ArgosyPolicy:
+def argosy(inputs: PolicyInputs, start_s: float, name: str = "argosy") -> ArgosyPolicy:
     """Its own autoscaler; `argosy_cold` lets none sleep, and starts each as all others do."""
     return ArgosyPolicy(
-        given.timing,
-        given.machine,
-        given.slo,
-        given.budget,
+        inputs.timing,
+        inputs.machine,
+        inputs.slo,
+        inputs.budget,
         start_s,
-        given.initial,
+        inputs.initial,
         name,
-        given.every_s,
+        inputs.every_s,
     )
 
 
 POLICIES: dict[str, Callable[[PolicyInputs], ScalingPolicy]] = {
-    "static": lambda given: Static(at_peak(given)),
-    "hpa": lambda given: Hpa(concurrency(given), at_peak(given)),
-    "keda_slo": lambda given: KedaSlo(given.slo, at_peak(given)),
-    "keda_slo_floor": lambda given: KedaSlo(given.slo, at_peak(given), _floor(given)),
-    "dynamo": lambda given: Dynamo(given.timing, given.machine, given.slo),
-    "argosy": lambda given: argosy(given, given.wake_s),
-    "argosy_cold": lambda given: argosy(given, given.warm_up_s, "argosy_cold"),
+    "static": lambda inputs: Static(at_peak(inputs)),
+    "hpa": lambda inputs: Hpa(concurrency(inputs), at_peak(inputs)),
+    "keda_slo": lambda inputs: KedaSlo(inputs.slo, at_peak(inputs)),
+    "keda_slo_floor": lambda inputs: KedaSlo(inputs.slo, at_peak(inputs), _floor(inputs)),
+    "dynamo": lambda inputs: Dynamo(inputs.timing, inputs.machine, inputs.slo),
+    "argosy": lambda inputs: argosy(inputs, inputs.wake_s),
+    "argosy_cold": lambda inputs: argosy(inputs, inputs.warm_up_s, "argosy_cold"),
 }
 """`oracle` is not here: it is made from runs (oracle.best)."""

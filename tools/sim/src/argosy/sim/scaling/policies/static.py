@@ -12,6 +12,6 @@ class Static:
     def __init__(self, wanted: dict[str, int]) -> None:
         self._wanted = wanted
 
-    def decide(self, seen: Observation) -> dict[str, int]:
+    def decide(self, observation: Observation) -> dict[str, int]:
         """The same, whatever is seen."""
         return dict(self._wanted)

@@ -1,39 +1,31 @@
-"""Policies: which rank prefills a request, and which decodes it. One file each.
+"""Routing policies: each decides which rank prefills a request and which rank decodes it.
 
-A policy is a module's `choose(state, candidates, request, now_us, planned) -> Choice | None`
-(None: nowhere has room now) and `STAGGERED`: whether requests wait at the router for
-the rank they are meant for to be about to become idle, or go there at once.
+A policy is one file with a function `choose` and a constant `POLICY`, and one line in a
+pyproject.toml, under the entry points `argosy.routing_policies`; those of this package are
+declared in the router's own. `least_loaded` is a short one to copy.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from argosy.router.core.fleet.candidates import Candidates, Choice, Planned
-from argosy.router.core.placement.policies import (
-    dynamo_kv_cost,
-    least_cost,
-    least_loaded,
-    lmetric,
-    round_robin,
-)
 from argosy.router.core.state import RouterState, TrackedRequest
 
 Choose = Callable[[RouterState, Candidates, TrackedRequest, int, Planned], Choice | None]
+"""(state, candidates, request, now_us, planned) -> the choice; None: no rank has room now.
+
+`planned` is what the round has promised to requests that wait for a rank. A policy must change
+nothing, and must decide the same for the same arguments: no clock, chance or unordered iteration.
+"""
 
 
 @dataclass(frozen=True)
 class RoutingPolicy:
-    """A way to choose."""
+    """A way to place requests.
+
+    staggered: a request waits at the router until the rank that `choose` names is about to
+    become idle. Otherwise it leaves at once.
+    """
 
     choose: Choose
     staggered: bool
-
-
-POLICIES = {
-    "argosy": RoutingPolicy(least_cost.choose, staggered=True),
-    "immediate_round_robin": RoutingPolicy(round_robin.choose, staggered=False),
-    "immediate_least_loaded": RoutingPolicy(least_loaded.choose, staggered=False),
-    "lmetric": RoutingPolicy(lmetric.choose, staggered=False),
-    "kv_cost": RoutingPolicy(dynamo_kv_cost.choose, staggered=False),
-}
-"""By name; the router's README has a row for each."""

@@ -4,15 +4,9 @@ Source: ai-dynamo/dynamo, lib/kv-router/src/scheduling/selector.rs, defaults (de
 credit 1, temperature 0); a disaggregated decode is chosen by its blocks alone.
 """
 
-from argosy.router.core.fleet.candidates import (
-    Candidate,
-    Candidates,
-    Choice,
-    Planned,
-    blocks_of,
-    uncached_tokens,
-    with_room,
-)
+from argosy.router.core.fleet.candidates import Candidate, Candidates, Choice, Planned
+from argosy.router.core.fleet.estimates import blocks_of, uncached_tokens, with_room
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
 
@@ -41,3 +35,6 @@ def choose(
     decode = min(decodes, key=lambda s: (decode_blocks(s), s.rank.holder))
     prefill = min(candidates.prefill, key=lambda s: (prefill_blocks(s), s.rank.holder))
     return Choice(prefill, decode, uncached_tokens(prefill, request), "least cost in blocks")
+
+
+POLICY = RoutingPolicy(choose, staggered=False)

@@ -1,10 +1,10 @@
-"""Argosy's own: the least cost in seconds, staggered.
+"""The least cost in seconds, staggered. The default.
 
 cost = wait for the rank + fetch of what only stores have + prefill of the rest
      + transfer of the KV
      + what the prefill takes from answers that run there
      + what decoding there will cost
-     + SPREAD_MS for each time the mean of new KV the rank was sent of late: between ranks
+     + SPREAD_MS times the new KV the rank was sent recently, over the mean of all ranks: of ranks
        that are alike otherwise, the one whose cache is written least (against herding)
 
 Time taken from tokens is priced by how near the target a token's time already is
@@ -22,11 +22,8 @@ from typing import NamedTuple
 from argosy.domain.placement_cost import HANDOFF_MS, OWN_WORK, SPREAD_MS, price_of_answer_time
 from argosy.router.core.fleet import load_ledger
 from argosy.router.core.fleet.balance import without_outliers
-from argosy.router.core.fleet.candidates import (
-    Candidate,
-    Candidates,
-    Choice,
-    Planned,
+from argosy.router.core.fleet.candidates import Candidate, Candidates, Choice, Planned
+from argosy.router.core.fleet.estimates import (
     blocks_of,
     fetch_us,
     first_token_us,
@@ -35,9 +32,11 @@ from argosy.router.core.fleet.candidates import (
     uncached_tokens,
     with_room,
 )
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
 BUSY_MAX = 0.9
+"""A rank that prefills all the time would have an infinite time per token; this bounds it."""
 
 
 class ScoredRank(NamedTuple):
@@ -59,7 +58,7 @@ def choose(
     planned: Planned,
 ) -> Choice | None:
     """The cheapest pair of ranks, or one rank for both."""
-    prefills, decodes = candidates.worth_a_look(request, now_us)
+    prefills, decodes = candidates.shortlist(request, now_us)
     answer_tokens = min(request.max_tokens, state.answer_tokens)
     decodes = without_outliers(with_room(decodes, request, round(answer_tokens)))
     if not decodes:
@@ -114,7 +113,7 @@ def prefill_cost(
         cost += fetch_us(candidate, request) / 1e6
     price = 0.0
     if joins and instance.busy:
-        # Whoever is in the step already waits for all of it.
+        # The requests in the step already wait for all of it.
         price += len(rank.sent)
     if running is not None:
         price += rank.running_requests * running.price
@@ -143,5 +142,8 @@ def rate(
     before_ms = load_ledger.decode_step_ms(instance, held, running)
     after_ms = load_ledger.decode_step_ms(instance, held + blocks, running + 1)
     itl_ms = after_ms / (1 - min(BUSY_MAX, load_ledger.busy_share(rank, now_us)))
-    price = price_of_answer_time(itl_ms, state.limits.itl_target_ms)
+    price = price_of_answer_time(itl_ms, state.limits.slo.tpot_ms)
     return ScoredRank(itl_ms * answer_tokens / 1e3 * price, candidate, before_ms, price)
+
+
+POLICY = RoutingPolicy(choose, staggered=True)

@@ -3,14 +3,9 @@
 Source: arXiv 2603.15202, with the ones that keep zeros from tying.
 """
 
-from argosy.router.core.fleet.candidates import (
-    Candidate,
-    Candidates,
-    Choice,
-    Planned,
-    uncached_tokens,
-    with_room,
-)
+from argosy.router.core.fleet.candidates import Candidate, Candidates, Choice, Planned
+from argosy.router.core.fleet.estimates import uncached_tokens, with_room
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
 
@@ -36,3 +31,6 @@ def choose(
     decode = min(decodes, key=lambda s: (s.rank.requests, s.rank.kv_blocks, s.rank.holder))
     prefill = min(candidates.prefill, key=product)
     return Choice(prefill, decode, uncached_tokens(prefill, request), "least tokens x batch")
+
+
+POLICY = RoutingPolicy(choose, staggered=False)

@@ -1,12 +1,8 @@
 """Each in turn, whatever they have to do. The baseline of staggered scheduling."""
 
-from argosy.router.core.fleet.candidates import (
-    Candidates,
-    Choice,
-    Planned,
-    uncached_tokens,
-    with_room,
-)
+from argosy.router.core.fleet.candidates import Candidates, Choice, Planned
+from argosy.router.core.fleet.estimates import uncached_tokens, with_room
+from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterState, TrackedRequest
 
 
@@ -21,8 +17,13 @@ def choose(
     decodes = with_room(candidates.decode, request)
     if not decodes:
         return None
-    decode = decodes[state.turns % len(decodes)]
+    decode = decodes[state.decision_sequence % len(decodes)]
     prefill = (
-        candidates.prefill[state.turns % len(candidates.prefill)] if candidates.prefill else decode
+        candidates.prefill[state.decision_sequence % len(candidates.prefill)]
+        if candidates.prefill
+        else decode
     )
     return Choice(prefill, decode, uncached_tokens(prefill, request), "its turn")
+
+
+POLICY = RoutingPolicy(choose, staggered=False)

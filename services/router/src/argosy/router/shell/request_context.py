@@ -1,4 +1,4 @@
-"""One request under way, and the prompt each attempt at it gets."""
+"""A request under way, and the prompt that each attempt gets."""
 
 import random
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from argosy.wire.inference.v1 import inference_pb2
 
 
 def new_nonce() -> str:
-    """Tells one handing over of a request from another under the same id.
+    """A nonce that tells requests with the same id apart.
 
-    Ids need to differ, not to be secret: the kernel's randomness costs 50 times as much.
+    It has to differ, not to be secret: the kernel's randomness costs 50 times as much.
     """
     return f"{random.getrandbits(32):08x}"
 
 
 def new_request_id() -> str:
-    """For callers that do not choose one."""
+    """A request id, for callers that do not choose one."""
     return f"{random.getrandbits(128):032x}"
 
 
@@ -54,7 +54,7 @@ class RequestContext:
     def regenerates(self) -> bool:
         """Whether the engine has to see the whole answer, not a prompt that holds some of it.
 
-        A grammar and penalties count output tokens; a seed's chances are drawn in order.
+        A grammar and penalties count output tokens; a seed's draws come in a fixed order.
         """
         sampling = self.sampling
         greedy = sampling.HasField("temperature") and sampling.temperature == 0

@@ -1,0 +1,1 @@
+"""Feeding recorded decisions through their cores again."""
