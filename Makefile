@@ -49,12 +49,24 @@ demo: $(VENV)/.light
 endif
 	@$(BIN)/argosy demo --engine $(ENGINE)
 
-.PHONY: test test-fast lint format
-test: $(VENV)/.vllm $(MODEL) lint ## All checks and all tests, real vLLM included
-	@$(BIN)/python -m pytest
+# Tests run in several processes, two for each of two cores: most of them wait for fleets.
+JOBS ?= 4
+SUITE = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
 
-test-fast: $(VENV)/.light lint ## All checks and the tests that need no vLLM
-	@$(BIN)/python -m pytest -m "not vllm"
+# $(call part,NAME,COMMAND): run it, and print how long it took.
+part = @SECONDS=0; echo "== $(1)"; $(2) && echo "== $(1): $$SECONDS s"
+
+.PHONY: test test-fast test-deep lint format
+test: $(VENV)/.vllm $(MODEL) lint ## All checks and all tests, real vLLM included
+	$(call part,tests without vLLM,$(SUITE) -m "not vllm")
+	$(call part,tests of real vLLM,$(BIN)/python -m pytest tests/vllm)
+
+test-fast: $(VENV)/.light lint ## All checks and the tests that are neither slow nor need vLLM
+	$(call part,fast tests,$(SUITE) -m "not vllm and not slow")
+
+test-deep: $(VENV)/.vllm $(MODEL) lint ## All of that with every seed and 20 times the examples (nightly)
+	$(call part,deep tests without vLLM,$(SUITE) --deep -m "not vllm")
+	$(call part,tests of real vLLM,$(BIN)/python -m pytest --deep tests/vllm)
 
 lint: $(VENV)/.light ## Format, rules, types, layers, and freshness of what is generated
 	@$(BIN)/ruff check --quiet .

@@ -22,7 +22,7 @@ from openai import AsyncOpenAI
 
 from argosy.cli.traces import spans
 from argosy.client import Client
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.domain.errors import ArgosyError
 from argosy.launcher.home import RunningFleet
 from argosy.launcher.launch import LaunchPlan, boot_entries, down, plan, up
@@ -143,7 +143,7 @@ class LiveFleet:
 
     async def processes(self) -> dict[str, node_agent_pb2.Process]:
         """Every process of the node, by name."""
-        remote = Remote(self.running)
+        remote = ControlClient(self.running)
         try:
             return {process.name: process for process in await remote.processes()}
         finally:
@@ -186,7 +186,7 @@ class LiveFleet:
 
     async def sleep(self, *names: str, level: str = "", drain_s: float = 30) -> None:
         """Have it decided that these (none: all) sleep."""
-        remote = Remote(self.running)
+        remote = ControlClient(self.running)
         try:
             await remote.sleep(list(names), level, round(drain_s * 1e3))
         finally:
@@ -194,7 +194,7 @@ class LiveFleet:
 
     async def wake(self, *names: str) -> None:
         """Have it decided that these (none: all) are awake."""
-        remote = Remote(self.running)
+        remote = ControlClient(self.running)
         try:
             await remote.wake(list(names))
         finally:
@@ -202,7 +202,7 @@ class LiveFleet:
 
     async def lives(self) -> dict[str, operator_pb2.InstanceStatus]:
         """What the operator believes of the instances that serve the model."""
-        remote = Remote(self.running)
+        remote = ControlClient(self.running)
         try:
             found = (await remote.operator_status()).instances
         finally:

@@ -22,7 +22,7 @@ async def whole_fleet(hurt_fleet: Any, eventually: Any) -> Any:
     return hurt_fleet
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hurt_lone_pair(
     new_fleet_launcher: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
@@ -40,7 +40,7 @@ def either_pair(request: pytest.FixtureRequest) -> Any:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hurt_pair(new_fleet_launcher: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """As hurt_fleet, with a second decode to go on with."""
     launcher = new_fleet_launcher(tmp_path_factory.mktemp("pair"))

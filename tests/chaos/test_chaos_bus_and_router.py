@@ -16,6 +16,8 @@ from argosy.domain.errors import ArgosyError, Reason
 from argosy.wire.decode.v1 import events_pb2 as decode_events
 from argosy.wire.prefill.v1 import events_pb2 as prefill_events
 
+pytestmark = pytest.mark.slow
+
 LONG = "over the sea and far away " * 8
 STALE_S = 3
 """An instance this long silent is not used, as long as the bus is there."""

@@ -11,6 +11,8 @@ from argosy.client import Answer
 from argosy.wire.operator.v1 import operator_pb2, operator_pb2_grpc
 from argosy.wire.router.v1 import router_pb2
 
+pytestmark = pytest.mark.slow
+
 LONG = "a long way round the cape of storms " * 8
 SHORT = "land ahead"
 TOKENS = 48

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
 
 
 def left_of(path: Path) -> list[str]:

@@ -8,6 +8,8 @@ import pytest
 
 from argosy.client import Answer
 
+pytestmark = pytest.mark.slow
+
 OPTIONS: dict[str, Any] = {"max_tokens": 4, "temperature": 0, "ignore_eos": True}
 
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.domain.errors import ArgosyError
 from argosy.mesh.bus import Bus
 from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.instance.v1 import events_pb2 as life_pb2
 from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.operator.v1 import events_pb2 as operator_pb2
+
+pytestmark = pytest.mark.slow
 
 WAKE_MS = 3500
 """About as long as a service takes to be back."""
@@ -68,9 +70,9 @@ async def scaling_fleet(tidal: Any, eventually: Any) -> Any:
 
 
 @asynccontextmanager
-async def asking(fleet: Any) -> AsyncIterator[Remote]:
+async def asking(fleet: Any) -> AsyncIterator[ControlClient]:
     """The fleet's autoscaler and operator."""
-    remote = Remote(fleet.running)
+    remote = ControlClient(fleet.running)
     try:
         yield remote
     finally:

@@ -13,6 +13,8 @@ from argosy.domain.errors import ArgosyError
 from argosy.wire.instance.v1 import events_pb2 as life_pb2
 from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 
+pytestmark = pytest.mark.slow
+
 STEP_MS = 400
 STEPS = {
     "sleep_ms": STEP_MS,

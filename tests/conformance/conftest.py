@@ -1,9 +1,13 @@
 """What conformance tests share: a distribution that is installed from outside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from argosy.domain import plugins
+from argosy.kvstore.core.eviction import POLICIES
+from argosy.kvstore.policies import load_policies
 
 ENGINE = '''
 """The smallest engine: it answers with the prompt's last token, over and over."""
@@ -108,7 +112,9 @@ newest_first = outside_policy:NewestFirstPolicy
 
 
 @pytest.fixture
-def install_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def install_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], None]]:
     """Installs a distribution that is no part of Argosy, until the test ends.
 
     It has the engine `echo` and the eviction policy `newest_first`.
@@ -123,5 +129,9 @@ def install_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         (folder / "outside_engine.py").write_text(ENGINE)
         (folder / "outside_policy.py").write_text(POLICY)
         monkeypatch.syspath_prepend(str(folder))
+        plugins.forget()
+        load_policies()
 
-    return install
+    yield install
+    plugins.forget()
+    POLICIES.pop("newest_first", None)

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from argosy.cli.replay import SPECS
+from argosy.cli.replay.show import SPECS
 from argosy.domain.errors import ArgosyError
-from argosy.domain.plugins import UnknownPluginError
 from argosy.engine.build import build_engine
 from argosy.engine.settings import EngineSettings
 from argosy.fleet.file import parse_fleet
 from argosy.kvstore.core import events
-from argosy.kvstore.core.state import StoreLimits, new_state
-from argosy.kvstore.core.store import SPEC, StoreCore
+from argosy.kvstore.core.state import StoreLimits
+from argosy.kvstore.core.store import StoreCore
+from argosy.kvstore.policies import SPEC, new_state
 from argosy.kvstore.settings import KvstoreSettings
 from argosy.mesh.journal import JournalWriter
 from argosy.mesh.replay import replay_directory
@@ -45,7 +45,8 @@ def store_blocks(core: StoreCore, journal: JournalWriter, keys: list[bytes]) -> 
         events.RoomRequested(now_us=1, lease=1, block_bytes=BLOCK_BYTES, blocks=blocks),
         events.BlocksWritten(now_us=2, lease=1, checksums=[1] * len(keys)),
     ):
-        journal.append(event, core.step(event), core.state)
+        journal.append(event, core.step(event))
+        journal.advance(core.state)
 
 
 def test_an_eviction_policy_from_outside_decides_and_is_replayed(
@@ -85,11 +86,12 @@ def test_a_fleet_file_may_name_what_is_installed_from_outside(
 
 
 def test_what_is_not_installed_is_refused_with_what_is() -> None:
-    with pytest.raises(ValueError, match=r"no 'echo' .*: sim, vllm"):
+    with pytest.raises(ValueError, match="no engine 'echo'; there are: sim, vllm"):
         EngineSettings(engine="echo")
-    with pytest.raises(ValueError, match=r"no 'newest_first' .*: learned, lru, lru2, s3fifo"):
+    refusal = "no eviction policy 'newest_first'; there are: learned, lru, lru2, s3fifo"
+    with pytest.raises(ValueError, match=refusal):
         KvstoreSettings(eviction_policy="newest_first")
-    with pytest.raises(UnknownPluginError):
+    with pytest.raises(ValueError, match=refusal):
         new_state(StoreLimits(1 << 20), "newest_first")
     with pytest.raises(ArgosyError, match="write one of: sim, vllm"):
         parse_fleet(fleet_file("echo", "lru"))

@@ -14,7 +14,7 @@ import pytest
 from argosy.client import Answer
 from argosy.domain.errors import ArgosyError
 from argosy.mesh.bus import Bus
-from argosy.mesh.ports import free_port
+from argosy.mesh.ports import free_ports
 from argosy.wire.router.v1 import events_pb2
 
 BEAT_S = 0.25
@@ -93,7 +93,7 @@ async def another_router(
 ) -> AsyncIterator[Any]:
     """The fleet as seen through one more router, which an operator starts beside it."""
     running = fleet.running
-    grpc, http = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    grpc, http = (f"127.0.0.1:{port}" for port in free_ports(2))
     given = {
         "fleet": running.fleet,
         "instance_id": name,

@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from argosy.client import Answer
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.launcher.home import RunningFleet
 from argosy.launcher.nats_process import nats_command
@@ -26,6 +26,8 @@ from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.instance.v1 import events_pb2 as life_pb2
 from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.operator.v1 import events_pb2 as operator_pb2
+
+pytestmark = pytest.mark.slow
 
 TTFT_S = 2.0
 """What callers are promised."""
@@ -124,9 +126,9 @@ def growing_fleet(launcher: Any) -> Any:
 
 
 @asynccontextmanager
-async def asking(fleet: Any) -> AsyncIterator[Remote]:
+async def asking(fleet: Any) -> AsyncIterator[ControlClient]:
     """The fleet's autoscaler and operator."""
-    remote = Remote(fleet.running)
+    remote = ControlClient(fleet.running)
     try:
         yield remote
     finally:
@@ -542,7 +544,7 @@ async def test_an_autoscaler_alone_waits_for_nats_says_so_and_then_serves(
         "data_dir": str(tmp_path / "data"),
     }
     there = RunningFleet("nobody", "sim", 0, 0, "", "http://127.0.0.1:1", "", "", "", "", address)
-    channels, remote = Channels(), Remote(there)
+    channels, remote = Channels(), ControlClient(there)
 
     async def health() -> int:
         stub = health_pb2_grpc.HealthStub(channels.get(address))

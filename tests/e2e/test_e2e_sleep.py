@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from suite_plugin import seeds
 
 from argosy.client import Answer
 from argosy.wire.instance.v1 import events_pb2 as life_pb2
 from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.prefill.v1 import events_pb2 as prefill_pb2
+
+pytestmark = pytest.mark.slow
 
 STEP_MS = 300
 STEPS = {"sleep_ms": STEP_MS, "wake_ms": STEP_MS, "withdraw_ms": STEP_MS, "register_ms": STEP_MS}
@@ -492,7 +495,7 @@ async def cross(fleet: Any, eventually: Any, seed: int) -> None:
         await eventually(lambda w=last: fleet.are("active" if w else "silent"), LATE_S)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(1, 3))
 async def test_of_decisions_that_cross_the_last_holds(
     slow_pair: Any, eventually: Any, seed: int
 ) -> None:

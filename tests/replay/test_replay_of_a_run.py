@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.autoscaler.core.autoscaler import SPEC as AUTOSCALER
 from argosy.decode.core.decode import SPEC as DECODE
@@ -128,7 +129,7 @@ def test_a_run_replays_under_another_hash_seed(
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(share=st.floats(0, 1), which=st.integers(0))
 def test_a_journal_cut_at_any_byte_replays_up_to_the_cut(
     replayed: list[Replayed], share: float, which: int

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +43,13 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     chance = random.Random(7)
     prompts = [chance.choices(range(1000, 40_000), k=length) for length in LENGTHS]
     prompts.append(tokenizer.encode(NON_ASCII))
-    plain = plain_answers(planned, prompts, folder)
-    running = asyncio.run(up(planned, lambda status, trouble: None, 600))
-    yield Real(planned, running, prompts, plain)
-    down(planned.home, running)
+    # Side by side: an engine's start keeps one core busy, and there are two.
+    with plain_engine(planned, prompts, folder) as plain_answers:
+        running = asyncio.run(up(planned, lambda status, trouble: None, 600))
+        try:
+            yield Real(planned, running, prompts, plain_answers())
+        finally:
+            down(planned.home, running)
 
 
 def with_store(folder: Path) -> Path:
@@ -57,12 +63,30 @@ def with_store(folder: Path) -> Path:
     return file
 
 
-def plain_answers(planned: LaunchPlan, prompts: list[list[int]], folder: Path) -> list[list[int]]:
+@contextmanager
+def plain_engine(
+    planned: LaunchPlan, prompts: list[list[int]], folder: Path
+) -> Iterator[Callable[[], list[list[int]]]]:
+    """A plain engine that answers the prompts in a process of its own; the call waits for it."""
     settings = {**planned.fleet.instance_settings(planned.base_dir), "cpu_cores": "0-1"}
     job = {"settings": settings, "prompts": prompts, "max_tokens": ANSWER_TOKENS}
     (folder / "in.json").write_text(json.dumps(job))
     script = Path(__file__).parent / "plain_engine.py"
     command = [sys.executable, str(script), str(folder / "in.json"), str(folder / "out.json")]
-    subprocess.run(command, check=True, capture_output=True, timeout=1200)
-    answers: list[list[int]] = json.loads((folder / "out.json").read_text())
-    return answers
+    log = folder / "plain.log"
+
+    def answers() -> list[list[int]]:
+        assert process.wait(1200) == 0, log.read_text()
+        found: list[list[int]] = json.loads((folder / "out.json").read_text())
+        return found
+
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True) as process,
+    ):
+        try:
+            yield answers
+        finally:
+            # vLLM's own processes do not end with the one that started them.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)

@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from argosy.client import Answer, Client
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.domain.kv_blocks import chained_block_hashes, root_hash
 from argosy.mesh.bus import Bus
@@ -252,7 +252,7 @@ async def test_a_caller_that_hangs_up_leaves_no_block_held(real, after_tokens) -
 
 
 async def pid_of(real, name: str) -> int:
-    remote = Remote(real.running)
+    remote = ControlClient(real.running)
     try:
         return next(p.pid for p in await remote.processes() if p.name == name)
     finally:

@@ -3,7 +3,7 @@
 from array import array
 
 import xxhash
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from argosy.domain.kv_blocks import chained_block_hashes, digest_of, root_hash
@@ -11,10 +11,8 @@ from argosy.domain.kv_blocks import chained_block_hashes, digest_of, root_hash
 TOKENS = st.lists(st.integers(0, 2**32 - 1), max_size=60)
 WIDTH = st.integers(1, 8)
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3)
-PROPERTY = settings(max_examples=100, deadline=None)
 
 
-@PROPERTY
 @given(shared=TOKENS, one=TOKENS, other=TOKENS, width=WIDTH)
 def test_prompts_share_exactly_the_blocks_of_their_common_prefix(
     shared: list[int], one: list[int], other: list[int], width: int
@@ -29,13 +27,11 @@ def test_prompts_share_exactly_the_blocks_of_their_common_prefix(
     assert not set(first[common:]) & set(second[common:])
 
 
-@PROPERTY
 @given(tokens=TOKENS, width=WIDTH)
 def test_only_full_blocks_have_a_hash(tokens: list[int], width: int) -> None:
     assert len(chained_block_hashes(tokens, width, root_hash("m"))) == len(tokens) // width
 
 
-@PROPERTY
 @given(tokens=TOKENS, width=WIDTH, split=st.integers(0, 60))
 def test_a_chain_goes_on_from_the_hash_of_any_of_its_blocks(
     tokens: list[int], width: int, split: int
@@ -46,7 +42,6 @@ def test_a_chain_goes_on_from_the_hash_of_any_of_its_blocks(
     assert chained_block_hashes(tokens[blocks * width :], width, parent) == whole[blocks:]
 
 
-@PROPERTY
 @given(
     tokens=st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=40),
     names=st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), unique=True, max_size=6),
@@ -61,7 +56,6 @@ def test_other_models_or_salts_share_no_block(
     assert sum(len(chain) for chain in chains.values()) == len(set().union(*chains.values()))
 
 
-@PROPERTY
 @given(tokens=TOKENS, width=WIDTH)
 def test_packed_and_listed_tokens_have_equal_hashes(tokens: list[int], width: int) -> None:
     root = root_hash("m")
@@ -70,7 +64,6 @@ def test_packed_and_listed_tokens_have_equal_hashes(tokens: list[int], width: in
     assert chained_block_hashes(tuple(tokens), width, root) == listed
 
 
-@PROPERTY
 @given(parts=st.lists(st.tuples(NAMES, NAMES, NAMES), unique=True, min_size=2, max_size=8))
 def test_each_model_salt_and_adapter_has_a_chain_of_its_own(
     parts: list[tuple[str, str, str]],

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.domain.lifecycle import TABLE, LifecycleState
 from argosy.domain.lifecycle_view import PROCESSES_MAX, LifecycleFact, LifecycleView
@@ -94,7 +95,7 @@ def with_reports(facts: list[LifecycleFact]) -> list[LifecycleFact]:
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(history=histories(), data=st.data())
 def test_every_order_of_the_facts_ends_in_the_same_view(
     history: list[LifecycleFact], data: st.DataObject
@@ -108,7 +109,7 @@ def test_every_order_of_the_facts_ends_in_the_same_view(
     assert msgspec.msgpack.encode(view_of(*mixed)) == msgspec.msgpack.encode(in_order)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(history=histories(), data=st.data())
 def test_the_view_never_shows_a_state_older_than_the_newest_fact_it_has_been_told(
     history: list[LifecycleFact], data: st.DataObject
@@ -124,7 +125,6 @@ def test_the_view_never_shows_a_state_older_than_the_newest_fact_it_has_been_tol
         assert is_news == (number == newest)
 
 
-@settings(max_examples=100, deadline=None)
 @given(history=histories(), data=st.data())
 def test_a_view_restored_from_its_encoding_goes_on_as_the_one_it_was_made_from(
     history: list[LifecycleFact], data: st.DataObject
@@ -137,7 +137,6 @@ def test_a_view_restored_from_its_encoding_goes_on_as_the_one_it_was_made_from(
     assert restored == view
 
 
-@settings(max_examples=100, deadline=None)
 @given(history=histories(), data=st.data())
 def test_what_is_told_again_is_no_news(history: list[LifecycleFact], data: st.DataObject) -> None:
     mixed = data.draw(st.permutations(history))

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from argosy.domain.timing import FAR, NODE, RACK, Timing, distance
@@ -64,7 +64,6 @@ def test_a_transfer_is_within_a_node_unless_said_otherwise() -> None:
     assert TIMING.kv_transfer_ms(500) == TIMING.kv_transfer_ms(500, NODE)
 
 
-@settings(max_examples=100, deadline=None)
 @given(tokens=st.integers(0, 5000), per_step=st.integers(1, 600))
 def test_a_prompt_costs_the_sum_of_the_steps_it_takes(tokens: int, per_step: int) -> None:
     left, total_ms = tokens, 0.0

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine.profile import Profile, Weights
@@ -102,7 +103,7 @@ def test_a_file_that_is_no_profile_is_refused_by_name_and_reason(
     assert "wrong.yaml is not a profile" in str(raised.value)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(profile=PROFILES)
 def test_a_profile_written_to_a_file_is_read_back_the_same(
     tmp_path_factory: pytest.TempPathFactory, profile: Profile
@@ -112,7 +113,7 @@ def test_a_profile_written_to_a_file_is_read_back_the_same(
     assert load_profile(path) == load_profile(str(path)) == profile
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(profile=PROFILES, speed=st.floats(0.01, 1000))
 def test_a_faster_engine_is_faster_in_everything_and_does_the_same(
     profile: Profile, speed: float

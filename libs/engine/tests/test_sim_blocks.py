@@ -14,6 +14,7 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
+from suite_plugin import examples
 
 from argosy.engine.kv.net_changes import NetChanges
 from argosy.engine.sim.blocks import BlockPool
@@ -121,7 +122,7 @@ class PoolUnderLoad(RuleBasedStateMachine):
 
 
 TestPoolUnderLoad = PoolUnderLoad.TestCase
-TestPoolUnderLoad.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPoolUnderLoad.settings = settings(max_examples=examples(60), stateful_step_count=40)
 
 
 def use(pool: BlockPool, hashes: list[int], computed: int | None = None) -> Holder:

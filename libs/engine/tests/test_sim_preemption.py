@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 ROOM = 16
 """Blocks, of 4 tokens each."""
@@ -74,7 +75,7 @@ def test_a_pulled_prompt_that_was_preempted_is_not_pulled_again(bench: Any, prom
     assert len(runner.tokens["new"]) == 8
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(
     requests=st.lists(
         st.tuples(st.integers(1, 30), st.integers(0, 3), st.integers(10, 34), st.booleans()),

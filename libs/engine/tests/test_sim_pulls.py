@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.domain.timing import FAR, NODE, RACK
 from argosy.engine.profile import Profile
@@ -49,7 +50,7 @@ def test_blocks_pulled_are_told_once_the_pull_is_over(bench: Any, prompt: Any) -
     assert (at_us, change.stored) == (runner.tokens["one"][0].at_us, one.hashes[3:4])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6))
 def test_pulls_take_turns_on_the_link(bench: Any, prompt: Any, lengths: list[int]) -> None:
     runner = bench(blocks=100, running=8)

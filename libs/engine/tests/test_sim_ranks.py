@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 STEP_TOKENS = 16
 
@@ -18,7 +19,7 @@ def test_a_step_lasts_as_long_as_its_slowest_rank(bench: Any, prompt: Any) -> No
     assert [tokens[0].at_us for tokens in runner.tokens.values()] == [both.ends_us] * 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(
     requests=st.lists(
         st.tuples(st.integers(1, 40), st.integers(1, 20), st.integers(0, 2)), min_size=1, max_size=9

@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 STEP_TOKENS = 16
 
@@ -31,7 +32,7 @@ def load(bench: Any, prompt: Any, requests: list[tuple[int, int, int, str]]) -> 
         )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     requests=REQUESTS,
     blocks=st.integers(23, 40),
@@ -66,7 +67,7 @@ def test_every_request_gets_all_its_tokens_and_leaves_nothing_behind(
     assert runner.heard() == runner.known()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     requests=REQUESTS,
     removed=st.lists(st.tuples(st.integers(0, 900_000), st.integers(0, 11)), max_size=12),

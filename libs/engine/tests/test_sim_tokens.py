@@ -4,6 +4,7 @@ from array import array
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.engine.sim.tokens import EOS_ONE_IN, TokenSource
 
@@ -15,7 +16,7 @@ def answer(tokens: list[int], most: int, salt: int = 0, *, ignore_eos: bool = Tr
     return TokenSource(tokens, WORDS, EOS, salt).answer(most, ignore_eos=ignore_eos)[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     tokens=st.lists(st.integers(0, 2**32 - 1), max_size=40),
     most=st.integers(2, 200),

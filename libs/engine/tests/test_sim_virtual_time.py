@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.engine.sim.scheduler import EngineStep
 
@@ -83,7 +84,7 @@ def outcome(bench: Any, work: list[VirtualArrival]) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(
     work=ARRIVALS,
     moments=st.lists(st.integers(0, 2_000_000), max_size=20),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine import text
@@ -26,14 +27,14 @@ def pieces(prompt: Sequence[int], tokens: Sequence[int], stop: Sequence[str] = (
     return [*found, stream.finish()]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(prose=PROSE, prompt=PROSE)
 def test_pieces_joined_are_the_text_whatever_the_prompt_was(prose: str, prompt: str) -> None:
     joined = "".join(pieces(SIM.encode(prompt), SIM.encode(prose)))
     assert joined == prose.rstrip(INCOMPLETE)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(tokens=BYTES, prompt=BYTES)
 def test_bytes_that_are_no_text_come_out_as_the_decoder_has_them(
     tokens: list[int], prompt: list[int]
@@ -53,7 +54,7 @@ def test_special_tokens_are_not_part_of_the_text() -> None:
     assert "".join(pieces([], tokens)) == " keel mast"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(prose=st.text("abc the", max_size=30), stop=STOPS)
 def test_a_stop_string_ends_the_text_and_is_no_part_of_it(prose: str, stop: list[str]) -> None:
     joined = "".join(pieces([], SIM.encode(prose), stop))
@@ -83,7 +84,7 @@ def test_empty_stop_strings_stop_nothing() -> None:
     assert "".join(pieces([], SIM.encode("abc"), ["", "x"])) == "abc"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(prose=PROSE, stop=STOPS)
 def test_a_resumed_stream_goes_on_exactly_where_it_stopped(prose: str, stop: list[str]) -> None:
     prompt, tokens = SIM.encode(" compass"), SIM.encode(prose)
@@ -107,7 +108,6 @@ def test_a_prompt_cut_inside_a_character_does_not_leak_into_the_answer() -> None
     assert pieces(cut, SIM.encode("abc")) == ["a", "b", "c", ""]
 
 
-@settings(max_examples=100, deadline=None)
 @given(prose=PROSE)
 def test_encoding_and_decoding_gives_the_text_back(prose: str) -> None:
     assert SIM.encoder.decode(SIM.encode(prose)) == prose

@@ -3,12 +3,11 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from argosy.domain.kv_blocks import chained_block_hashes, root_hash
-
-kv_events = pytest.importorskip("argosy.engine.vllm.kv_events", exc_type=ImportError)
+from argosy.engine.vllm import kv_events
 
 BLOCK = 2
 TOKENS = [1, 2, 3, 4, 5, 6]
@@ -100,7 +99,6 @@ def test_nothing_happened_is_no_change(translator: Any) -> None:
     assert translator.translate([]) is None
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     batches=st.lists(
         st.lists(st.tuples(st.sampled_from(["store", "remove", "clear"]), st.integers(0, 4))),

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.fleet.file import FleetFile, parse_fleet
+from argosy.fleet.file import FleetFile, FleetLoader, parse_fleet
 from argosy.operator.core.events import Pool, Template
 
 REPOSITORY = Path(__file__).parents[3]
@@ -75,7 +75,7 @@ def test_the_sample_of_the_design_is_taken_as_it_stands() -> None:
     assert prefill == Pool(Template("prefill", 4 << 30, 1, decode.template.settings), 1)
     assert (decode.template.role, decode.replicas) == ("decode", 1)
     assert decode.template.settings["model_source"] == "/fleets/models/smollm2-135m"
-    assert (fleet.idle_sleep_us(), fleet.sleep_level()) == (30_000_000, "dram")
+    assert (fleet.idle_sleep_ms(), fleet.sleep_level()) == (30_000, "dram")
     assert fleet.not_acted_on() == ["spec.split.placement"]
 
 
@@ -205,3 +205,17 @@ def test_the_routing_policy_is_named_in_the_file_or_left_to_the_router() -> None
 def test_vllm_on_cuda_may_have_blocks_of_any_size() -> None:
     fleet = parse_fleet(edited("blockTokens: 32 -> blockTokens: 16\\n    device: cuda"))
     assert isinstance(fleet, FleetFile)
+
+
+def test_a_text_is_parsed_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed = []
+    get_single_node = FleetLoader.get_single_node
+
+    def counted(loader: FleetLoader) -> object:
+        composed.append(loader)
+        return get_single_node(loader)
+
+    monkeypatch.setattr(FleetLoader, "get_single_node", counted)
+    text = SAMPLE.replace("name: demo", "name: once")
+    assert parse_fleet(text) is parse_fleet(text)
+    assert len(composed) == 1

@@ -10,7 +10,7 @@ from argosy.engine.api import EngineRequest, SamplingSpec
 from argosy.instance.instance import EngineInstance
 from argosy.instance.settings import InstanceSettings
 from argosy.launcher.nats_process import NatsProcess
-from argosy.mesh import bus as bus_module
+from argosy.mesh import control_log
 from argosy.mesh.bus import Bus
 from argosy.mesh.service import Mesh
 from argosy.wire.decode.v1.events_pb2 import KvChanged, LoadReported
@@ -121,7 +121,7 @@ async def start_instance(
     nats: NatsProcess, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Callable[..., Any]]:
     """Starts instances with some settings; all are stopped when the test ends."""
-    monkeypatch.setattr(bus_module, "FETCH_S", 0.3)  # How long an outage is noticed late.
+    monkeypatch.setattr(control_log, "FETCH_S", 0.3)  # How long an outage is noticed late.
     started: list[ListenedInstance] = []
 
     async def begin(**given: Any) -> ListenedInstance:

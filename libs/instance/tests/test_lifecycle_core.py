@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from suite_plugin import examples
 
 from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.domain.lifecycle import (
@@ -194,7 +195,7 @@ def life() -> VirtualInstance:
 
 
 def facts(life: VirtualInstance) -> list[str]:
-    return [told.fact for told in life.told]
+    return [told.fact for told in life.heard]
 
 
 # -- the table
@@ -245,7 +246,7 @@ def test_a_sleep_takes_its_steps_in_order_and_tells_at_both_ends(life: VirtualIn
     assert life.where is LifecycleState.SILENT
     assert tuple(life.done) == SLEEP
     assert facts(life) == ["InstanceReady", "InstanceDraining", "InstanceSlept"]
-    assert [told.cause for told in life.told[1:]] == ["idle", "idle"]
+    assert [told.cause for told in life.heard[1:]] == ["idle", "idle"]
 
 
 def test_a_wake_takes_its_steps_in_order_and_takes_work_at_its_end_only(
@@ -271,7 +272,7 @@ def test_a_change_tells_how_long_it_took_from_its_decision_and_each_of_its_steps
     for seconds in (4, 3, 2, 1):
         life.pass_time(seconds * S)
         life.end_step()
-    slept = life.told[-1]
+    slept = life.heard[-1]
     assert slept.took_us == 10 * S
     assert slept.steps_us == [("drain", 4 * S), ("flush", 3 * S), ("withdraw", 2 * S), ("free", S)]
 
@@ -280,7 +281,7 @@ def test_what_the_process_holds_is_told_as_last_read(life: VirtualInstance) -> N
     life.until(LifecycleStep.FREE)
     life.feed(events.MemoryRead, resident_bytes=123)
     life.end_step()
-    assert (life.told[-1].fact, life.told[-1].resident_bytes) == ("InstanceSlept", 123)
+    assert (life.heard[-1].fact, life.heard[-1].resident_bytes) == ("InstanceSlept", 123)
 
 
 @pytest.mark.parametrize("level", ["dram", "disk"])
@@ -292,7 +293,7 @@ def test_every_step_hears_of_the_level(life: VirtualInstance, level: str) -> Non
     while life.doing:
         taken += life.end_step()
     assert {step.level for step in taken if isinstance(step, effects.TakeStep)} == {level}
-    assert life.told[-1].level == level
+    assert life.heard[-1].level == level
 
 
 @pytest.mark.parametrize("step", TURNS)
@@ -326,7 +327,7 @@ def test_a_change_names_the_decision_that_led_to_it(
     slept_by = life.decision_sequence
     life.wake()
     life.end_all()
-    slept, waking, woke = life.told[-3:]
+    slept, waking, woke = life.heard[-3:]
     assert (slept.cause, slept.decision_sequence) == ("idle", slept_by)
     assert {(told.cause, told.decision_sequence) for told in (waking, woke)} == {
         ("demand", life.decision_sequence)
@@ -341,7 +342,7 @@ def test_a_wake_takes_as_long_as_it_was_waited_for(
     life.wake()
     life.pass_time(S)
     life.end_all()
-    assert life.told[-1].took_us == S
+    assert life.heard[-1].took_us == S
 
 
 @pytest.mark.parametrize("step", WAKE)
@@ -583,11 +584,11 @@ class AnyLife(RuleBasedStateMachine):
     def alive(self) -> bool:
         return not (self.over or self.life.gave_up)
 
-    @precondition(lambda self: self.alive() and not self.life.told)
+    @precondition(lambda self: self.alive() and not self.life.heard)
     @rule()
     def load(self) -> None:
         self.life.loaded()
-        assert self.life.told[0].fact == "InstanceReady"
+        assert self.life.heard[0].fact == "InstanceReady"
 
     @precondition(lambda self: self.alive())
     @rule(
@@ -642,7 +643,7 @@ class AnyLife(RuleBasedStateMachine):
         self.life.stop()
         self.wanted = LifecycleState.STOPPED
 
-    @precondition(lambda self: self.alive() and len(self.life.told) > 3)
+    @precondition(lambda self: self.alive() and len(self.life.heard) > 3)
     @rule()
     def end(self) -> None:
         self.life.doing = ""
@@ -663,7 +664,7 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def work_is_taken_by_the_active_only(self) -> None:
         life = self.life
-        if life.told and not self.over:
+        if life.heard and not self.over:
             assert life.takes_work == (life.where is LifecycleState.ACTIVE)
 
     @invariant()
@@ -683,11 +684,11 @@ class AnyLife(RuleBasedStateMachine):
         """Once steps end, it is what the newest decision wanted."""
         life = self.life
         if self.over:
-            assert life.where is LifecycleState.STOPPED or not life.told
+            assert life.where is LifecycleState.STOPPED or not life.heard
             return
         if not self.alive():
             return
-        if not life.told and self.wanted is not LifecycleState.STOPPED:
+        if not life.heard and self.wanted is not LifecycleState.STOPPED:
             life.loaded()
         life.end_all()
         if self.wanted is LifecycleState.STOPPED:
@@ -698,7 +699,7 @@ class AnyLife(RuleBasedStateMachine):
 
 
 TestAnyLife = AnyLife.TestCase
-TestAnyLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyLife.settings = settings(max_examples=examples(150), stateful_step_count=40)
 
 
 def test_the_core_is_what_its_spec_builds() -> None:

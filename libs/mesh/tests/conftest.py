@@ -26,6 +26,12 @@ class Forgotten(Event, frozen=True, kw_only=True, tag=True):
     word: str
 
 
+class Spoiled(Event, frozen=True, kw_only=True, tag=True):
+    """The tiny core has a fault: this makes it change its state and raise."""
+
+    word: str
+
+
 class Report(Effect, frozen=True, kw_only=True, tag=True):
     word: str
     total: int
@@ -55,12 +61,15 @@ class TinyCore:
             case Forgotten(now_us=_, word=word):
                 totals.pop(word, None)
                 return [CancelTimer(key=word)]
+            case Spoiled(word=word):
+                totals[word] = -1
+                raise KeyError(word)
             case TimerFired():
                 return [Report(word=word, total=totals[word]) for word in sorted(totals)]
         return []
 
 
-EVENTS = Noted | Forgotten | TimerFired
+EVENTS = Noted | Forgotten | Spoiled | TimerFired
 SPEC = CoreSpec("tiny", EVENTS, Totals, TinyCore)
 CHANGED_SPEC = CoreSpec("tiny", EVENTS, Totals, lambda state: TinyCore(state, slip=1))
 
@@ -68,7 +77,7 @@ CHANGED_SPEC = CoreSpec("tiny", EVENTS, Totals, lambda state: TinyCore(state, sl
 class Tiny:
     """The tiny core's words, for tests that cannot import this file."""
 
-    Noted, Forgotten, Report, Totals = Noted, Forgotten, Report, Totals
+    Noted, Forgotten, Spoiled, Report, Totals = Noted, Forgotten, Spoiled, Report, Totals
     spec, changed_spec = SPEC, CHANGED_SPEC
     home = Path(__file__)
 

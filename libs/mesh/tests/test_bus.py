@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from argosy.launcher.nats_process import NatsProcess, nats_command
-from argosy.mesh import bus as bus_module
+from argosy.mesh import control_log, outbox
 from argosy.mesh.bus import Bus, Envelope
 from argosy.wire.inference.v1.inference_pb2 import Load
 from argosy.wire.instance.v1.events_pb2 import InstanceReady, InstanceStopped
@@ -117,7 +117,7 @@ async def test_a_late_listener_hears_no_gap_in_what_came_before_it(
 async def test_facts_lost_to_a_full_outbox_are_a_gap_to_every_listener(
     join: Join, nats: NatsProcess, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "OUTBOX_FACTS", 4)
+    monkeypatch.setattr(outbox, "OUTBOX_FACTS", 4)
     bus, inboxes = join("one"), [Inbox(), Inbox()]
     for inbox in inboxes:
         bus.listen(LoadReported, inbox.loads)
@@ -251,7 +251,7 @@ async def test_followers_of_other_names_all_hear_the_same(join: Join, eventually
 async def test_a_failing_listener_is_tried_again_and_holds_up_no_other_fact(
     join: Join, inbox: Inbox, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "RETRY_S", 0.05)
+    monkeypatch.setattr(control_log, "RETRY_S", 0.05)
 
     def fail_once(fact: InstanceReady, envelope: Envelope) -> None:
         inbox.readiness(fact, envelope)
@@ -264,6 +264,56 @@ async def test_a_failing_listener_is_tried_again_and_holds_up_no_other_fact(
     bus.publish(ready("good"))
     await eventually(lambda: inbox.heard.count("bad") == 2 and "good" in inbox.heard)
     assert inbox.heard.count("good") == 1
+
+
+async def test_a_fact_whose_handler_keeps_failing_is_not_dropped_and_keeps_its_follower_waiting(
+    join: Join, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_log, "RETRY_S", 0.01)
+    monkeypatch.setattr(control_log, "RETRY_MAX_S", 0.02)
+    source = await listening(join("source"))
+    source.publish(ready("bad"))
+    source.publish(ready("good"))
+    await eventually(lambda: not source._control_out.waiting)
+    mended, tries, taken = False, 0, []
+
+    def deliver(fact: InstanceReady, envelope: Envelope) -> None:
+        nonlocal tries
+        if fact.instance_id == "bad" and not mended:
+            tries += 1
+            raise ValueError("not yet")
+        taken.append(fact.instance_id)
+
+    bus = join("one")
+    follows = bus.follow(InstanceReady, deliver, "one")
+    await eventually(lambda: tries > 12 and taken == ["good"])
+    assert not follows.is_set()
+    (trouble,) = bus.troubles()
+    assert trouble.startswith("control fact argosy.test.instance.ready.bad fails (")
+    assert trouble.endswith("tries): ValueError: not yet")
+
+    mended = True
+    await caught_up(follows)
+    assert (taken, bus.troubles()) == (["good", "bad"], [])
+
+
+async def test_a_fact_that_cannot_be_read_is_set_aside_and_told(
+    join: Join, inbox: Inbox, eventually: Any
+) -> None:
+    source, unread = await listening(join("source")), []
+    source.publish(ready("a"))
+    await eventually(lambda: not source._control_out.waiting)
+    reply = await source._jetstream().publish("argosy.test.instance.ready.b", b"\xff\xff")
+
+    bus = join("one")
+    follows = bus.follow(
+        InstanceReady, inbox.readiness, "one", on_unreadable=lambda e, why: unread.append(e)
+    )
+    await caught_up(follows)
+    assert inbox.heard == ["a"]
+    assert [envelope.log_sequence for envelope in unread] == [reply.seq]
+    (trouble,) = bus.troubles()
+    assert trouble.startswith("control fact argosy.test.instance.ready.b cannot be read")
 
 
 async def test_names_with_dots_and_spaces_are_heard(join: Join, inbox: Inbox) -> None:
@@ -299,7 +349,7 @@ async def test_without_a_bus_publishing_neither_waits_nor_fails_and_the_oldest_g
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(bus_module, "OUTBOX_FACTS", 3)
+    monkeypatch.setattr(outbox, "OUTBOX_FACTS", 3)
     nats.kill()
     bus = join("one")
     for number in range(8):
@@ -316,7 +366,7 @@ async def test_without_a_bus_publishing_neither_waits_nor_fails_and_the_oldest_g
 async def test_facts_of_both_planes_flow_again_when_a_killed_bus_is_back(
     join: Join, nats: NatsProcess, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "FETCH_S", 0.5)
+    monkeypatch.setattr(control_log, "FETCH_S", 0.5)
     bus, loads, readiness = join("one"), Inbox(), Inbox()
     bus.listen(LoadReported, loads.loads)
     await caught_up(bus.follow(InstanceReady, readiness.readiness, "one"))
@@ -350,7 +400,7 @@ async def test_connections_lost_and_made_are_told(
 async def test_facts_flow_again_when_the_bus_comes_back_without_its_store(
     join: Join, nats: NatsProcess, inbox: Inbox, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "FETCH_S", 0.5)
+    monkeypatch.setattr(control_log, "FETCH_S", 0.5)
     bus = join("one")
     await caught_up(bus.follow(InstanceReady, inbox.readiness, "one"))
     bus.publish(ready("a"))

@@ -1,6 +1,7 @@
 """The driver: one event at a time, timers that fire once, and nothing lost from the journal."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from argosy.domain.core import CancelTimer, CoreSpec, Effect, Event, SetTimer, TimerFired
 from argosy.mesh import driver as driver_module
-from argosy.mesh.driver import Clock, Driver
+from argosy.mesh.driver import Clock, CoreFailed, Driver
 from argosy.mesh.journal import JournalWriter
 from argosy.mesh.replay import replay_directory
 
@@ -175,6 +176,59 @@ async def test_the_step_is_journalled_even_when_performing_it_fails(tmp_path: Pa
 
     (replayed,) = replay_directory(tmp_path, {"obedient": SPEC})
     assert replayed.steps == 1
+
+
+def test_a_core_that_raises_ends_its_journal_with_that_step_and_decides_nothing_more(
+    tiny: Any, tmp_path: Path
+) -> None:
+    core, failures, performed = tiny.spec.build(tiny.Totals()), [], []
+    writer = JournalWriter(tmp_path, tiny.spec, core.state)
+    driver = Driver(core, writer, performed.append, Clock())
+    driver.on_failure = failures.append
+    spoiled = tiny.Spoiled(now_us=2, word="keel")
+    driver.feed(tiny.Forgotten(now_us=1, word="mast"))
+    with pytest.raises(CoreFailed, match="the core failed on Spoiled: KeyError: 'keel'"):
+        driver.feed(spoiled)
+    driver.feed(tiny.Noted(now_us=3, word="keel", amount=1))
+    driver.close()
+
+    assert (failures, performed) == ([driver.failure], [])
+    (replayed,) = replay_directory(tmp_path, {"tiny": tiny.spec})
+    assert (replayed.steps, replayed.cut, replayed.difference) == (2, False, None)
+    assert replayed.raised is not None
+    assert (replayed.raised.event, replayed.raised.error) == (spoiled, "KeyError: 'keel'")
+
+
+def test_replay_shows_that_a_mended_core_does_not_raise_any_more(tiny: Any, tmp_path: Path) -> None:
+    class Mended:
+        def __init__(self, state: Any) -> None:
+            self.state = state
+
+        def step(self, event: Any) -> list[Effect]:
+            return []
+
+    core = tiny.spec.build(tiny.Totals())
+    driver = Driver(core, JournalWriter(tmp_path, tiny.spec, core.state), print, Clock())
+    with pytest.raises(CoreFailed):
+        driver.feed(tiny.Spoiled(now_us=2, word="keel"))
+    mended = dataclasses.replace(tiny.spec, build=Mended)
+
+    (replayed,) = replay_directory(tmp_path, {"tiny": mended})
+    assert replayed.difference is not None
+    assert (replayed.difference.expected, replayed.difference.got) == (
+        "raised KeyError: 'keel'",
+        [],
+    )
+
+
+async def test_no_timer_fires_after_the_core_failed(tiny: Any) -> None:
+    reports: list[Any] = []
+    driver = Driver(tiny.spec.build(tiny.Totals()), None, reports.append, Clock())
+    driver.feed(tiny.Noted(now_us=driver.now_us(), word="mast", amount=1))
+    with pytest.raises(CoreFailed):
+        driver.feed(tiny.Spoiled(now_us=driver.now_us(), word="keel"))
+    assert not driver._timers
+    assert [report.total for report in reports] == [1]
 
 
 class DriverWatch:

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from opentelemetry import trace
 
 from argosy.domain.errors import ArgosyError, Reason
+from argosy.mesh import channels as channels_module
 from argosy.mesh import rpc, telemetry
 from argosy.mesh.ports import free_port
 from argosy.mesh.rpc import Channels, GrpcServer, handler
@@ -306,16 +307,65 @@ async def test_a_call_works_again_once_the_server_is_back() -> None:
     await line.server.stop(grace_s=0)
 
 
-async def test_the_oldest_channel_goes_when_there_are_too_many(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_at_the_bound_the_channel_called_longest_ago_is_closed(
+    line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rpc, "CHANNELS_MAX", 2)
-    channels = Channels()
-    first, second = channels.get("a:1"), channels.get("b:1")
+    monkeypatch.setattr(channels_module, "CHANNELS_MAX", 2)
+    channels, here = Channels(), f"127.0.0.1:{line.server.port}"
+    called, other = channels.get(here), channels.get("b:1")
+    await node_agent_pb2_grpc.NodeAgentStub(called).ListProcesses(ListProcessesRequest())
     channels.get("c:1")
-    assert channels.get("b:1") is second
-    assert channels.get("a:1") is not first
+    assert channels.get(here) is called
+    assert channels.get("b:1") is not other
     await channels.close()
+
+
+async def test_a_channel_with_a_call_under_way_is_never_closed_for_a_new_one(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels_module, "CHANNELS_MAX", 1)
+    begun, finish = asyncio.Event(), asyncio.Event()
+
+    async def behave(context: Any) -> ListProcessesReply:
+        begun.set()
+        await finish.wait()
+        return ListProcessesReply(node="here")
+
+    line.node.behave = behave
+    channels, here = Channels(), f"127.0.0.1:{line.server.port}"
+    stub = channels.stub(node_agent_pb2_grpc.NodeAgentStub, here)
+    calling = asyncio.ensure_future(
+        rpc.call(stub.ListProcesses, ListProcessesRequest(), timeout_s=20)
+    )
+    await begun.wait()
+    in_use = channels.get(here)
+    channels.get("b:1")
+    assert channels.get(here) is in_use
+    finish.set()
+    assert (await calling).node == "here"
+
+    channels.get("c:1")
+    assert channels.get(here) is not in_use
+    await channels.close()
+
+
+async def test_health_says_what_is_waited_for() -> None:
+    reasons = ["the mast"]
+    server = GrpcServer(lambda: reasons[0])
+    await server.start("127.0.0.1:0")
+    channels = Channels()
+    stub = health_pb2_grpc.HealthStub(channels.get(f"127.0.0.1:{server.port}"))
+    check = stub.Check(health_pb2.HealthCheckRequest())
+    assert (await check).status == HealthStatus.NOT_SERVING
+    assert dict(await check.trailing_metadata())[rpc.WAITING_KEY] == "the mast"
+
+    reasons[0] = ""
+    await server.set_serving(True)
+    check = stub.Check(health_pb2.HealthCheckRequest())
+    assert (await check).status == HealthStatus.SERVING
+    assert rpc.WAITING_KEY not in dict(await check.trailing_metadata())
+    await channels.close()
+    await server.stop(grace_s=0)
 
 
 async def test_a_stub_is_made_once_and_anew_after_its_address_was_forgotten() -> None:

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -14,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from argosy.launcher.nats_process import NatsProcess
 from argosy.mesh.ports import free_port
+from argosy.mesh.replay import replay_directory
 
 PATIENCE_S = 30
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -21,7 +23,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 TINY_SERVICE = '''
 """A service that waits for the bus; `hold` keeps its drain from ending."""
-import asyncio, sys
+import asyncio, runpy, sys
 from pydantic import Field
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh.service import run
@@ -30,6 +32,7 @@ from argosy.mesh.settings import ServiceSettings
 class TinySettings(ServiceSettings):
     hold: bool = Field(False, description="Never finish draining.")
     broken: bool = Field(False, description="Fail to start.")
+    core: str = Field("", description="Where a core is that fails a moment after the start.")
 
 class Tiny:
     def __init__(self, mesh):
@@ -39,6 +42,11 @@ class Tiny:
         if self.mesh.settings.broken:
             raise ArgosyError(Reason.NOT_READY, "the mast is broken: mend it")
         await self.mesh.wait_for_bus()
+        if self.mesh.settings.core:
+            found = runpy.run_path(self.mesh.settings.core)
+            driver = self.mesh.drive(found["SPEC"], found["Totals"](), print)
+            spoiled = found["Spoiled"](now_us=driver.now_us(), word="keel")
+            asyncio.get_running_loop().call_later(0.2, driver.feed, spoiled)
 
     async def drain(self):
         print("draining", file=sys.stderr, flush=True)
@@ -188,3 +196,16 @@ async def test_a_wrong_setting_ends_it_with_2_and_the_remedy(start: Start) -> No
     assert await life.ends() == 2
     assert "ARGOSY_TINY_DRAIN_TIMEOUT_S='-3'" in life.said
     assert "Traceback" not in life.said
+
+
+async def test_a_core_that_fails_ends_the_process_with_3_and_replay_shows_the_step(
+    start: Start, nats: NatsProcess, tiny: Any, tmp_path: Path
+) -> None:
+    """Not held up by a drain: nothing it decided since could be relied on."""
+    life = await start(nats_url=nats.url, core=str(tiny.home), data_dir=str(tmp_path), hold="true")
+    await life.says("is ready")
+    assert await life.ends() == 3
+    assert "the core failed on Spoiled" in life.said
+    assert "stopped" in life.said
+    (replayed,) = replay_directory(tmp_path, {"tiny": tiny.spec})
+    assert replayed.raised is not None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.mesh import telemetry
+from argosy.mesh import span_file, telemetry
 from argosy.mesh.telemetry import Telemetry, start_telemetry
 
 DIE_INSIDE_A_SPAN = """
@@ -81,14 +81,14 @@ def test_a_killed_process_leaves_the_spans_it_had_started(tmp_path: Path) -> Non
 def test_files_rotate_and_the_oldest_spans_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telemetry, "FILE_BYTES", 2000)
+    monkeypatch.setattr(span_file, "FILE_BYTES", 2000)
     traces = start_telemetry("node", "node-1", traces_dir=tmp_path)
     for number in range(60):
         with telemetry.span(traces.tracer, "work", number=number):
             pass
 
     files = list(tmp_path.iterdir())
-    assert len(files) == telemetry.FILES_KEPT
+    assert len(files) == span_file.FILES_KEPT
     assert all(path.stat().st_size <= 2000 for path in files)
     kept = {span["attributes"]["number"] for path in files for span in read(path)}
     assert kept == set(range(min(kept), 60))

@@ -17,8 +17,6 @@ import pytest
 from argosy.transfer import bytes_plane as bytes_plane_module
 from argosy.transfer.bytes_plane import BytesPlane, Memory, TransferFailed
 
-pytest.importorskip("nixl._api")
-
 SHARED_MEMORY = "tcp,sm,self"
 NETWORK = "tcp,self"
 ARENA_BYTES = 32 << 20

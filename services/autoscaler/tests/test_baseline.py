@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.autoscaler.core import events
 from argosy.autoscaler.core.capacity import baseline
@@ -127,7 +128,7 @@ POISON = st.one_of(
 steps = st.builds(events.MeasuredStep, POISON, POISON, POISON, st.one_of(POISON, st.floats(0, 1)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(steps, max_size=40), st.integers(0, 3))
 def test_no_steps_whatever_move_a_baseline_beyond_its_bounds(poison, often):
     state = started()

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.autoscaler.core.forecast.experts import NAMES
 from argosy.autoscaler.core.forecast.forecaster import Forecaster, ForecastState
@@ -165,7 +166,7 @@ def test_a_season_that_proves_wrong_is_not() -> None:
 RATES = st.floats(0, 1e9) | st.just(0.0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     st.lists(st.tuples(st.integers(1, 40), RATES), min_size=1, max_size=60),
     st.lists(RATES, max_size=30),
@@ -186,7 +187,7 @@ def test_forecasts_are_finite_not_negative_and_grow_with_the_quantile(
         assert 0 <= mean <= uppers[0] <= uppers[1] <= uppers[2] < math.inf
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.lists(RATES, min_size=2, max_size=80), st.integers(1, 79))
 def test_a_state_that_was_written_down_goes_on_as_if_it_had_not(
     values: list[float], cut: int

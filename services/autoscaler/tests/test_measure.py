@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.autoscaler.core import events
 from argosy.autoscaler.core.observe import measure
@@ -240,7 +241,7 @@ def test_history_may_be_told_again_and_out_of_order(new_world):
 numbers = st.one_of(st.floats(0, 1e30), st.sampled_from([0.0, 1.0, 1e15]))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(st.lists(st.tuples(*[numbers] * 6), max_size=12), st.integers(1, 10**10))
 def test_whatever_is_counted_lengths_stay_such_as_requests_can_have(reports, stride_us):
     state, sums, now_us = AutoscalerState(), [0.0] * 4, 10**15

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.autoscaler.core.capacity.model import (
     CapacityScore,
@@ -47,7 +48,7 @@ def demands(draw):
 
 
 @given(demands(), fleets)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(40))
 def test_more_instances_never_miss_more(demand, fleet):
     for misses in (prefill_miss, decode_miss):
         found = misses(demand, COUNTS, *fleet)
@@ -57,7 +58,7 @@ def test_more_instances_never_miss_more(demand, fleet):
 
 
 @given(demands(), fleets, st.floats(1, 4), st.integers(1, 64))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(40))
 def test_more_demand_never_misses_less(demand, fleet, factor, count):
     for misses in (prefill_miss, decode_miss):
         fewer, more = (misses(d, [count], *fleet)[0] for d in (demand, demand.times(factor)))
@@ -65,7 +66,7 @@ def test_more_demand_never_misses_less(demand, fleet, factor, count):
 
 
 @given(demands(), fleets, st.integers(0, 4), st.integers(1, 4))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=examples(8))
 def test_a_score_is_in_order_and_the_same_each_time(demand, fleet, prefill, decode):
     found = score(demand, prefill, decode, *fleet)
     assert found == score(demand, prefill, decode, *fleet)
@@ -77,7 +78,7 @@ def test_a_score_is_in_order_and_the_same_each_time(demand, fleet, prefill, deco
 
 
 @given(demands(), fleets, st.floats(0.005, 0.2))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=examples(20))
 def test_what_is_needed_is_enough(demand, fleet, miss):
     for need, misses in ((prefill_need, prefill_miss), (decode_need, decode_miss)):
         count = need(demand, *fleet, miss)

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.autoscaler.core.planning.dp import (
     NEVER,
@@ -97,7 +98,7 @@ def best(problem, first=None):
     return min(priced(problem, path) for path in paths(problem) if first in (None, path[0]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(problems(bound=True))
 def test_no_path_is_better_than_the_joint_plan(problem):
     found = solve(problem)
@@ -105,7 +106,7 @@ def test_no_path_is_better_than_the_joint_plan(problem):
     assert priced(problem, path) == best(problem)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(problems(bound=False))
 def test_no_path_is_better_than_the_plans_of_the_roles_apart(problem):
     found = solve(problem)
@@ -113,7 +114,7 @@ def test_no_path_is_better_than_the_plans_of_the_roles_apart(problem):
     assert priced(problem, path) == found.cost == best(problem)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(problems(bound=True))
 def test_first_steps_cost_what_the_best_path_from_there_costs(problem):
     """Roles that were planned apart are not held to what binds them together later on."""
@@ -131,7 +132,7 @@ def test_first_steps_cost_what_the_best_path_from_there_costs(problem):
         assert cost == pytest.approx(best(problem, (p, d)), rel=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(problems(bound=False))
 def test_where_nothing_binds_the_joint_plan_costs_what_the_separate_ones_do(problem):
     prefill, decode = RoleArrays(problem.prefill), RoleArrays(problem.decode)

@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from suite_plugin import examples
 
 from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
@@ -548,4 +549,4 @@ class AnyFleet(RuleBasedStateMachine):
 
 
 TestAnyFleet = AnyFleet.TestCase
-TestAnyFleet.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestAnyFleet.settings = settings(max_examples=examples(20), stateful_step_count=30)

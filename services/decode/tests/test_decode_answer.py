@@ -3,6 +3,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.decode.shell.answer import AnswerStream
 from argosy.domain.errors import ArgosyError, Reason
@@ -62,7 +63,7 @@ def answer_to(stop: list[str] | None = None, **fields: object) -> AnswerStream:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(text=texts, sizes=runs, stop=stops.filter(lambda stop: len(stop) < 2))
 def test_an_answer_is_its_text_up_to_the_stop_string(
     text: str, sizes: list[int], stop: list[str]
@@ -75,7 +76,7 @@ def test_an_answer_is_its_text_up_to_the_stop_string(
     assert stopped == (stops_at >= 0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(text=texts, sizes=runs, stop=stops, data=st.data())
 def test_a_resumed_answer_is_exactly_the_rest(
     text: str, sizes: list[int], stop: list[str], data: st.DataObject
@@ -96,7 +97,7 @@ def test_a_resumed_answer_is_exactly_the_rest(
     assert rest.last.finish_reason == whole.last.finish_reason
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(text=texts, sizes=runs, data=st.data())
 def test_a_structured_answer_made_anew_skips_what_was_sent(
     text: str, sizes: list[int], data: st.DataObject

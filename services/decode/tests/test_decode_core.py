@@ -5,6 +5,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from suite_plugin import examples
 
 from argosy.decode.core import effects, events
 from argosy.decode.core.decode import SPEC, DecodeCore, DecodeState
@@ -301,4 +302,4 @@ class AnyDecodeOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyDecodeOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=examples(60), stateful_step_count=40)

@@ -6,18 +6,21 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.bench.kv.oracle import NextUseOracle
+from argosy.domain import plugins
 from argosy.domain.core import to_snapshot
-from argosy.domain.plugins import UnknownPluginError, plugin_names
-from argosy.kvstore.core.eviction import GROUP, EvictionPolicy, build_policy
+from argosy.kvstore.core.eviction import EvictionPolicy, build_policy
 from argosy.kvstore.core.eviction import learned as ours
 from argosy.kvstore.core.eviction.learned import LearnedPolicy
 from argosy.kvstore.core.eviction.learned_value import AGES_US, WIDTHS_S, chances, gittins
 from argosy.kvstore.core.eviction.lru2 import Lru2Policy
 from argosy.kvstore.core.eviction.s3fifo import S3FifoPolicy
+from argosy.kvstore.core.state import StoreLimits
+from argosy.kvstore.policies import GROUP, new_state
 
-INSTALLED = plugin_names(GROUP)
+INSTALLED = plugins.names(GROUP)
 NAMES = [*INSTALLED, "oracle"]
 SECOND_US = 1_000_000
 
@@ -140,7 +143,7 @@ def play(name: str, capacity_blocks: int, script: list[tuple[str, object, int]])
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(script=steps, capacity_blocks=st.integers(1, 12))
 def test_victims_are_free_leaves_and_there_is_one_if_there_can_be(
     name: str, script: list[tuple[str, object, int]], capacity_blocks: int
@@ -157,7 +160,7 @@ def test_victims_are_free_leaves_and_there_is_one_if_there_can_be(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(script=steps, capacity_blocks=st.integers(1, 12))
 def test_equal_histories_give_equal_victims(
     name: str, script: list[tuple[str, object, int]], capacity_blocks: int
@@ -194,7 +197,7 @@ def test_a_ghost_more_than_allowed_is_forgotten(monkeypatch: pytest.MonkeyPatch)
         assert len(policy._ghosts) <= 8
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(script=steps, capacity_blocks=st.integers(1, 12))
 def test_the_learned_policy_counts_every_block_it_remembers_once(
     script: list[tuple[str, object, int]], capacity_blocks: int
@@ -292,7 +295,7 @@ asks = st.lists(st.tuples(chains, st.integers(0, 300 * SECOND_US)), min_size=1, 
 
 
 @pytest.mark.parametrize("name", INSTALLED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(before=asks, after=asks)
 def test_a_policy_read_back_from_its_snapshot_goes_on_as_the_one_it_was_taken_of(
     name: str, before: list[tuple[list[int], int]], after: list[tuple[list[int], int]]
@@ -311,8 +314,9 @@ def test_a_policy_read_back_from_its_snapshot_goes_on_as_the_one_it_was_taken_of
 
 
 def test_a_policy_that_is_not_installed_is_refused_with_those_that_are() -> None:
-    with pytest.raises(UnknownPluginError, match=r"no 'fifo' .*: learned, lru, lru2, s3fifo"):
-        build_policy("fifo", 8)
+    refusal = "no eviction policy 'fifo'; there are: learned, lru, lru2, s3fifo"
+    with pytest.raises(ValueError, match=refusal):
+        new_state(StoreLimits(1 << 20), "fifo")
 
 
 def ask_all(store: EvictionStore, asks: list[tuple[list[int], int]], now_us: int) -> int:

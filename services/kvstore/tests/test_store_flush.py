@@ -7,8 +7,9 @@ import pytest
 
 from argosy.domain.core import Effect
 from argosy.kvstore.core import effects, events
-from argosy.kvstore.core.state import StoredBlock, StoreLimits, new_state
+from argosy.kvstore.core.state import StoredBlock, StoreLimits
 from argosy.kvstore.core.store import StoreCore
+from argosy.kvstore.policies import new_state
 
 BLOCK_BYTES = 4096
 BATCH_BLOCKS = 32

@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from suite_plugin import examples
 
 from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.node_agent.core import effects, events
@@ -207,4 +208,4 @@ class AnyNodeOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyNodeOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=examples(80), stateful_step_count=40)

@@ -7,6 +7,7 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from suite_plugin import examples
 
 from argosy.domain.core import CancelTimer, Effect, SetTimer, TimerFired
 from argosy.node_agent.core import effects, events, sleep
@@ -291,4 +292,4 @@ class AnyNode(RuleBasedStateMachine):
 
 
 TestAnyNode = AnyNode.TestCase
-TestAnyNode.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyNode.settings = settings(max_examples=examples(150), stateful_step_count=40)

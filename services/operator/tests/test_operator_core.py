@@ -2,7 +2,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from argosy.domain.core import Effect
@@ -243,7 +243,6 @@ happened = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(sequence=st.lists(happened, max_size=20), data=st.data())
 def test_the_last_decisions_are_what_the_newest_file_asks_for(
     sequence: list[Any], data: st.DataObject

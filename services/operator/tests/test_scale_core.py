@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from argosy.domain.pools import Pool, Template
@@ -119,7 +119,6 @@ def test_a_file_that_asks_for_other_replicas_holds_over_what_was_decided_before(
     assert operator.apply(3, decode=3) == []
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     decisions=st.lists(
         st.tuples(st.integers(0, 6), st.lists(st.sampled_from(DECODES), max_size=2)), max_size=8

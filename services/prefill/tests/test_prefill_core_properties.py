@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from suite_plugin import examples
 
 from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted, ReportIdle
@@ -174,4 +175,4 @@ class AnyPrefillOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyPrefillOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=examples(60), stateful_step_count=40)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.router.shell.openai.tools import ToolSplitter, forced_schema, parse_call
@@ -29,7 +30,7 @@ pieces_of_text = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(text=st.lists(pieces_of_text, max_size=5).map("".join), cuts=st.sets(st.integers(0, 250)))
 @example(text="Aye. " + CALL, cuts=set(range(90)))
 def test_any_chunking_of_an_answer_says_and_calls_the_same(text: str, cuts: set[int]) -> None:
@@ -38,7 +39,7 @@ def test_any_chunking_of_an_answer_says_and_calls_the_same(text: str, cuts: set[
     assert split(pieces) == split([text])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(text=st.lists(pieces_of_text, max_size=5).map("".join))
 def test_what_is_no_call_is_said_to_the_letter(text: str) -> None:
     said, calls = split([text])
@@ -81,7 +82,7 @@ def test_what_is_said_after_a_call_is_not_lost() -> None:
     assert split([CALL + " Done."])[0] == " Done."
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(cut=st.integers(0, len(BARE)))
 def test_a_forced_answer_is_one_call_however_it_is_cut(cut: int) -> None:
     assert split([BARE[:cut], BARE[cut:]], forced=True) == ("", [("sail", {"to": 1})])

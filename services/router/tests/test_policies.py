@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from argosy.router.policies import new_core, policy_names
@@ -148,7 +148,6 @@ loads = st.tuples(
 
 @pytest.mark.parametrize("policy", policy_names())
 @given(fleet=st.lists(loads, max_size=8), tokens=st.integers(1, 3300))
-@settings(deadline=None)
 def test_no_policy_chooses_what_is_not_live_or_full_or_of_another_model(
     new_router: Any, policy: str, fleet: list[tuple[str, str, str, int, int]], tokens: int
 ) -> None:

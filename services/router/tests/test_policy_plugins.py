@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from argosy.domain import plugins
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.mesh import plugins
 from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.state import RouterLimits
 from argosy.router.policies import GROUP, policy_named, policy_names

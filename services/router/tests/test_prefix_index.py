@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from suite_plugin import examples
 
 from argosy.router.core import prefix_index as core
 from argosy.router.core.prefix_index import PrefixIndex
@@ -123,7 +124,7 @@ class AnyOrderFewAtATime(AnyIndexOrder):
 
 TestAnyOrder = AnyIndexOrder.TestCase
 TestAnyOrderFewAtATime = AnyOrderFewAtATime.TestCase
-TestAnyOrder.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=examples(80), stateful_step_count=40)
 TestAnyOrderFewAtATime.settings = TestAnyOrder.settings
 
 
@@ -178,7 +179,8 @@ def test_an_instance_that_restarts_often_takes_no_more_bits_if_swept(
         if sweeps:
             index.sweep()
     index.store("a/0", [1])
-    widest = max(mask.bit_length() for mask in (*index._young.values(), *index._old.values()))
+    tables = (*index._young, *index._old)
+    widest = max(mask.bit_length() for table in tables for mask in table.values())
     assert widest == (1 if sweeps else lives + 1)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from suite_plugin import examples
 
 from argosy.domain.core import CancelTimer, Effect, Event, SetTimer, TimerFired
 from argosy.router.core import effects, events
@@ -475,7 +476,7 @@ class AnyRouterOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyRouterOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestAnyOrder.settings = settings(max_examples=examples(60), stateful_step_count=50)
 
 
 @pytest.mark.parametrize(
@@ -483,5 +484,5 @@ TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=50, deadli
 )
 def test_the_same_holds_under_every_policy(policy: str) -> None:
     case = type("AnyOrderOfPolicy", (AnyRouterOrder,), {"policy": policy}).TestCase
-    case.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+    case.settings = settings(max_examples=examples(15), stateful_step_count=40)
     case("runTest").runTest()

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from argosy.domain.timing import Timing
@@ -73,7 +73,6 @@ def test_while_all_are_busy_a_request_waits_here(new_router: Any) -> None:
     prompts=st.lists(prompts, min_size=1, max_size=30),
     gap_us=st.sampled_from([0, 1, 10 * MS]),
 )
-@settings(deadline=None)
 def test_without_one_report_all_that_waits_goes_when_the_ledger_expects_ranks_idle(
     new_router: Any, instances: int, ranks: int, prompts: list[int], gap_us: int
 ) -> None:
@@ -93,7 +92,6 @@ def test_without_one_report_all_that_waits_goes_when_the_ledger_expects_ranks_id
     prompts=st.lists(prompts, min_size=1, max_size=30),
     gaps_us=st.lists(st.integers(0, 100 * MS), min_size=30, max_size=30),
 )
-@settings(deadline=None)
 def test_no_instance_is_idle_for_long_while_a_request_waits(
     new_router: Any, instances: int, prompts: list[int], gaps_us: list[int]
 ) -> None:

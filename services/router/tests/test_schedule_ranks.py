@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from argosy.domain.timing import Timing
@@ -67,7 +67,6 @@ def best_split(prompts: list[int], ranks: int) -> int:
 
 @given(prompts=st.lists(st.integers(1, 900), min_size=1, max_size=9), ranks=st.integers(2, 4))
 @example(prompts=[14, 14, 15, 15, 15, 37], ranks=3)
-@settings(deadline=None)
 def test_the_heaviest_rank_has_at_most_a_third_more_than_the_best_split(
     new_router: Any, prompts: list[int], ranks: int
 ) -> None:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.router.core import effects, events
 from argosy.router.core.fleet.wake_demand import DEMAND_US
@@ -511,7 +512,7 @@ things = st.one_of(
 
 
 @pytest.mark.parametrize("known", ["known before", "known later"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(sequence=st.lists(things, max_size=40))
 def test_who_does_not_serve_is_never_in_a_dispatch_whatever_comes_in_whatever_order(
     new_router: Any, known: str, sequence: list[Any]
@@ -619,7 +620,6 @@ def made_anew(state: RouterState) -> RouterState:
     )
 
 
-@settings(max_examples=100, deadline=None)
 @given(order=st.permutations(range(4)), told=st.lists(st.booleans(), min_size=4, max_size=4))
 def test_a_router_that_comes_later_sends_nothing_to_who_sleeps(
     new_router: Any, order: list[int], told: list[bool]
@@ -637,7 +637,6 @@ def test_a_router_that_comes_later_sends_nothing_to_who_sleeps(
         assert router.arrive(f"{number}").sent == []
 
 
-@settings(max_examples=100, deadline=None)
 @given(order=st.permutations(range(6)), reports=st.lists(st.integers(1, 5), max_size=6))
 def test_in_whatever_order_the_facts_of_a_life_come_the_last_change_holds(
     new_router: Any, order: list[int], reports: list[int]

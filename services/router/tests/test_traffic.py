@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from argosy.domain import histogram
@@ -45,7 +45,6 @@ def until_sent(router: Any, name: str) -> None:
         router.pass_time(MS)
 
 
-@settings(deadline=None)
 @given(asked=st.lists(st.tuples(st.integers(1, 900), ways), max_size=12))
 def test_sums_are_those_of_the_requests_however_often_each_was_tried(
     new_router: Any, asked: list[tuple[int, str]]

@@ -217,7 +217,8 @@ def test_unknown_model_lists_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_rope_permutation_is_undone() -> None:
-    np = pytest.importorskip("numpy")
+    import numpy as np
+
     from argosy.cli.models.gguf_llama import undo_rope_permutation
 
     heads, head_rows, columns = 3, 4, 5

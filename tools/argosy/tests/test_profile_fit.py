@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from argosy.cli.profile.fit import DecodePoint, PrefillPoint, fit
@@ -29,7 +29,6 @@ def timed(profile: Profile) -> tuple[list[PrefillPoint], list[DecodePoint]]:
     return prefill, decode
 
 
-@settings(deadline=None)
 @given(
     prefill_ms=some.tuples(some.floats(0.1, 500), some.floats(1e-3, 5), some.floats(0, 1e-2)),
     base_ms=some.floats(1, 200),
@@ -61,7 +60,6 @@ def test_a_published_profile_whose_decode_flattens_is_found_again() -> None:
     assert found.prefill_ms == pytest.approx(known.prefill_ms)
 
 
-@settings(deadline=None)
 @given(some.lists(some.floats(1, 1000), min_size=len(STEPS), max_size=len(STEPS)))
 def test_whatever_was_measured_more_work_never_takes_less_time(times: list[float]) -> None:
     prefill = [PrefillPoint(n, ms) for n, ms in zip(LENGTHS, times, strict=False)]

@@ -35,14 +35,15 @@ def neighbours(traffic: Any, trace_of: Any, per_s: float, loudness: float) -> li
 
 
 @pytest.mark.parametrize(
-    ("load", "factor"),
+    ("fleet", "full_per_s", "load", "factor"),
     [
-        pytest.param(1.1, 2.2, id="full"),
+        pytest.param(*FLEETS["aggregated"], 1.1, 1.5, id="aggregated, full"),
+        pytest.param(*FLEETS["apart"], 1.1, 2.0, id="apart, full"),
         # An engine finishes the step it is at: where nobody waited before, that shows.
-        pytest.param(0.9, 3.0, id="with room"),
+        pytest.param(*FLEETS["aggregated"], 0.9, 1.9, id="aggregated, with room"),
+        pytest.param(*FLEETS["apart"], 0.9, 2.6, id="apart, with room"),
     ],
 )
-@pytest.mark.parametrize(("fleet", "full_per_s"), FLEETS.values(), ids=FLEETS)
 def test_a_tenant_with_ten_times_its_share_hardly_slows_a_quiet_one(
     traffic: Any,
     trace_of: Any,

@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_plugin import examples
 
 from argosy.domain.core import Event
 from argosy.router.core import events
@@ -37,8 +38,7 @@ deaths = st.lists(
 
 def held(router: SimRouter, holder: str) -> Counter[int]:
     """What a router believes a rank caches."""
-    image = router.core.state.index.to_snapshot()
-    return Counter([*image["young"].get(holder, ()), *image["old"].get(holder, ())])
+    return Counter(router.core.state.index.blocks_of(holder))
 
 
 def assert_index_is_right(simulation: Simulation) -> None:
@@ -63,7 +63,7 @@ def assert_nothing_is_left(simulation: Simulation) -> None:
                 assert (rank.requests, rank.kv_blocks) == (0, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(fleet=fleets, deaths=deaths, seed=st.integers(0, 99))
 def test_killing_any_instance_at_any_time_loses_no_request_and_repeats_no_token(
     traffic: Any, play: Any, settle: Any, fleet: SimFleet, deaths: Deaths, seed: int

@@ -24,7 +24,7 @@ class Addresses(Protocol):
     http: str
 
 
-class Remote:
+class ControlClient:
     """A running fleet's operator, autoscaler, node agent and health."""
 
     def __init__(self, running: Addresses) -> None:

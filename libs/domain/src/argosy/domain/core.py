@@ -7,7 +7,7 @@ leaves as an effect. So the same object runs live, simulated and replayed.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import msgspec
 
@@ -63,6 +63,45 @@ class Snapshotable(Protocol):
     def from_snapshot(cls, snapshot: Any) -> Self:
         """Build an object that decides exactly as the one that was written."""
         ...
+
+
+@runtime_checkable
+class Sliceable(Snapshotable, Protocol):
+    """A part so large that encoding it in one go would stall the process.
+
+    Its snapshot is taken in slices, between steps, while it goes on changing. The part
+    remembers what changes after its slice was taken, and the last slice holds that. So all
+    slices together, the last one included, are the part at the step of the last slice.
+
+    A state may have such parts among its own fields, not deeper. From `start_slices` to
+    `stop_slices`, `to_snapshot` leaves out what slices hold.
+    """
+
+    def start_slices(self) -> None:
+        """Begin to take slices. Takes well under a millisecond, however large the part is."""
+        ...
+
+    def next_slice(self) -> bytes | None:
+        """Encode some of what no slice holds yet; None when a last slice can hold the rest."""
+        ...
+
+    def last_slice(self) -> bytes:
+        """Encode all that no slice holds yet."""
+        ...
+
+    def stop_slices(self) -> None:
+        """Forget which slices were taken. Also right when they were not taken to the end."""
+        ...
+
+    def add_slice(self, data: bytes) -> None:
+        """Take in a slice, after `from_snapshot`; later slices replace what earlier ones said."""
+        ...
+
+
+def sliceable_parts(state: msgspec.Struct) -> dict[str, Sliceable]:
+    """The fields of a state whose snapshots are taken in slices, by name."""
+    fields = {name: getattr(state, name) for name in state.__struct_fields__}
+    return {name: part for name, part in fields.items() if isinstance(part, Sliceable)}
 
 
 def to_snapshot(part: Any) -> Any:

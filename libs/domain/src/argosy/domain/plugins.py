@@ -1,41 +1,56 @@
-"""Parts of Argosy that are found by name: policies and engines, installed by any distribution.
+"""Finds what installed distributions add to Argosy, by entry points.
 
-A distribution offers one in its pyproject.toml, in an entry-point group of this kind:
+A distribution declares `name = "module:object"` under `[project.entry-points."GROUP"]` of its
+pyproject.toml. Reading the names imports nothing; loading one imports its module only. Which
+distributions are installed is read once per process, because that takes tens of milliseconds.
 
-    [project.entry-points."argosy.eviction_policies"]
-    learned = "argosy.kvstore.core.eviction.learned:LearnedPolicy"
-
-What is looked up here is code, as `import` looks it up: a name means the same for as long as the
-process runs. A core asks when its state is made or read back, and never in a step.
+Settings and shells look here. Cores do not: a core is handed what it needs.
 """
 
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-
-class UnknownPluginError(ValueError):
-    """Nothing of this name is installed: the message lists what is."""
+from argosy.domain.errors import ArgosyError, Reason
 
 
-def plugin_names(group: str) -> list[str]:
-    """The names that installed distributions offer in this group, sorted."""
-    return sorted(entry_points(group=group).names)
+@cache
+def _found(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in sorted(entry_points(group=group))}
 
 
-def check_plugin(group: str, name: str) -> str:
-    """The name, if something of that name is installed. Raises UnknownPluginError."""
-    find_plugin(group, name)
+def forget() -> None:
+    """Read anew what is installed, at the next question."""
+    _found.cache_clear()
+
+
+def names(group: str) -> list[str]:
+    """The names declared in a group, sorted."""
+    return list(_found(group))
+
+
+def check(group: str, name: str, what: str) -> None:
+    """Raise BAD_REQUEST, with the names there are, if nothing of that name is declared."""
+    if name not in _found(group):
+        known = ", ".join(names(group)) or "none; install the distribution that declares them"
+        raise ArgosyError(Reason.BAD_REQUEST, f"no {what} '{name}'; there are: {known}")
+
+
+def checked(group: str, name: str, what: str) -> str:
+    """The name. Raises ValueError where `check` raises: for the validators of settings."""
+    try:
+        check(group, name, what)
+    except ArgosyError as error:
+        raise ValueError(error.message) from None
     return name
 
 
-def find_plugin(group: str, name: str) -> EntryPoint:
-    """The entry point of that name, not loaded yet. Raises UnknownPluginError."""
-    for found in entry_points(group=group, name=name):
-        return found
-    known = ", ".join(plugin_names(group)) or "none"
-    raise UnknownPluginError(f"no '{name}' among {group}; installed: {known}")
+def find(group: str, name: str, what: str) -> EntryPoint:
+    """The entry point of a name, not loaded. Raises as `check` does."""
+    check(group, name, what)
+    return _found(group)[name]
 
 
-def load_plugin(group: str, name: str) -> Any:
-    """What the entry point of that name refers to. Raises UnknownPluginError."""
-    return find_plugin(group, name).load()
+def load(group: str, name: str, what: str) -> Any:
+    """Import and return the object declared under a name. Raises as `check` does."""
+    return find(group, name, what).load()

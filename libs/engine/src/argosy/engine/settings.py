@@ -4,10 +4,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from argosy.domain.plugins import check_plugin
+from argosy.domain import plugins
 
 GROUP = "argosy.engines"
 """The entry-point group in which engines are found."""
+WHAT = "engine"
 
 
 class EngineSettings(BaseModel):
@@ -81,4 +82,4 @@ class EngineSettings(BaseModel):
     @classmethod
     def check_engine(cls, name: str) -> str:
         """Refuse an engine that is not installed, with the list of those that are."""
-        return check_plugin(GROUP, name)
+        return plugins.checked(GROUP, name, WHAT)

@@ -1,6 +1,7 @@
 """Reading a fleet file: errors name the line and what to write instead."""
 
 import difflib
+import functools
 from typing import Any, get_args
 
 import yaml
@@ -23,11 +24,17 @@ class FleetLoader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
 
 
+@functools.lru_cache(maxsize=4)
 def parse_fleet(text: str, name: str = "fleet file") -> FleetFile:
-    """Check a fleet file. Raises FLEET_FILE with the line and what to write instead."""
+    """Check a fleet file. Raises FLEET_FILE with the line and what to write instead.
+
+    The last few texts are parsed once per process: who asks again gets the same object, which
+    nobody may change.
+    """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = FleetLoader(text).get_single_data()
+        loader = FleetLoader(text)
+        root = loader.get_single_node()
+        values = loader.construct_document(root) if root is not None else None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ArgosyError(Reason.FLEET_FILE, f"{name}:{line}: not YAML: {error.problem}") from error

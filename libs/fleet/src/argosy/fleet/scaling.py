@@ -90,7 +90,7 @@ class ScalingSpec(Section):
         """advise, act, or nothing: no autoscaler."""
         return self.mode or ("act" if self.model_fields_set & SCALED else "")
 
-    def idle_sleep_us(self) -> int:
-        """0: never."""
+    def idle_sleep_ms(self) -> int:
+        """How long nothing must be asked for before all sleep; 0: they never do."""
         after = self.idle_sleep_after
-        return round(seconds(after) * 1e6) if after is not None else 0
+        return round(seconds(after) * 1e3) if after is not None else 0

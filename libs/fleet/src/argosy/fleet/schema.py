@@ -113,10 +113,16 @@ class SsdSpec(Section):
 
 class RoutingSpec(Section):
     """How requests are placed. `policy`: an installed routing policy; unset: the router's own
-    default. Names are checked where policies are installed, not here.
+    default.
     """
 
-    policy: str | None = Field(None, min_length=1)
+    policy: str | None = None
+
+    @field_validator("policy")
+    @classmethod
+    def check_policy(cls, name: str | None) -> str | None:
+        """Refuse a routing policy that is not installed."""
+        return None if name is None else installed("argosy.routing_policies", name)
 
 
 class KvStoreSpec(Section):
@@ -249,9 +255,9 @@ class FleetFile(Section):
         """The routing policy the file names, if it names one."""
         return self.spec.routing.policy if self.spec.routing is not None else None
 
-    def idle_sleep_us(self) -> int:
-        """0: never."""
-        return self.spec.scaling.idle_sleep_us() if self.spec.scaling is not None else 0
+    def idle_sleep_ms(self) -> int:
+        """How long nothing must be asked for before all sleep; 0: they never do."""
+        return self.spec.scaling.idle_sleep_ms() if self.spec.scaling is not None else 0
 
     def sleep_level(self) -> str:
         """Where weights are while instances sleep."""

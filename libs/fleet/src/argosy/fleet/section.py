@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
-from argosy.domain.plugins import plugin_names
+from argosy.domain import plugins
 
 INSTANCES_MAX = 4096
 
@@ -19,7 +19,7 @@ def installed(group: str, name: str) -> str:
     Where nothing of the group is installed, as on a machine that only checks files, any name will
     do: the service that is started with it checks it again.
     """
-    known = plugin_names(group)
+    known = plugins.names(group)
     if known and name not in known:
         told = {"message": f"there is no '{name}'; write one of: {', '.join(known)}"}
         raise PydanticCustomError("not_installed", "{message}", told)

@@ -14,13 +14,13 @@ from pathlib import Path
 import psutil
 import yaml
 
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
+from argosy.domain import plugins
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.fleet.file import FleetFile, parse_fleet
 from argosy.launcher.home import FleetHome, RunningFleet, is_alive
 from argosy.launcher.nats_process import nats_command
-from argosy.mesh import plugins
-from argosy.mesh.ports import free_port, port_is_free
+from argosy.mesh.ports import free_ports, port_is_free
 from argosy.wire.operator.v1 import operator_pb2
 
 START_TIMEOUT_S = 60
@@ -67,8 +67,11 @@ def plan(path: Path, home: Path, grpc_port: int, http_port: int) -> LaunchPlan:
     for option, port in (("--grpc-port", grpc_port), ("--http-port", http_port)):
         if port and not port_is_free(port):
             raise UpError(f"port {port} is in use: stop what holds it, or choose another {option}")
-    ports = [grpc_port or free_port(), http_port or free_port(), *(free_port() for _ in range(3))]
-    grpc, http, operator, node_agent, nats = (f"127.0.0.1:{port}" for port in ports)
+    if grpc_port and grpc_port == http_port:
+        raise UpError(f"--grpc-port and --http-port are both {grpc_port}: choose two ports")
+    drawn = free_ports(6, besides=[grpc_port, http_port])
+    ports = [grpc_port or drawn[0], http_port or drawn[1], *drawn[2:]]
+    grpc, http, operator, node_agent, nats, autoscaler = (f"127.0.0.1:{port}" for port in ports)
     running = RunningFleet(
         fleet.metadata.name,
         fleet.spec.model.name,
@@ -80,7 +83,7 @@ def plan(path: Path, home: Path, grpc_port: int, http_port: int) -> LaunchPlan:
         node_agent,
         f"nats://{nats}",
         fleet.model_source(base_dir),
-        f"127.0.0.1:{free_port()}",
+        autoscaler,
     )
     return LaunchPlan(fleet, text, base_dir, folder, running)
 
@@ -116,7 +119,7 @@ async def up(planned: LaunchPlan, progress: Progress, timeout_s: float) -> Runni
     stopped again.
     """
     running = start_node_agent(planned)
-    remote = Remote(running)
+    remote = ControlClient(running)
     try:
         await asyncio.wait_for(apply(planned, remote), START_TIMEOUT_S)
         await asyncio.wait_for(until_ready(planned, remote, progress), timeout_s)
@@ -198,7 +201,7 @@ def boot_entries(planned: LaunchPlan) -> dict[str, object]:
     }
 
 
-async def apply(planned: LaunchPlan, remote: Remote) -> None:
+async def apply(planned: LaunchPlan, remote: ControlClient) -> None:
     """Hand the fleet file to the operator, once it serves."""
     running = planned.running
     while True:
@@ -217,7 +220,7 @@ UP = frozenset({"active", "draining", "silent", "waking"})
 """An instance that has loaded is up, whatever sleep it is on its way to or from."""
 
 
-async def until_ready(planned: LaunchPlan, remote: Remote, progress: Progress) -> None:
+async def until_ready(planned: LaunchPlan, remote: ControlClient, progress: Progress) -> None:
     """Return when every instance, the router and the autoscaler are ready.
 
     Raises UpError on a refusal.

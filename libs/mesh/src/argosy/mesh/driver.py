@@ -3,6 +3,10 @@
 Ordering: `feed` runs on the event loop's thread and is atomic: one event is decided,
 journalled and its effects handed to `perform` before the next is looked at. An event
 fed while another is being decided waits its turn. `perform` must not block.
+
+A core that raises has changed its state by half, so nothing it decides afterwards can be
+relied on or replayed. The driver journals the event with what was raised, writes the journal
+out, says so in `failure`, and feeds the core no more: the process has to end.
 """
 
 import asyncio
@@ -14,10 +18,16 @@ from typing import Any
 
 from argosy.domain.core import CancelTimer, Core, Effect, Event, SetTimer, TimerFired
 from argosy.mesh.journal import JournalWriter
+from argosy.mesh.journal_format import described
 
 log = logging.getLogger(__name__)
 
 JUMP_NS = 1_000_000_000
+"""Clocks that are slewed differ by less; a machine that slept, or a clock set, by more."""
+
+
+class CoreFailed(Exception):
+    """A core raised instead of deciding: which event, and what it raised."""
 
 
 class Clock:
@@ -60,13 +70,22 @@ class Driver:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._waiting: deque[Event] = deque()
         self._stepping = False
+        self.failure: CoreFailed | None = None
+        """Set once the core has raised: this driver decides nothing any more."""
+        self.on_failure: Callable[[CoreFailed], None] = lambda failure: None
 
     def now_us(self) -> int:
         """The time to put into the next event."""
         return self.clock.now_us()
 
     def feed(self, event: Event) -> None:
-        """Let the core decide on `event` and perform what it says."""
+        """Let the core decide on `event` and perform what it says.
+
+        Raises CoreFailed when the core raises, and does nothing from then on.
+        """
+        if self.failure is not None:
+            log.debug("%r comes after the core failed", event)
+            return
         self._waiting.append(event)
         if self._stepping:
             return
@@ -79,22 +98,42 @@ class Driver:
 
     def close(self) -> None:
         """Cancel all timers and finish the journal."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._cancel_timers()
         if self._journal is not None:
             self._journal.close()
 
     def _step(self, event: Event) -> None:
-        effects = self.core.step(event)
+        try:
+            effects = self.core.step(event)
+        except Exception as error:
+            raise self._fail(event, error) from error
         if self._journal is not None:
-            self._journal.append(event, effects, self.core.state)
+            self._journal.append(event, effects)
         for effect in effects:
             try:
                 self._do(effect)
             except Exception:
                 # One effect that cannot be performed must not cost the others.
                 log.exception("cannot perform %r", effect)
+        if self._journal is not None:
+            self._journal.advance(self.core.state)
+
+    def _fail(self, event: Event, error: Exception) -> CoreFailed:
+        kind = type(event).__name__
+        log.critical("the core failed on %s; this process must end", kind, exc_info=error)
+        self._waiting.clear()
+        self._cancel_timers()
+        if self._journal is not None:
+            self._journal.append_failure(event, error)
+            self._journal.close()
+        self.failure = CoreFailed(f"the core failed on {kind}: {described(error)}")
+        self.on_failure(self.failure)
+        return self.failure
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
 
     def _do(self, effect: Effect) -> None:
         if isinstance(effect, SetTimer):

@@ -13,8 +13,20 @@ import crc32c
 import msgspec
 import zstandard
 
-from argosy.domain.core import CoreSpec, from_snapshot
-from argosy.mesh.journal import FORMAT, FRAME, SUFFIX, SegmentHeader, StepRecord, chain
+from argosy.domain.core import Core, CoreSpec, from_snapshot
+from argosy.mesh.journal_format import (
+    FORMAT,
+    FRAME,
+    SUFFIX,
+    SegmentHeader,
+    SegmentState,
+    Slice,
+    StepRecord,
+    chain,
+    described,
+)
+
+NO_EFFECTS = msgspec.msgpack.encode(())
 
 
 class JournalError(Exception):
@@ -23,7 +35,10 @@ class JournalError(Exception):
 
 @dataclass(frozen=True)
 class Difference:
-    """The first step whose effects are not the recorded ones."""
+    """The first step whose effects are not the recorded ones.
+
+    Where a core raised, `expected` or `got` is "raised ..." instead of effects.
+    """
 
     sequence: int
     event: Any
@@ -31,15 +46,26 @@ class Difference:
     got: Any
 
 
+@dataclass(frozen=True)
+class Raised:
+    """The step on which the core raised in the original and raised the same again."""
+
+    sequence: int
+    event: Any
+    error: str
+
+
 @dataclass
 class Replayed:
-    """What came of one segment. `cut`: it ended inside a frame, as after a crash."""
+    """What came of one segment."""
 
     path: Path
     core: str
     steps: int = 0
     cut: bool = False
+    """It ended inside a frame or before its first step, as after a crash."""
     difference: Difference | None = None
+    raised: Raised | None = None
     digests: list[int] = field(default_factory=list)
 
 
@@ -78,7 +104,7 @@ def replay_segment(path: Path, specs: Mapping[str, CoreSpec]) -> Replayed:
             f"this version replays format {FORMAT} of: {known}"
         )
     try:
-        return replay_records(Replayed(path, header.core), header, payloads, specs[header.core])
+        return replay_records(Replayed(path, header.core), payloads, specs[header.core])
     except msgspec.ValidationError as error:
         raise JournalError(
             f"{path}: written by another version of core '{header.core}' ({error}). "
@@ -86,31 +112,69 @@ def replay_segment(path: Path, specs: Mapping[str, CoreSpec]) -> Replayed:
         ) from error
 
 
-def replay_records(
-    result: Replayed, header: SegmentHeader, payloads: Iterator[bytes | None], spec: CoreSpec
-) -> Replayed:
+def replay_records(result: Replayed, payloads: Iterator[bytes | None], spec: CoreSpec) -> Replayed:
     """Step through the frames after the header; stops at the first difference."""
-    core = spec.build(msgspec.msgpack.decode(header.state, type=spec.state, dec_hook=from_snapshot))
+    start = begin_replay(payloads, spec)
+    if start is None:
+        result.cut = True
+        return result
+    core, digest = start
     decode_event = msgspec.msgpack.Decoder(spec.events).decode
     decode_records = msgspec.msgpack.Decoder(list[StepRecord]).decode
-    digest = header.digest
     for payload in payloads:
         if payload is None:
             result.cut = True
             break
         for record in decode_records(payload):
             event = decode_event(record.event)
-            effects = core.step(event)
-            encoded = msgspec.msgpack.encode(effects)
+            encoded, raised = step_again(core, event)
             digest = chain(digest, encoded)
             result.steps += 1
             result.digests.append(digest)
-            if digest != record.digest:
-                expected = msgspec.msgpack.decode(record.effects)
-                got = msgspec.msgpack.decode(encoded)
-                result.difference = Difference(record.sequence, event, expected, got)
+            if digest != record.digest or raised != record.raised:
+                result.difference = Difference(
+                    record.sequence,
+                    event,
+                    outcome(bytes(record.effects), record.raised),
+                    outcome(encoded, raised),
+                )
+                return result
+            if raised:
+                result.raised = Raised(record.sequence, event, raised)
                 return result
     return result
+
+
+def begin_replay(payloads: Iterator[bytes | None], spec: CoreSpec) -> tuple[Core, int] | None:
+    """A core as it was before the first record, and the digest; None when the file ends first."""
+    slices: list[Slice] = []
+    decode = msgspec.msgpack.Decoder(Slice | SegmentState).decode
+    for payload in payloads:
+        if payload is None:
+            return None
+        found = decode(payload)
+        if isinstance(found, Slice):
+            slices.append(found)
+            continue
+        state = msgspec.msgpack.decode(found.state, type=spec.state, dec_hook=from_snapshot)
+        for taken in slices:
+            getattr(state, taken.part).add_slice(taken.data)
+        return spec.build(state), found.digest
+    return None
+
+
+def step_again(core: Core, event: Any) -> tuple[bytes, str]:
+    """The encoded effects of a step, and what the core raised if it did."""
+    try:
+        effects = core.step(event)
+    except Exception as error:  # noqa: BLE001 - what the core raises is what is asked for
+        return NO_EFFECTS, described(error)
+    return msgspec.msgpack.encode(effects), ""
+
+
+def outcome(encoded: bytes, raised: str) -> Any:
+    """What a step came to, for people."""
+    return f"raised {raised}" if raised else msgspec.msgpack.decode(encoded)
 
 
 def replay_directory(directory: Path, specs: Mapping[str, CoreSpec]) -> Iterator[Replayed]:

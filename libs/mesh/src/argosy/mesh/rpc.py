@@ -8,7 +8,7 @@ hangs up cancels the handler's task, which is how cancellation reaches every sta
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -18,29 +18,20 @@ from opentelemetry.context import Context as TraceContext
 
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import telemetry
+from argosy.mesh.channels import MESSAGE_BYTES as MESSAGE_BYTES
+from argosy.mesh.channels import OPTIONS
+from argosy.mesh.channels import Channels as Channels
 from argosy.mesh.rpc_errors import from_rpc, status_code, trailers
 
 log = logging.getLogger(__name__)
 
-MESSAGE_BYTES = 16 << 20
 STATUS_BYTES = 2048
 """Of an error's message: gRPC carries it in a header, 8 KiB in all, up to three for one."""
-CHANNELS_MAX = 1024
+WAITING_KEY = "argosy-waiting-for"
 END_S = 1.0
-OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.so_reuseport", 0),
-    ("grpc.use_local_subchannel_pool", 1),
-)
+"""A peer ends a call right after its last reply; one that does not in a second hangs."""
 PENDING_MAX = 1 << 14
+"""More calls than a burst begins while the event loop is busy."""
 SERVER_OPTIONS = (
     *OPTIONS,
     # Beyond a thousand calls not begun yet gRPC cancels some at random, without a word.
@@ -50,8 +41,6 @@ SERVER_OPTIONS = (
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 """What a handler knows of its call."""
-
-K = TypeVar("K")
 
 Handler = Callable[[Any, Any, Context], Awaitable[Any]]
 
@@ -89,12 +78,30 @@ async def abort(context: Context, error: ArgosyError) -> None:
     await context.abort(status_code(error), message, trailers(error))
 
 
-class GrpcServer:
-    """A gRPC server that reports NOT_SERVING until told otherwise."""
+class HealthWithReason(health.aio.HealthServicer):  # type: ignore[misc]
+    """gRPC's health service, which says in trailing metadata why it is not SERVING."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: Callable[[], str]) -> None:
+        super().__init__()
+        self._reason = reason
+
+    async def Check(self, request: Any, context: Context) -> Any:  # noqa: N802 - gRPC's name
+        """As in the health protocol; WAITING_KEY says what the process waits for."""
+        if reason := self._reason():
+            text = reason.encode("ascii", "replace")[:STATUS_BYTES].decode()
+            context.set_trailing_metadata(((WAITING_KEY, text.replace("\n", " ")),))
+        return await super().Check(request, context)
+
+
+class GrpcServer:
+    """A gRPC server that reports NOT_SERVING until told otherwise.
+
+    reason: says why it is not serving; empty when it is.
+    """
+
+    def __init__(self, reason: Callable[[], str] = str) -> None:
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        self._health = health.aio.HealthServicer()
+        self._health = HealthWithReason(reason)
         self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port = 0
@@ -131,43 +138,6 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, give running ones `grace_s`, then cancel them."""
         await self._server.stop(grace_s)
-
-
-class Channels:
-    """One channel per address, made on first use; the oldest goes beyond CHANNELS_MAX."""
-
-    def __init__(self) -> None:
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._stubs: dict[tuple[str, type[Any]], Any] = {}
-        self._closing: set[asyncio.Task[None]] = set()
-
-    def get(self, address: str) -> grpc.aio.Channel:
-        """The channel to host:port."""
-        if (channel := self._channels.get(address)) is None:
-            if len(self._channels) >= CHANNELS_MAX:
-                self.forget(next(iter(self._channels)))
-            channel = self._channels[address] = grpc.aio.insecure_channel(address, OPTIONS)
-        return channel
-
-    def stub(self, kind: type[K], address: str) -> K:
-        """A stub of that kind on the channel to host:port, made on first use."""
-        if (stub := self._stubs.get((address, kind))) is None:
-            stub = self._stubs[address, kind] = kind(self.get(address))  # type: ignore[call-arg]
-        return stub
-
-    def forget(self, address: str) -> None:
-        """Close the channel to an address that is gone for good."""
-        self._stubs = {key: stub for key, stub in self._stubs.items() if key[0] != address}
-        if channel := self._channels.pop(address, None):
-            task = asyncio.ensure_future(channel.close(grace=5))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
-
-    async def close(self) -> None:
-        """Close them all; calls still running are cancelled."""
-        channels, self._channels = self._channels, {}
-        self._stubs.clear()
-        await asyncio.gather(*(channel.close() for channel in channels.values()), *self._closing)
 
 
 async def call(

@@ -11,8 +11,9 @@
 
 Order: telemetry, gRPC (NOT_SERVING), bus in the background, start(), SERVING. On
 SIGTERM or SIGINT: NOT_SERVING, drain() for at most `drain_timeout_s`, stop(), the
-rest backwards. A SIGINT after that skips the wait. Exit code 0 is a stop in good order,
-1 a failure to start, 2 wrong settings.
+rest backwards. A SIGINT after that skips the wait. When a core fails: NOT_SERVING, stop(),
+the rest backwards, without drain(). Exit code 0 is a stop in good order, 1 a failure to
+start, 2 wrong settings, 3 a core that failed: whoever supervises the process starts it anew.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ import uvloop
 from argosy.domain.core import CoreSpec
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh.bus import Bus
-from argosy.mesh.driver import Clock, Driver
+from argosy.mesh.driver import Clock, CoreFailed, Driver
 from argosy.mesh.journal import JournalWriter
 from argosy.mesh.metrics import Metrics
 from argosy.mesh.rpc import Channels, GrpcServer
@@ -40,6 +41,9 @@ from argosy.mesh.telemetry import start_telemetry
 S = TypeVar("S", bound=ServiceSettings)
 
 log = logging.getLogger("argosy")
+
+CORE_FAILED = 3
+"""The exit code, see above."""
 
 
 class Mesh(Generic[S]):
@@ -62,17 +66,27 @@ class Mesh(Generic[S]):
         self.metrics = Metrics(
             service, self.name, otlp_endpoint=settings.otlp_endpoint, listen=settings.metrics_listen
         )
-        self.server = GrpcServer()
+        self.server = GrpcServer(lambda: "" if self.ready else self.waiting_for)
         self.channels = Channels()
         self.bus = Bus(settings.nats_url, settings.fleet, self.name)
-        self.waiting_for = "start-up"
         self.ready = False
+        self._waiting_for = "start-up"
         self._drivers: list[Driver] = []
+        self.core_failed = asyncio.Event()
 
     @property
     def address(self) -> str:
         """host:port others reach this process at; valid once the server listens."""
         return f"{self.settings.advertise_host}:{self.server.port}"
+
+    @property
+    def waiting_for(self) -> str:
+        """What it waits for, and control facts that its handlers have not taken, and why."""
+        return "; ".join([self._waiting_for, *self.bus.troubles()])
+
+    @waiting_for.setter
+    def waiting_for(self, what: str) -> None:
+        self._waiting_for = what
 
     def drive(self, spec: CoreSpec, state: Any, perform: Callable[[Any], None]) -> Driver:
         """A driver for a new core at `state`, journalled when there is a data_dir."""
@@ -81,8 +95,14 @@ class Mesh(Generic[S]):
             folder = self.name if spec.name == self.service else f"{self.name}.{spec.name}"
             journal = JournalWriter(data / "journal" / folder, spec, state)
         driver = Driver(spec.build(state), journal, perform, self.clock)
+        driver.on_failure = self._on_core_failed
         self._drivers.append(driver)
         return driver
+
+    def _on_core_failed(self, failure: CoreFailed) -> None:
+        self.ready = False
+        self.waiting_for = f"its end: {failure}"
+        self.core_failed.set()
 
     def check_ready(self, *, retry_after_ms: int = 0) -> None:
         """Raise NOT_READY, saying what is waited for, until start-up is over and once draining."""
@@ -176,40 +196,49 @@ async def _live(settings: S, service: str, make: Callable[[Mesh[S]], Service]) -
     try:
         made = make(mesh)
         await mesh.open()
-        if not await _first(made.start(), asked):
+        if not await _first(made.start(), asked, mesh.core_failed):
             log.info("stopped while waiting for %s", mesh.waiting_for)
-            return 0
-        # What start-up made stays: collections need not look through it again and again.
-        gc.freeze()
-        await mesh.set_ready(True)
-        log.info("%s is ready", mesh.name)
-        await asked.wait()
-        log.info("%s drains, for at most %s s", mesh.name, settings.drain_timeout_s)
-        await mesh.set_ready(False)
-        mesh.waiting_for = "shutdown"
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(_first(made.drain(), again), settings.drain_timeout_s)
-        return 0
+        elif await _serve(mesh, asked):
+            log.info("%s drains, for at most %s s", mesh.name, settings.drain_timeout_s)
+            mesh.waiting_for = "shutdown"
+            with contextlib.suppress(TimeoutError):
+                drained = _first(made.drain(), again, mesh.core_failed)
+                await asyncio.wait_for(drained, settings.drain_timeout_s)
+        return CORE_FAILED if mesh.core_failed.is_set() else 0
     except ArgosyError as error:
         log.error("cannot start: %s", error.message)
         return 1
+    except CoreFailed as failure:
+        log.error("ends: %s", failure)
+        return CORE_FAILED
     finally:
         if made is not None:
             await made.stop()
         await mesh.close()
 
 
-async def _first(work: Any, signalled: asyncio.Event) -> bool:
-    """Run `work` until done (True) or signalled (False, work cancelled)."""
+async def _serve(mesh: Mesh[S], asked: asyncio.Event) -> bool:
+    """Be ready until told to stop (True) or a core fails (False)."""
+    # What start-up made stays: collections need not look through it again and again.
+    gc.freeze()
+    await mesh.set_ready(True)
+    log.info("%s is ready", mesh.name)
+    told_to_stop = await _first(asked.wait(), mesh.core_failed)
+    await mesh.set_ready(False)
+    return told_to_stop
+
+
+async def _first(work: Any, *ends: asyncio.Event) -> bool:
+    """Run `work` until done (True) or until one of `ends` is set (False, work cancelled)."""
     task = asyncio.ensure_future(work)
-    stop = asyncio.ensure_future(signalled.wait())
+    waiting = [task, *(asyncio.ensure_future(end.wait()) for end in ends)]
     try:
-        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             return False
         await task
         return True
     finally:
-        for waiting in (task, stop):
-            waiting.cancel()
-        await asyncio.gather(task, stop, return_exceptions=True)
+        for future in waiting:
+            future.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)

@@ -5,9 +5,8 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from argosy.domain.plugins import check_plugin
-from argosy.kvstore.core.eviction import GROUP
 from argosy.kvstore.core.state import DEFAULT_POLICY
+from argosy.kvstore.policies import check_policy
 from argosy.mesh.settings import ServiceSettings
 
 
@@ -39,7 +38,7 @@ class KvstoreSettings(ServiceSettings):
     @classmethod
     def check_eviction_policy(cls, name: str) -> str:
         """Refuse a policy that is not installed, with the list of those that are."""
-        return check_plugin(GROUP, name)
+        return check_policy(name)
 
     @model_validator(mode="after")
     def check_ssd(self) -> Self:

@@ -3,8 +3,8 @@
 The core reads no environment: it is handed the policy that `limits.policy` names.
 """
 
+from argosy.domain import plugins
 from argosy.domain.core import CoreSpec
-from argosy.mesh import plugins
 from argosy.router.core.events import RouterEvent
 from argosy.router.core.placement.policies import RoutingPolicy
 from argosy.router.core.router import RouterCore

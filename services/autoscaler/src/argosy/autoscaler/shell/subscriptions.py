@@ -90,7 +90,7 @@ class AutoscalerSubscriptions:
                 pools=pools,
                 budget=scaling.budget,
                 silent=scaling.silent,
-                idle_sleep_us=scaling.idle_sleep_us,
+                idle_sleep_us=scaling.idle_sleep_ms * 1000,
                 sleep_level=scaling.sleep_level,
                 slo=Slo(scaling.ttft_ms, scaling.tpot_ms),
                 ratio_min=scaling.ratio_min,

@@ -1,8 +1,8 @@
 """Which tickets are good.
 
-A ticket is good once, before it expires, at the instance it names. Those seen are
-remembered until they would have expired anyway, so memory is bounded by the rate of
-tickets times their life. A prompt this instance shall prefill itself comes with its ticket.
+A ticket is good once, before it expires, at the instance it names. Used tickets are remembered
+until they expire, so memory is bounded by the rate of tickets times their lifetime. A prompt that
+this instance is to prefill itself comes with its ticket.
 """
 
 import msgspec
@@ -13,14 +13,14 @@ from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted, ReportId
 
 
 class DecodeState(msgspec.Struct):
-    """All that decode's core knows."""
+    """The state of decode's core."""
 
     instance: str
     queue_limit: int
     answering: dict[str, int] = {}
-    """Answers under way, with when they began."""
+    """Answers under way, and when they began."""
     seen: dict[str, int] = {}
-    """Tickets used, with when they expire."""
+    """Used tickets, and when they expire."""
     draining: bool = False
 
 

@@ -1,4 +1,4 @@
-"""What decode's core wants done."""
+"""What decode's core asks its shell to do."""
 
 from argosy.domain.core import Effect
 

@@ -5,16 +5,16 @@ from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted
 
 
 class TicketPresented(Event, frozen=True, kw_only=True, tag=True):
-    """A caller wants an answer. The signature is this fleet's (the shell checked)."""
+    """A caller presents a ticket. The shell has checked its signature."""
 
     key: str
     prefill_instance: str
     decode_instance: str
     expires_us: int
     ticket: str = ""
-    """Names this very ticket: a caller may ask again under the same request id."""
+    """Names this one ticket: a caller may request again under the same request id."""
     brought: bool = False
-    """The prompt came with it, to be prefilled here."""
+    """Whether the prompt came with the ticket, to be prefilled here."""
 
 
 class AnswerEnded(Event, frozen=True, kw_only=True, tag=True):

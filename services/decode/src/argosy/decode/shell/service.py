@@ -67,15 +67,15 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         await self.instance.drain()
 
     def stop_admitting(self) -> None:
-        """Take no new tickets."""
+        """See InstanceWork."""
         self._driver.feed(DrainStarted(now_us=self._driver.now_us()))
 
     def abort(self) -> None:
-        """End every answer; routers and clients go on elsewhere."""
+        """See InstanceWork. Routers and clients go on elsewhere."""
         self._driver.feed(DrainAborted(now_us=self._driver.now_us()))
 
     def resume(self) -> None:
-        """Take tickets again."""
+        """See InstanceWork."""
         self._driver.feed(DrainEnded(now_us=self._driver.now_us()))
 
     async def stop(self) -> None:
@@ -191,7 +191,7 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         await self._stream(answer, latency, request, handoff, timing, context)
 
     async def _claim(self, handoff: Handoff) -> prefill_pb2.HandoffOffer:
-        """Wait for the KV, as a request of ours: the load shows it before the engine does."""
+        """Wait for the KV. The load counts the request, which the engine does not know yet."""
         self.instance.requests_before_engine += 1
         self.instance.report()
         try:

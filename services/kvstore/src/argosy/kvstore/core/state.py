@@ -142,10 +142,10 @@ TYPICAL_BLOCK_BYTES = 1 << 20
 tokens of an 8 B model are 4 MiB, of a small model 256 KiB."""
 
 
-def new_state(limits: StoreLimits, eviction_policy: str = DEFAULT_POLICY) -> StoreState:
+def empty_state(limits: StoreLimits, eviction_policy: str) -> StoreState:
     """An empty store. Memory is cut evenly, so that all of it is used.
 
-    Raises UnknownPluginError if no eviction policy of that name is installed.
+    Raises KeyError if no eviction policy of that name is known: see argosy.kvstore.policies.
     """
     sizes = (
         (limits.dram_bytes, limits.dram_segment_bytes),

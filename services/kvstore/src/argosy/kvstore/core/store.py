@@ -5,7 +5,7 @@ would be evicted next, it is written to SSD; memory evicts it; when it is reques
 into memory. Each step is an event, and a block's fields say where it is on this way.
 """
 
-from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
+from argosy.domain.core import Effect, SetTimer, TimerFired
 from argosy.kvstore.core import (
     effects,
     events,
@@ -142,6 +142,3 @@ class StoreCore:
         if gone := [found.offset for found in event.blocks if found.offset not in kept_at]:
             decided.append(effects.ClearSsd(offsets=gone))
         return decided
-
-
-SPEC = CoreSpec("kvstore", events.StoreEvent, StoreState, StoreCore)

@@ -12,8 +12,8 @@ from typing import Any
 
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.kvstore.core import effects, events
-from argosy.kvstore.core.state import DRAM, SSD, StoreLimits, new_state
-from argosy.kvstore.core.store import SPEC
+from argosy.kvstore.core.state import DRAM, SSD, StoreLimits
+from argosy.kvstore.policies import SPEC, new_state
 from argosy.kvstore.settings import KvstoreSettings
 from argosy.kvstore.shell import metrics, replies
 from argosy.kvstore.shell.checks import check_block_bytes, check_keys

@@ -12,7 +12,7 @@ def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling:
     scaling, split = fleet.spec.scaling, fleet.spec.split
     if scaling is None or not scaling.acting:
         return events_pb2.Scaling(
-            idle_sleep_us=fleet.idle_sleep_us(), sleep_level=fleet.sleep_level()
+            idle_sleep_ms=fleet.idle_sleep_ms(), sleep_level=fleet.sleep_level()
         )
     replicas = {"prefill": split.prefill.replicas, "decode": split.decode.replicas}
     pools = []
@@ -30,7 +30,7 @@ def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling:
         pools=pools,
         budget=scaling.budget or sum(pool.max for pool in pools),
         silent=scaling.silent,
-        idle_sleep_us=scaling.idle_sleep_us(),
+        idle_sleep_ms=scaling.idle_sleep_ms(),
         sleep_level=scaling.sleep_level,
         ttft_ms=1e3 * seconds(slo.ttft_p99) if slo.ttft_p99 else Slo().ttft_ms,
         tpot_ms=1e3 * seconds(slo.tpot_p99) if slo.tpot_p99 else Slo().tpot_ms,

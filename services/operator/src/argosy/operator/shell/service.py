@@ -1,8 +1,10 @@
 """The operator: fleet files in, decisions out, and what became of them."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
+from argosy.domain.errors import ArgosyError
 from argosy.domain.pools import Template
 from argosy.fleet.file import parse_fleet
 from argosy.mesh import rpc
@@ -17,6 +19,8 @@ from argosy.operator.shell.subscriptions import OperatorSubscriptions
 from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.operator.v1 import events_pb2, operator_pb2, operator_pb2_grpc
 
+log = logging.getLogger(__name__)
+
 
 class OperatorService(operator_pb2_grpc.OperatorServicer):
     """Serves Apply and Status. The control log is its memory."""
@@ -25,6 +29,8 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self.mesh = mesh
         self.tracer = mesh.tracer
         self._state = OperatorState()
+        self._unreadable_generation = 0
+        """At least that of any fleet file on the control log that cannot be read."""
         self._driver = mesh.drive(SPEC, self._state, self._perform)
         descriptor = operator_pb2.DESCRIPTOR.services_by_name["Operator"]
         mesh.server.add(operator_pb2_grpc.add_OperatorServicer_to_server, self, descriptor)
@@ -36,7 +42,12 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         bus, durable = self.mesh.bus, f"{self.mesh.name}-{self.mesh.epoch}"
         await bus.follow(events_pb2.InstanceDecided, self._on_decided, f"{durable}-decided").wait()
         await bus.follow(scaler_pb2.ScaleDecided, self._on_scale, f"{durable}-scale").wait()
-        await bus.follow(events_pb2.FleetApplied, self._on_applied, f"{durable}-applied").wait()
+        await bus.follow(
+            events_pb2.FleetApplied,
+            self._on_applied,
+            f"{durable}-applied",
+            on_unreadable=self._on_unreadable,
+        ).wait()
         await OperatorSubscriptions(self.mesh, self._driver).start()
 
     async def drain(self) -> None:
@@ -52,7 +63,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         """Check a fleet file and make it hold."""
         self.mesh.check_ready()
         fact = events_pb2.FleetApplied(
-            generation=self._state.generation + 1,
+            generation=max(self._state.generation, self._unreadable_generation) + 1,
             fleet_yaml=request.fleet_yaml,
             base_dir=request.base_dir,
             scaling=scaling_fact(parse_fleet(request.fleet_yaml)),
@@ -113,7 +124,25 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         )
 
     def _on_applied(self, fact: events_pb2.FleetApplied, envelope: Envelope) -> None:
-        self._apply(fact)
+        try:
+            self._apply(fact)
+        except ArgosyError as error:
+            # Written by another version. What was decided goes on; a new file takes its place.
+            self._keep_generation(fact.generation, error.message)
+
+    def _on_unreadable(self, envelope: Envelope, error: str) -> None:
+        # Each file is one fact on the log, so no generation is beyond its place there.
+        self._keep_generation(envelope.log_sequence, error)
+
+    def _keep_generation(self, generation: int, error: str) -> None:
+        """Let no later file have a generation that nodes and scalers think is an old one."""
+        self._unreadable_generation = max(self._unreadable_generation, generation)
+        log.error(
+            "cannot read the fleet file of generation %d (%s): instances stay as they were "
+            "decided; apply a file to go on from there",
+            generation,
+            error,
+        )
 
     def _on_scale(self, fact: scaler_pb2.ScaleDecided, envelope: Envelope) -> None:
         if fact.advisory:

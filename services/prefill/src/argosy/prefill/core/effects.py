@@ -1,4 +1,4 @@
-"""What prefill's core wants done."""
+"""What prefill's core asks its shell to do."""
 
 from argosy.domain.core import Effect
 

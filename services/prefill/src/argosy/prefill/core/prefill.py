@@ -1,11 +1,11 @@
-"""The life of a prompt at prefill.
+"""The states of a prompt at prefill.
 
     submitted -> computing -> held -> gone
                      \\-> failed -> gone
 
 A prompt must be claimed within `claim_us` of its submission, and pulled within
 `hold_us` of being both computed and claimed. A handoff that ends, however it ends,
-frees what it claimed. So nothing stays pinned, whoever dies.
+frees what it claimed. So nothing stays pinned, whichever side dies.
 """
 
 from enum import StrEnum
@@ -17,11 +17,13 @@ from argosy.domain.drain import DrainAborted, DrainEnded, DrainStarted, ReportId
 from argosy.prefill.core import effects, events
 
 SMOOTHING = 0.3
+"""The weight of the newest step: the prediction follows a new kind of load within five steps."""
 PREDICTION_CHANGE_US = 2_000
+"""A smaller change is not published: routers place batches a few milliseconds ahead."""
 
 
 class PromptPhase(StrEnum):
-    """Where a prompt is."""
+    """The state of a prompt."""
 
     COMPUTING = "computing"
     HELD = "held"
@@ -29,7 +31,7 @@ class PromptPhase(StrEnum):
 
 
 class Prompt(msgspec.Struct):
-    """A prompt this instance answers for."""
+    """A prompt that this instance has taken."""
 
     prompt_tokens: int
     phase: PromptPhase = PromptPhase.COMPUTING
@@ -40,7 +42,7 @@ class Prompt(msgspec.Struct):
 
 
 class PrefillState(msgspec.Struct):
-    """All that prefill's core knows."""
+    """The state of prefill's core."""
 
     claim_us: int
     hold_us: int
@@ -51,7 +53,7 @@ class PrefillState(msgspec.Struct):
     """Learned from our own steps; 0: nothing learned yet."""
     step_started_us: int = 0
     backlog_tokens: int = 0
-    """Prompt tokens to compute: what the last step left, and what came since."""
+    """Prompt tokens to compute: those the last step left, and those that came since."""
     predicted_us: int = 0
 
 
@@ -167,7 +169,7 @@ class PrefillCore:
         return refusal + self._drop(key)
 
     def _abort(self) -> list[Effect]:
-        """Let go of every prompt: whoever waits for one hears of it and goes elsewhere."""
+        """Drop every prompt. A decode that waits for one is refused, and goes on elsewhere."""
         found: list[Effect] = []
         if self.state.draining:
             for key, prompt in list(self.state.prompts.items()):
@@ -205,7 +207,7 @@ class PrefillCore:
         return self._predict(event.now_us)
 
     def _predict(self, now_us: int) -> list[Effect]:
-        """Say when the backlog will be empty, if that is known and news."""
+        """Publish when the backlog will be empty, if that is known and has changed."""
         state = self.state
         idle_at_us = now_us + round(state.backlog_tokens * state.us_per_token)
         news = abs(idle_at_us - state.predicted_us) >= PREDICTION_CHANGE_US

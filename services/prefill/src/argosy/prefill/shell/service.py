@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class PromptWork:
-    """One prompt in hand."""
+    """One prompt that was taken, and what became of it so far."""
 
     prompt: inference_pb2.Prompt
     trace: Context
@@ -80,19 +80,19 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         await self.instance.start()
 
     async def drain(self) -> None:
-        """Wait until every prompt in hand is pulled, released or expired."""
+        """Wait until every prompt is pulled, released or expired."""
         await self.instance.drain()
 
     def stop_admitting(self) -> None:
-        """Take no new prompts."""
+        """See InstanceWork."""
         self._driver.feed(DrainStarted(now_us=self._driver.now_us()))
 
     def abort(self) -> None:
-        """Let go of every prompt; who waits for one goes elsewhere."""
+        """See InstanceWork. A decode that waits for a prompt is refused."""
         self._driver.feed(DrainAborted(now_us=self._driver.now_us()))
 
     def resume(self) -> None:
-        """Take prompts again."""
+        """See InstanceWork."""
         self._driver.feed(DrainEnded(now_us=self._driver.now_us()))
 
     async def stop(self) -> None:
@@ -254,7 +254,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
         self.instance.report()
 
     async def _work_ended(self) -> None:
-        """Nothing is left once what was let go of is free in the engine too."""
+        """No work is left once the engine has freed what was released, too."""
         await asyncio.gather(*self._releases)
         if not self._work:
             self.instance.life.work_ended()
@@ -277,7 +277,7 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
 
 
 async def first_of(step: Any, over: "asyncio.Future[None]") -> bool:
-    """True when decode says `pulled`, False when it hangs up; raises what `over` holds."""
+    """True if decode reports `pulled`, False if it hangs up; raises the error that `over` gets."""
     task = asyncio.ensure_future(step)
     try:
         await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from argosy.client import Answer, Client
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 
 SYSTEM = (
     "You are the harbour master of a small port. You know every ship, the tides, the winds and "
@@ -86,7 +86,7 @@ async def converse(client: Client, model: str, say: Say) -> tuple[list[DemoTurn]
 
 
 async def lose_decode(
-    client: Client, remote: Remote, model: str, messages: list[Message], say: Say
+    client: Client, remote: ControlClient, model: str, messages: list[Message], say: Say
 ) -> tuple[DemoTurn, DemoTurn]:
     """LAST_QUESTION twice: once undisturbed, once with decode killed in the middle."""
     messages = [*messages, {"role": "user", "content": LAST_QUESTION}]

@@ -16,7 +16,7 @@ from argosy.cli.models.show import show_fetch
 from argosy.cli.replay.show import replay_all
 from argosy.cli.traces.spans import Trace, find
 from argosy.cli.traces.waterfall import waterfall
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.launcher.home import HOME, FleetHome, RunningFleet
 from argosy.launcher.launch import UpError, down, plan
 
@@ -70,7 +70,7 @@ async def talk(
     home: FleetHome, running: RunningFleet, say: Any
 ) -> tuple[list[DemoTurn], DemoTurn, DemoTurn]:
     """The conversation, then the answer that loses its decode instance."""
-    remote = Remote(running)
+    remote = ControlClient(running)
     try:
         async with traced_client(home, running) as client:
             turns, messages = await converse(client, running.model, say)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from argosy.cli import console
 from argosy.client import Client
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.domain.errors import ArgosyError
 from argosy.launcher.home import RunningFleet
 from argosy.launcher.launch import LaunchPlan, up
@@ -63,7 +63,7 @@ def progress_table(status: operator_pb2.StatusReply, trouble: str, seconds: floa
     return table
 
 
-async def refusals(remote: Remote) -> dict[str, str]:
+async def refusals(remote: ControlClient) -> dict[str, str]:
     """By instance, why its node did not let it sleep or wake; none while the autoscaler is away."""
     try:
         return {name: one.refused for name, one in (await remote.sleep_status()).items()}
@@ -73,7 +73,7 @@ async def refusals(remote: Remote) -> dict[str, str]:
 
 async def show_status(running: RunningFleet, *, as_json: bool) -> None:
     """What the operator, the node agent and the router know, joined by name."""
-    remote = Remote(running)
+    remote = ControlClient(running)
     try:
         async with Client(running.grpc) as client:
             router = await client.status()

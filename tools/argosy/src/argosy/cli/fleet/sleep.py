@@ -8,7 +8,7 @@ from rich.live import Live
 
 from argosy.cli import console
 from argosy.cli.fleet.show import progress_table
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.launcher.home import RunningFleet
 from argosy.wire.operator.v1 import operator_pb2
@@ -26,7 +26,7 @@ async def put_to_sleep(
     as_json: bool,
 ) -> None:
     """Let instances (none named: all) sleep, and wait until they do."""
-    remote = Remote(running)
+    remote = ControlClient(running)
     try:
         decided = await remote.sleep(names, level, round(drain_s * 1e3))
         await watch(remote, decided, "silent", within_s, as_json=as_json)
@@ -38,7 +38,7 @@ async def wake_up(
     running: RunningFleet, names: list[str], within_s: float, *, as_json: bool
 ) -> None:
     """Let instances (none named: all) wake, and wait until they have."""
-    remote = Remote(running)
+    remote = ControlClient(running)
     try:
         decided = await remote.wake(names)
         await watch(remote, decided, "active", within_s, as_json=as_json)
@@ -47,7 +47,7 @@ async def wake_up(
 
 
 async def watch(
-    remote: Remote, names: list[str], state: str, within_s: float, *, as_json: bool
+    remote: ControlClient, names: list[str], state: str, within_s: float, *, as_json: bool
 ) -> None:
     """Show the instances until all are in the state. Raises ArgosyError if they do not come."""
     began = time.monotonic()

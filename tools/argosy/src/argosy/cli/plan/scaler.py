@@ -4,16 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.launcher.home import RunningFleet
 
 UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 @asynccontextmanager
-async def scaler_of(running: RunningFleet) -> AsyncIterator[Remote]:
+async def scaler_of(running: RunningFleet) -> AsyncIterator[ControlClient]:
     """The fleet's autoscaler; closed at the end."""
-    remote = Remote(running)
+    remote = ControlClient(running)
     try:
         yield remote
     finally:

@@ -10,7 +10,7 @@ import numpy as np
 
 from argosy.cli.console import fail
 from argosy.cli.plan.scaler import scaler_of
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.engine.profile_files import load_profile
 from argosy.launcher.home import RunningFleet
@@ -70,7 +70,7 @@ async def fleet_source(
     return Source(of_history(slots, running.fleet, seed), slots[0].start_us, replicas)
 
 
-async def allowed(remote: Remote) -> int:
+async def allowed(remote: ControlClient) -> int:
     """As many as the last decision was allowed; before the first, as many as there are."""
     last = (await remote.scaler_status()).last
     most = sum(pool.at_most for pool in last.pools)

@@ -12,7 +12,7 @@ from argosy.autoscaler.core.autoscaler import SPEC as AUTOSCALER
 from argosy.cli import console
 from argosy.decode.core.decode import SPEC as DECODE
 from argosy.instance.lifecycle.core import SPEC as LIFE
-from argosy.kvstore.core.store import SPEC as KVSTORE
+from argosy.kvstore.policies import SPEC as KVSTORE
 from argosy.mesh.replay import Replayed, replay_segment, segment_paths
 from argosy.node_agent.core.node import SPEC as NODE_AGENT
 from argosy.operator.core.operator import SPEC as OPERATOR
@@ -47,14 +47,28 @@ def show_replay(directory: Path, *, as_json: bool) -> bool:
         end = "cut" if result.cut else "whole"
         if result.difference is not None:
             end = f"[red]differs at step {result.difference.sequence}[/]"
+        elif result.raised is not None:
+            end = f"[yellow]the core raised at step {result.raised.sequence}[/]"
         name = str(result.path.relative_to(directory))
         table.add_row(name, result.core, str(result.steps), digest, end)
     console.out.print(table)
+    for result in results:
+        if result.raised is not None:
+            show_raised(result)
     for result in results:
         if result.difference is not None:
             show_difference(result)
             break
     return ok
+
+
+def show_raised(result: Replayed) -> None:
+    """The step that ended the process: event, and what the core raised then and now."""
+    raised = result.raised
+    assert raised is not None
+    console.out.print(f"\n{result.path}: step {raised.sequence}", style="bold")
+    for line in (f"event: {raised.event}", f"raised in the original, and again: {raised.error}"):
+        console.out.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def show_difference(result: Replayed) -> None:
@@ -75,7 +89,7 @@ def show_difference(result: Replayed) -> None:
 
 def row_of(directory: Path, result: Replayed) -> dict[str, Any]:
     """One segment for programs."""
-    difference = result.difference
+    difference, raised = result.difference, result.raised
     return {
         "segment": str(result.path.relative_to(directory)),
         "core": result.core,
@@ -83,4 +97,5 @@ def row_of(directory: Path, result: Replayed) -> dict[str, Any]:
         "cut": result.cut,
         "digest": f"{result.digests[-1]:016x}" if result.digests else None,
         "difference": msgspec.to_builtins(difference) if difference is not None else None,
+        "raised": msgspec.to_builtins(raised) if raised is not None else None,
     }

@@ -26,7 +26,7 @@ from argosy.bench.handoff.handoff import VOCABULARY
 from argosy.cli import console
 from argosy.cli.fleet.show import show_up
 from argosy.client import Answer, Client
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.launcher.launch import LaunchPlan, UpError, down
 from argosy.mesh.stdio import engines_off_stdout
 
@@ -91,7 +91,7 @@ async def hold(
     chance = random.Random(seed)  # noqa: S311 - prompts, not secrets
     prompts = [chance.choices(VOCABULARY, k=FIRST_TOKENS) for _ in range(conversations)]
     held: list[list[ConversationTurn]] = [[] for _ in prompts]
-    remote = Remote(running)
+    remote = ControlClient(running)
     try:
         async with Client(running.grpc) as client:
             for number in range(turns):
@@ -112,7 +112,7 @@ async def hold(
     return held
 
 
-async def restart(remote: Remote) -> None:
+async def restart(remote: ControlClient) -> None:
     """Every instance anew: told to end, and started again by its node agent."""
     named = {
         i.instance_id for i in (await remote.operator_status()).instances if i.role != "kvstore"

@@ -17,15 +17,16 @@ from rich.table import Table
 from argosy.bench.kv import eviction_tiers
 from argosy.bench.kv.oracle import NextUseOracle
 from argosy.cli import console
-from argosy.domain.plugins import plugin_names
-from argosy.kvstore.core.eviction import GROUP, EvictionPolicy, build_policy
+from argosy.domain import plugins
+from argosy.kvstore.core.eviction import EvictionPolicy, build_policy
+from argosy.kvstore.policies import GROUP
 from argosy.sim.traces.trace import MOONCAKE_BLOCK_TOKENS, TraceError, TraceRequest, read_trace
 
 BLOCK_TOKENS = MOONCAKE_BLOCK_TOKENS
 SIZES_TOKENS = (500_000, 1_000_000, 3_000_000, 10_000_000, 20_000_000)
 DRAM_TOKENS, SSD_TOKENS = 3_000_000, 20_000_000
 OURS, BASELINE, BEST = "learned", "lru", "oracle"
-NAMES = (*plugin_names(GROUP), BEST)
+NAMES = (*plugins.names(GROUP), BEST)
 """Every installed policy, and the oracle."""
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from argosy.domain.core import Effect, Event
 from argosy.kvstore.core import effects, events
 from argosy.kvstore.core.slots import ssd_slot_bytes
-from argosy.kvstore.core.state import StoreLimits, new_state
+from argosy.kvstore.core.state import StoreLimits
 from argosy.kvstore.core.store import StoreCore
+from argosy.kvstore.policies import new_state
 from argosy.sim.traces.trace import TraceRequest
 
 BLOCK_BYTES = 1 << 20

@@ -24,7 +24,7 @@ from argosy.bench.kv.conversations import ask
 from argosy.cli import console
 from argosy.cli.fleet.show import show_up
 from argosy.client import Client
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.launcher.home import RunningFleet
 from argosy.launcher.launch import down, plan
 
@@ -119,7 +119,7 @@ def fleet_file(case: str, folder: Path) -> Path:
 
 async def hinder(running: RunningFleet, case: str) -> int:
     """Do to the store what the case is about; the pid of one that has to be woken again."""
-    remote = Remote(running)
+    remote = ControlClient(running)
     try:
         pid = next((p.pid for p in await remote.processes() if p.name == STORE), 0)
     finally:

@@ -29,7 +29,7 @@ from argosy.bench.sleep.sleep_report import Cycle, SleepFigures, report_of, show
 from argosy.cli import console
 from argosy.cli.fleet.show import show_up
 from argosy.client import Client
-from argosy.client.control import Remote
+from argosy.client.control import ControlClient
 from argosy.domain.errors import ArgosyError
 from argosy.engine.memory import resident_bytes
 from argosy.launcher.home import RunningFleet
@@ -53,7 +53,7 @@ class SleepBench:
 
     running: RunningFleet
     client: Client
-    remote: Remote
+    remote: ControlClient
     chance: random.Random
     block_tokens: int
     found: SleepFigures = field(default_factory=SleepFigures)
@@ -182,7 +182,7 @@ async def run_sleep(fleet: Path, cycles: int, seed: int, *, as_json: bool) -> No
     ):
         planned = plan_in(Path(scratch) / "sleep", text)
         running = await show_up(planned, UP_TIMEOUT_S)
-        remote = Remote(running)
+        remote = ControlClient(running)
         bus = Bus(running.nats, running.fleet, "bench-sleep")
         bus.start()
         try:

@@ -13,8 +13,9 @@ from argosy.engine.profile import Profile
 from argosy.engine.sim.sequence import Sequence as EngineSequence
 from argosy.kvstore.core import effects
 from argosy.kvstore.core import events as kvstore_events
-from argosy.kvstore.core.state import StoreLimits, new_state
+from argosy.kvstore.core.state import StoreLimits
 from argosy.kvstore.core.store import StoreCore
+from argosy.kvstore.policies import new_state
 from argosy.router.core import events as router_events
 from argosy.sim.fleet.event_queue import EventQueue
 from argosy.sim.fleet.kv_store_facts import STORE_NAME, StorePublisher

@@ -20,12 +20,12 @@ class FleetApplied(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., fleet_yaml: _Optional[str] = ..., base_dir: _Optional[str] = ..., scaling: _Optional[_Union[Scaling, _Mapping]] = ...) -> None: ...
 
 class Scaling(_message.Message):
-    __slots__ = ("mode", "pools", "budget", "silent", "idle_sleep_us", "sleep_level", "ttft_ms", "tpot_ms", "ratio_min", "ratio_max", "plans", "timezone", "dwell_ms")
+    __slots__ = ("mode", "pools", "budget", "silent", "idle_sleep_ms", "sleep_level", "ttft_ms", "tpot_ms", "ratio_min", "ratio_max", "plans", "timezone", "dwell_ms")
     MODE_FIELD_NUMBER: _ClassVar[int]
     POOLS_FIELD_NUMBER: _ClassVar[int]
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     SILENT_FIELD_NUMBER: _ClassVar[int]
-    IDLE_SLEEP_US_FIELD_NUMBER: _ClassVar[int]
+    IDLE_SLEEP_MS_FIELD_NUMBER: _ClassVar[int]
     SLEEP_LEVEL_FIELD_NUMBER: _ClassVar[int]
     TTFT_MS_FIELD_NUMBER: _ClassVar[int]
     TPOT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -38,7 +38,7 @@ class Scaling(_message.Message):
     pools: _containers.RepeatedCompositeFieldContainer[PoolBounds]
     budget: int
     silent: int
-    idle_sleep_us: int
+    idle_sleep_ms: int
     sleep_level: str
     ttft_ms: float
     tpot_ms: float
@@ -47,7 +47,7 @@ class Scaling(_message.Message):
     plans: _containers.RepeatedScalarFieldContainer[str]
     timezone: str
     dwell_ms: int
-    def __init__(self, mode: _Optional[str] = ..., pools: _Optional[_Iterable[_Union[PoolBounds, _Mapping]]] = ..., budget: _Optional[int] = ..., silent: _Optional[int] = ..., idle_sleep_us: _Optional[int] = ..., sleep_level: _Optional[str] = ..., ttft_ms: _Optional[float] = ..., tpot_ms: _Optional[float] = ..., ratio_min: _Optional[float] = ..., ratio_max: _Optional[float] = ..., plans: _Optional[_Iterable[str]] = ..., timezone: _Optional[str] = ..., dwell_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, mode: _Optional[str] = ..., pools: _Optional[_Iterable[_Union[PoolBounds, _Mapping]]] = ..., budget: _Optional[int] = ..., silent: _Optional[int] = ..., idle_sleep_ms: _Optional[int] = ..., sleep_level: _Optional[str] = ..., ttft_ms: _Optional[float] = ..., tpot_ms: _Optional[float] = ..., ratio_min: _Optional[float] = ..., ratio_max: _Optional[float] = ..., plans: _Optional[_Iterable[str]] = ..., timezone: _Optional[str] = ..., dwell_ms: _Optional[int] = ...) -> None: ...
 
 class PoolBounds(_message.Message):
     __slots__ = ("role", "replicas", "min", "max")

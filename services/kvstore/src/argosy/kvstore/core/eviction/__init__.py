@@ -3,6 +3,6 @@
 One file for each policy; `policy.py` says what a policy is.
 """
 
-from argosy.kvstore.core.eviction.policy import GROUP, EvictionPolicy, Key, build_policy
+from argosy.kvstore.core.eviction.policy import POLICIES, EvictionPolicy, Key, build_policy
 
-__all__ = ["GROUP", "EvictionPolicy", "Key", "build_policy"]
+__all__ = ["POLICIES", "EvictionPolicy", "Key", "build_policy"]

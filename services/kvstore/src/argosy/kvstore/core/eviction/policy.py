@@ -1,18 +1,13 @@
 """What an eviction policy is, and how a store comes by one.
 
 The store tells a policy what is requested and what is held; the policy names victims. A policy is
-found by its name among the entry points `argosy.eviction_policies`. It is part of the store's
-state: it decides by what it was told alone, and can be written as plain data and read back.
+part of the store's state: it decides by what it was told alone, and can be written as plain data
+and read back. `argosy.kvstore.policies` finds the policies that are installed.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
-
-from argosy.domain.plugins import load_plugin
-
-GROUP = "argosy.eviction_policies"
-"""The entry-point group in which policies are found."""
 
 Key = bytes | int
 """Names a block; opaque to a policy: the hash of its tokens, or a number."""
@@ -78,15 +73,19 @@ class EvictionPolicy(ABC):
 
     @staticmethod
     def from_snapshot(snapshot: dict[str, Any]) -> "EvictionPolicy":
-        """The policy of that snapshot. Raises UnknownPluginError if it is not installed here."""
+        """The policy of that snapshot. Raises KeyError if no policy of its name is installed."""
         name = snapshot["policy"]
-        policy: EvictionPolicy = load_plugin(GROUP, name).from_plain(snapshot["state"])
+        policy = POLICIES[name].from_plain(snapshot["state"])
         policy.name = name
         return policy
 
 
+POLICIES: dict[str, type[EvictionPolicy]] = {}
+"""Policies by name. `argosy.kvstore.policies` fills it when it is imported."""
+
+
 def build_policy(name: str, capacity_blocks: int) -> EvictionPolicy:
-    """A new policy for a tier of that many blocks. Raises UnknownPluginError."""
-    policy: EvictionPolicy = load_plugin(GROUP, name)(capacity_blocks)
+    """A new policy for a tier of that many blocks. Raises KeyError if there is none of the name."""
+    policy = POLICIES[name](capacity_blocks)
     policy.name = name
     return policy

@@ -186,7 +186,8 @@ class HttpServer:
     async def _healthz(self, request: Request) -> Response:
         if trouble := self._view.trouble():
             return PlainTextResponse(f"{trouble}\n", status_code=503)
-        return PlainTextResponse("ok\n")
+        # Control facts that fail now that it serves are no reason to stop, but are shown.
+        return PlainTextResponse("\n".join(["ok", *self.mesh.bus.troubles(), ""]))
 
     async def _models(self, request: Request) -> Response:
         data = [model_body(m.name, m.max_model_tokens) for m in self._view.models()]
