@@ -401,12 +401,18 @@ async def test_who_was_put_to_sleep_by_hand_is_left_so_for_a_while(
     async with asking(scaling_fleet) as remote, scaling_fleet.follows(*kinds) as facts:
         await remote.add_plan("all", f"{ALL_DAY} at least 4 decode")
         await eventually(lambda: scaling_fleet.are("active", *names), LATE_S)
-        facts.clear()
         await scaling_fleet.sleep("decode-2")
         await eventually(lambda: scaling_fleet.are("silent", "decode-2"), LATE_S)
-        (woken,) = await eventually(lambda: of(facts, scaler_pb2.WakeDecided), LATE_S)
+        (slept,) = await eventually(lambda: of(facts, scaler_pb2.SleepDecided), LATE_S)
+
+        def later() -> list[Any]:
+            """Wakes of before may still be on their way here."""
+            woken = of(facts, scaler_pb2.WakeDecided)
+            return [wake for wake in woken if wake.decision_sequence > slept.decision_sequence]
+
+        await eventually(later, LATE_S)
         await eventually(lambda: scaling_fleet.are("active", *names), LATE_S)
-    (slept,) = of(facts, scaler_pb2.SleepDecided)
+        (woken,) = later()
 
     assert (slept.decided_by, slept.instance_id) == (scaler_pb2.DECIDED_BY_MANUAL, "decode-2")
     assert (woken.decided_by, woken.instance_id) == (scaler_pb2.DECIDED_BY_PLAN, "decode-2")
