@@ -15,6 +15,7 @@ from argosy.domain.errors import ArgosyError
 from argosy.mesh.bus import Bus
 from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.instance.v1 import events_pb2 as life_pb2
+from argosy.wire.node_agent.v1 import events_pb2 as node_pb2
 from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 
 pytestmark = pytest.mark.slow
@@ -26,10 +27,8 @@ LATE_S = 120
 """Until something is given up on: machines are busy."""
 DECODES = ("decode-0", "decode-1", "decode-2")
 EVERY_DECODE = "daily 00:00-24:00 at least 3 decode"
-GOVERNED_S = 10
-"""An autoscaler not heard of for as long is not there."""
-HEARD_S = 1.5
-"""It says every second that it is there."""
+SILENT_REPORTS = 6
+"""Of a node, one a second: longer than idleSleepAfter."""
 SCALING = {
     "mode": "act",
     "prefill": {"min": 0, "max": 1},
@@ -48,7 +47,7 @@ def tidal(tmp_path_factory: pytest.TempPathFactory, new_fleet_launcher: Any) -> 
     launcher = new_fleet_launcher(tmp_path_factory.mktemp("scaling_fleet"))
     yield asyncio.run(
         launcher.launch(
-            name="scaling_fleet",
+            name="scaling-fleet",
             decode=3,
             timing={"wake_ms": WAKE_MS},
             scaling=SCALING,
@@ -192,29 +191,43 @@ async def test_an_autoscaler_that_lost_its_disk_has_its_history_and_decisions_fr
     assert explained == list(before.recent) != []
 
 
-async def test_while_an_autoscaler_is_silent_the_operator_puts_idle_instances_to_sleep(
+async def test_while_an_autoscaler_is_silent_nobody_else_decides_and_all_is_served(
     scaling_fleet: Any, eventually: Any
 ) -> None:
-    kinds = (operator_pb2.SleepDecided, scaler_pb2.WakeDecided)
+    """Longer than idleSleepAfter: what it decided last holds until it is back."""
+    kinds = (scaler_pb2.SleepDecided, scaler_pb2.WakeDecided)
     async with asking(scaling_fleet) as remote, scaling_fleet.follows(*kinds) as facts:
         await remote.add_plan("all", EVERY_DECODE)
         await eventually(lambda: are(scaling_fleet, "active", *DECODES), LATE_S)
-        # Idle for longer than idleSleepAfter: none of the operator's business.
         await slots(scaling_fleet, eventually, 4)
-        assert not of(facts, operator_pb2.SleepDecided)
+        assert not of(facts, scaler_pb2.SleepDecided)
         facts.clear()
-        stopped_us = time.time_ns() // 1000
-        await scaling_fleet.kill("autoscaler", signal.SIGSTOP)
-        try:
-            await eventually(lambda: are(scaling_fleet, "silent"), LATE_S)
-            slept = of(facts, operator_pb2.SleepDecided)
-        finally:
-            await scaling_fleet.kill("autoscaler", signal.SIGCONT)
-        await eventually(lambda: are(scaling_fleet, "active", *DECODES), LATE_S)
-    assert {fact.instance_id for fact in slept} == set(DECODES)
-    assert all(fact.reason.startswith("idle for") for fact in slept)
-    assert min(fact.turn for fact in slept) - stopped_us >= 1e6 * (GOVERNED_S - HEARD_S)
-    assert {fact.instance_id for fact in of(facts, scaler_pb2.WakeDecided)} == set(DECODES)
+        async with scaling_fleet.hears(node_pb2.NodeReported) as reports:
+            await scaling_fleet.kill("autoscaler", signal.SIGSTOP)
+            try:
+                await eventually(lambda: len(reports) >= SILENT_REPORTS, LATE_S)
+                async with scaling_fleet.client() as client:
+                    answer = await client.answer("sim", text="who decides now?", max_tokens=4)
+                assert await are(scaling_fleet, "active", *DECODES)
+                assert not facts
+            finally:
+                await scaling_fleet.kill("autoscaler", signal.SIGCONT)
+        await remote.remove_plan("all")
+        await eventually(lambda: are(scaling_fleet, "silent"), LATE_S)
+    assert len(answer.token_ids) == 4
+    assert {fact.instance_id for fact in of(facts, scaler_pb2.SleepDecided)} >= set(DECODES)
+
+
+async def test_a_request_that_finds_all_asleep_and_no_autoscaler_is_served_by_its_successor(
+    scaling_fleet: Any, eventually: Any
+) -> None:
+    async with scaling_fleet.follows(scaler_pb2.WakeDecided) as facts:
+        pid = await scaling_fleet.kill("autoscaler")
+        async with scaling_fleet.client() as client:
+            answer = await client.answer("sim", text="is anybody awake?", max_tokens=4)
+        await eventually(lambda: serves(scaling_fleet, pid), LATE_S)
+    assert len(answer.token_ids) == 4
+    assert any(fact.instance_id in DECODES for fact in facts)
 
 
 # -- the others

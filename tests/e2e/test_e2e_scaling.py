@@ -33,7 +33,7 @@ TTFT_S = 2.0
 """What callers are promised."""
 GRACE_S = 3.0
 """Until somebody can be awake who slept when the first request came."""
-HAND_S = 4
+HOLD_S = 4
 LATE_S = 90
 """Until something is given up on: machines are busy."""
 TOKENS = 25
@@ -54,15 +54,15 @@ SCALING: dict[str, Any] = {
     "slo": {"ttftP99": f"{TTFT_S:.0f}s", "tpotP99": "100ms"},
     "plans": [FILE_PLAN],
 }
-SCALER = {"tick_s": ".25", "slot_s": "1", "plan_slots": "20", "stale_s": "3", "hand_s": str(HAND_S)}
+SCALER = {
+    "tick_s": ".25",
+    "slot_s": "1",
+    "plan_slots": "20",
+    "stale_s": "3",
+    "manual_hold_s": str(HOLD_S),
+}
 ALL_DAY = "daily 00:00-24:00"
-DECIDED = (
-    scaler_pb2.ScaleDecided,
-    scaler_pb2.SleepDecided,
-    scaler_pb2.WakeDecided,
-    operator_pb2.SleepDecided,
-    operator_pb2.WakeDecided,
-)
+DECIDED = (scaler_pb2.ScaleDecided, scaler_pb2.SleepDecided, scaler_pb2.WakeDecided)
 CHANGED = (life_pb2.InstanceSlept, life_pb2.InstanceWoke)
 STEPS = (
     ("autoscaler.load", "autoscaler"),
@@ -88,7 +88,7 @@ def tidal(launcher: Any) -> Any:
     """One prefill, four decodes; all of them may sleep."""
     return asyncio.run(
         launcher.launch(
-            name="scaling_fleet",
+            name="scaling-fleet",
             prefill=1,
             decode=4,
             max_running=MAX_RUNNING,
@@ -214,10 +214,15 @@ async def test_instances_wake_before_the_slo_breaks_and_sleep_when_traffic_has_e
 def check_causes(facts: list[Any]) -> None:
     """Every sleep and wake goes back to a decision, that to one on how many, and all say why."""
     scaled = {fact.id: fact for fact in of(facts, scaler_pb2.ScaleDecided)}
-    parts = of(facts, scaler_pb2.SleepDecided, scaler_pb2.WakeDecided)
     told = of(facts, *DECIDED[1:])
-    why = {(part.instance_id, part.turn): part.reason for part in told}
-    for part in parts:
+    why = {(part.instance_id, part.decision_sequence): part.reason for part in told}
+    for part in told:
+        if part.decided_by != scaler_pb2.DECIDED_BY_PLAN:
+            # The first request that finds all asleep waits for no plan.
+            assert isinstance(part, scaler_pb2.WakeDecided)
+            assert part.decided_by == scaler_pb2.DECIDED_BY_RULE
+            assert part.reason.startswith("requests wait at")
+            continue
         whole = scaled[part.decision]
         assert (part.generation, part.reason) == (whole.generation, whole.reason)
         wakes = isinstance(part, scaler_pb2.WakeDecided)
@@ -227,12 +232,12 @@ def check_causes(facts: list[Any]) -> None:
     changes = of(facts, *CHANGED)
     assert changes
     for change in changes:
-        assert why[change.instance_id, change.change.turn] == change.change.cause != ""
+        assert why[change.instance_id, change.change.decision_sequence] == change.change.cause != ""
 
 
 def check_trace(fleet: Any, facts: list[Any]) -> None:
     """From the load that was seen to the instance that woke, one trace."""
-    wakes = of(facts, scaler_pb2.WakeDecided)
+    wakes = [wake for wake in of(facts, scaler_pb2.WakeDecided) if wake.decision]
     woken = [wake for wake in wakes if wake.instance_id.startswith("decode")]
     decisions = {fact.id: fact for fact in of(facts, scaler_pb2.ScaleDecided)}
     for wake in woken:
@@ -290,11 +295,15 @@ async def test_scaling_down_aborts_no_answer(scaling_fleet: Any, eventually: Any
             ],
             LATE_S,
         )
-    by_scaler = {(p.instance_id, p.turn) for p in of(facts, scaler_pb2.SleepDecided)}
+    by_plan = {
+        (p.instance_id, p.decision_sequence)
+        for p in of(facts, scaler_pb2.SleepDecided)
+        if p.decided_by == scaler_pb2.DECIDED_BY_PLAN
+    }
     async with scaling_fleet.client() as client:
         again = await asyncio.gather(*(ask(client, t, 0, max_tokens=tokens) for t in texts))
 
-    assert {(fact.instance_id, fact.change.turn) for fact in slept} <= by_scaler
+    assert {(fact.instance_id, fact.change.decision_sequence) for fact in slept} <= by_plan
     assert [answer.token_ids for answer in answers] == [a.answer.token_ids for a in again]
     assert {len(answer.token_ids) for answer in answers} == {tokens}
     assert {answer.timing.attempts for answer in answers} == {1}
@@ -319,7 +328,7 @@ async def test_a_plan_that_holds_now_wakes_as_many_as_it_says_and_lets_go_when_r
             return await awake(scaling_fleet) + await awake(scaling_fleet, "prefill") == 3
 
         await eventually(three_are_awake, LATE_S)
-        # Nobody asks anything for longer than idleSleepAfter: neither of the two who decide minds.
+        # Nobody asks anything for longer than idleSleepAfter: the plan holds, not the idle rule.
         await slots(scaling_fleet, eventually, 5)
         assert await three_are_awake()
         decided = of(facts, scaler_pb2.ScaleDecided)
@@ -327,7 +336,8 @@ async def test_a_plan_that_holds_now_wakes_as_many_as_it_says_and_lets_go_when_r
         assert f"plan {plan.name}" in decided[-1].constraints
         assert (await remote.remove_plan(plan.name)).text == plan.text
         await eventually(lambda: scaling_fleet.are("silent"), LATE_S)
-    assert not of(facts, operator_pb2.SleepDecided, operator_pb2.WakeDecided)
+    by = {part.decided_by for part in of(facts, *DECIDED[1:])}
+    assert by == {scaler_pb2.DECIDED_BY_PLAN}
     check_causes(facts)
 
 
@@ -387,19 +397,27 @@ async def test_who_was_put_to_sleep_by_hand_is_left_so_for_a_while(
     scaling_fleet: Any, eventually: Any
 ) -> None:
     names = [f"decode-{number}" for number in range(4)]
-    kinds = (operator_pb2.SleepDecided, scaler_pb2.WakeDecided)
+    kinds = (scaler_pb2.SleepDecided, scaler_pb2.WakeDecided)
     async with asking(scaling_fleet) as remote, scaling_fleet.follows(*kinds) as facts:
         await remote.add_plan("all", f"{ALL_DAY} at least 4 decode")
         await eventually(lambda: scaling_fleet.are("active", *names), LATE_S)
-        facts.clear()
         await scaling_fleet.sleep("decode-2")
         await eventually(lambda: scaling_fleet.are("silent", "decode-2"), LATE_S)
-        (woken,) = await eventually(lambda: of(facts, scaler_pb2.WakeDecided), LATE_S)
-        await eventually(lambda: scaling_fleet.are("active", *names), LATE_S)
-    (slept,) = of(facts, operator_pb2.SleepDecided)
+        (slept,) = await eventually(lambda: of(facts, scaler_pb2.SleepDecided), LATE_S)
 
-    assert (slept.by_hand, woken.instance_id) == (True, "decode-2")
-    assert HAND_S <= (woken.turn - slept.turn) / 1e6 <= HAND_S + LATE_S
+        def later() -> list[Any]:
+            """Wakes of before may still be on their way here."""
+            woken = of(facts, scaler_pb2.WakeDecided)
+            return [wake for wake in woken if wake.decision_sequence > slept.decision_sequence]
+
+        await eventually(later, LATE_S)
+        await eventually(lambda: scaling_fleet.are("active", *names), LATE_S)
+        (woken,) = later()
+
+    assert (slept.decided_by, slept.instance_id) == (scaler_pb2.DECIDED_BY_MANUAL, "decode-2")
+    assert (woken.decided_by, woken.instance_id) == (scaler_pb2.DECIDED_BY_PLAN, "decode-2")
+    held_us = woken.decision_sequence - slept.decision_sequence
+    assert HOLD_S <= held_us / 1e6 <= HOLD_S + LATE_S
 
 
 # -- more than there are
@@ -557,12 +575,20 @@ async def test_an_autoscaler_alone_waits_for_nats_says_so_and_then_serves(
             with pytest.raises(ArgosyError) as none_yet:
                 await remote.explain("")
             assert [p.name for p in await remote.plans()] == [plan.name]
+            assert await remote.history(0) == []
+            (file,) = (tmp_path / "data").rglob("history.sqlite")
+            file.unlink()
+            file.mkdir()  # Nothing that could be read.
+            with pytest.raises(ArgosyError) as unreadable:
+                await remote.history(0)
     await remote.close()
     await channels.close()
 
     assert (refused.value.reason, waits in refused.value.message) == (Reason.NOT_READY, True)
     assert (status.mode, status.generation, status.slots) == ("", 0, 0)
     assert none_yet.value.message == "no decision was made yet"
+    assert unreadable.value.reason is Reason.INTERNAL
+    assert "autoscaler.history" in unreadable.value.message
 
 
 # -- afterwards

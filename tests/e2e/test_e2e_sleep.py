@@ -318,7 +318,12 @@ async def test_facts_of_a_life_come_with_their_cause_and_their_steps(
         numbers = [fact.change.number for fact in told]
         assert numbers == list(range(numbers[0], numbers[0] + len(LIFE)))
         assert {fact.change.cause for fact in told} == {"somebody asked"}
-        assert draining.change.turn == slept.change.turn < waking.change.turn == woke.change.turn
+        assert (
+            draining.change.decision_sequence
+            == slept.change.decision_sequence
+            < waking.change.decision_sequence
+            == woke.change.decision_sequence
+        )
         steps = [[step.name for step in fact.change.steps] for fact in told]
         assert steps == [
             [],
@@ -544,6 +549,14 @@ async def test_a_run_of_sleeps_and_wakes_replays_without_a_difference(
     lives = [row for row in report["segments"] if row["core"] == "life"]
     assert len(lives) == 3
     assert all(row["steps"] for row in report["segments"])
-    assert {"life", "operator", "node-agent", "router", "prefill", "decode", "kvstore"} == {
-        row["core"] for row in report["segments"]
+    cores = {
+        "life",
+        "operator",
+        "node-agent",
+        "router",
+        "prefill",
+        "decode",
+        "kvstore",
+        "autoscaler",
     }
+    assert cores == {row["core"] for row in report["segments"]}

@@ -46,7 +46,7 @@ class VirtualInstance:
         self.twin_state = LifecycleCoreState(since_us=1_700_000_000 * S)
         self.now_us = 1_700_000_000 * S
         self.timers: dict[str, int] = {}
-        self.turn = 0
+        self.decision_sequence = 0
         self.doing = ""
         """The step under way."""
         self.done: list[str] = []
@@ -127,19 +127,29 @@ class VirtualInstance:
     def loaded(self) -> list[Effect]:
         return self.feed(events.Loaded)
 
-    def sleep(self, turn: int = 0, cause: str = "idle", drain_us: int = DRAIN_US) -> list[Effect]:
-        self.turn = max(self.turn, turn or self.turn + 1)
+    def sleep(
+        self, decision_sequence: int = 0, cause: str = "idle", drain_us: int = DRAIN_US
+    ) -> list[Effect]:
+        self.decision_sequence = max(
+            self.decision_sequence, decision_sequence or self.decision_sequence + 1
+        )
         return self.feed(
             events.SleepRequested,
-            turn=turn or self.turn,
+            decision_sequence=decision_sequence or self.decision_sequence,
             level="dram",
             drain_us=drain_us,
             cause=cause,
         )
 
-    def wake(self, turn: int = 0, cause: str = "demand") -> list[Effect]:
-        self.turn = max(self.turn, turn or self.turn + 1)
-        return self.feed(events.WakeRequested, turn=turn or self.turn, cause=cause)
+    def wake(self, decision_sequence: int = 0, cause: str = "demand") -> list[Effect]:
+        self.decision_sequence = max(
+            self.decision_sequence, decision_sequence or self.decision_sequence + 1
+        )
+        return self.feed(
+            events.WakeRequested,
+            decision_sequence=decision_sequence or self.decision_sequence,
+            cause=cause,
+        )
 
     def stop(self) -> list[Effect]:
         return self.feed(events.StopRequested, cause="asked to stop")
@@ -277,7 +287,9 @@ def test_what_the_process_holds_is_told_as_last_read(life: VirtualInstance) -> N
 @pytest.mark.parametrize("level", ["dram", "disk"])
 def test_every_step_hears_of_the_level(life: VirtualInstance, level: str) -> None:
     life.loaded()
-    taken = life.feed(events.SleepRequested, turn=1, level=level, drain_us=DRAIN_US, cause="idle")
+    taken = life.feed(
+        events.SleepRequested, decision_sequence=1, level=level, drain_us=DRAIN_US, cause="idle"
+    )
     while life.doing:
         taken += life.end_step()
     assert {step.level for step in taken if isinstance(step, effects.TakeStep)} == {level}
@@ -312,12 +324,14 @@ def test_a_change_names_the_decision_that_led_to_it(
 ) -> None:
     """And not one that came while it was under way."""
     life.until(step)
-    slept_by = life.turn
+    slept_by = life.decision_sequence
     life.wake()
     life.end_all()
     slept, waking, woke = life.heard[-3:]
-    assert (slept.cause, slept.turn) == ("idle", slept_by)
-    assert {(told.cause, told.turn) for told in (waking, woke)} == {("demand", life.turn)}
+    assert (slept.cause, slept.decision_sequence) == ("idle", slept_by)
+    assert {(told.cause, told.decision_sequence) for told in (waking, woke)} == {
+        ("demand", life.decision_sequence)
+    }
 
 
 @pytest.mark.parametrize("step", [step for step in SLEEP if step not in TURNS])
@@ -353,15 +367,15 @@ def test_two_decisions_during_a_step_leave_what_the_newer_says(
 
 
 @pytest.mark.parametrize("decide", ["sleep", "wake"])
-@pytest.mark.parametrize("turn", [1, 7])
+@pytest.mark.parametrize("decision_sequence", [1, 7])
 def test_an_older_decision_or_the_same_again_never_undoes_a_newer(
-    life: VirtualInstance, decide: str, turn: int
+    life: VirtualInstance, decide: str, decision_sequence: int
 ) -> None:
     life.loaded()
     life.sleep(7)
     life.end_step()
     before = msgspec.msgpack.encode(life.state)
-    assert getattr(life, decide)(turn) == []
+    assert getattr(life, decide)(decision_sequence) == []
     assert msgspec.msgpack.encode(life.state) == before
 
 
@@ -416,10 +430,10 @@ def test_a_drain_that_was_turned_round_cuts_nothing_later(life: VirtualInstance)
 
 def test_a_drain_is_cut_once_whatever_is_decided_after_its_time(life: VirtualInstance) -> None:
     life.loaded()
-    life.sleep(turn=1, drain_us=0)
+    life.sleep(decision_sequence=1, drain_us=0)
     life.pass_time(1)
     assert life.cuts == 1
-    life.sleep(turn=2, drain_us=0)
+    life.sleep(decision_sequence=2, drain_us=0)
     life.pass_time(1)
     assert life.cuts == 1
 
@@ -577,14 +591,22 @@ class AnyLife(RuleBasedStateMachine):
         assert self.life.heard[0].fact == "InstanceReady"
 
     @precondition(lambda self: self.alive())
-    @rule(turn=st.integers(1, 40), wake=st.booleans(), drain_us=st.sampled_from([0, S, DRAIN_US]))
-    def decide(self, turn: int, wake: bool, drain_us: int) -> None:
+    @rule(
+        decision_sequence=st.integers(1, 40),
+        wake=st.booleans(),
+        drain_us=st.sampled_from([0, S, DRAIN_US]),
+    )
+    def decide(self, decision_sequence: int, wake: bool, drain_us: int) -> None:
         """As often as not an older one that comes late."""
         life = self.life
-        before, newest = msgspec.msgpack.encode(life.state), life.turn
+        before, newest = msgspec.msgpack.encode(life.state), life.decision_sequence
         where, doing = life.where, life.doing
-        done = life.wake(turn) if wake else life.sleep(turn, drain_us=drain_us)
-        if turn <= newest or self.wanted is LifecycleState.STOPPED:
+        done = (
+            life.wake(decision_sequence)
+            if wake
+            else life.sleep(decision_sequence, drain_us=drain_us)
+        )
+        if decision_sequence <= newest or self.wanted is LifecycleState.STOPPED:
             assert done == []
             assert msgspec.msgpack.encode(life.state) == before
             return

@@ -25,17 +25,24 @@ async def eventually(predicate: Callable[[], object]) -> None:
 
 
 async def sleep(
-    member: Any, turn: int, *, level: str = "dram", drain_ms: int = 60_000, cause: str = "idle"
+    member: Any,
+    decision_sequence: int,
+    *,
+    level: str = "dram",
+    drain_ms: int = 60_000,
+    cause: str = "idle",
 ) -> events_pb2.Change:
     """As its node agent asks."""
-    request = instance_pb2.SleepRequest(turn=turn, level=level, drain_ms=drain_ms, cause=cause)
+    request = instance_pb2.SleepRequest(
+        decision_sequence=decision_sequence, level=level, drain_ms=drain_ms, cause=cause
+    )
     reply = await member.instance.life.Sleep(request, RpcContext())
     return reply.change
 
 
-async def wake(member: Any, turn: int, *, cause: str = "demand") -> events_pb2.Change:
+async def wake(member: Any, decision_sequence: int, *, cause: str = "demand") -> events_pb2.Change:
     reply = await member.instance.life.Wake(
-        instance_pb2.WakeRequest(turn=turn, cause=cause), RpcContext()
+        instance_pb2.WakeRequest(decision_sequence=decision_sequence, cause=cause), RpcContext()
     )
     return reply.change
 
@@ -94,7 +101,11 @@ async def test_a_sleep_tells_its_steps_and_what_the_process_holds_still(
     (slept,) = facts_named(member, "InstanceSlept")
     assert (slept.instance_id, slept.epoch) == ("decode-0", "e1")
     change = slept.change
-    assert (change.state, change.number, change.turn) == (events_pb2.STATE_SILENT, 3, 1)
+    assert (change.state, change.number, change.decision_sequence) == (
+        events_pb2.STATE_SILENT,
+        3,
+        1,
+    )
     assert (change.cause, change.level) == ("idle", "dram")
     assert [step.name for step in change.steps] == SLEEP
     assert change.resident_bytes > 1 << 20
@@ -328,7 +339,7 @@ async def test_a_level_there_is_not_is_refused_with_those_there_are(start_instan
     member = await start_instance()
     with pytest.raises(ArgosyError, match="dram and disk"):
         await sleep(member, 1, level="tape")
-    assert member.instance.life.state.turn == 0
+    assert member.instance.life.state.decision_sequence == 0
 
 
 async def test_a_silent_instance_stops_at_once(start_instance: Any) -> None:
@@ -358,12 +369,12 @@ async def test_answers_of_a_woken_instance_are_those_of_one_that_never_slept(
 ) -> None:
     member = await start_instance()
     before = await tokens_of(member, "a")
-    for turn in range(1, 11, 2):
-        await sleep(member, turn)
+    for decision_sequence in range(1, 11, 2):
+        await sleep(member, decision_sequence)
         await at_rest(member)
-        await wake(member, turn + 1)
+        await wake(member, decision_sequence + 1)
         await eventually(lambda: member.instance.life.state.state == "active")
-        assert await tokens_of(member, f"a{turn}") == before
+        assert await tokens_of(member, f"a{decision_sequence}") == before
 
 
 async def tokens_of(member: Any, name: str) -> list[int]:

@@ -27,9 +27,11 @@ def test_a_fleet_that_is_overrun_grows_as_far_as_it_may_and_stays(new_world):
     world.crew(1, 3)
     world.run(400.0, 180)
     assert world.awake("prefill") == 4
-    told = len(world.rests)
+    told = len(world.sleep_decisions)
     world.run(400.0, 300)
-    asleep = [r.instance for r in world.rests[told:] if isinstance(r, effects.DecideSleep)]
+    asleep = [
+        r.instance for r in world.sleep_decisions[told:] if isinstance(r, effects.DecideSleep)
+    ]
     assert [name for name in asleep if name.startswith("prefill")] == []
 
 

@@ -14,6 +14,7 @@ from argosy.domain.plan_window import PlanWindow
 from argosy.domain.timing import Timing
 
 S = 1_000_000
+BEGAN_US = 1_767_571_200 * S
 
 
 def slow(new_world, mode="act", at_work=1, asleep=0, **named):
@@ -44,18 +45,18 @@ def test_a_wake_that_nobody_has_heard_of_yet_is_decided_once_a_slot(new_world):
     world.feed(events.PlansChanged, windows=[window])
     world.run(2.0, 300)
     times = {}
-    for rest in world.rests:
-        assert isinstance(rest, effects.DecideWake)
-        times.setdefault(rest.instance, []).append(rest.turn)
+    for decision in world.sleep_decisions:
+        assert isinstance(decision, effects.DecideWake)
+        times.setdefault(decision.instance, []).append(decision.decision_sequence)
     assert len(times) == 2
-    for turns in times.values():
-        assert all(b - a >= 60 * S for a, b in pairwise(turns))
+    for sequences in times.values():
+        assert all(b - a >= 60 * S for a, b in pairwise(sequences))
 
 
 def test_a_sleep_that_nobody_has_heard_of_yet_is_decided_once(new_world):
     world = slow(new_world, at_work=3)
     world.run(0.1, 900)
-    named = [rest.instance for rest in world.rests]
+    named = [decision.instance for decision in world.sleep_decisions]
     assert len(named) == len(set(named)) == 4
 
 
@@ -100,7 +101,7 @@ def test_advice_moves_nobody_and_is_given_once(new_world):
     world.run(1.0, 600)
     assert world.decisions
     assert all(decision.advisory for decision in world.decisions)
-    assert world.rests == []
+    assert world.sleep_decisions == []
     says = [[(p.role, p.awake, p.exist) for p in d.pools] for d in world.decisions]
     assert all(a != b for a, b in pairwise(says))
     assert all(member.wanted for member in world.state.members.values())
@@ -112,20 +113,20 @@ def test_where_the_file_says_nothing_of_scaling_nothing_is_decided(new_world):
     assert world.decisions == []
 
 
-def test_generations_and_turns_only_grow(new_world):
+def test_generations_and_decision_sequences_only_grow(new_world):
     world = slow(new_world, asleep=3)
     world.obeys = True
     for rate in (1.0, 60.0, 0.5, 60.0):
         world.run(rate, 240)
     generations = [decision.generation for decision in world.decisions]
     assert generations == sorted(set(generations))
-    turns = {}
-    for rest in world.rests:
-        assert rest.turn > turns.get(rest.instance, 0)
-        turns[rest.instance] = rest.turn
+    sequences = {}
+    for decision in world.sleep_decisions:
+        assert decision.decision_sequence > sequences.get(decision.instance, 0)
+        sequences[decision.instance] = decision.decision_sequence
 
 
-LOG = ("rest", "changed", "started")
+LOG = ("sleep decision", "changed", "started")
 
 
 def successor(new_world, world, order):
@@ -146,17 +147,18 @@ def successor(new_world, world, order):
             change=1,
             timing=Timing(),
             machine=Machine(),
+            at_us=BEGAN_US,
         )
     for kind in order:
         new.now_us += 1000
         for name, member in world.state.members.items():
-            if kind == "rest" and member.turn:
+            if kind == "sleep decision" and member.decision_sequence:
                 new.feed(
-                    events.RestSeen,
+                    events.SleepDecisionRecalled,
                     instance=name,
-                    turn=member.turn,
-                    wake=not member.rests,
-                    by_hand=False,
+                    decision_sequence=member.decision_sequence,
+                    wake=not member.told_to_sleep,
+                    decided_by="plan",
                 )
             if kind == "changed" and member.state != "active":
                 new.feed(
@@ -165,6 +167,7 @@ def successor(new_world, world, order):
                     epoch=f"e-{name}",
                     change=member.lifecycle.newest.change,
                     state=member.state,
+                    at_us=member.since_us,
                 )
             if kind == "started":
                 new.feed(
@@ -173,6 +176,7 @@ def successor(new_world, world, order):
                     epoch=f"e-{name}",
                     change=0,
                     state="loading",
+                    at_us=BEGAN_US,
                 )
     last = world.decisions[-1]
     new.feed(
@@ -187,7 +191,7 @@ def successor(new_world, world, order):
     return new
 
 
-@pytest.mark.parametrize("order", [LOG, LOG[::-1], ("changed", "rest", "started")])
+@pytest.mark.parametrize("order", [LOG, LOG[::-1], ("changed", "sleep decision", "started")])
 @pytest.mark.parametrize("up", [True, False])
 def test_a_successor_decides_nothing_for_who_was_told_already(new_world, order, up):
     world = slow(new_world, at_work=1 if up else 4, asleep=3)
@@ -195,15 +199,15 @@ def test_a_successor_decides_nothing_for_who_was_told_already(new_world, order, 
         world.run(2.0, 120)
         window = PlanWindow("plan", 0, world.now_us + 3600 * S, "at_least", "decode", 3)
         world.feed(events.PlansChanged, windows=[window])
-    while not world.rests:
+    while not world.sleep_decisions:
         world.run(2.0, 5)
-    told = {rest.instance for rest in world.rests}
+    told = {decision.instance for decision in world.sleep_decisions}
     new = successor(new_world, world, order)
     new.feed(events.PlansChanged, windows=world.state.windows)
     states = {name: member.state for name, member in world.state.members.items()}
     assert {name: member.state for name, member in new.state.members.items()} == states
     new.run(2.0, 50)
-    assert told & {rest.instance for rest in new.rests} == set()
+    assert told & {decision.instance for decision in new.sleep_decisions} == set()
     assert all(d.generation > world.decisions[-1].generation for d in new.decisions)
 
 
@@ -213,7 +217,7 @@ def test_a_successor_of_one_that_was_killed_in_a_plan_ends_where_it_would_have(n
     window = PlanWindow("plan", 0, world.now_us + 3600 * S, "at_least", "decode", 3)
     world.feed(events.PlansChanged, windows=[window])
     world.run(2.0, 5)
-    told = [rest.instance for rest in world.rests]
+    told = [decision.instance for decision in world.sleep_decisions]
     assert len(told) == 2
     # One of them got there before the kill; what the other was told is only in the log.
     world.becomes(told[0], "waking")
@@ -222,17 +226,19 @@ def test_a_successor_of_one_that_was_killed_in_a_plan_ends_where_it_would_have(n
     new.changes = dict(world.changes)
     new.feed(events.PlansChanged, windows=[window])
     new.run(2.0, 20)
-    assert new.rests == []
+    assert new.sleep_decisions == []
     new.becomes(told[1], "waking")
     new.becomes(told[1], "active")
     new.run(2.0, 120)
     assert new.awake("decode") == 3
-    assert {rest.instance for rest in new.rests} & set(told) == set()
+    assert {decision.instance for decision in new.sleep_decisions} & set(told) == set()
 
 
 def test_an_exit_of_an_older_process_changes_nothing(new_world):
     world = slow(new_world)
-    world.feed(events.MemberChanged, instance="decode-0", epoch="older", change=0, state="failed")
+    world.feed(
+        events.MemberChanged, instance="decode-0", epoch="older", change=0, state="failed", at_us=1
+    )
     assert world.of("decode")["decode-0"].state == "active"
     world.feed(events.MemberChanged, instance="decode-0", epoch="newer", change=0, state="loading")
     world.feed(

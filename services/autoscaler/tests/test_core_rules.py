@@ -36,9 +36,13 @@ def test_nothing_is_put_to_sleep_for_the_dwell_after_an_addition(new_world):
     world.run(100.0, 30)
     raised_us = {p.role: world.now_us for d in world.decisions for p in d.pools if p.wake}
     assert raised_us
-    told = len(world.rests)
+    told = len(world.sleep_decisions)
     world.run(0.5, 540)
-    asleep = [rest.instance for rest in world.rests[told:] if isinstance(rest, effects.DecideSleep)]
+    asleep = [
+        decision.instance
+        for decision in world.sleep_decisions[told:]
+        if isinstance(decision, effects.DecideSleep)
+    ]
     assert [name for name in asleep if name.split("-")[0] in raised_us] == []
     world.run(0.5, 3600)
     assert world.awake("prefill") == 1
@@ -97,9 +101,9 @@ def test_what_a_rack_holds_is_replaced_and_then_put_to_sleep(new_world):
             f"{role}-b0",
             f"{role}-b1",
         }
-    told = len(world.rests)
+    told = len(world.sleep_decisions)
     world.run(500.0, 300)
-    woken = [r.instance for r in world.rests[told:] if isinstance(r, effects.DecideWake)]
+    woken = [r.instance for r in world.sleep_decisions[told:] if isinstance(r, effects.DecideWake)]
     assert [name for name in woken if "-a" in name] == []
 
 
@@ -136,24 +140,38 @@ def test_a_pending_instance_blocks_nothing(new_world, stuck):
 def test_who_was_put_to_sleep_by_hand_sleeps_for_a_while_and_not_longer(new_world):
     world = fleet(new_world, at_work=3, asleep=0)
     world.run(2.0, 60)
-    world.feed(events.RestSeen, instance="prefill-0", turn=world.now_us, wake=False, by_hand=True)
+    world.feed(
+        events.SleepDecisionRecalled,
+        instance="prefill-0",
+        decision_sequence=world.now_us,
+        wake=False,
+        decided_by="manual",
+    )
     world.becomes("prefill-0", "draining")
     world.becomes("prefill-0", "silent")
     world.run(200.0, 590)
-    assert "prefill-0" not in [rest.instance for rest in world.rests]
+    assert "prefill-0" not in [decision.instance for decision in world.sleep_decisions]
     world.run(200.0, 60)
-    assert [type(r) for r in world.rests if r.instance == "prefill-0"] == [effects.DecideWake]
+    assert [type(r) for r in world.sleep_decisions if r.instance == "prefill-0"] == [
+        effects.DecideWake
+    ]
 
 
 def test_who_was_woken_by_hand_is_awake_for_a_while_and_not_longer(new_world):
     world = fleet(new_world, at_work=1, asleep=1)
     world.run(0.0, 300)
-    world.feed(events.RestSeen, instance="prefill-1", turn=world.now_us, wake=True, by_hand=True)
+    world.feed(
+        events.SleepDecisionRecalled,
+        instance="prefill-1",
+        decision_sequence=world.now_us,
+        wake=True,
+        decided_by="manual",
+    )
     world.becomes("prefill-1", "waking")
     world.becomes("prefill-1", "active")
-    told = len(world.rests)
+    told = len(world.sleep_decisions)
     world.run(0.0, 590)
-    assert "prefill-1" not in [rest.instance for rest in world.rests[told:]]
+    assert "prefill-1" not in [decision.instance for decision in world.sleep_decisions[told:]]
     assert world.of("prefill")["prefill-1"].state == "active"
     world.run(0.0, 900)
     assert world.awake("prefill") == 1
@@ -162,9 +180,13 @@ def test_who_was_woken_by_hand_is_awake_for_a_while_and_not_longer(new_world):
 def test_what_a_hand_did_by_a_clock_of_the_future_is_not_respected_for_ever(new_world):
     world = fleet(new_world, at_work=2, asleep=0)
     world.feed(
-        events.RestSeen, instance="prefill-0", turn=world.now_us + 10**15, wake=True, by_hand=True
+        events.SleepDecisionRecalled,
+        instance="prefill-0",
+        decision_sequence=world.now_us + 10**15,
+        wake=True,
+        decided_by="manual",
     )
-    assert world.of("prefill")["prefill-0"].hand_until_us == world.now_us + 600 * S
+    assert world.of("prefill")["prefill-0"].manual_until_us == world.now_us + 600 * S
 
 
 def test_who_does_not_wake_is_not_waited_for(new_world):
@@ -173,11 +195,13 @@ def test_who_does_not_wake_is_not_waited_for(new_world):
     world.obeys = False
     window(world, "at_least", role="decode", count=2)
     world.run(2.0, 5)
-    (first,) = [r.instance for r in world.rests if r.instance.startswith("decode")]
+    (first,) = [r.instance for r in world.sleep_decisions if r.instance.startswith("decode")]
     world.run(2.0, 50)
-    assert [r.instance for r in world.rests if r.instance.startswith("decode")] == [first]
+    assert [r.instance for r in world.sleep_decisions if r.instance.startswith("decode")] == [first]
     world.run(2.0, 60)
-    others = {r.instance for r in world.rests if r.instance.startswith("decode")} - {first}
+    others = {r.instance for r in world.sleep_decisions if r.instance.startswith("decode")} - {
+        first
+    }
     assert len(others) == 1
 
 
@@ -187,7 +211,7 @@ def test_the_budget_holds_though_others_wait_and_drain(new_world):
     world.join("decode", "decode-stuck", "pending")
     world.becomes("prefill-1", "draining")
     world.run(2000.0, 600)
-    woken = {r.instance for r in world.rests if isinstance(r, effects.DecideWake)}
+    woken = {r.instance for r in world.sleep_decisions if isinstance(r, effects.DecideWake)}
     # Two at work of decode, one of prefill, one pending, one draining that can turn round.
     assert len(woken - {"prefill-1"}) == 1
 

@@ -9,6 +9,7 @@ from suite_plugin import examples
 
 from argosy.autoscaler.core import events
 from argosy.autoscaler.core.observe import measure
+from argosy.autoscaler.core.observe.observation import observe
 from argosy.autoscaler.core.planning import expected_demand
 from argosy.autoscaler.core.state import AutoscalerState
 
@@ -19,6 +20,10 @@ BAD = [math.nan, math.inf, -math.inf, -1.0, 1e300, 1e31]
 def in_order(kind, *values, **named):
     """An event from the values of its fields, in their order."""
     return kind(**dict(zip(kind.__struct_fields__, values, strict=False)), **named)
+
+
+def expected(state, now_us):
+    return expected_demand.expect(state, observe(state, now_us))
 
 
 def calm(new_world, rate=20.0, seconds=120):
@@ -87,8 +92,8 @@ def test_one_sample_a_thousand_times_as_large_counts_as_ten_times_at_most(new_wo
     spiked.report(rate, 1, prompt=prompt, queued=queued)
     for world in (real, spiked):
         world.now_us += S
-    at = expected_demand.expect(real.state, real.now_us)
-    seen = expected_demand.expect(spiked.state, spiked.now_us)
+    at = expected(real.state, real.now_us)
+    seen = expected(spiked.state, spiked.now_us)
     # SLACK requests are believed of any report, beside ten times as many.
     assert seen.rate_now <= at.rate_now + measure.SLACK / 15
     assert seen.mix.prompt_tokens <= 2 * at.mix.prompt_tokens
@@ -138,11 +143,11 @@ def test_a_queue_of_a_router_that_is_gone_is_no_backlog(new_world):
         prompt_tokens_squared=0.0,
         cached_tokens=0.0,
     )
-    assert sum(expected_demand.expect(world.state, world.now_us).extra.values()) == 30 / (
+    assert sum(expected(world.state, world.now_us).extra.values()) == 30 / (
         expected_demand.BACKLOG_US / S
     )
     world.run(20.0, 60, every=1)
-    assert sum(expected_demand.expect(world.state, world.now_us).extra.values()) == 0
+    assert sum(expected(world.state, world.now_us).extra.values()) == 0
 
 
 def test_a_slot_in_which_nobody_was_heard_is_a_gap_and_no_zero(new_world):
@@ -247,7 +252,7 @@ def test_whatever_is_counted_lengths_stay_such_as_requests_can_have(reports, str
             state, in_order(events.TrafficSeen, now_us, "r", "1", queued, waiting, *sums)
         )
         measure.close_slots(state, now_us)
-    found = expected_demand.expect(state, now_us).mix
+    found = expected(state, now_us).mix
     assert 0 <= found.prompt_tokens <= 1.1 * measure.TOKENS_MAX
     assert 0 <= found.prompt_std <= 100 * measure.TOKENS_MAX
     assert 0 <= found.hit_share <= 1

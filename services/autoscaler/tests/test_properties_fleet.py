@@ -11,7 +11,7 @@ from suite_plugin import examples
 from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
 from argosy.autoscaler.core.observe import members
-from argosy.autoscaler.core.planning import actions
+from argosy.autoscaler.core.planning import pool_actions
 from argosy.autoscaler.core.state import AutoscalerState, ScalerLimits
 from argosy.domain.core import Effect, SetTimer, TimerFired
 from argosy.domain.demand import Machine, Slo
@@ -38,7 +38,7 @@ class MemberLife:
 
     def __init__(self, role: str, rack: str) -> None:
         self.role, self.rack = role, rack
-        self.state, self.epoch, self.change, self.turn = "pending", 0, 0, 0
+        self.state, self.epoch, self.change, self.decision_sequence = "pending", 0, 0, 0
         self.facts: list[events.AutoscalerEvent] = []
         """On their way to the autoscaler; of one instance they come in order."""
         self.orders: list[effects.DecideSleep | effects.DecideWake] = []
@@ -56,7 +56,7 @@ class AnyFleet(RuleBasedStateMachine):
         self.applied = 0
         self.born = 0
         self.generation = 0
-        self.turns: dict[str, int] = {}
+        self.sequences: dict[str, int] = {}
         self.raised_us: dict[str, int] = {}
         self.wish: effects.DecideScale | None = None
         self.last: effects.DecideScale | None = None
@@ -75,11 +75,13 @@ class AnyFleet(RuleBasedStateMachine):
         )
         decided = list(self.core.step(event))
         scales = [e for e in decided if isinstance(e, effects.DecideScale)]
-        rests = [e for e in decided if isinstance(e, effects.DecideSleep | effects.DecideWake)]
+        decided_sleeps = [
+            e for e in decided if isinstance(e, effects.DecideSleep | effects.DecideWake)
+        ]
         assert len(scales) <= 1
         for decision in scales:
             self.check(decision, before, asked)
-        self.check_rests(rests, scales, before)
+        self.check_sleep_decisions(decided_sleeps, scales, before)
         for effect in decided:
             self.perform(effect)
 
@@ -98,7 +100,7 @@ class AnyFleet(RuleBasedStateMachine):
     def asked(self) -> int:
         """What holds or is to hold devices, by what the core knows and has asked for."""
         used = sum(members.used(member) for member in self.state.members.values())
-        return used + sum(actions.promised(self.state, role) for role in events.ROLES)
+        return used + sum(pool_actions.promised(self.state, role) for role in events.ROLES)
 
     def cap(self, role: str) -> int:
         """Most of a role; of "", of both."""
@@ -180,15 +182,15 @@ class AnyFleet(RuleBasedStateMachine):
         if gone and most >= 2 and not over:
             assert len(ready) > len(gone) or self.idle()
         for name in pool.sleep:
-            assert self.now_us >= before[name].hand_until_us
+            assert self.now_us >= before[name].manual_until_us
         for name in pool.wake:
-            assert self.now_us >= before[name].hand_until_us
+            assert self.now_us >= before[name].manual_until_us
 
     def idle(self) -> bool:
         scaling = self.state.scaling
         assert scaling is not None
         after_us = scaling.idle_sleep_us
-        return bool(after_us) and self.now_us - self.state.asked_us >= after_us
+        return bool(after_us) and self.now_us - self.state.busy_us >= after_us
 
     def check_again(self, found: effects.DecideScale) -> None:
         """The same is not said again and again."""
@@ -203,14 +205,19 @@ class AnyFleet(RuleBasedStateMachine):
             assert not found.advisory
             assert self.now_us - self.last_us >= self.state.limits.slot_us
 
-    def check_rests(self, rests: list[Any], scales: list[Any], before: dict[str, Any]) -> None:
-        named = [rest.instance for rest in rests]
+    def check_sleep_decisions(
+        self, decided_sleeps: list[Any], scales: list[Any], before: dict[str, Any]
+    ) -> None:
+        named = [decision.instance for decision in decided_sleeps]
         assert len(named) == len(set(named))
-        assert not rests or (scales and not scales[0].advisory)
-        for rest in rests:
-            assert rest.turn > max(before[rest.instance].turn, self.turns.get(rest.instance, 0))
-            self.turns[rest.instance] = rest.turn
-            assert rest.generation == scales[0].generation
+        assert not decided_sleeps or (scales and not scales[0].advisory)
+        for decision in decided_sleeps:
+            assert decision.decision_sequence > max(
+                before[decision.instance].decision_sequence,
+                self.sequences.get(decision.instance, 0),
+            )
+            self.sequences[decision.instance] = decision.decision_sequence
+            assert decision.generation == scales[0].generation
 
     def one(self, pick: int, *states: str) -> tuple[str, MemberLife] | None:
         found = sorted(n for n, life in self.lives.items() if life.state in states or not states)
@@ -405,8 +412,12 @@ class AnyFleet(RuleBasedStateMachine):
             order, life.orders = life.orders[-1], []
             wake = isinstance(order, effects.DecideWake)
             self.feed(
-                events.RestSeen(
-                    now_us=self.now_us, instance=name, turn=order.turn, wake=wake, by_hand=False
+                events.SleepDecisionRecalled(
+                    now_us=self.now_us,
+                    instance=name,
+                    decision_sequence=order.decision_sequence,
+                    wake=wake,
+                    decided_by="plan",
                 )
             )
             if wake and life.state in ("silent", "draining"):
@@ -450,14 +461,18 @@ class AnyFleet(RuleBasedStateMachine):
             life.state, life.change, life.orders = "failed", 0, []
 
     @rule(pick=picks, wake=st.booleans())
-    def by_hand(self, pick: int, wake: bool) -> None:
+    def asked_by_a_person(self, pick: int, wake: bool) -> None:
         if chosen := self.one(pick):
             name = chosen[0]
-            turn = max(self.now_us, self.turns.get(name, 0) + 1)
-            self.turns[name] = turn
+            decision_sequence = max(self.now_us, self.sequences.get(name, 0) + 1)
+            self.sequences[name] = decision_sequence
             self.feed(
-                events.RestSeen(
-                    now_us=self.now_us, instance=name, turn=turn, wake=wake, by_hand=True
+                events.SleepDecisionRecalled(
+                    now_us=self.now_us,
+                    instance=name,
+                    decision_sequence=decision_sequence,
+                    wake=wake,
+                    decided_by="manual",
                 )
             )
 
@@ -467,8 +482,11 @@ class AnyFleet(RuleBasedStateMachine):
             order = chosen[1].orders.pop()
             wake = isinstance(order, effects.DecideWake)
             self.feed(
-                events.RestRefused(
-                    now_us=self.now_us, instance=order.instance, turn=order.turn, wake=wake
+                events.SleepDecisionRefused(
+                    now_us=self.now_us,
+                    instance=order.instance,
+                    decision_sequence=order.decision_sequence,
+                    wake=wake,
                 )
             )
 

@@ -21,7 +21,7 @@ class SleepingNode:
         self.state = NodeState(gib * GIB, [0], GRACE_US, list(range(devices)), **pool)
         self.core = SPEC.build(self.state)
         self.now_us = 1_700_000_000 * S
-        self.turn = 0
+        self.decision_sequence = 0
         self.pids = 0
 
     def feed(self, kind: Any, **fields: Any) -> list[Effect]:
@@ -57,20 +57,25 @@ class SleepingNode:
         assert self.sleep(name)
         self.slept(name, resident)
 
-    def sleep(self, name: str, turn: int = 0) -> list[Effect]:
-        self.turn += 1
+    def sleep(self, name: str, decision_sequence: int = 0) -> list[Effect]:
+        self.decision_sequence += 1
         return self.feed(
             events.SleepDecided,
             name=name,
-            turn=turn or self.turn,
+            decision_sequence=decision_sequence or self.decision_sequence,
             level="dram",
             drain_us=DRAIN_US,
             cause="idle",
         )
 
-    def wake(self, name: str, turn: int = 0) -> list[Effect]:
-        self.turn += 1
-        return self.feed(events.WakeDecided, name=name, turn=turn or self.turn, cause="demand")
+    def wake(self, name: str, decision_sequence: int = 0) -> list[Effect]:
+        self.decision_sequence += 1
+        return self.feed(
+            events.WakeDecided,
+            name=name,
+            decision_sequence=decision_sequence or self.decision_sequence,
+            cause="demand",
+        )
 
     def tell(self, name: str, state: str, resident: float = 0, change: int = 0) -> list[Effect]:
         process = self.process(name)
@@ -108,8 +113,10 @@ def woken(decided: list[Effect]) -> list[str]:
     return [effect.name for effect in decided if isinstance(effect, effects.WakeUp)]
 
 
-def refusal(decided: list[Effect]) -> effects.AnnounceRestRefused:
-    (found,) = [effect for effect in decided if isinstance(effect, effects.AnnounceRestRefused)]
+def refusal(decided: list[Effect]) -> effects.AnnounceSleepDecisionRefused:
+    (found,) = [
+        effect for effect in decided if isinstance(effect, effects.AnnounceSleepDecisionRefused)
+    ]
     return found
 
 
@@ -124,21 +131,23 @@ def test_a_decision_reaches_the_instance_as_it_was_made() -> None:
     node = SleepingNode()
     node.run("a", 4)
     assert node.sleep("a") == [
-        effects.PutToSleep(name="a", turn=1, level="dram", drain_us=DRAIN_US, cause="idle")
+        effects.PutToSleep(
+            name="a", decision_sequence=1, level="dram", drain_us=DRAIN_US, cause="idle"
+        )
     ]
     node.slept("a")
-    assert node.wake("a") == [effects.WakeUp(name="a", turn=2, cause="demand")]
+    assert node.wake("a") == [effects.WakeUp(name="a", decision_sequence=2, cause="demand")]
 
 
-@pytest.mark.parametrize("turn", [6, 7])
+@pytest.mark.parametrize("decision_sequence", [6, 7])
 @pytest.mark.parametrize("decide", ["sleep", "wake"])
 @pytest.mark.parametrize("last", ["sleep", "wake"])
-def test_decisions_of_old_turns_are_ignored(last: str, decide: str, turn: int) -> None:
+def test_decisions_of_old_turns_are_ignored(last: str, decide: str, decision_sequence: int) -> None:
     node = SleepingNode()
     node.run("a", 4)
-    getattr(node, last)("a", turn=7)
+    getattr(node, last)("a", decision_sequence=7)
     before = msgspec.msgpack.encode(node.state)
-    assert getattr(node, decide)("a", turn=turn) == []
+    assert getattr(node, decide)("a", decision_sequence=decision_sequence) == []
     assert msgspec.msgpack.encode(node.state) == before
 
 
@@ -300,7 +309,11 @@ def test_a_wake_without_room_is_refused_with_a_sum_that_names_holders() -> None:
     node.run("b", 3)
     node.run("c", 2)
     refused = refusal(node.wake("a"))
-    assert (refused.name, refused.turn, refused.wake) == ("a", node.turn, True)
+    assert (refused.name, refused.decision_sequence, refused.wake) == (
+        "a",
+        node.decision_sequence,
+        True,
+    )
     assert "a needs 5.0 GiB more to wake (6.0, of which it holds 1.0)" in refused.reason
     assert "of this node's 10.0 GiB 4.0 are free" in refused.reason
     assert "(promised: a 1.0, b 3.0, c 2.0)" in refused.reason
@@ -331,8 +344,10 @@ def test_a_wake_waits_for_room_that_is_coming_and_goes_the_moment_it_is_there(en
     assert refusal_or_none(last) is None
 
 
-def refusal_or_none(decided: list[Effect]) -> effects.AnnounceRestRefused | None:
-    found = [effect for effect in decided if isinstance(effect, effects.AnnounceRestRefused)]
+def refusal_or_none(decided: list[Effect]) -> effects.AnnounceSleepDecisionRefused | None:
+    found = [
+        effect for effect in decided if isinstance(effect, effects.AnnounceSleepDecisionRefused)
+    ]
     return found[0] if found else None
 
 
@@ -457,7 +472,11 @@ def test_the_silent_budget_refuses_with_the_sum() -> None:
     node.woke("a")
     node.rest("b", 4, resident=3)
     refused = refusal(node.sleep("a"))
-    assert (refused.name, refused.turn, refused.wake) == ("a", node.turn, False)
+    assert (refused.name, refused.decision_sequence, refused.wake) == (
+        "a",
+        node.decision_sequence,
+        False,
+    )
     assert "a would hold 3.0 GiB asleep" in refused.reason
     assert "of the silent pool's 5.0 GiB 3.0 are held by b" in refused.reason
 

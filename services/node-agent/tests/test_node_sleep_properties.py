@@ -28,7 +28,7 @@ class ProcessLife:
     state: str = "active"
     past_return: bool = False
     """Its sleep cannot be turned round any more."""
-    turn: int = 0
+    decision_sequence: int = 0
     awake: bool = True
     """As last decided."""
     change: int = 1
@@ -43,9 +43,12 @@ class ProcessLife:
         self.told.append((self.change, state, 1 if state == "silent" else 0))
 
     def take(self, call: effects.PutToSleep | effects.WakeUp) -> None:
-        if call.turn <= self.turn or self.stopping:
+        if call.decision_sequence <= self.decision_sequence or self.stopping:
             return
-        self.turn, self.awake = call.turn, isinstance(call, effects.WakeUp)
+        self.decision_sequence, self.awake = (
+            call.decision_sequence,
+            isinstance(call, effects.WakeUp),
+        )
         if self.awake and self.state == "draining" and not self.past_return:
             self.become("active")
         self.go()
@@ -84,7 +87,7 @@ class AnyNode(RuleBasedStateMachine):
         self.now_us = 1_700_000_000 * S
         self.timers: dict[str, int] = {}
         self.pids = 100
-        self.turn = 0
+        self.decision_sequence = 0
         self.newest: dict[str, int] = {}
         self.generation = 0
         self.asked: dict[str, tuple[int, int]] = {}
@@ -123,10 +126,10 @@ class AnyNode(RuleBasedStateMachine):
                 life.go()
             case effects.PutToSleep() | effects.WakeUp():
                 assert not self.lives[effect.name].stopping
-                assert effect.turn == self.newest[effect.name]
+                assert effect.decision_sequence == self.newest[effect.name]
                 self.lives[effect.name].asked.append(effect)
-            case effects.AnnounceRestRefused():
-                assert effect.turn == self.newest[effect.name]
+            case effects.AnnounceSleepDecisionRefused():
+                assert effect.decision_sequence == self.newest[effect.name]
                 assert effect.reason
 
     def started(self, name: str) -> None:
@@ -172,17 +175,19 @@ class AnyNode(RuleBasedStateMachine):
 
     @rule(name=names, wake=st.booleans(), late=st.sampled_from([0, 0, 0, 1, 3]))
     def decide(self, name: str, wake: bool, late: int) -> None:
-        self.turn += 1
-        turn = self.turn - late
-        if turn > self.newest.get(name, 0) and name in self.state.processes:
-            self.newest[name] = turn
+        self.decision_sequence += 1
+        decision_sequence = self.decision_sequence - late
+        if decision_sequence > self.newest.get(name, 0) and name in self.state.processes:
+            self.newest[name] = decision_sequence
         if wake:
-            self.feed(events.WakeDecided, name=name, turn=turn, cause="demand")
+            self.feed(
+                events.WakeDecided, name=name, decision_sequence=decision_sequence, cause="demand"
+            )
         else:
             self.feed(
                 events.SleepDecided,
                 name=name,
-                turn=turn,
+                decision_sequence=decision_sequence,
                 level="dram",
                 drain_us=DRAIN_US,
                 cause="idle",

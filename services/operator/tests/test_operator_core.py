@@ -29,7 +29,7 @@ class Operator:
         return [effect for effect in decided if isinstance(effect, effects.DecideInstance)]
 
     def see(self, node: str, gib: int) -> list[effects.DecideInstance]:
-        return self.feed(events.NodeSeen, node=node, memory_bytes=gib * GIB, promised_bytes=0)
+        return self.feed(events.NodeSeen, node=node, memory_bytes=gib * GIB)
 
     def apply(
         self, generation: int, prefill: int = 1, decode: int = 1, *, gib: int = 1, model: str = "m"
@@ -230,7 +230,7 @@ happened = st.one_of(
         st.sampled_from("mk"),
     ),
     st.builds(
-        lambda node, gib: (events.NodeSeen, node, gib * GIB, 0),
+        lambda node, gib: (events.NodeSeen, node, gib * GIB),
         st.sampled_from(["n1", "n2"]),
         st.integers(1, 9),
     ),

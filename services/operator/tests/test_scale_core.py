@@ -28,7 +28,7 @@ class ScaledOperator:
     def restart(self) -> None:
         """Begin with nothing but the node."""
         self.core = SPEC.build(OperatorState())
-        self.feed(events.NodeSeen, node="n1", memory_bytes=100 * GIB, promised_bytes=0)
+        self.feed(events.NodeSeen, node="n1", memory_bytes=100 * GIB)
 
     def feed(self, kind: Any, **fields: Any) -> list[str]:
         """Those decided on. A node acts once per generation, and never on an older one."""
@@ -49,14 +49,7 @@ class ScaledOperator:
             Pool(Template(role, GIB, 1, {}), replicas)
             for role, replicas in (("prefill", 1), ("decode", decode))
         ]
-        return self.feed(
-            events.FleetApplied,
-            generation=generation,
-            pools=pools,
-            idle_sleep_us=0,
-            sleep_level="dram",
-            bounds=BOUNDS,
-        )
+        return self.feed(events.FleetApplied, generation=generation, pools=pools, bounds=BOUNDS)
 
     def scale(self, generation: int, decode: int, *stop: str) -> list[str]:
         """A decision on how many decodes there are to be."""

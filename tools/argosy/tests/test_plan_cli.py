@@ -22,7 +22,6 @@ from argosy.cli.plan.why import alternatives, weighed
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.fleet.plans import OperationalPlan, Plans
 from argosy.launcher.home import FleetHome, RunningFleet
-from argosy.launcher.launch import UpError
 from argosy.mesh import rpc
 from argosy.wire.autoscaler.v1 import autoscaler_pb2, autoscaler_pb2_grpc, events_pb2
 
@@ -228,14 +227,6 @@ async def test_a_refused_plan_says_what_the_autoscaler_said(argosy: Any) -> None
     assert "write such as" in ran.exception.message
     ran = await argosy("plan", "remove", "none")
     assert "there is friday" in ran.exception.message
-
-
-async def test_a_fleet_without_an_autoscaler_is_told_what_brings_one(tmp_path: Path) -> None:
-    save(tmp_path, "")
-    for words in (["plan", "list"], ["why"], ["plan", "simulate", "--history"]):
-        ran = await asyncio.to_thread(CliRunner().invoke, app, [*words, "--home", str(tmp_path)])
-        assert isinstance(ran.exception, UpError)
-        assert "spec.scaling: {mode: act, prefill: {max: 4}" in str(ran.exception)
 
 
 async def test_why_explains_the_last_decision_in_a_few_lines(argosy: Any) -> None:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 import httpx
 
+from argosy.domain.errors import ArgosyError
 from argosy.mesh import rpc
 from argosy.wire.autoscaler.v1 import autoscaler_pb2, autoscaler_pb2_grpc, events_pb2
 from argosy.wire.node_agent.v1 import node_agent_pb2, node_agent_pb2_grpc
@@ -31,14 +32,11 @@ class ControlClient:
         self._channels = rpc.Channels()
         operator = self._channels.get(running.operator)
         self._operator = operator_pb2_grpc.OperatorStub(operator)
+        autoscaler = self._channels.get(running.autoscaler)
+        self._autoscaler = autoscaler_pb2_grpc.AutoscalerStub(autoscaler)
         node_agent = self._channels.get(running.node_agent)
         self._node_agent = node_agent_pb2_grpc.NodeAgentStub(node_agent)
         self._http = httpx.AsyncClient(base_url=running.http, timeout=TIMEOUT_S, trust_env=False)
-
-    @property
-    def _autoscaler(self) -> autoscaler_pb2_grpc.AutoscalerStub:
-        """Not every fleet has one: whoever asks it looks first."""
-        return self._channels.stub(autoscaler_pb2_grpc.AutoscalerStub, self._running.autoscaler)
 
     async def close(self) -> None:
         """Hang up."""
@@ -60,15 +58,21 @@ class ControlClient:
 
     async def sleep(self, names: list[str], level: str, drain_ms: int) -> list[str]:
         """Decide that these (none: all) sleep; returns who that is."""
-        request = operator_pb2.SleepRequest(instance_ids=names, level=level, drain_ms=drain_ms)
-        reply = await rpc.call(self._operator.Sleep, request, timeout_s=TIMEOUT_S)
+        request = autoscaler_pb2.SleepRequest(instance_ids=names, level=level, drain_ms=drain_ms)
+        reply = await rpc.call(self._autoscaler.Sleep, request, timeout_s=TIMEOUT_S)
         return list(reply.instance_ids)
 
     async def wake(self, names: list[str]) -> list[str]:
         """Decide that these (none: all) wake; returns who that is."""
-        request = operator_pb2.WakeRequest(instance_ids=names)
-        reply = await rpc.call(self._operator.Wake, request, timeout_s=TIMEOUT_S)
+        request = autoscaler_pb2.WakeRequest(instance_ids=names)
+        reply = await rpc.call(self._autoscaler.Wake, request, timeout_s=TIMEOUT_S)
         return list(reply.instance_ids)
+
+    async def sleep_status(self) -> dict[str, autoscaler_pb2.InstanceSleep]:
+        """What was last decided on each instance's sleep, by name."""
+        request = autoscaler_pb2.SleepStatusRequest()
+        reply = await rpc.call(self._autoscaler.SleepStatus, request, timeout_s=TIMEOUT_S)
+        return {instance.instance_id: instance for instance in reply.instances}
 
     async def scaler_status(self) -> autoscaler_pb2.StatusReply:
         """What the autoscaler expects and decided last."""
@@ -115,6 +119,14 @@ class ControlClient:
         request = node_agent_pb2.ListProcessesRequest()
         reply = await rpc.call(self._node_agent.ListProcesses, request, timeout_s=TIMEOUT_S)
         return list(reply.processes)
+
+    async def scaler_trouble(self) -> str:
+        """What the autoscaler waits for; empty when it serves."""
+        try:
+            await self.sleep_status()
+        except ArgosyError as error:
+            return f"the autoscaler to start ({error.message})"
+        return ""
 
     async def router_trouble(self) -> str:
         """What /healthz complains of; empty when requests would be served."""

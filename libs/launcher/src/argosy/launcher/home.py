@@ -24,8 +24,7 @@ class RunningFleet(msgspec.Struct):
     node_agent: str
     nats: str
     model_source: str
-    autoscaler: str = ""
-    """Empty: the fleet file asks for none."""
+    autoscaler: str
 
 
 class FleetHome:

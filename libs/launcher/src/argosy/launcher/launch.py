@@ -193,15 +193,12 @@ def boot_entries(planned: LaunchPlan) -> dict[str, object]:
     }
     if (policy := planned.fleet.routing_policy()) is not None:
         router["policy"] = policy
-    found: dict[str, object] = {
+    return {
         "nats": {"command": nats_command(nats_port, planned.home.path / "nats")},
         "operator": {"service": "operator", "settings": {"listen": running.operator}},
         "router": {"service": "router", "settings": router},
+        "autoscaler": {"service": "autoscaler", "settings": {"listen": running.autoscaler}},
     }
-    if running.autoscaler:
-        settings = {"listen": running.autoscaler}
-        found["autoscaler"] = {"service": "autoscaler", "settings": settings}
-    return found
 
 
 async def apply(planned: LaunchPlan, remote: ControlClient) -> None:
@@ -224,7 +221,10 @@ UP = frozenset({"active", "draining", "silent", "waking"})
 
 
 async def until_ready(planned: LaunchPlan, remote: ControlClient, progress: Progress) -> None:
-    """Return when every instance and the router are ready. Raises UpError on a refusal."""
+    """Return when every instance, the router and the autoscaler are ready.
+
+    Raises UpError on a refusal.
+    """
     wanted = sum(pool.replicas for pool in planned.fleet.pools(planned.base_dir))
     while True:
         status = await remote.operator_status()
@@ -235,7 +235,7 @@ async def until_ready(planned: LaunchPlan, remote: ControlClient, progress: Prog
         if failing:
             raise UpError(f"{failing[0].instance_id} ends again and again: {failing[0].reason}")
         ready = sum(i.state in UP for i in status.instances)
-        trouble = await remote.router_trouble()
+        trouble = await remote.router_trouble() or await remote.scaler_trouble()
         progress(status, trouble)
         if ready == wanted and not trouble:
             return

@@ -184,7 +184,7 @@ class KvStoreClient:
         return blocks == len(part)
 
     def save(self, block: Staged) -> None:
-        """Store a staged block, in its turn; its slot is `freed` however that ends."""
+        """Store a staged block, in its decision_sequence; its slot is `freed` however that ends."""
         if self.breaker.open:
             self._freed([block.slot])
         else:

@@ -3,7 +3,7 @@
 To sleep or to wake is a sequence of steps; each begins when the one before has ended. A decision
 that comes meanwhile is kept, and carried out as soon as possible: a decision to wake ends a drain
 or a flush at once, but a later step of a sleep ends first; a decision to sleep lets a wake end. An
-older decision (by its turn) never undoes a newer one. A step that fails, or takes longer than
+older decision (by its sequence) never undoes a newer one. A step that fails, or takes longer than
 STEP_US (loading weights: than twice the first load), ends the process: with half of its memory
 freed the instance is in no known state, and a new process is.
 """
@@ -27,15 +27,15 @@ class LifecycleCoreState(msgspec.Struct):
     state: LifecycleState = LifecycleState.LOADING
     since_us: int = 0
     change: int = 0
-    turn: int = 0
-    """The turn of the newest decision."""
+    decision_sequence: int = 0
+    """The sequence of the newest decision."""
     wanted: LifecycleState = LifecycleState.ACTIVE
     """What the newest decision wants: ACTIVE, SILENT or STOPPED."""
     why: str = ""
     decided_us: int = 0
     """When the newest decision came."""
-    led_turn: int = 0
-    """The turn of the decision that led to the change under way, or to the last one."""
+    led_sequence: int = 0
+    """The sequence of the decision that led to the change under way, or to the last one."""
     led_why: str = "its process started"
     level: str = "dram"
     drain_us: int = 0
@@ -82,9 +82,12 @@ class LifecycleCore:
 
     def _decided(self, event: events.SleepRequested | events.WakeRequested) -> list[Effect]:
         state = self.state
-        if event.turn <= state.turn or state.wanted is LifecycleState.STOPPED:
+        if (
+            event.decision_sequence <= state.decision_sequence
+            or state.wanted is LifecycleState.STOPPED
+        ):
             return []
-        state.turn = event.turn
+        state.decision_sequence = event.decision_sequence
         if isinstance(event, events.WakeRequested):
             return self._want(LifecycleState.ACTIVE, event.cause, event.now_us)
         state.level, state.drain_us = event.level, event.drain_us
@@ -155,7 +158,11 @@ class LifecycleCore:
     def _led(self, began_us: int) -> None:
         """Take the newest decision as the cause of the next change."""
         state = self.state
-        state.led_turn, state.led_why, state.began_us = state.turn, state.why, began_us
+        state.led_sequence, state.led_why, state.began_us = (
+            state.decision_sequence,
+            state.why,
+            began_us,
+        )
 
     def _take(self, now_us: int) -> list[Effect]:
         """Begin the first of the steps that are left."""
@@ -224,7 +231,7 @@ class LifecycleCore:
             state=after,
             change=state.change,
             cause=state.led_why,
-            turn=state.led_turn,
+            decision_sequence=state.led_sequence,
             took_us=now_us - state.began_us,
             level=state.level,
             steps_us=state.steps_us,

@@ -32,7 +32,7 @@ class PublishChange(Effect, frozen=True, kw_only=True, tag=True):
     change: int
     """The number of the change, counted from the start of the process."""
     cause: str
-    turn: int
+    decision_sequence: int
     took_us: int
     """The time since the decision."""
     level: str

@@ -10,20 +10,20 @@ class Loaded(Event, frozen=True, kw_only=True, tag=True):
 class SleepRequested(Event, frozen=True, kw_only=True, tag=True):
     """A decision: the instance is to sleep.
 
-    turn: orders decisions. level: where weights stay (api.SleepLevel). drain_us: how long running
-    requests may go on.
+    decision_sequence: orders decisions. level: where weights stay (api.SleepLevel). drain_us: how
+    long running requests may go on.
     """
 
-    turn: int
+    decision_sequence: int
     level: str
     drain_us: int
     cause: str
 
 
 class WakeRequested(Event, frozen=True, kw_only=True, tag=True):
-    """A decision: the instance is to be awake. turn: orders decisions."""
+    """A decision: the instance is to be awake. decision_sequence: orders decisions."""
 
-    turn: int
+    decision_sequence: int
     cause: str
 
 

@@ -123,7 +123,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
             state=STATES[state.state],
             number=state.change,
             cause=state.led_why,
-            turn=state.led_turn,
+            decision_sequence=state.led_sequence,
             resident_bytes=state.resident_bytes,
             level=state.level,
         )
@@ -138,7 +138,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
             raise ArgosyError(Reason.BAD_REQUEST, message)
         event = events.SleepRequested(
             now_us=self._driver.now_us(),
-            turn=request.turn,
+            decision_sequence=request.decision_sequence,
             level=request.level,
             drain_us=request.drain_ms * 1000,
             cause=request.cause,
@@ -153,7 +153,9 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
         """Take in a decision to wake."""
         self._driver.feed(
             events.WakeRequested(
-                now_us=self._driver.now_us(), turn=request.turn, cause=request.cause
+                now_us=self._driver.now_us(),
+                decision_sequence=request.decision_sequence,
+                cause=request.cause,
             )
         )
         return instance_pb2.LifeReply(change=self.change(), epoch=self._mesh.epoch)
@@ -182,7 +184,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
             state=STATES[LifecycleState(effect.state)],
             number=effect.change,
             cause=effect.cause,
-            turn=effect.turn,
+            decision_sequence=effect.decision_sequence,
             took_ms=effect.took_us // 1000,
             resident_bytes=effect.resident_bytes,
             level=effect.level,

@@ -88,12 +88,15 @@ class DecideSleep(Effect, frozen=True, kw_only=True, tag=True):
 
     instance: str
     node: str
-    turn: int
+    decision_sequence: int
     level: str
     drain_us: int
     reason: str
-    decision: str
-    generation: int
+    decided_by: str
+    """See state.PLAN."""
+    decision: str = ""
+    """Id of the DecideScale that it is part of; empty: the plan did not decide it."""
+    generation: int = 0
 
 
 class DecideWake(Effect, frozen=True, kw_only=True, tag=True):
@@ -101,7 +104,8 @@ class DecideWake(Effect, frozen=True, kw_only=True, tag=True):
 
     instance: str
     node: str
-    turn: int
+    decision_sequence: int
     reason: str
-    decision: str
-    generation: int
+    decided_by: str
+    decision: str = ""
+    generation: int = 0

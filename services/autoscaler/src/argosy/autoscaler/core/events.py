@@ -1,4 +1,4 @@
-"""What happens to whoever scales a fleet."""
+"""What happens to the autoscaler of a fleet."""
 
 import msgspec
 
@@ -30,13 +30,13 @@ class ScalingApplied(Event, frozen=True, kw_only=True, tag=True):
     silent: int
     """Of each role, kept asleep beside those awake."""
     idle_sleep_us: int
-    """The last ones sleep when nothing was asked for as long; 0: never."""
+    """All sleep when nothing was asked for this long; 0: never."""
     sleep_level: str
     slo: Slo
     ratio_min: float
     ratio_max: float
     dwell_us: int
-    """After an instance was added, none of its role is taken away for as long."""
+    """After an instance was added, none of its role is taken away for this long."""
 
 
 class PlansChanged(Event, frozen=True, kw_only=True, tag=True):
@@ -52,6 +52,9 @@ class MemberDecided(Event, frozen=True, kw_only=True, tag=True):
     role: str
     node: str
     run: bool
+    generation: int = 0
+    memory_bytes: int = 0
+    """That it is promised while it is awake."""
 
 
 class MemberJoined(Event, frozen=True, kw_only=True, tag=True):
@@ -80,8 +83,18 @@ class MemberChanged(Event, frozen=True, kw_only=True, tag=True):
     """Number of the change, where its process tells of it; 0: its node agent does."""
     state: str
     took_us: int = 0
+    """What sleeping or waking took, without waiting for requests to end."""
     at_us: int = 0
-    """When, by its node's clock. 0: just now."""
+    """When it changed, by its node's clock: facts may overtake each other. 0: just now."""
+    resident_bytes: int = 0
+    level: str = ""
+
+
+class NodeSeen(Event, frozen=True, kw_only=True, tag=True):
+    """A node reports how much of its memory is not promised to anybody."""
+
+    node: str
+    free_bytes: int
 
 
 class MeasuredStep(msgspec.Struct, frozen=True):
@@ -121,13 +134,15 @@ class TrafficSeen(Event, frozen=True, kw_only=True, tag=True):
     prompt_tokens: float
     prompt_tokens_squared: float
     cached_tokens: float
+    running: int = 0
+    """Requests that run, at the router and at all instances: those of direct callers too."""
     ttft_buckets: list[int] = msgspec.field(default_factory=list)
     trace: str = ""
-    """Trace context of the report, for whoever wants to know what a decision came from."""
+    """Id of the report: a decision names the one that it came from."""
 
 
 class SlotRecalled(Event, frozen=True, kw_only=True, tag=True):
-    """History holds this slot; told oldest first, before anything else."""
+    """History holds this slot; the oldest comes first, before anything else."""
 
     start_us: int
     seconds: float
@@ -156,21 +171,47 @@ class ScaleRecalled(Event, frozen=True, kw_only=True, tag=True):
     at_us: int
 
 
-class RestSeen(Event, frozen=True, kw_only=True, tag=True):
+class DemandSeen(Event, frozen=True, kw_only=True, tag=True):
+    """Requests wait at a router, and it knows of no instance that is awake for them."""
+
+    router: str
+    held_requests: int
+    oldest_wait_us: int = 0
+
+
+class ManualSleepRequested(Event, frozen=True, kw_only=True, tag=True):
+    """A person asks that these instances (none named: all) sleep."""
+
+    instances: list[str]
+    level: str = ""
+    """Empty: as the fleet file says."""
+    drain_us: int = -1
+    """-1: as usual."""
+
+
+class ManualWakeRequested(Event, frozen=True, kw_only=True, tag=True):
+    """A person asks that these instances (none named: all) wake."""
+
+    instances: list[str]
+
+
+class SleepDecisionRecalled(Event, frozen=True, kw_only=True, tag=True):
     """The control log holds that an instance shall sleep, or wake."""
 
     instance: str
-    turn: int
+    decision_sequence: int
     wake: bool
-    by_hand: bool
+    decided_by: str
+    """See state.PLAN."""
 
 
-class RestRefused(Event, frozen=True, kw_only=True, tag=True):
-    """An instance's node does not let it."""
+class SleepDecisionRefused(Event, frozen=True, kw_only=True, tag=True):
+    """An instance's node does not let it sleep, or wake, as was decided."""
 
     instance: str
-    turn: int
+    decision_sequence: int
     wake: bool
+    reason: str = ""
 
 
 AutoscalerEvent = (
@@ -184,7 +225,11 @@ AutoscalerEvent = (
     | SlotRecalled
     | SeasonFitted
     | ScaleRecalled
-    | RestSeen
-    | RestRefused
+    | SleepDecisionRecalled
+    | SleepDecisionRefused
+    | NodeSeen
+    | DemandSeen
+    | ManualSleepRequested
+    | ManualWakeRequested
     | TimerFired
 )

@@ -20,10 +20,15 @@ class ScalerLimits(msgspec.Struct, frozen=True):
     plan_slots: int = 240
     stale_us: int = 15_000_000
     decay_us: int = 600_000_000
-    hand_us: int = 600_000_000
+    manual_hold_us: int = 600_000_000
     season_us: int = 6 * 3600 * 1_000_000
     miss_price: float = 10.0
     allowed_miss: float = 0.01
+
+
+PLAN, RULE, MANUAL = "plan", "rule", "manual"
+"""What decided last that an instance sleeps or wakes: the plan, the rules for idle fleets and for
+demand, or a person."""
 
 
 class Member(msgspec.Struct):
@@ -32,11 +37,13 @@ class Member(msgspec.Struct):
     role: str
     node: str = ""
     rack: str = ""
-    lifecycle: LifecycleView = msgspec.field(default_factory=LifecycleView)
-    described: str = ""
-    """Epoch of the process that last said what it is."""
-    state: str = "pending"
+    generation: int = 0
+    """Of the operator's last decision that it shall run."""
+    memory_bytes: int = 0
+    """That it is promised while it is awake."""
     wanted: bool = True
+    lifecycle: LifecycleView = msgspec.field(default_factory=LifecycleView)
+    state: str = "pending"
     since_us: int = 0
     """When it came to be in that state."""
     running: int = 0
@@ -44,26 +51,52 @@ class Member(msgspec.Struct):
     queued_tokens: int = 0
     kv_share: float = 0
     heard_us: int = FAR_PAST_US
-    turn: int = 0
-    """Of the last decision that it sleep or wake."""
-    rests: bool = False
+    """When it last reported its load."""
+    decision_sequence: int = 0
+    """Of the last decision that it sleep or wake. It only grows: of two decisions the greater
+    holds, in whatever order they arrive."""
+    told_to_sleep: bool = False
     """That decision was to sleep."""
-    hand_until_us: int = 0
-    """Somebody decided on it, which is respected until then."""
+    decided_by: str = ""
+    """PLAN, RULE or MANUAL; empty: nothing was decided yet."""
+    manual_until_us: int = 0
+    """The plan leaves what a person decided alone until then."""
+    refused: str = ""
+    """Why its node did not let it do what was decided last; empty: it did."""
     refused_us: int = FAR_PAST_US
-    """When its node last did not let it do as was decided."""
+    level: str = ""
+    """Where its weights are while it sleeps: dram or disk."""
+    resident_bytes: int = 0
+    """Memory that it holds, as it reported when it last slept or woke."""
+    slept_took_us: int = 0
     woke_took_us: int = 0
+    """How long the steps of its last sleep and wake took, without the drain."""
     sums: tuple[float, float, float] = (0, 0, 0)
-    """Finished requests, their output tokens, and squares of those, as last told."""
+    """Finished requests, their output tokens, and squares of those, as last reported."""
 
     @property
     def epoch(self) -> str:
-        """Of its process."""
+        """Of its newest process."""
         return self.lifecycle.newest.epoch
 
 
+class SleepState(msgspec.Struct):
+    """What the rules for idle fleets and for demand remember of the fleet as a whole."""
+
+    slept_us: int = 0
+    """When the fleet was last put to sleep; 0: it is not asleep."""
+    woken_us: int = 0
+    """When instances were last woken for demand."""
+    up_us: int = FAR_PAST_US
+    """When an instance last became active."""
+    sleep_refused_us: int = FAR_PAST_US
+    """When a node last refused to let an instance sleep."""
+    patience: float = 1.0
+    """How many break-even times the fleet has to be idle before it sleeps."""
+
+
 class RouterSeen(msgspec.Struct):
-    """What a router last told: sums since its start."""
+    """What a router last reported: sums since its start."""
 
     epoch: str
     heard_us: int
@@ -125,7 +158,7 @@ class SloCorrection(msgspec.Struct):
     ready: int = 0
     """At the slot's start."""
     still: int = 0
-    """Slots for which it has been so many."""
+    """Slots for which it has been that many."""
     backlog: int = 0
     """What waited at routers at the slot's start."""
     late_before: float = 0
@@ -152,6 +185,9 @@ class AutoscalerState(msgspec.Struct):
     scaling: events.ScalingApplied | None = None
     windows: list[PlanWindow] = []
     members: dict[str, Member] = {}
+    free_bytes: dict[str, int] = {}
+    """By node, memory that is not promised to anybody, as last reported."""
+    sleep: SleepState = msgspec.field(default_factory=SleepState)
     routers: dict[str, RouterSeen] = {}
     baselines: dict[str, Baseline] = {}
     mix: Sums = msgspec.field(default_factory=Sums)
@@ -161,18 +197,18 @@ class AutoscalerState(msgspec.Struct):
     recent: list[tuple[int, float]] = []
     """(time, requests) of the last reports, for what the rate is just now."""
     forecast: ForecastState = msgspec.field(default_factory=ForecastState)
-    pace: dict[str, SloCorrection] = {}
+    corrections: dict[str, SloCorrection] = {}
     relayed: bool = False
-    """A router tells of TTFT: what decode instances tell of the same requests is not counted."""
-    told: dict[str, list[int]] = {}
-    """Counts of late requests as each source told them last."""
+    """A router reports TTFT: what decode instances report of the same requests is not counted."""
+    late_counts: dict[str, list[int]] = {}
+    """Latency buckets as each source reported them last."""
     decided: Decided = msgspec.field(default_factory=Decided)
     heard_us: int = FAR_PAST_US
     """When a router was last heard."""
     since_us: int = 0
     """When the first router was heard."""
-    asked_us: int = FAR_PAST_US
-    """When there was last something to do."""
+    busy_us: int = FAR_PAST_US
+    """When there was last something to do for callers."""
     ticked_us: int = 0
     planned_us: int = FAR_PAST_US
     fitted_us: int = FAR_PAST_US

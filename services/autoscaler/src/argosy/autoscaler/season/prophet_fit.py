@@ -61,6 +61,7 @@ def fit_season(
     times, seen = np.asarray(times_s, float), np.asarray(values, float)
     kept = ~outages(times, seen, slot_s)
     pandas, prophet = _libraries()
+    useful = sorted({w.name for w in windows if np.any(_inside(times[kept], w))})
     model = prophet.Prophet(
         daily_seasonality=DAILY_ORDER,
         weekly_seasonality=bool(times[-1] + slot_s - times[0] >= WEEKLY_FROM_S),
@@ -70,25 +71,25 @@ def fit_season(
     )
     if country:
         model.add_country_holidays(country)
-    useful = sorted({w.name for w in windows if np.any(_inside(times[kept], w))})
     for name in useful:
         model.add_regressor(f"window {name}")
-
-    def frame(at: Any) -> Any:
-        columns = {"ds": pandas.to_datetime(at, unit="s")}
-        for name in useful:
-            inside = [_inside(at, window) for window in windows if window.name == name]
-            columns[f"window {name}"] = np.any(inside, axis=0).astype(float)
-        return pandas.DataFrame(columns)
-
-    history = frame(times[kept])
+    history = _frame(pandas, times[kept], useful, windows)
     history["y"] = seen[kept]
-    ahead = times[-1] + slot_s * np.arange(1, slots_ahead + 1)
+    ahead = _frame(pandas, times[-1] + slot_s * np.arange(1, slots_ahead + 1), useful, windows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(history)
-        expected = model.predict(frame(ahead))["yhat"]
+        expected = model.predict(ahead)["yhat"]
     return [max(0.0, float(value)) for value in expected]
+
+
+def _frame(pandas: Any, at: Any, names: Sequence[str], windows: Sequence[PlannedWindow]) -> Any:
+    """Times as Prophet takes them, and for each name of windows whether one holds."""
+    columns = {"ds": pandas.to_datetime(at, unit="s")}
+    for name in names:
+        inside = [_inside(at, window) for window in windows if window.name == name]
+        columns[f"window {name}"] = np.any(inside, axis=0).astype(float)
+    return pandas.DataFrame(columns)
 
 
 def outages(times: Any, values: Any, slot_s: int) -> Any:

@@ -13,7 +13,7 @@ MOST_S = 90 * 86_400
 
 
 @dataclass(frozen=True)
-class Season:
+class SeasonForecast:
     """Rates from a slot on, requests per second."""
 
     start_us: int
@@ -26,11 +26,11 @@ def look_ahead(
     count: int,
     country: str = "",
     windows: Sequence[PlanWindow] = (),
-) -> Season | None:
+) -> SeasonForecast | None:
     """The next `count` slots, from (start, rate) of those seen, oldest first.
 
-    Operational plans that ask for more instances are regressors: whoever plans an event for every
-    Friday tells something of Fridays. None: under two days were seen.
+    Operational plans that ask for more instances are regressors: a plan for every Friday says
+    something of Fridays. None: under two days were seen.
     """
     times_s, rates = binned(slots)
     repeat = max(1, FIT_S * 1_000_000 // slot_us)
@@ -43,7 +43,7 @@ def look_ahead(
     if not found:
         return None
     start_us = round(1e6 * (times_s[-1] + FIT_S))
-    return Season(start_us, [rate for rate in found for _ in range(repeat)])
+    return SeasonForecast(start_us, [rate for rate in found for _ in range(repeat)])
 
 
 def binned(slots: Sequence[tuple[int, float]]) -> tuple[list[float], list[float]]:

@@ -23,8 +23,8 @@ class Decisions:
     def __init__(self) -> None:
         self._known: dict[str, events_pb2.ScaleDecided] = {}
         self._outcomes: dict[str, list[str]] = {}
-        self._turns: dict[tuple[str, int], str] = {}
-        """(instance, turn): the decision that it was part of."""
+        self._decided: dict[tuple[str, int], str] = {}
+        """(instance, decision sequence): the decision that it was part of."""
 
     def follow(self, bus: Bus, durable: str) -> None:
         """Hear what becomes of decisions from now on."""
@@ -32,7 +32,7 @@ class Decisions:
         bus.follow(events_pb2.WakeDecided, self._on_part, f"{durable}-why-wake")
         bus.follow(instance_pb2.InstanceSlept, self._on_change, f"{durable}-why-slept")
         bus.follow(instance_pb2.InstanceWoke, self._on_change, f"{durable}-why-woke")
-        bus.follow(node_pb2.RestRefused, self._on_refused, f"{durable}-why-refused")
+        bus.follow(node_pb2.SleepDecisionRefused, self._on_refused, f"{durable}-why-refused")
 
     def add(self, fact: events_pb2.ScaleDecided) -> None:
         """Keep a decision."""
@@ -64,22 +64,24 @@ class Decisions:
     def _on_part(
         self, fact: events_pb2.SleepDecided | events_pb2.WakeDecided, envelope: Envelope
     ) -> None:
-        self._turns[fact.instance_id, fact.turn] = fact.decision
-        while len(self._turns) > DECISIONS_KEPT * 8:
-            del self._turns[next(iter(self._turns))]
+        if not fact.decision:
+            return  # No plan decided it.
+        self._decided[fact.instance_id, fact.decision_sequence] = fact.decision
+        while len(self._decided) > DECISIONS_KEPT * 8:
+            del self._decided[next(iter(self._decided))]
 
     def _on_change(self, fact: Any, envelope: Envelope) -> None:
         slept = isinstance(fact, instance_pb2.InstanceSlept)
         steps = ", ".join(f"{step.name} {step.ms} ms" for step in fact.change.steps)
         what = f"{fact.instance_id} {'slept' if slept else 'woke'} in {fact.change.took_ms} ms"
-        self._note(fact.instance_id, fact.change.turn, f"{what} ({steps})", envelope)
+        self._note(fact.instance_id, fact.change.decision_sequence, f"{what} ({steps})", envelope)
 
-    def _on_refused(self, fact: node_pb2.RestRefused, envelope: Envelope) -> None:
+    def _on_refused(self, fact: node_pb2.SleepDecisionRefused, envelope: Envelope) -> None:
         what = f"{fact.instance_id} could not {'wake' if fact.wake else 'sleep'}: {fact.reason}"
-        self._note(fact.instance_id, fact.turn, what, envelope)
+        self._note(fact.instance_id, fact.decision_sequence, what, envelope)
 
-    def _note(self, instance: str, turn: int, what: str, envelope: Envelope) -> None:
-        decision = self._turns.get((instance, turn))
+    def _note(self, instance: str, sequence: int, what: str, envelope: Envelope) -> None:
+        decision = self._decided.get((instance, sequence))
         if decision not in self._known:
             return
         at = datetime.fromtimestamp(envelope.time_ms / 1e3, UTC)

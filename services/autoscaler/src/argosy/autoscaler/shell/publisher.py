@@ -1,7 +1,14 @@
 """What the autoscaler's core decided, as facts."""
 
 from argosy.autoscaler.core import effects
+from argosy.autoscaler.core.state import MANUAL, PLAN, RULE
 from argosy.wire.autoscaler.v1 import events_pb2
+
+DECIDED_BY = {
+    PLAN: events_pb2.DECIDED_BY_PLAN,
+    RULE: events_pb2.DECIDED_BY_RULE,
+    MANUAL: events_pb2.DECIDED_BY_MANUAL,
+}
 
 
 def scale_fact(
@@ -48,7 +55,7 @@ def scale_fact(
 
 
 def alternative(one: effects.Alternative) -> events_pb2.Alternative:
-    """As it is told."""
+    """One of the decision's alternatives."""
     return events_pb2.Alternative(
         name=one.name,
         prefill=one.prefill,
@@ -82,12 +89,13 @@ def sleep_fact(effect: effects.DecideSleep) -> events_pb2.SleepDecided:
     return events_pb2.SleepDecided(
         instance_id=effect.instance,
         node=effect.node,
-        turn=effect.turn,
+        decision_sequence=effect.decision_sequence,
         level=effect.level,
         drain_ms=effect.drain_us // 1000,
         reason=effect.reason,
         decision=effect.decision,
         generation=effect.generation,
+        decided_by=DECIDED_BY[effect.decided_by],
     )
 
 
@@ -96,8 +104,9 @@ def wake_fact(effect: effects.DecideWake) -> events_pb2.WakeDecided:
     return events_pb2.WakeDecided(
         instance_id=effect.instance,
         node=effect.node,
-        turn=effect.turn,
+        decision_sequence=effect.decision_sequence,
         reason=effect.reason,
         decision=effect.decision,
         generation=effect.generation,
+        decided_by=DECIDED_BY[effect.decided_by],
     )

@@ -1,21 +1,20 @@
-"""The autoscaler: load in, decisions out, with what is expected and planned for whoever asks."""
+"""The autoscaler: load comes in, decisions go out, and callers can ask what is expected and why."""
 
 import asyncio
 import logging
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 from argosy.autoscaler.core import effects, events
 from argosy.autoscaler.core.autoscaler import SPEC, TICK
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
-from argosy.autoscaler.core.planning import guard
+from argosy.autoscaler.core.observe import observation
 from argosy.autoscaler.core.state import AutoscalerState
-from argosy.autoscaler.season import season_job
 from argosy.autoscaler.settings import AutoscalerSettings
 from argosy.autoscaler.shell import publisher
 from argosy.autoscaler.shell.decisions import Decisions
-from argosy.autoscaler.shell.history import History
+from argosy.autoscaler.shell.history import History, read_slots
+from argosy.autoscaler.shell.season_fits import SeasonFits
+from argosy.autoscaler.shell.sleep_requests import SleepRequests
 from argosy.autoscaler.shell.subscriptions import AutoscalerSubscriptions
 from argosy.autoscaler.shell.tracing import DecisionTraces
 from argosy.domain.core import TimerFired
@@ -50,7 +49,8 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         self._decisions = Decisions()
         self._subscriptions = AutoscalerSubscriptions(mesh, self._driver, self._plans)
         self._traced = DecisionTraces(mesh.tracer)
-        self._fits = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self._fits = SeasonFits(self._history, mesh.settings.country)
+        self._sleep = SleepRequests(mesh, self._state, self._driver)
         self._tasks: set[asyncio.Task[None]] = set()
         descriptor = autoscaler_pb2.DESCRIPTOR.services_by_name["Autoscaler"]
         mesh.server.add(autoscaler_pb2_grpc.add_AutoscalerServicer_to_server, self, descriptor)
@@ -62,7 +62,8 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         bus, durable = self.mesh.bus, f"{self.mesh.name}-{self.mesh.epoch}"
         await bus.follow(events_pb2.DemandMeasured, self._on_slot, f"{durable}-history").wait()
         since_us = self._driver.now_us() - RECALLED_S * 1_000_000
-        for number, slot in enumerate(self._history.slots(since_us)):
+        slots = await asyncio.to_thread(read_slots, self._history.path, since_us)
+        for number, slot in enumerate(slots):
             self._driver.feed(recalled(slot, self._driver.now_us()))
             if number % 256 == 0:
                 await asyncio.sleep(0)  # Health checks are answered meanwhile.
@@ -78,7 +79,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         """Stop fitting, and finish writing."""
         for task in self._tasks:
             task.cancel()
-        self._fits.shutdown(wait=False, cancel_futures=True)
+        self._fits.stop()
         self._history.close()
 
     @rpc.handler("autoscaler.status", traced=False)
@@ -88,7 +89,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         reply = autoscaler_pb2.StatusReply(
             mode=state.scaling.mode if state.scaling is not None else "",
             generation=state.decided.generation,
-            signals=guard.signals(state, now_us),
+            signals=observation.signals(state, now_us),
             recent=self._decisions.recent(20),
             slots=self._history.count(),
         )
@@ -158,10 +159,30 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
             found.from_us, found.until_us = first.from_us, first.until_us
         return found
 
-    async def History(self, request: autoscaler_pb2.HistoryRequest, context: Any) -> Any:
+    @rpc.handler("autoscaler.history", traced=False)
+    async def History(self, request: autoscaler_pb2.HistoryRequest, context: rpc.Context) -> None:
         """Slots of history, oldest first."""
-        for slot in self._history.slots(request.since_us):
-            yield slot
+        for slot in await asyncio.to_thread(read_slots, self._history.path, request.since_us):
+            await context.write(slot)
+
+    @rpc.handler("autoscaler.sleep")
+    async def Sleep(
+        self, request: autoscaler_pb2.SleepRequest, context: Any
+    ) -> autoscaler_pb2.SleepReply:
+        """Decide that instances sleep."""
+        return autoscaler_pb2.SleepReply(instance_ids=self._sleep.sleep(request))
+
+    @rpc.handler("autoscaler.wake")
+    async def Wake(
+        self, request: autoscaler_pb2.WakeRequest, context: Any
+    ) -> autoscaler_pb2.WakeReply:
+        """Decide that instances wake."""
+        return autoscaler_pb2.WakeReply(instance_ids=self._sleep.wake(request))
+
+    @rpc.handler("autoscaler.sleep_status", traced=False)
+    async def SleepStatus(self, request: Any, context: Any) -> autoscaler_pb2.SleepStatusReply:
+        """What was last decided on each instance, and whether its node refused."""
+        return self._sleep.status()
 
     def _perform(self, effect: Any) -> None:
         match effect:
@@ -185,19 +206,9 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
 
     async def _fit(self, effect: effects.FitSeason) -> None:
         """Let Prophet look at the history, in a process of its own."""
-        slots = [(s.start_us, s.requests / max(1, s.seconds)) for s in self._history.slots()]
-        loop = asyncio.get_running_loop()
-        first_us = slots[0][0] if slots else 0
+        first_us, _ = self._history.span_us()
         windows = self._plans.windows(self._driver.now_us(), first_us)
-        found = await loop.run_in_executor(
-            self._fits,
-            season_job.look_ahead,
-            slots,
-            effect.slot_us,
-            effect.slots,
-            self.mesh.settings.country,
-            windows,
-        )
+        found = await self._fits.fit(effect.slot_us, effect.slots, windows)
         if found is not None:
             now_us = self._driver.now_us()
             self._driver.feed(
@@ -205,7 +216,7 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
             )
 
     async def _report(self) -> None:
-        """Say that an autoscaler is there, and tell the core of loads, as long as it lives."""
+        """Each second: give the core the loads that were reported, and report that it is there."""
         plans_at_us = self._driver.now_us()
         while True:
             now_us = self._driver.now_us()
@@ -228,14 +239,12 @@ class AutoscalerService(autoscaler_pb2_grpc.AutoscalerServicer):
         return bool(state.ticked_us) and now_us - state.ticked_us > LATE_TICKS * tick_us
 
     def _report_fact(self, now_us: int) -> events_pb2.ScalerReported:
-        """Who plans no more does not say that it acts: the operator's own rules hold then."""
         state = self._state
-        plans = now_us - state.planned_us <= 2 * LATE_TICKS * max(state.limits.tick_us, 1_000_000)
         return events_pb2.ScalerReported(
             scaler=self.mesh.name,
             generation=state.decided.generation,
-            mode=state.scaling.mode if state.scaling is not None and plans else "",
-            signals=guard.signals(state, now_us),
+            mode=state.scaling.mode if state.scaling is not None else "",
+            signals=observation.signals(state, now_us),
         )
 
     def _begin(self, work: Any) -> None:

@@ -1,6 +1,6 @@
-"""What the autoscaler hears on the bus, told to its core: the fleet, its members, load, decisions.
+"""What the autoscaler hears on the bus, for its core: the fleet, its members, load, decisions.
 
-Counts are told as the floats that the core's events say: a journal reads them back as such, and
+Counts become the floats that the core's events declare: a journal reads them back as such, and
 has to find what was decided on.
 """
 
@@ -8,7 +8,9 @@ import asyncio
 from typing import Any
 
 from argosy.autoscaler.core import events
+from argosy.autoscaler.core.state import PLAN
 from argosy.autoscaler.settings import AutoscalerSettings
+from argosy.autoscaler.shell import publisher
 from argosy.domain.demand import Machine, Slo
 from argosy.fleet.plans import Plans
 from argosy.mesh.bus import Envelope
@@ -26,14 +28,9 @@ from argosy.wire.router.v1 import events_pb2 as router_pb2
 
 OLD_MS = 5_000
 STEPS_MAX = 64
-"""Of an instance, told at once; the oldest are left out."""
+"""Of an instance, given to the core at once; the oldest are left out."""
 CHANGES = ("InstanceDraining", "InstanceSlept", "InstanceWaking", "InstanceWoke", "InstanceStopped")
-RESTS = (
-    operator_pb2.SleepDecided,
-    operator_pb2.WakeDecided,
-    events_pb2.SleepDecided,
-    events_pb2.WakeDecided,
-)
+DECIDED_BY = {number: name for name, number in publisher.DECIDED_BY.items()}
 ROLES = {instance_pb2.ROLE_PREFILL: "prefill", instance_pb2.ROLE_DECODE: "decode"}
 
 
@@ -57,17 +54,19 @@ class AutoscalerSubscriptions:
             for name in CHANGES
         ]
         caught_up += [
-            bus.follow(kind, self._on_rest, f"{durable}-{number}")
-            for number, kind in enumerate(RESTS)
+            bus.follow(kind, self._on_sleep_decision, f"{durable}-{kind.DESCRIPTOR.name}")
+            for kind in (events_pb2.SleepDecided, events_pb2.WakeDecided)
         ]
         caught_up += [
             bus.follow(node_pb2.InstanceStarted, self._on_started, f"{durable}-started"),
             bus.follow(node_pb2.InstanceExited, self._on_exited, f"{durable}-exited"),
-            bus.follow(node_pb2.RestRefused, self._on_refused, f"{durable}-refused"),
+            bus.follow(node_pb2.SleepDecisionRefused, self._on_refused, f"{durable}-refused"),
             bus.follow(events_pb2.PlanChanged, self._on_plan, f"{durable}-plans"),
         ]
         await asyncio.gather(*(event.wait() for event in caught_up))
+        bus.listen(node_pb2.NodeReported, self._on_node)
         bus.listen(router_pb2.QueueReported, self._on_queue)
+        bus.listen(router_pb2.DemandSeen, self._on_demand)
         bus.listen(prefill_pb2.LoadReported, self._on_load)
         bus.listen(decode_pb2.LoadReported, self._on_load)
         await bus.follow(operator_pb2.FleetApplied, self._on_applied, f"{durable}-fleet").wait()
@@ -114,6 +113,8 @@ class AutoscalerSubscriptions:
                 role=fact.role,
                 node=fact.node,
                 run=fact.run,
+                generation=fact.generation,
+                memory_bytes=fact.memory_bytes,
             )
         )
 
@@ -155,20 +156,21 @@ class AutoscalerSubscriptions:
                 state=state_name(change),
                 took_us=took_us,
                 at_us=envelope.time_ms * 1000,
+                resident_bytes=change.resident_bytes,
+                level=change.level,
             )
         )
 
     def _on_started(self, fact: node_pb2.InstanceStarted, envelope: Envelope) -> None:
-        self._told_by_node(fact, "loading", envelope)
+        self._changed_by_node(fact, "loading", envelope)
 
     def _on_exited(self, fact: node_pb2.InstanceExited, envelope: Envelope) -> None:
-        self._told_by_node(fact, "failed" if fact.wanted else "stopped", envelope)
+        self._changed_by_node(fact, "failed" if fact.wanted else "stopped", envelope)
 
-    def _told_by_node(self, fact: Any, state: str, envelope: Envelope) -> None:
-        now_us = self._driver.now_us()
+    def _changed_by_node(self, fact: Any, state: str, envelope: Envelope) -> None:
         self._driver.feed(
             events.MemberChanged(
-                now_us=now_us,
+                now_us=self._driver.now_us(),
                 instance=fact.instance_id,
                 epoch=fact.epoch,
                 change=0,
@@ -177,24 +179,47 @@ class AutoscalerSubscriptions:
             )
         )
 
-    def _on_rest(self, fact: Any, envelope: Envelope) -> None:
-        wake = isinstance(fact, operator_pb2.WakeDecided | events_pb2.WakeDecided)
-        by_hand = isinstance(fact, operator_pb2.SleepDecided | operator_pb2.WakeDecided)
+    def _on_sleep_decision(self, fact: Any, envelope: Envelope) -> None:
+        """A SleepDecided or a WakeDecided."""
         self._driver.feed(
-            events.RestSeen(
+            events.SleepDecisionRecalled(
                 now_us=self._driver.now_us(),
                 instance=fact.instance_id,
-                turn=fact.turn,
-                wake=wake,
-                by_hand=by_hand and fact.by_hand,
+                decision_sequence=fact.decision_sequence,
+                wake=isinstance(fact, events_pb2.WakeDecided),
+                decided_by=DECIDED_BY.get(fact.decided_by, PLAN),
             )
         )
 
-    def _on_refused(self, fact: node_pb2.RestRefused, envelope: Envelope) -> None:
-        now_us = self._driver.now_us()
+    def _on_refused(self, fact: node_pb2.SleepDecisionRefused, envelope: Envelope) -> None:
         self._driver.feed(
-            events.RestRefused(
-                now_us=now_us, instance=fact.instance_id, turn=fact.turn, wake=fact.wake
+            events.SleepDecisionRefused(
+                now_us=self._driver.now_us(),
+                instance=fact.instance_id,
+                decision_sequence=fact.decision_sequence,
+                wake=fact.wake,
+                reason=fact.reason,
+            )
+        )
+
+    def _on_node(self, fact: node_pb2.NodeReported, envelope: Envelope) -> None:
+        self._driver.feed(
+            events.NodeSeen(
+                now_us=self._driver.now_us(),
+                node=fact.node,
+                free_bytes=fact.memory_bytes - fact.promised_bytes,
+            )
+        )
+
+    def _on_demand(self, fact: router_pb2.DemandSeen, envelope: Envelope) -> None:
+        if self._is_old(envelope):
+            return
+        self._driver.feed(
+            events.DemandSeen(
+                now_us=self._driver.now_us(),
+                router=fact.router,
+                held_requests=fact.held_requests,
+                oldest_wait_us=fact.oldest_wait_ms * 1000,
             )
         )
 
@@ -213,6 +238,7 @@ class AutoscalerSubscriptions:
                 prompt_tokens=float(traffic.prompt_tokens),
                 prompt_tokens_squared=traffic.prompt_tokens_squared,
                 cached_tokens=float(traffic.cached_tokens),
+                running=fact.running_requests + fact.busy_requests,
                 ttft_buckets=list(traffic.ttft_buckets),
                 trace=envelope.id or f"{envelope.source}#{envelope.sequence}",
             )

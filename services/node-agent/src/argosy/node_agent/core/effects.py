@@ -58,7 +58,7 @@ class PutToSleep(Effect, frozen=True, kw_only=True, tag=True):
     """Ask an instance to sleep."""
 
     name: str
-    turn: int
+    decision_sequence: int
     level: str
     drain_us: int
     cause: str
@@ -68,15 +68,15 @@ class WakeUp(Effect, frozen=True, kw_only=True, tag=True):
     """Ask an instance to wake."""
 
     name: str
-    turn: int
+    decision_sequence: int
     cause: str
 
 
-class AnnounceRestRefused(Effect, frozen=True, kw_only=True, tag=True):
+class AnnounceSleepDecisionRefused(Effect, frozen=True, kw_only=True, tag=True):
     """Publish why it cannot sleep, or (`wake`) wake."""
 
     name: str
-    turn: int
+    decision_sequence: int
     reason: str
     wake: bool
 

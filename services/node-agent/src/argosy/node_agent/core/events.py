@@ -38,10 +38,10 @@ class ProcessExited(Event, frozen=True, kw_only=True, tag=True):
 
 
 class SleepDecided(Event, frozen=True, kw_only=True, tag=True):
-    """An instance shall sleep. turn: orders decisions on it; cause: why."""
+    """An instance shall sleep. decision_sequence: orders decisions on it; cause: why."""
 
     name: str
-    turn: int
+    decision_sequence: int
     level: str
     drain_us: int
     cause: str
@@ -51,7 +51,7 @@ class WakeDecided(Event, frozen=True, kw_only=True, tag=True):
     """An instance shall be awake."""
 
     name: str
-    turn: int
+    decision_sequence: int
     cause: str
 
 
@@ -63,7 +63,7 @@ class LifecycleChanged(Event, frozen=True, kw_only=True, tag=True):
     change: int
     state: str
     resident_bytes: int
-    turn: int = 0
+    decision_sequence: int = 0
     """Of the decision that led to the change."""
 
 

@@ -140,7 +140,7 @@ class NodeCore:
         process.lifecycle.apply(
             LifecycleFact(state="loading", at_us=event.now_us, epoch=event.epoch)
         )
-        process.pooled, process.woken_turn = False, 0
+        process.pooled, process.woken_sequence = False, 0
         announce = effects.AnnounceStarted(
             name=event.name,
             pid=event.pid,

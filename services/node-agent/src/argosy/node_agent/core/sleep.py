@@ -17,24 +17,27 @@ from argosy.node_agent.core.state import GIB, NodeState, Process, ProcessPhase
 def sleep_decided(state: NodeState, event: events.SleepDecided) -> list[Effect]:
     """Let it sleep, if the silent pool has room for it."""
     process = state.processes.get(event.name)
-    if process is None or event.turn <= process.turn:
+    if process is None or event.decision_sequence <= process.decision_sequence:
         return []
-    process.turn, process.waits = event.turn, ""
+    process.decision_sequence, process.waits = event.decision_sequence, ""
     if process.phase is not ProcessPhase.RUNNING or (
-        process.sleep_state == "silent" and not process.woken_turn
+        process.sleep_state == "silent" and not process.woken_sequence
     ):
         return []
     if refusal := full(state, event.name, process, event.level):
         return [
-            effects.AnnounceRestRefused(
-                name=event.name, turn=event.turn, reason=refusal, wake=False
+            effects.AnnounceSleepDecisionRefused(
+                name=event.name,
+                decision_sequence=event.decision_sequence,
+                reason=refusal,
+                wake=False,
             )
         ]
-    process.pooled, process.woken_turn, process.level = True, 0, event.level
+    process.pooled, process.woken_sequence, process.level = True, 0, event.level
     return [
         effects.PutToSleep(
             name=event.name,
-            turn=event.turn,
+            decision_sequence=event.decision_sequence,
             level=event.level,
             drain_us=event.drain_us,
             cause=event.cause,
@@ -45,9 +48,9 @@ def sleep_decided(state: NodeState, event: events.SleepDecided) -> list[Effect]:
 def wake_decided(state: NodeState, event: events.WakeDecided) -> list[Effect]:
     """Let it wake, if what it needs is free, or will be."""
     process = state.processes.get(event.name)
-    if process is None or event.turn <= process.turn:
+    if process is None or event.decision_sequence <= process.decision_sequence:
         return []
-    process.turn, process.waits = event.turn, event.cause
+    process.decision_sequence, process.waits = event.decision_sequence, event.cause
     if process.phase is not ProcessPhase.RUNNING:
         process.waits = ""
         return []
@@ -69,7 +72,7 @@ def lifecycle_changed(state: NodeState, event: events.LifecycleChanged) -> None:
     if process.phase is not ProcessPhase.RUNNING:
         return  # What it holds it holds until it is gone.
     process.sleep_state = event.state if event.state in NOT_SERVING else ""
-    if process.sleep_state == "silent" and event.turn >= process.woken_turn:
+    if process.sleep_state == "silent" and event.decision_sequence >= process.woken_sequence:
         # Read, not promised: what cannot be freed counts too.
         if event.resident_bytes:
             process.asleep_bytes[process.level] = event.resident_bytes
@@ -79,13 +82,16 @@ def lifecycle_changed(state: NodeState, event: events.LifecycleChanged) -> None:
         process.sleep_state = "waking"
     else:
         process.held_bytes = process.memory_bytes
-    leaves = process.sleep_state not in ("draining", "silent") and event.turn >= process.turn
+    leaves = (
+        process.sleep_state not in ("draining", "silent")
+        and event.decision_sequence >= process.decision_sequence
+    )
     process.pooled = process.pooled and not leaves
 
 
 def retry_wakes(state: NodeState) -> list[Effect]:
     """Wakes that wait, in order of their decisions."""
-    waiting = sorted((p.turn, name) for name, p in state.processes.items() if p.waits)
+    waiting = sorted((p.decision_sequence, name) for name, p in state.processes.items() if p.waits)
     return [e for _, name in waiting for e in try_wake(state, name, state.processes[name])]
 
 
@@ -96,14 +102,16 @@ def try_wake(state: NodeState, name: str, process: Process) -> list[Effect]:
             return []
         process.waits = ""
         return [
-            effects.AnnounceRestRefused(name=name, turn=process.turn, reason=lacking, wake=True)
+            effects.AnnounceSleepDecisionRefused(
+                name=name, decision_sequence=process.decision_sequence, reason=lacking, wake=True
+            )
         ]
     cause, process.waits = process.waits, ""
     process.held_bytes = process.memory_bytes
-    process.pooled, process.woken_turn = False, process.turn
+    process.pooled, process.woken_sequence = False, process.decision_sequence
     if process.sleep_state == "silent":
         process.sleep_state = "waking"
-    return [effects.WakeUp(name=name, turn=process.turn, cause=cause)]
+    return [effects.WakeUp(name=name, decision_sequence=process.decision_sequence, cause=cause)]
 
 
 def lacks(state: NodeState, name: str, process: Process) -> str:

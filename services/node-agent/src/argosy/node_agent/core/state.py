@@ -53,11 +53,11 @@ class Process(msgspec.Struct):
     """What it held asleep, by level, as read."""
     level: str = "dram"
     """At which it sleeps, or was last told to."""
-    turn: int = 0
+    decision_sequence: int = 0
     """Of the last decision that it sleep or wake."""
     waits: str = ""
     """Why it shall wake, while there is no room yet."""
-    woken_turn: int = 0
+    woken_sequence: int = 0
     """Of the decision to wake that it was told of last, if no other came since."""
     pooled: bool = False
     """It has a place in the silent pool: it sleeps, or was told to."""

@@ -22,13 +22,8 @@ from argosy.wire.instance.v1 import events_pb2 as instance_events_pb2
 from argosy.wire.instance.v1 import instance_pb2
 from argosy.wire.instance.v1.instance_pb2_grpc import LifeStub
 from argosy.wire.node_agent.v1 import events_pb2
-from argosy.wire.operator.v1 import events_pb2 as operator_pb2
 
 log = logging.getLogger(__name__)
-
-Sleep = operator_pb2.SleepDecided | scaler_pb2.SleepDecided
-Wake = operator_pb2.WakeDecided | scaler_pb2.WakeDecided
-"""Whoever decides: the later turn holds."""
 
 CALL_S = 2.0
 OLD_MS = 30_000
@@ -56,10 +51,8 @@ class Instances:
                 bus.follow(getattr(instance_events_pb2, name), self._on_change, f"{durable}-{name}")
                 for name in CHANGES
             ),
-            bus.follow(operator_pb2.SleepDecided, self._on_sleep, f"{durable}-sleep"),
-            bus.follow(operator_pb2.WakeDecided, self._on_wake, f"{durable}-wake"),
-            bus.follow(scaler_pb2.SleepDecided, self._on_sleep, f"{durable}-scaler-sleep"),
-            bus.follow(scaler_pb2.WakeDecided, self._on_wake, f"{durable}-scaler-wake"),
+            bus.follow(scaler_pb2.SleepDecided, self._on_sleep, f"{durable}-sleep"),
+            bus.follow(scaler_pb2.WakeDecided, self._on_wake, f"{durable}-wake"),
         ]
         await asyncio.gather(*(event.wait() for event in caught_up))
 
@@ -68,7 +61,11 @@ class Instances:
         process = self._state.processes[effect.name]
         epoch = process.epoch
         # However long it loads.
-        while process.pid and process.epoch == epoch and process.turn == effect.turn:
+        while (
+            process.pid
+            and process.epoch == epoch
+            and process.decision_sequence == effect.decision_sequence
+        ):
             try:
                 await self._call(effect)
                 return
@@ -82,12 +79,14 @@ class Instances:
             raise KeyError(effect.name)  # That address may be somebody else's by now.
         stub = self._mesh.channels.stub(LifeStub, address)
         if isinstance(effect, effects.WakeUp):
-            wake = instance_pb2.WakeRequest(turn=effect.turn, cause=effect.cause)
+            wake = instance_pb2.WakeRequest(
+                decision_sequence=effect.decision_sequence, cause=effect.cause
+            )
             reply = await rpc.call(stub.Wake, wake, timeout_s=CALL_S, instance=effect.name)
             self._tell(effect.name, reply.epoch, reply.change)
             return
         sleep = instance_pb2.SleepRequest(
-            turn=effect.turn,
+            decision_sequence=effect.decision_sequence,
             level=effect.level,
             drain_ms=effect.drain_us // 1000,
             cause=effect.cause,
@@ -96,14 +95,14 @@ class Instances:
         # Where it is already, it tells nothing new: the answer says so.
         self._tell(effect.name, reply.epoch, reply.change)
 
-    def announce_refused(self, effect: effects.AnnounceRestRefused) -> None:
+    def announce_refused(self, effect: effects.AnnounceSleepDecisionRefused) -> None:
         """Publish why it cannot be."""
         self._mesh.bus.publish(
-            events_pb2.RestRefused(
+            events_pb2.SleepDecisionRefused(
                 instance_id=effect.name,
                 node=self._mesh.settings.node,
                 reason=effect.reason,
-                turn=effect.turn,
+                decision_sequence=effect.decision_sequence,
                 wake=effect.wake,
             )
         )
@@ -138,41 +137,49 @@ class Instances:
                 change=change.number,
                 state=state,
                 resident_bytes=change.resident_bytes,
-                turn=change.turn,
+                decision_sequence=change.decision_sequence,
             )
         )
 
-    def _concerns(self, fact: Sleep | Wake, envelope: Envelope) -> bool:
+    def _concerns(
+        self, fact: scaler_pb2.SleepDecided | scaler_pb2.WakeDecided, envelope: Envelope
+    ) -> bool:
         """Whether it is of a process of ours: those of the log's past are no more."""
         return fact.node == self._mesh.settings.node and envelope.time_ms >= self._since_ms
 
-    def _on_sleep(self, fact: Sleep, envelope: Envelope) -> None:
+    def _on_sleep(self, fact: scaler_pb2.SleepDecided, envelope: Envelope) -> None:
         if not self._concerns(fact, envelope):
             return
         if self._mesh.clock.now_ms() - envelope.time_ms > OLD_MS:
             # It waited for the bus: what it was decided on is past.
             late = "the decision to sleep came too late"
             self.announce_refused(
-                effects.AnnounceRestRefused(
-                    name=fact.instance_id, turn=fact.turn, reason=late, wake=False
+                effects.AnnounceSleepDecisionRefused(
+                    name=fact.instance_id,
+                    decision_sequence=fact.decision_sequence,
+                    reason=late,
+                    wake=False,
                 )
             )
             return
         event = events.SleepDecided(
             now_us=self._driver.now_us(),
             name=fact.instance_id,
-            turn=fact.turn,
+            decision_sequence=fact.decision_sequence,
             level=fact.level,
             drain_us=fact.drain_ms * 1000,
             cause=fact.reason,
         )
         self._feed("node_agent.sleep", event, envelope)
 
-    def _on_wake(self, fact: Wake, envelope: Envelope) -> None:
+    def _on_wake(self, fact: scaler_pb2.WakeDecided, envelope: Envelope) -> None:
         if self._concerns(fact, envelope):
             now_us = self._driver.now_us()
             event = events.WakeDecided(
-                now_us=now_us, name=fact.instance_id, turn=fact.turn, cause=fact.reason
+                now_us=now_us,
+                name=fact.instance_id,
+                decision_sequence=fact.decision_sequence,
+                cause=fact.reason,
             )
             self._feed("node_agent.wake", event, envelope)
 

@@ -165,7 +165,7 @@ class NodeAgentService(node_agent_pb2_grpc.NodeAgentServicer):
                 self._all_stopped.set()
             case effects.AnnounceStarted() | effects.AnnounceExited() | effects.AnnounceRefused():
                 self._announce(effect)
-            case effects.AnnounceRestRefused():
+            case effects.AnnounceSleepDecisionRefused():
                 self._lives.announce_refused(effect)
 
     async def _start(self, effect: effects.StartProcess) -> None:

@@ -16,25 +16,3 @@ class DecideInstance(Effect, frozen=True, kw_only=True, tag=True):
     settings: dict[str, str]
     reason: str
     devices: int = 0
-
-
-class DecideSleep(Effect, frozen=True, kw_only=True, tag=True):
-    """Publish that an instance shall sleep."""
-
-    instance: str
-    node: str
-    turn: int
-    level: str
-    drain_us: int
-    reason: str
-    by_hand: bool = False
-
-
-class DecideWake(Effect, frozen=True, kw_only=True, tag=True):
-    """Publish that an instance shall be awake."""
-
-    instance: str
-    node: str
-    turn: int
-    reason: str
-    by_hand: bool = False

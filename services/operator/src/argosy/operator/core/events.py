@@ -11,9 +11,6 @@ class FleetApplied(Event, frozen=True, kw_only=True, tag=True):
 
     generation: int
     pools: list[Pool]
-    idle_sleep_us: int = 0
-    """Idle for so long, all go to sleep; 0: never."""
-    sleep_level: str = "dram"
     bounds: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     """By role, the least and most there may be, where an autoscaler says how many."""
 
@@ -24,12 +21,6 @@ class ScaleSeen(Event, frozen=True, kw_only=True, tag=True):
     generation: int
     exist: dict[str, int]
     stop: list[str] = msgspec.field(default_factory=list)
-
-
-class ScalerSeen(Event, frozen=True, kw_only=True, tag=True):
-    """An autoscaler is there. acts: what it decides is to be done."""
-
-    acts: bool
 
 
 class InstanceDecisionRecalled(Event, frozen=True, kw_only=True, tag=True):
@@ -47,7 +38,6 @@ class NodeSeen(Event, frozen=True, kw_only=True, tag=True):
 
     node: str
     memory_bytes: int
-    promised_bytes: int
 
 
 class InstanceChanged(Event, frozen=True, kw_only=True, tag=True):
@@ -63,70 +53,6 @@ class InstanceChanged(Event, frozen=True, kw_only=True, tag=True):
     epoch: str = ""
     change: int = 0
     """Number of the change, where its process tells of it; 0: its node agent does."""
-    took_us: int = 0
-    """What sleeping or waking took, without waiting for work to end."""
-    resident_bytes: int = 0
-    level: str = ""
 
 
-class WorkSeen(Event, frozen=True, kw_only=True, tag=True):
-    """A router tells what there is to do: there, and at all instances."""
-
-    router: str
-    requests: int
-    queued_requests: int
-    arrived_requests: int
-    """Since the router started."""
-
-
-class DemandSeen(Event, frozen=True, kw_only=True, tag=True):
-    """Requests wait at a router, and no instance is awake for them."""
-
-    router: str
-    held_requests: int
-    oldest_wait_us: int = 0
-
-
-class RestAsked(Event, frozen=True, kw_only=True, tag=True):
-    """Somebody asks that instances (none named: all) sleep, or wake."""
-
-    instances: list[str]
-    wake: bool
-    cause: str
-    level: str = ""
-    drain_us: int = -1
-    """-1: as usual."""
-
-
-class RestRecalled(Event, frozen=True, kw_only=True, tag=True):
-    """The control log holds this decision to sleep or to wake."""
-
-    instance: str
-    turn: int
-    wake: bool
-    scaled: bool = False
-    """The autoscaler made it."""
-
-
-class RestRefused(Event, frozen=True, kw_only=True, tag=True):
-    """An instance's node does not let it."""
-
-    instance: str
-    turn: int
-    wake: bool
-    reason: str
-
-
-OperatorEvent = (
-    FleetApplied
-    | InstanceDecisionRecalled
-    | NodeSeen
-    | InstanceChanged
-    | WorkSeen
-    | DemandSeen
-    | RestAsked
-    | RestRecalled
-    | RestRefused
-    | ScaleSeen
-    | ScalerSeen
-)
+OperatorEvent = FleetApplied | InstanceDecisionRecalled | NodeSeen | InstanceChanged | ScaleSeen

@@ -9,7 +9,7 @@ restart of the operator, which recalls its decisions from the control log.
 from argosy.domain.core import CoreSpec, Effect
 from argosy.domain.lifecycle_view import LifecycleFact
 from argosy.domain.pools import Template
-from argosy.operator.core import effects, events, scale, silence
+from argosy.operator.core import effects, events, scale
 from argosy.operator.core.state import OperatorState, PlacedInstance
 
 
@@ -29,16 +29,12 @@ class OperatorCore:
             case events.NodeSeen():
                 return self._node_seen(event)
             case events.InstanceChanged():
-                return self._changed(event)
+                self._changed(event)
+                return []
             case events.ScaleSeen():
                 if not scale.seen(self.state, event):
                     return []
                 return self._want(scale.wanted(self.state), event.now_us)
-            case events.ScalerSeen():
-                scale.scaler_seen(self.state, event)
-                return []
-            case _:
-                return silence.step(self.state, event)
 
     def _applied(self, event: events.FleetApplied) -> list[Effect]:
         state = self.state
@@ -46,8 +42,6 @@ class OperatorCore:
             return []
         scale.applied(state, event)
         state.generation, state.pools = event.generation, event.pools
-        state.rest.idle_sleep_us, state.rest.level = event.idle_sleep_us, event.sleep_level
-        state.rest.busy_us = event.now_us
         wanted = {name: pool.template for pool in event.pools for name in scale.names(state, pool)}
         return self._want(wanted, event.now_us)
 
@@ -84,16 +78,15 @@ class OperatorCore:
         return []
 
     def _node_seen(self, event: events.NodeSeen) -> list[Effect]:
-        self.state.free[event.node] = event.memory_bytes - event.promised_bytes
         if self.state.nodes.get(event.node) == event.memory_bytes:
             return []
         self.state.nodes[event.node] = event.memory_bytes
         return self._place(event.now_us)
 
-    def _changed(self, event: events.InstanceChanged) -> list[Effect]:
+    def _changed(self, event: events.InstanceChanged) -> None:
         instance = self.state.instances.get(event.instance)
         if instance is None:
-            return []
+            return
         if event.restarts >= 0:
             instance.restarts = event.restarts
         is_news = instance.lifecycle.apply(
@@ -105,25 +98,11 @@ class OperatorCore:
                 cause=event.reason,
             )
         )
-        if instance.turn < instance.started_us:
-            # A new process starts awake, whatever the old one was told.
-            instance.rests = False
         if not is_news:
-            return []
-        if event.state == "silent":
-            instance.slept_took_us, instance.level = event.took_us, event.level
-        if event.state == "active" and event.took_us:
-            instance.woke_took_us = event.took_us
-        instance.resident_bytes = event.resident_bytes or instance.resident_bytes
+            return
         if instance.state != event.state:
             instance.state, instance.since_us = event.state, event.at_us or event.now_us
         instance.reason, instance.refused = event.reason, event.state == "pending"
-        if event.state == "active":
-            # What has just come up was brought up for something.
-            self.state.rest.busy_us = max(self.state.rest.busy_us, event.now_us)
-        if event.state == "failed":
-            instance.rests = False
-        return []
 
     def _place(self, now_us: int) -> list[Effect]:
         """Put every instance that has no node on the one with the most memory left."""

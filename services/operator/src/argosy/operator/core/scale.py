@@ -30,12 +30,6 @@ def seen(state: OperatorState, event: events.ScaleSeen) -> bool:
     return bool(state.pools)
 
 
-def scaler_seen(state: OperatorState, event: events.ScalerSeen) -> None:
-    """An autoscaler is there."""
-    if event.acts:
-        state.rest.scaler_us = event.now_us
-
-
 def wanted(state: OperatorState) -> dict[str, Template]:
     """All that there are to be."""
     return {name: pool.template for pool in state.pools for name in names(state, pool)}

@@ -7,11 +7,13 @@ from argosy.fleet.units import seconds, share
 from argosy.wire.operator.v1 import events_pb2
 
 
-def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling | None:
-    """What concerns the autoscaler; None: the fleet is not scaled."""
+def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling:
+    """What concerns the autoscaler. Without a mode it is only told when all are to sleep."""
     scaling, split = fleet.spec.scaling, fleet.spec.split
     if scaling is None or not scaling.acting:
-        return None
+        return events_pb2.Scaling(
+            idle_sleep_ms=fleet.idle_sleep_ms(), sleep_level=fleet.sleep_level()
+        )
     replicas = {"prefill": split.prefill.replicas, "decode": split.decode.replicas}
     pools = []
     for role, count in replicas.items():

@@ -4,13 +4,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from argosy.domain.errors import ArgosyError, Reason
+from argosy.domain.errors import ArgosyError
 from argosy.domain.pools import Template
 from argosy.fleet.file import parse_fleet
 from argosy.mesh import rpc
 from argosy.mesh.bus import Envelope
 from argosy.mesh.service import Mesh
-from argosy.operator.core import effects, events, silence
+from argosy.operator.core import effects, events
 from argosy.operator.core.operator import SPEC
 from argosy.operator.core.state import OperatorState
 from argosy.operator.settings import OperatorSettings
@@ -90,57 +90,9 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                         since_ms=instance.since_us // 1000,
                         restarts=instance.restarts,
                         refused=instance.refused,
-                        rest_refused=instance.rest_refused,
                     )
                 )
         return reply
-
-    @rpc.handler("operator.sleep")
-    async def Sleep(
-        self, request: operator_pb2.SleepRequest, context: Any
-    ) -> operator_pb2.RestReply:
-        """Decide that instances sleep."""
-        if request.level not in ("", "dram", "disk"):
-            message = f"no sleep level '{request.level}': there are dram and disk"
-            raise ArgosyError(Reason.BAD_REQUEST, message)
-        names = self._named(list(request.instance_ids))
-        for name in names:
-            instance = self._state.instances[name]
-            if instance.state == "silent" and request.level not in ("", instance.level):
-                message = f"{name} sleeps at level {instance.level}: wake it first"
-                raise ArgosyError(Reason.BAD_REQUEST, message)
-        drain_us = request.drain_ms * 1000 if request.HasField("drain_ms") else -1
-        self._driver.feed(
-            events.RestAsked(
-                now_us=self._driver.now_us(),
-                instances=names,
-                wake=False,
-                cause="somebody asked",
-                level=request.level,
-                drain_us=drain_us,
-            )
-        )
-        return operator_pb2.RestReply(instance_ids=names)
-
-    @rpc.handler("operator.wake")
-    async def Wake(self, request: operator_pb2.WakeRequest, context: Any) -> operator_pb2.RestReply:
-        """Decide that instances wake."""
-        names = self._named(list(request.instance_ids))
-        now_us = self._driver.now_us()
-        self._driver.feed(
-            events.RestAsked(now_us=now_us, instances=names, wake=True, cause="somebody asked")
-        )
-        return operator_pb2.RestReply(instance_ids=names)
-
-    def _named(self, names: list[str]) -> list[str]:
-        """These, or all there are. Raises ArgosyError for one that there is not."""
-        self.mesh.check_ready()
-        known = sorted(silence.fleet(self._state))
-        for name in names:
-            if name not in known:
-                message = f"no instance '{name}' that could sleep; there are: {', '.join(known)}"
-                raise ArgosyError(Reason.BAD_REQUEST, message)
-        return names or known
 
     def _perform(self, effect: Any) -> None:
         match effect:
@@ -159,43 +111,15 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                         devices=effect.devices,
                     )
                 )
-            case effects.DecideSleep():
-                self.mesh.bus.publish(
-                    events_pb2.SleepDecided(
-                        instance_id=effect.instance,
-                        node=effect.node,
-                        turn=effect.turn,
-                        level=effect.level,
-                        drain_ms=effect.drain_us // 1000,
-                        reason=effect.reason,
-                        by_hand=effect.by_hand,
-                    )
-                )
-            case effects.DecideWake():
-                self.mesh.bus.publish(
-                    events_pb2.WakeDecided(
-                        instance_id=effect.instance,
-                        node=effect.node,
-                        turn=effect.turn,
-                        reason=effect.reason,
-                        by_hand=effect.by_hand,
-                    )
-                )
 
     def _apply(self, fact: events_pb2.FleetApplied) -> None:
         fleet = parse_fleet(fact.fleet_yaml)
         pools = fleet.pools(Path(fact.base_dir))
-        idle_us, level = fleet.idle_sleep_ms() * 1000, fleet.sleep_level()
         now_us = self._driver.now_us()
         bounds = {pool.role: (pool.min, pool.max) for pool in fact.scaling.pools}
         self._driver.feed(
             events.FleetApplied(
-                now_us=now_us,
-                generation=fact.generation,
-                pools=pools,
-                idle_sleep_us=idle_us,
-                sleep_level=level,
-                bounds=bounds,
+                now_us=now_us, generation=fact.generation, pools=pools, bounds=bounds
             )
         )
 

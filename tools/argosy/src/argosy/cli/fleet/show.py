@@ -11,6 +11,7 @@ from rich.table import Table
 from argosy.cli import console
 from argosy.client import Client
 from argosy.client.control import ControlClient
+from argosy.domain.errors import ArgosyError
 from argosy.launcher.home import RunningFleet
 from argosy.launcher.launch import LaunchPlan, up
 from argosy.wire.operator.v1 import operator_pb2
@@ -62,6 +63,14 @@ def progress_table(status: operator_pb2.StatusReply, trouble: str, seconds: floa
     return table
 
 
+async def refusals(remote: ControlClient) -> dict[str, str]:
+    """By instance, why its node did not let it sleep or wake; none while the autoscaler is away."""
+    try:
+        return {name: one.refused for name, one in (await remote.sleep_status()).items()}
+    except ArgosyError:
+        return {}
+
+
 async def show_status(running: RunningFleet, *, as_json: bool) -> None:
     """What the operator, the node agent and the router know, joined by name."""
     remote = ControlClient(running)
@@ -70,6 +79,7 @@ async def show_status(running: RunningFleet, *, as_json: bool) -> None:
             router = await client.status()
         operator = await remote.operator_status()
         processes = {process.name: process for process in await remote.processes()}
+        refused = await refusals(remote)
     finally:
         await remote.close()
     views = {view.instance_id: view for view in router.instances}
@@ -90,7 +100,9 @@ async def show_status(running: RunningFleet, *, as_json: bool) -> None:
                 "kv_blocks": f"{view.load.kv_used_blocks}/{view.load.kv_total_blocks}"
                 if view
                 else "",
-                "reason": instance.rest_refused or instance.reason or (view.reason if view else ""),
+                "reason": refused.get(instance.instance_id)
+                or instance.reason
+                or (view.reason if view else ""),
             }
         )
     for name, process in processes.items():

@@ -56,7 +56,8 @@ async def watch(
         while True:
             status = await remote.operator_status()
             shown = [i for i in status.instances if i.instance_id in names]
-            refused = {i.instance_id: i.rest_refused for i in shown if i.rest_refused}
+            decided = await remote.sleep_status()
+            refused = {n: i.refused for n, i in decided.items() if n in names and i.refused}
             seconds = time.monotonic() - began
             if refused or all(i.state == state for i in shown) or seconds > within_s:
                 break

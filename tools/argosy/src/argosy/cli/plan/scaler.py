@@ -6,20 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 from argosy.client.control import ControlClient
 from argosy.launcher.home import RunningFleet
-from argosy.launcher.launch import UpError
 
-EXAMPLE = "spec.scaling: {mode: act, prefill: {max: 4}, decode: {max: 4}}"
 UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 @asynccontextmanager
 async def scaler_of(running: RunningFleet) -> AsyncIterator[ControlClient]:
-    """The fleet, which has an autoscaler. Raises UpError when it has none."""
-    if not running.autoscaler:
-        raise UpError(
-            f"no autoscaler in {running.fleet}: write `{EXAMPLE}` into the fleet file "
-            "(mode: advise decides and changes nothing) and bring the fleet up again"
-        )
+    """The fleet's autoscaler; closed at the end."""
     remote = ControlClient(running)
     try:
         yield remote

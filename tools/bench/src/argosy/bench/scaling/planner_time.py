@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from argosy.autoscaler.core.capacity import fleet_model, mix, model, queueing
+from argosy.autoscaler.core.capacity import fleet_model, model, queueing, workload_mix
 from argosy.autoscaler.core.events import ROLES
 from argosy.autoscaler.core.planning.bounds import FleetBounds, RoleBounds
 from argosy.autoscaler.core.planning.costs import CostContext, RoleCosts, excess
 from argosy.autoscaler.core.planning.dp import PlanPath
-from argosy.autoscaler.core.planning.targets import plan
+from argosy.autoscaler.core.planning.targets import cheapest_path
 from argosy.autoscaler.core.state import ScalerLimits
 from argosy.bench.scaling.capacity_model import machine_of
 from argosy.domain.demand import Demand, Slo
@@ -107,7 +107,7 @@ def solve(costs: Costs, rates: list[float], first: int, kept: FleetBounds) -> Pl
     """One plan, as the autoscaler's core makes it, from a slot on."""
     ahead = rates[first : first + ScalerLimits().plan_slots]
     sigmas = [SIGMA] * len(ahead)
-    return plan(kept, {role: costs[role].of_slots(ahead, sigmas) for role in ROLES})
+    return cheapest_path(kept, {role: costs[role].of_slots(ahead, sigmas) for role in ROLES})
 
 
 def cold(rates: list[float], kept: FleetBounds, runs: int) -> dict[str, float]:
@@ -143,7 +143,7 @@ def slowest(prepared: Callable[[int], Callable[[], PlanPath]], runs: int) -> dic
 
 def forget() -> None:
     """Empty what the model has remembered in this process."""
-    for module in (fleet_model, mix, model, queueing):
+    for module in (fleet_model, model, queueing, workload_mix):
         for value in vars(module).values():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from argosy.router.core import effects, events
+from argosy.sim.fleet.autoscaler import SimAutoscaler
 from argosy.sim.fleet.bus import SimBus
 from argosy.sim.fleet.event_queue import EventQueue
 from argosy.sim.fleet.instance import InstancePorts, SimInstance
 from argosy.sim.fleet.kv_store import SimStore
 from argosy.sim.fleet.lifecycle import SimLifecycle
-from argosy.sim.fleet.operator import SimOperator
 from argosy.sim.fleet.ports import KvHolder
 from argosy.sim.fleet.request import RequestPorts, SimRequest
 from argosy.sim.fleet.router import SimRouter, router_limits
@@ -82,9 +82,9 @@ class Simulation:
         self._kv_holders: dict[str, KvHolder] = {}
         self._ended = 0
         self._store = self._new_store(fleet)
-        self._operator = self._new_operator(fleet)
+        self._autoscaler = self._new_autoscaler(fleet)
         self.instance_ports = self._new_instance_ports()
-        on_demand = self._operator.demanded if self._operator is not None else None
+        on_demand = self._autoscaler.demanded if self._autoscaler is not None else None
         self.routers = [self._new_router(n, fleet, on_demand) for n in range(fleet.routers)]
         ports = RequestPorts(self.queue, self.instances, self._store, self._count_ended)
         self.requests += [
@@ -130,8 +130,8 @@ class Simulation:
             instance.start()
         if self._store is not None:
             self._store.start()
-        if self._operator is not None:
-            self._operator.start(self.routers)
+        if self._autoscaler is not None:
+            self._autoscaler.start(self.routers)
         if len(self.routers) > 1:
             self.bus.introduce_routers()
 
@@ -142,19 +142,19 @@ class Simulation:
         self._kv_holders[store.name] = store
         return store
 
-    def _new_operator(self, fleet: SimFleet) -> SimOperator | None:
+    def _new_autoscaler(self, fleet: SimFleet) -> SimAutoscaler | None:
         if not fleet.idle_sleep_us:
             return None
-        return SimOperator(fleet, queue=self.queue, instances=self.instances)
+        return SimAutoscaler(fleet, queue=self.queue, instances=self.instances)
 
     def _new_instance_ports(self) -> InstancePorts:
         ports = InstancePorts(self.queue, self.bus.publish, self._store)
-        if self._operator is not None:
+        if self._autoscaler is not None:
             ports.new_lifecycle = partial(
                 SimLifecycle,
                 queue=self.queue,
                 abort_requests=self._abort_requests,
-                on_change=self._operator.changed,
+                on_change=self._autoscaler.changed,
                 sleep_records=self.sleep_records,
             )
         return ports

@@ -25,35 +25,49 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.autoscaler.v1 import events_pb2 as argosy_dot_autoscaler_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%argosy/autoscaler/v1/autoscaler.proto\x12\x14\x61rgosy.autoscaler.v1\x1a!argosy/autoscaler/v1/events.proto\"\x0f\n\rStatusRequest\"\xe1\x01\n\x0bStatusReply\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07signals\x18\x03 \x01(\t\x12\x30\n\x04last\x18\x04 \x01(\x0b\x32\".argosy.autoscaler.v1.ScaleDecided\x12*\n\x05\x61head\x18\x05 \x03(\x0b\x32\x1b.argosy.autoscaler.v1.Ahead\x12\x32\n\x06recent\x18\x06 \x03(\x0b\x32\".argosy.autoscaler.v1.ScaleDecided\x12\r\n\x05slots\x18\x07 \x01(\r\"a\n\x05\x41head\x12\x10\n\x08start_us\x18\x01 \x01(\x03\x12\x11\n\trate_mean\x18\x02 \x01(\x01\x12\x12\n\nrate_upper\x18\x03 \x01(\x01\x12\x0f\n\x07prefill\x18\x04 \x01(\r\x12\x0e\n\x06\x64\x65\x63ode\x18\x05 \x01(\r\"\x1c\n\x0e\x45xplainRequest\x12\n\n\x02id\x18\x01 \x01(\t\"V\n\x0c\x45xplainReply\x12\x34\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\".argosy.autoscaler.v1.ScaleDecided\x12\x10\n\x08outcomes\x18\x02 \x03(\t\",\n\x0e\x41\x64\x64PlanRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"!\n\x11RemovePlanRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x12\n\x10ListPlansRequest\";\n\x0eListPlansReply\x12)\n\x05plans\x18\x01 \x03(\x0b\x32\x1a.argosy.autoscaler.v1.Plan\"U\n\x04Plan\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0f\n\x07\x66rom_us\x18\x04 \x01(\x03\x12\x10\n\x08until_us\x18\x05 \x01(\x03\"\"\n\x0eHistoryRequest\x12\x10\n\x08since_us\x18\x01 \x01(\x03\x32\x87\x04\n\nAutoscaler\x12P\n\x06Status\x12#.argosy.autoscaler.v1.StatusRequest\x1a!.argosy.autoscaler.v1.StatusReply\x12S\n\x07\x45xplain\x12$.argosy.autoscaler.v1.ExplainRequest\x1a\".argosy.autoscaler.v1.ExplainReply\x12K\n\x07\x41\x64\x64Plan\x12$.argosy.autoscaler.v1.AddPlanRequest\x1a\x1a.argosy.autoscaler.v1.Plan\x12Q\n\nRemovePlan\x12\'.argosy.autoscaler.v1.RemovePlanRequest\x1a\x1a.argosy.autoscaler.v1.Plan\x12Y\n\tListPlans\x12&.argosy.autoscaler.v1.ListPlansRequest\x1a$.argosy.autoscaler.v1.ListPlansReply\x12W\n\x07History\x12$.argosy.autoscaler.v1.HistoryRequest\x1a$.argosy.autoscaler.v1.DemandMeasured0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%argosy/autoscaler/v1/autoscaler.proto\x12\x14\x61rgosy.autoscaler.v1\x1a!argosy/autoscaler/v1/events.proto\"W\n\x0cSleepRequest\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x15\n\x08\x64rain_ms\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_drain_ms\"\"\n\nSleepReply\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\"#\n\x0bWakeRequest\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\"!\n\tWakeReply\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\"\x14\n\x12SleepStatusRequest\"J\n\x10SleepStatusReply\x12\x36\n\tinstances\x18\x01 \x03(\x0b\x32#.argosy.autoscaler.v1.InstanceSleep\"\x81\x01\n\rInstanceSleep\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x15\n\rtold_to_sleep\x18\x02 \x01(\x08\x12\x33\n\ndecided_by\x18\x03 \x01(\x0e\x32\x1f.argosy.autoscaler.v1.DecidedBy\x12\x0f\n\x07refused\x18\x04 \x01(\t\"\x0f\n\rStatusRequest\"\xe1\x01\n\x0bStatusReply\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07signals\x18\x03 \x01(\t\x12\x30\n\x04last\x18\x04 \x01(\x0b\x32\".argosy.autoscaler.v1.ScaleDecided\x12*\n\x05\x61head\x18\x05 \x03(\x0b\x32\x1b.argosy.autoscaler.v1.Ahead\x12\x32\n\x06recent\x18\x06 \x03(\x0b\x32\".argosy.autoscaler.v1.ScaleDecided\x12\r\n\x05slots\x18\x07 \x01(\r\"a\n\x05\x41head\x12\x10\n\x08start_us\x18\x01 \x01(\x03\x12\x11\n\trate_mean\x18\x02 \x01(\x01\x12\x12\n\nrate_upper\x18\x03 \x01(\x01\x12\x0f\n\x07prefill\x18\x04 \x01(\r\x12\x0e\n\x06\x64\x65\x63ode\x18\x05 \x01(\r\"\x1c\n\x0e\x45xplainRequest\x12\n\n\x02id\x18\x01 \x01(\t\"V\n\x0c\x45xplainReply\x12\x34\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\".argosy.autoscaler.v1.ScaleDecided\x12\x10\n\x08outcomes\x18\x02 \x03(\t\",\n\x0e\x41\x64\x64PlanRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"!\n\x11RemovePlanRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x12\n\x10ListPlansRequest\";\n\x0eListPlansReply\x12)\n\x05plans\x18\x01 \x03(\x0b\x32\x1a.argosy.autoscaler.v1.Plan\"U\n\x04Plan\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0f\n\x07\x66rom_us\x18\x04 \x01(\x03\x12\x10\n\x08until_us\x18\x05 \x01(\x03\"\"\n\x0eHistoryRequest\x12\x10\n\x08since_us\x18\x01 \x01(\x03\x32\x83\x06\n\nAutoscaler\x12P\n\x06Status\x12#.argosy.autoscaler.v1.StatusRequest\x1a!.argosy.autoscaler.v1.StatusReply\x12S\n\x07\x45xplain\x12$.argosy.autoscaler.v1.ExplainRequest\x1a\".argosy.autoscaler.v1.ExplainReply\x12K\n\x07\x41\x64\x64Plan\x12$.argosy.autoscaler.v1.AddPlanRequest\x1a\x1a.argosy.autoscaler.v1.Plan\x12Q\n\nRemovePlan\x12\'.argosy.autoscaler.v1.RemovePlanRequest\x1a\x1a.argosy.autoscaler.v1.Plan\x12Y\n\tListPlans\x12&.argosy.autoscaler.v1.ListPlansRequest\x1a$.argosy.autoscaler.v1.ListPlansReply\x12W\n\x07History\x12$.argosy.autoscaler.v1.HistoryRequest\x1a$.argosy.autoscaler.v1.DemandMeasured0\x01\x12M\n\x05Sleep\x12\".argosy.autoscaler.v1.SleepRequest\x1a .argosy.autoscaler.v1.SleepReply\x12J\n\x04Wake\x12!.argosy.autoscaler.v1.WakeRequest\x1a\x1f.argosy.autoscaler.v1.WakeReply\x12_\n\x0bSleepStatus\x12(.argosy.autoscaler.v1.SleepStatusRequest\x1a&.argosy.autoscaler.v1.SleepStatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'argosy.autoscaler.v1.autoscaler_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATUSREQUEST']._serialized_start=98
-  _globals['_STATUSREQUEST']._serialized_end=113
-  _globals['_STATUSREPLY']._serialized_start=116
-  _globals['_STATUSREPLY']._serialized_end=341
-  _globals['_AHEAD']._serialized_start=343
-  _globals['_AHEAD']._serialized_end=440
-  _globals['_EXPLAINREQUEST']._serialized_start=442
-  _globals['_EXPLAINREQUEST']._serialized_end=470
-  _globals['_EXPLAINREPLY']._serialized_start=472
-  _globals['_EXPLAINREPLY']._serialized_end=558
-  _globals['_ADDPLANREQUEST']._serialized_start=560
-  _globals['_ADDPLANREQUEST']._serialized_end=604
-  _globals['_REMOVEPLANREQUEST']._serialized_start=606
-  _globals['_REMOVEPLANREQUEST']._serialized_end=639
-  _globals['_LISTPLANSREQUEST']._serialized_start=641
-  _globals['_LISTPLANSREQUEST']._serialized_end=659
-  _globals['_LISTPLANSREPLY']._serialized_start=661
-  _globals['_LISTPLANSREPLY']._serialized_end=720
-  _globals['_PLAN']._serialized_start=722
-  _globals['_PLAN']._serialized_end=807
-  _globals['_HISTORYREQUEST']._serialized_start=809
-  _globals['_HISTORYREQUEST']._serialized_end=843
-  _globals['_AUTOSCALER']._serialized_start=846
-  _globals['_AUTOSCALER']._serialized_end=1365
+  _globals['_SLEEPREQUEST']._serialized_start=98
+  _globals['_SLEEPREQUEST']._serialized_end=185
+  _globals['_SLEEPREPLY']._serialized_start=187
+  _globals['_SLEEPREPLY']._serialized_end=221
+  _globals['_WAKEREQUEST']._serialized_start=223
+  _globals['_WAKEREQUEST']._serialized_end=258
+  _globals['_WAKEREPLY']._serialized_start=260
+  _globals['_WAKEREPLY']._serialized_end=293
+  _globals['_SLEEPSTATUSREQUEST']._serialized_start=295
+  _globals['_SLEEPSTATUSREQUEST']._serialized_end=315
+  _globals['_SLEEPSTATUSREPLY']._serialized_start=317
+  _globals['_SLEEPSTATUSREPLY']._serialized_end=391
+  _globals['_INSTANCESLEEP']._serialized_start=394
+  _globals['_INSTANCESLEEP']._serialized_end=523
+  _globals['_STATUSREQUEST']._serialized_start=525
+  _globals['_STATUSREQUEST']._serialized_end=540
+  _globals['_STATUSREPLY']._serialized_start=543
+  _globals['_STATUSREPLY']._serialized_end=768
+  _globals['_AHEAD']._serialized_start=770
+  _globals['_AHEAD']._serialized_end=867
+  _globals['_EXPLAINREQUEST']._serialized_start=869
+  _globals['_EXPLAINREQUEST']._serialized_end=897
+  _globals['_EXPLAINREPLY']._serialized_start=899
+  _globals['_EXPLAINREPLY']._serialized_end=985
+  _globals['_ADDPLANREQUEST']._serialized_start=987
+  _globals['_ADDPLANREQUEST']._serialized_end=1031
+  _globals['_REMOVEPLANREQUEST']._serialized_start=1033
+  _globals['_REMOVEPLANREQUEST']._serialized_end=1066
+  _globals['_LISTPLANSREQUEST']._serialized_start=1068
+  _globals['_LISTPLANSREQUEST']._serialized_end=1086
+  _globals['_LISTPLANSREPLY']._serialized_start=1088
+  _globals['_LISTPLANSREPLY']._serialized_end=1147
+  _globals['_PLAN']._serialized_start=1149
+  _globals['_PLAN']._serialized_end=1234
+  _globals['_HISTORYREQUEST']._serialized_start=1236
+  _globals['_HISTORYREQUEST']._serialized_end=1270
+  _globals['_AUTOSCALER']._serialized_start=1273
+  _globals['_AUTOSCALER']._serialized_end=2044
 # @@protoc_insertion_point(module_scope)

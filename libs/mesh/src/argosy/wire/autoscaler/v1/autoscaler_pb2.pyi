@@ -7,6 +7,56 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class SleepRequest(_message.Message):
+    __slots__ = ("instance_ids", "level", "drain_ms")
+    INSTANCE_IDS_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_MS_FIELD_NUMBER: _ClassVar[int]
+    instance_ids: _containers.RepeatedScalarFieldContainer[str]
+    level: str
+    drain_ms: int
+    def __init__(self, instance_ids: _Optional[_Iterable[str]] = ..., level: _Optional[str] = ..., drain_ms: _Optional[int] = ...) -> None: ...
+
+class SleepReply(_message.Message):
+    __slots__ = ("instance_ids",)
+    INSTANCE_IDS_FIELD_NUMBER: _ClassVar[int]
+    instance_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, instance_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class WakeRequest(_message.Message):
+    __slots__ = ("instance_ids",)
+    INSTANCE_IDS_FIELD_NUMBER: _ClassVar[int]
+    instance_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, instance_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class WakeReply(_message.Message):
+    __slots__ = ("instance_ids",)
+    INSTANCE_IDS_FIELD_NUMBER: _ClassVar[int]
+    instance_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, instance_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SleepStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SleepStatusReply(_message.Message):
+    __slots__ = ("instances",)
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    instances: _containers.RepeatedCompositeFieldContainer[InstanceSleep]
+    def __init__(self, instances: _Optional[_Iterable[_Union[InstanceSleep, _Mapping]]] = ...) -> None: ...
+
+class InstanceSleep(_message.Message):
+    __slots__ = ("instance_id", "told_to_sleep", "decided_by", "refused")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    TOLD_TO_SLEEP_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    told_to_sleep: bool
+    decided_by: _events_pb2.DecidedBy
+    refused: str
+    def __init__(self, instance_id: _Optional[str] = ..., told_to_sleep: _Optional[bool] = ..., decided_by: _Optional[_Union[_events_pb2.DecidedBy, str]] = ..., refused: _Optional[str] = ...) -> None: ...
+
 class StatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

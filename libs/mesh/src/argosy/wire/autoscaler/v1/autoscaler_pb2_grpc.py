@@ -66,6 +66,21 @@ class AutoscalerStub:
                 request_serializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.HistoryRequest.SerializeToString,
                 response_deserializer=argosy_dot_autoscaler_dot_v1_dot_events__pb2.DemandMeasured.FromString,
                 _registered_method=True)
+        self.Sleep = channel.unary_unary(
+                '/argosy.autoscaler.v1.Autoscaler/Sleep',
+                request_serializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepRequest.SerializeToString,
+                response_deserializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepReply.FromString,
+                _registered_method=True)
+        self.Wake = channel.unary_unary(
+                '/argosy.autoscaler.v1.Autoscaler/Wake',
+                request_serializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.WakeRequest.SerializeToString,
+                response_deserializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.WakeReply.FromString,
+                _registered_method=True)
+        self.SleepStatus = channel.unary_unary(
+                '/argosy.autoscaler.v1.Autoscaler/SleepStatus',
+                request_serializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepStatusRequest.SerializeToString,
+                response_deserializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepStatusReply.FromString,
+                _registered_method=True)
 
 
 class AutoscalerServicer:
@@ -111,6 +126,26 @@ class AutoscalerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Sleep(self, request, context):
+        """Decides that instances sleep, or wake; returns what was decided, not what came of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Wake(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SleepStatus(self, request, context):
+        """What was last decided on each instance, and whether its node refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AutoscalerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -143,6 +178,21 @@ def add_AutoscalerServicer_to_server(servicer, server):
                     servicer.History,
                     request_deserializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.HistoryRequest.FromString,
                     response_serializer=argosy_dot_autoscaler_dot_v1_dot_events__pb2.DemandMeasured.SerializeToString,
+            ),
+            'Sleep': grpc.unary_unary_rpc_method_handler(
+                    servicer.Sleep,
+                    request_deserializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepRequest.FromString,
+                    response_serializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepReply.SerializeToString,
+            ),
+            'Wake': grpc.unary_unary_rpc_method_handler(
+                    servicer.Wake,
+                    request_deserializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.WakeRequest.FromString,
+                    response_serializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.WakeReply.SerializeToString,
+            ),
+            'SleepStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.SleepStatus,
+                    request_deserializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepStatusRequest.FromString,
+                    response_serializer=argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepStatusReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -308,6 +358,87 @@ class Autoscaler:
             '/argosy.autoscaler.v1.Autoscaler/History',
             argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.HistoryRequest.SerializeToString,
             argosy_dot_autoscaler_dot_v1_dot_events__pb2.DemandMeasured.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Sleep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/argosy.autoscaler.v1.Autoscaler/Sleep',
+            argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepRequest.SerializeToString,
+            argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Wake(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/argosy.autoscaler.v1.Autoscaler/Wake',
+            argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.WakeRequest.SerializeToString,
+            argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.WakeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SleepStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/argosy.autoscaler.v1.Autoscaler/SleepStatus',
+            argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepStatusRequest.SerializeToString,
+            argosy_dot_autoscaler_dot_v1_dot_autoscaler__pb2.SleepStatusReply.FromString,
             options,
             channel_credentials,
             insecure,

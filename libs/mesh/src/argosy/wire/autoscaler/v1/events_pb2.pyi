@@ -1,11 +1,23 @@
 from argosy.wire.fact.v1 import options_pb2 as _options_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class DecidedBy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DECIDED_BY_UNSPECIFIED: _ClassVar[DecidedBy]
+    DECIDED_BY_PLAN: _ClassVar[DecidedBy]
+    DECIDED_BY_RULE: _ClassVar[DecidedBy]
+    DECIDED_BY_MANUAL: _ClassVar[DecidedBy]
+DECIDED_BY_UNSPECIFIED: DecidedBy
+DECIDED_BY_PLAN: DecidedBy
+DECIDED_BY_RULE: DecidedBy
+DECIDED_BY_MANUAL: DecidedBy
 
 class ScaleDecided(_message.Message):
     __slots__ = ("id", "generation", "pools", "reason", "advisory", "forecast", "chosen", "rejected", "constraints", "at_us", "load_traceparent")
@@ -107,40 +119,44 @@ class Alternative(_message.Message):
     def __init__(self, name: _Optional[str] = ..., prefill: _Optional[int] = ..., decode: _Optional[int] = ..., silent: _Optional[int] = ..., cost: _Optional[float] = ..., ttft_p90_ms: _Optional[float] = ..., tpot_p90_ms: _Optional[float] = ..., attained: _Optional[float] = ..., rejected: _Optional[str] = ...) -> None: ...
 
 class SleepDecided(_message.Message):
-    __slots__ = ("instance_id", "node", "turn", "level", "drain_ms", "reason", "decision", "generation")
+    __slots__ = ("instance_id", "node", "decision_sequence", "level", "drain_ms", "reason", "decision", "generation", "decided_by")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
-    TURN_FIELD_NUMBER: _ClassVar[int]
+    DECISION_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     DRAIN_MS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     node: str
-    turn: int
+    decision_sequence: int
     level: str
     drain_ms: int
     reason: str
     decision: str
     generation: int
-    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., turn: _Optional[int] = ..., level: _Optional[str] = ..., drain_ms: _Optional[int] = ..., reason: _Optional[str] = ..., decision: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+    decided_by: DecidedBy
+    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., decision_sequence: _Optional[int] = ..., level: _Optional[str] = ..., drain_ms: _Optional[int] = ..., reason: _Optional[str] = ..., decision: _Optional[str] = ..., generation: _Optional[int] = ..., decided_by: _Optional[_Union[DecidedBy, str]] = ...) -> None: ...
 
 class WakeDecided(_message.Message):
-    __slots__ = ("instance_id", "node", "turn", "reason", "decision", "generation")
+    __slots__ = ("instance_id", "node", "decision_sequence", "reason", "decision", "generation", "decided_by")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
-    TURN_FIELD_NUMBER: _ClassVar[int]
+    DECISION_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     node: str
-    turn: int
+    decision_sequence: int
     reason: str
     decision: str
     generation: int
-    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., turn: _Optional[int] = ..., reason: _Optional[str] = ..., decision: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+    decided_by: DecidedBy
+    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., decision_sequence: _Optional[int] = ..., reason: _Optional[str] = ..., decision: _Optional[str] = ..., generation: _Optional[int] = ..., decided_by: _Optional[_Union[DecidedBy, str]] = ...) -> None: ...
 
 class DemandMeasured(_message.Message):
     __slots__ = ("start_us", "seconds", "requests", "prompt_tokens", "prompt_tokens_squared", "cached_tokens", "finished", "output_tokens", "output_tokens_squared")

@@ -75,11 +75,11 @@ class InstanceReady(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., address: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., block_tokens: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., max_model_tokens: _Optional[int] = ..., max_running_requests: _Optional[int] = ..., dp_ranks: _Optional[int] = ..., tokens_per_step: _Optional[int] = ..., rack: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., change: _Optional[_Union[Change, _Mapping]] = ...) -> None: ...
 
 class Change(_message.Message):
-    __slots__ = ("state", "number", "cause", "turn", "took_ms", "steps", "resident_bytes", "level")
+    __slots__ = ("state", "number", "cause", "decision_sequence", "took_ms", "steps", "resident_bytes", "level")
     STATE_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
-    TURN_FIELD_NUMBER: _ClassVar[int]
+    DECISION_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TOOK_MS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -87,12 +87,12 @@ class Change(_message.Message):
     state: State
     number: int
     cause: str
-    turn: int
+    decision_sequence: int
     took_ms: int
     steps: _containers.RepeatedCompositeFieldContainer[StepTaken]
     resident_bytes: int
     level: str
-    def __init__(self, state: _Optional[_Union[State, str]] = ..., number: _Optional[int] = ..., cause: _Optional[str] = ..., turn: _Optional[int] = ..., took_ms: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[StepTaken, _Mapping]]] = ..., resident_bytes: _Optional[int] = ..., level: _Optional[str] = ...) -> None: ...
+    def __init__(self, state: _Optional[_Union[State, str]] = ..., number: _Optional[int] = ..., cause: _Optional[str] = ..., decision_sequence: _Optional[int] = ..., took_ms: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[StepTaken, _Mapping]]] = ..., resident_bytes: _Optional[int] = ..., level: _Optional[str] = ...) -> None: ...
 
 class StepTaken(_message.Message):
     __slots__ = ("name", "ms")

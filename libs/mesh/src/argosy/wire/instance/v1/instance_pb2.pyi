@@ -7,24 +7,24 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SleepRequest(_message.Message):
-    __slots__ = ("turn", "level", "drain_ms", "cause")
-    TURN_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("decision_sequence", "level", "drain_ms", "cause")
+    DECISION_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     DRAIN_MS_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
-    turn: int
+    decision_sequence: int
     level: str
     drain_ms: int
     cause: str
-    def __init__(self, turn: _Optional[int] = ..., level: _Optional[str] = ..., drain_ms: _Optional[int] = ..., cause: _Optional[str] = ...) -> None: ...
+    def __init__(self, decision_sequence: _Optional[int] = ..., level: _Optional[str] = ..., drain_ms: _Optional[int] = ..., cause: _Optional[str] = ...) -> None: ...
 
 class WakeRequest(_message.Message):
-    __slots__ = ("turn", "cause")
-    TURN_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("decision_sequence", "cause")
+    DECISION_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
-    turn: int
+    decision_sequence: int
     cause: str
-    def __init__(self, turn: _Optional[int] = ..., cause: _Optional[str] = ...) -> None: ...
+    def __init__(self, decision_sequence: _Optional[int] = ..., cause: _Optional[str] = ...) -> None: ...
 
 class LifeReply(_message.Message):
     __slots__ = ("change", "epoch")

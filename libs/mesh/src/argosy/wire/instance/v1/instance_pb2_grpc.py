@@ -28,7 +28,7 @@ if _version_not_supported:
 class LifeStub:
     """What a node agent asks of an instance of its node, beside the role's own service.
     Both return at once: what comes of it is told by facts. Of two decisions the one with
-    the higher turn holds, in whatever order they come.
+    the greater decision sequence holds, in whatever order they come.
     """
 
     def __init__(self, channel):
@@ -52,7 +52,7 @@ class LifeStub:
 class LifeServicer:
     """What a node agent asks of an instance of its node, beside the role's own service.
     Both return at once: what comes of it is told by facts. Of two decisions the one with
-    the higher turn holds, in whatever order they come.
+    the greater decision sequence holds, in whatever order they come.
     """
 
     def Sleep(self, request, context):
@@ -91,7 +91,7 @@ def add_LifeServicer_to_server(servicer, server):
 class Life:
     """What a node agent asks of an instance of its node, beside the role's own service.
     Both return at once: what comes of it is told by facts. Of two decisions the one with
-    the higher turn holds, in whatever order they come.
+    the greater decision sequence holds, in whatever order they come.
     """
 
     @staticmethod

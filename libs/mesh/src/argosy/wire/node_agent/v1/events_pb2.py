@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.fact.v1 import options_pb2 as argosy_dot_fact_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!argosy/node_agent/v1/events.proto\x12\x14\x61rgosy.node_agent.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"\xb1\x01\n\x0cNodeReported\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x16\n\x0epromised_bytes\x18\x03 \x01(\x04\x12\x11\n\tprocesses\x18\x04 \x01(\r\x12\x14\n\x0csilent_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07\x64\x65vices\x18\x06 \x01(\r\x12\x14\n\x0c\x64\x65vices_held\x18\x07 \x01(\r:\x15\xea\xe0\x18\x11\n\rnode.reported\x10\x01\"\xa2\x01\n\x0fInstanceStarted\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12\x10\n\x08restarts\x18\x04 \x01(\r\x12\x12\n\ngeneration\x18\x05 \x01(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\t:*\xea\xe0\x18&\n\x15node.instance_started\x10\x02\x1a\x0binstance_id\"\xb1\x01\n\x0eInstanceExited\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12\x11\n\texit_code\x18\x04 \x01(\x05\x12\x0e\n\x06wanted\x18\x05 \x01(\x08\x12\x12\n\ngeneration\x18\x06 \x01(\x04\x12\r\n\x05\x65poch\x18\x07 \x01(\t:)\xea\xe0\x18%\n\x14node.instance_exited\x10\x02\x1a\x0binstance_id\"\x84\x01\n\x0fInstanceRefused\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04:*\xea\xe0\x18&\n\x15node.instance_refused\x10\x02\x1a\x0binstance_id\"\x84\x01\n\x0bRestRefused\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04turn\x18\x04 \x01(\x04\x12\x0c\n\x04wake\x18\x05 \x01(\x08:&\xea\xe0\x18\"\n\x11node.rest_refused\x10\x02\x1a\x0binstance_idb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!argosy/node_agent/v1/events.proto\x12\x14\x61rgosy.node_agent.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"\xb1\x01\n\x0cNodeReported\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x16\n\x0epromised_bytes\x18\x03 \x01(\x04\x12\x11\n\tprocesses\x18\x04 \x01(\r\x12\x14\n\x0csilent_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07\x64\x65vices\x18\x06 \x01(\r\x12\x14\n\x0c\x64\x65vices_held\x18\x07 \x01(\r:\x15\xea\xe0\x18\x11\n\rnode.reported\x10\x01\"\xa2\x01\n\x0fInstanceStarted\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12\x10\n\x08restarts\x18\x04 \x01(\r\x12\x12\n\ngeneration\x18\x05 \x01(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\t:*\xea\xe0\x18&\n\x15node.instance_started\x10\x02\x1a\x0binstance_id\"\xb1\x01\n\x0eInstanceExited\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12\x11\n\texit_code\x18\x04 \x01(\x05\x12\x0e\n\x06wanted\x18\x05 \x01(\x08\x12\x12\n\ngeneration\x18\x06 \x01(\x04\x12\r\n\x05\x65poch\x18\x07 \x01(\t:)\xea\xe0\x18%\n\x14node.instance_exited\x10\x02\x1a\x0binstance_id\"\x84\x01\n\x0fInstanceRefused\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04:*\xea\xe0\x18&\n\x15node.instance_refused\x10\x02\x1a\x0binstance_id\"\xa4\x01\n\x14SleepDecisionRefused\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x19\n\x11\x64\x65\x63ision_sequence\x18\x04 \x01(\x04\x12\x0c\n\x04wake\x18\x05 \x01(\x08:0\xea\xe0\x18,\n\x1bnode.sleep_decision_refused\x10\x02\x1a\x0binstance_idb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,8 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSTANCEEXITED']._serialized_options = b'\352\340\030%\n\024node.instance_exited\020\002\032\013instance_id'
   _globals['_INSTANCEREFUSED']._loaded_options = None
   _globals['_INSTANCEREFUSED']._serialized_options = b'\352\340\030&\n\025node.instance_refused\020\002\032\013instance_id'
-  _globals['_RESTREFUSED']._loaded_options = None
-  _globals['_RESTREFUSED']._serialized_options = b'\352\340\030\"\n\021node.rest_refused\020\002\032\013instance_id'
+  _globals['_SLEEPDECISIONREFUSED']._loaded_options = None
+  _globals['_SLEEPDECISIONREFUSED']._serialized_options = b'\352\340\030,\n\033node.sleep_decision_refused\020\002\032\013instance_id'
   _globals['_NODEREPORTED']._serialized_start=90
   _globals['_NODEREPORTED']._serialized_end=267
   _globals['_INSTANCESTARTED']._serialized_start=270
@@ -50,6 +50,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSTANCEEXITED']._serialized_end=612
   _globals['_INSTANCEREFUSED']._serialized_start=615
   _globals['_INSTANCEREFUSED']._serialized_end=747
-  _globals['_RESTREFUSED']._serialized_start=750
-  _globals['_RESTREFUSED']._serialized_end=882
+  _globals['_SLEEPDECISIONREFUSED']._serialized_start=750
+  _globals['_SLEEPDECISIONREFUSED']._serialized_end=914
 # @@protoc_insertion_point(module_scope)

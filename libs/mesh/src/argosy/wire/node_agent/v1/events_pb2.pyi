@@ -69,16 +69,16 @@ class InstanceRefused(_message.Message):
     generation: int
     def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., reason: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
-class RestRefused(_message.Message):
-    __slots__ = ("instance_id", "node", "reason", "turn", "wake")
+class SleepDecisionRefused(_message.Message):
+    __slots__ = ("instance_id", "node", "reason", "decision_sequence", "wake")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
-    TURN_FIELD_NUMBER: _ClassVar[int]
+    DECISION_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     WAKE_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     node: str
     reason: str
-    turn: int
+    decision_sequence: int
     wake: bool
-    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., reason: _Optional[str] = ..., turn: _Optional[int] = ..., wake: _Optional[bool] = ...) -> None: ...
+    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., reason: _Optional[str] = ..., decision_sequence: _Optional[int] = ..., wake: _Optional[bool] = ...) -> None: ...

@@ -91,35 +91,3 @@ class InstanceDecided(_message.Message):
     reason: str
     devices: int
     def __init__(self, instance_id: _Optional[str] = ..., generation: _Optional[int] = ..., run: _Optional[bool] = ..., node: _Optional[str] = ..., role: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., cpu: _Optional[float] = ..., settings: _Optional[_Mapping[str, str]] = ..., reason: _Optional[str] = ..., devices: _Optional[int] = ...) -> None: ...
-
-class SleepDecided(_message.Message):
-    __slots__ = ("instance_id", "node", "turn", "level", "drain_ms", "reason", "by_hand")
-    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
-    NODE_FIELD_NUMBER: _ClassVar[int]
-    TURN_FIELD_NUMBER: _ClassVar[int]
-    LEVEL_FIELD_NUMBER: _ClassVar[int]
-    DRAIN_MS_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    BY_HAND_FIELD_NUMBER: _ClassVar[int]
-    instance_id: str
-    node: str
-    turn: int
-    level: str
-    drain_ms: int
-    reason: str
-    by_hand: bool
-    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., turn: _Optional[int] = ..., level: _Optional[str] = ..., drain_ms: _Optional[int] = ..., reason: _Optional[str] = ..., by_hand: _Optional[bool] = ...) -> None: ...
-
-class WakeDecided(_message.Message):
-    __slots__ = ("instance_id", "node", "turn", "reason", "by_hand")
-    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
-    NODE_FIELD_NUMBER: _ClassVar[int]
-    TURN_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    BY_HAND_FIELD_NUMBER: _ClassVar[int]
-    instance_id: str
-    node: str
-    turn: int
-    reason: str
-    by_hand: bool
-    def __init__(self, instance_id: _Optional[str] = ..., node: _Optional[str] = ..., turn: _Optional[int] = ..., reason: _Optional[str] = ..., by_hand: _Optional[bool] = ...) -> None: ...

@@ -24,29 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!argosy/operator/v1/operator.proto\x12\x12\x61rgosy.operator.v1\"W\n\x0cSleepRequest\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x15\n\x08\x64rain_ms\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_drain_ms\"#\n\x0bWakeRequest\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\"!\n\tRestReply\x12\x14\n\x0cinstance_ids\x18\x01 \x03(\t\"4\n\x0c\x41pplyRequest\x12\x12\n\nfleet_yaml\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61se_dir\x18\x02 \x01(\t\" \n\nApplyReply\x12\x12\n\ngeneration\x18\x01 \x01(\x04\"\x0f\n\rStatusRequest\"g\n\x0bStatusReply\x12\r\n\x05\x66leet\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x35\n\tinstances\x18\x03 \x03(\x0b\x32\".argosy.operator.v1.InstanceStatus\"\xab\x01\n\x0eInstanceStatus\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x10\n\x08since_ms\x18\x06 \x01(\x03\x12\x10\n\x08restarts\x18\x07 \x01(\r\x12\x0f\n\x07refused\x18\x08 \x01(\x08\x12\x14\n\x0crest_refused\x18\t \x01(\t2\xb5\x02\n\x08Operator\x12I\n\x05\x41pply\x12 .argosy.operator.v1.ApplyRequest\x1a\x1e.argosy.operator.v1.ApplyReply\x12L\n\x06Status\x12!.argosy.operator.v1.StatusRequest\x1a\x1f.argosy.operator.v1.StatusReply\x12H\n\x05Sleep\x12 .argosy.operator.v1.SleepRequest\x1a\x1d.argosy.operator.v1.RestReply\x12\x46\n\x04Wake\x12\x1f.argosy.operator.v1.WakeRequest\x1a\x1d.argosy.operator.v1.RestReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!argosy/operator/v1/operator.proto\x12\x12\x61rgosy.operator.v1\"4\n\x0c\x41pplyRequest\x12\x12\n\nfleet_yaml\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61se_dir\x18\x02 \x01(\t\" \n\nApplyReply\x12\x12\n\ngeneration\x18\x01 \x01(\x04\"\x0f\n\rStatusRequest\"g\n\x0bStatusReply\x12\r\n\x05\x66leet\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x35\n\tinstances\x18\x03 \x03(\x0b\x32\".argosy.operator.v1.InstanceStatus\"\x95\x01\n\x0eInstanceStatus\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x10\n\x08since_ms\x18\x06 \x01(\x03\x12\x10\n\x08restarts\x18\x07 \x01(\r\x12\x0f\n\x07refused\x18\x08 \x01(\x08\x32\xa3\x01\n\x08Operator\x12I\n\x05\x41pply\x12 .argosy.operator.v1.ApplyRequest\x1a\x1e.argosy.operator.v1.ApplyReply\x12L\n\x06Status\x12!.argosy.operator.v1.StatusRequest\x1a\x1f.argosy.operator.v1.StatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'argosy.operator.v1.operator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SLEEPREQUEST']._serialized_start=57
-  _globals['_SLEEPREQUEST']._serialized_end=144
-  _globals['_WAKEREQUEST']._serialized_start=146
-  _globals['_WAKEREQUEST']._serialized_end=181
-  _globals['_RESTREPLY']._serialized_start=183
-  _globals['_RESTREPLY']._serialized_end=216
-  _globals['_APPLYREQUEST']._serialized_start=218
-  _globals['_APPLYREQUEST']._serialized_end=270
-  _globals['_APPLYREPLY']._serialized_start=272
-  _globals['_APPLYREPLY']._serialized_end=304
-  _globals['_STATUSREQUEST']._serialized_start=306
-  _globals['_STATUSREQUEST']._serialized_end=321
-  _globals['_STATUSREPLY']._serialized_start=323
-  _globals['_STATUSREPLY']._serialized_end=426
-  _globals['_INSTANCESTATUS']._serialized_start=429
-  _globals['_INSTANCESTATUS']._serialized_end=600
-  _globals['_OPERATOR']._serialized_start=603
-  _globals['_OPERATOR']._serialized_end=912
+  _globals['_APPLYREQUEST']._serialized_start=57
+  _globals['_APPLYREQUEST']._serialized_end=109
+  _globals['_APPLYREPLY']._serialized_start=111
+  _globals['_APPLYREPLY']._serialized_end=143
+  _globals['_STATUSREQUEST']._serialized_start=145
+  _globals['_STATUSREQUEST']._serialized_end=160
+  _globals['_STATUSREPLY']._serialized_start=162
+  _globals['_STATUSREPLY']._serialized_end=265
+  _globals['_INSTANCESTATUS']._serialized_start=268
+  _globals['_INSTANCESTATUS']._serialized_end=417
+  _globals['_OPERATOR']._serialized_start=420
+  _globals['_OPERATOR']._serialized_end=583
 # @@protoc_insertion_point(module_scope)

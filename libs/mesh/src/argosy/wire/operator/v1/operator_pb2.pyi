@@ -6,28 +6,6 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class SleepRequest(_message.Message):
-    __slots__ = ("instance_ids", "level", "drain_ms")
-    INSTANCE_IDS_FIELD_NUMBER: _ClassVar[int]
-    LEVEL_FIELD_NUMBER: _ClassVar[int]
-    DRAIN_MS_FIELD_NUMBER: _ClassVar[int]
-    instance_ids: _containers.RepeatedScalarFieldContainer[str]
-    level: str
-    drain_ms: int
-    def __init__(self, instance_ids: _Optional[_Iterable[str]] = ..., level: _Optional[str] = ..., drain_ms: _Optional[int] = ...) -> None: ...
-
-class WakeRequest(_message.Message):
-    __slots__ = ("instance_ids",)
-    INSTANCE_IDS_FIELD_NUMBER: _ClassVar[int]
-    instance_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, instance_ids: _Optional[_Iterable[str]] = ...) -> None: ...
-
-class RestReply(_message.Message):
-    __slots__ = ("instance_ids",)
-    INSTANCE_IDS_FIELD_NUMBER: _ClassVar[int]
-    instance_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, instance_ids: _Optional[_Iterable[str]] = ...) -> None: ...
-
 class ApplyRequest(_message.Message):
     __slots__ = ("fleet_yaml", "base_dir")
     FLEET_YAML_FIELD_NUMBER: _ClassVar[int]
@@ -57,7 +35,7 @@ class StatusReply(_message.Message):
     def __init__(self, fleet: _Optional[str] = ..., generation: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[InstanceStatus, _Mapping]]] = ...) -> None: ...
 
 class InstanceStatus(_message.Message):
-    __slots__ = ("instance_id", "role", "node", "state", "reason", "since_ms", "restarts", "refused", "rest_refused")
+    __slots__ = ("instance_id", "role", "node", "state", "reason", "since_ms", "restarts", "refused")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -66,7 +44,6 @@ class InstanceStatus(_message.Message):
     SINCE_MS_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
-    REST_REFUSED_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     role: str
     node: str
@@ -75,5 +52,4 @@ class InstanceStatus(_message.Message):
     since_ms: int
     restarts: int
     refused: bool
-    rest_refused: str
-    def __init__(self, instance_id: _Optional[str] = ..., role: _Optional[str] = ..., node: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., since_ms: _Optional[int] = ..., restarts: _Optional[int] = ..., refused: _Optional[bool] = ..., rest_refused: _Optional[str] = ...) -> None: ...
+    def __init__(self, instance_id: _Optional[str] = ..., role: _Optional[str] = ..., node: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., since_ms: _Optional[int] = ..., restarts: _Optional[int] = ..., refused: _Optional[bool] = ...) -> None: ...

@@ -45,16 +45,6 @@ class OperatorStub:
                 request_serializer=argosy_dot_operator_dot_v1_dot_operator__pb2.StatusRequest.SerializeToString,
                 response_deserializer=argosy_dot_operator_dot_v1_dot_operator__pb2.StatusReply.FromString,
                 _registered_method=True)
-        self.Sleep = channel.unary_unary(
-                '/argosy.operator.v1.Operator/Sleep',
-                request_serializer=argosy_dot_operator_dot_v1_dot_operator__pb2.SleepRequest.SerializeToString,
-                response_deserializer=argosy_dot_operator_dot_v1_dot_operator__pb2.RestReply.FromString,
-                _registered_method=True)
-        self.Wake = channel.unary_unary(
-                '/argosy.operator.v1.Operator/Wake',
-                request_serializer=argosy_dot_operator_dot_v1_dot_operator__pb2.WakeRequest.SerializeToString,
-                response_deserializer=argosy_dot_operator_dot_v1_dot_operator__pb2.RestReply.FromString,
-                _registered_method=True)
 
 
 class OperatorServicer:
@@ -74,19 +64,6 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Sleep(self, request, context):
-        """Decides that instances sleep, or wake; returns what was decided, not what came of it.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Wake(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -99,16 +76,6 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=argosy_dot_operator_dot_v1_dot_operator__pb2.StatusRequest.FromString,
                     response_serializer=argosy_dot_operator_dot_v1_dot_operator__pb2.StatusReply.SerializeToString,
-            ),
-            'Sleep': grpc.unary_unary_rpc_method_handler(
-                    servicer.Sleep,
-                    request_deserializer=argosy_dot_operator_dot_v1_dot_operator__pb2.SleepRequest.FromString,
-                    response_serializer=argosy_dot_operator_dot_v1_dot_operator__pb2.RestReply.SerializeToString,
-            ),
-            'Wake': grpc.unary_unary_rpc_method_handler(
-                    servicer.Wake,
-                    request_deserializer=argosy_dot_operator_dot_v1_dot_operator__pb2.WakeRequest.FromString,
-                    response_serializer=argosy_dot_operator_dot_v1_dot_operator__pb2.RestReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -166,60 +133,6 @@ class Operator:
             '/argosy.operator.v1.Operator/Status',
             argosy_dot_operator_dot_v1_dot_operator__pb2.StatusRequest.SerializeToString,
             argosy_dot_operator_dot_v1_dot_operator__pb2.StatusReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Sleep(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/argosy.operator.v1.Operator/Sleep',
-            argosy_dot_operator_dot_v1_dot_operator__pb2.SleepRequest.SerializeToString,
-            argosy_dot_operator_dot_v1_dot_operator__pb2.RestReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Wake(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/argosy.operator.v1.Operator/Wake',
-            argosy_dot_operator_dot_v1_dot_operator__pb2.WakeRequest.SerializeToString,
-            argosy_dot_operator_dot_v1_dot_operator__pb2.RestReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,7 +2,7 @@
 
 Ridge regression with the announced times as the prior (Hoerl and Kennard, 1970), on decayed
 normal equations: with few steps the announced times hold, with many the measured ones. Times
-are divided by what was announced, so that long steps weigh no more than short ones. Passes of
+are divided by what was announced, so that long steps weigh no more than short ones. Steps of
 an instance that has just come up are left out: they are slow for other reasons.
 """
 
@@ -15,18 +15,21 @@ from argosy.autoscaler.core.state import AutoscalerState, Baseline, Member, Step
 from argosy.domain.timing import Timing
 
 COLD_US = 30_000_000
-"""Passes of an instance that came up less long ago say nothing of its pace."""
+"""Steps of an instance that came up less than this ago are left out: caches are cold, and code is
+still being compiled."""
 PRIOR = 20.0
-"""Passes that the announced times weigh as much as."""
+"""The announced times weigh as much as this many steps: a few odd steps change little, and a few
+seconds of steps outweigh them."""
 KEEP = 0.998
-"""What a step weighs after each later one."""
+"""What a step weighs after each later one: the last 500 or so count."""
 LEAST, MOST = 0.1, 10.0
-"""Measured times are believed within these multiples of the announced ones."""
+"""Measured times are believed within these multiples of the announced ones: beyond them a clock or
+the fit is at fault."""
 LEAST_MS = 1e-3
 """No step takes less."""
 MOVED = 0.03
 REFIT = 50
-"""Passes between two solutions."""
+"""Steps between two solutions: fewer change the times by too little to be worth one."""
 
 
 def joined(state: AutoscalerState, event: events.MemberJoined) -> None:
@@ -35,8 +38,8 @@ def joined(state: AutoscalerState, event: events.MemberJoined) -> None:
     if min(event.machine.kv_tokens, event.machine.max_running, event.machine.tokens_per_step) > 0:
         base.machine = event.machine
     # Where an engine announces nothing its steps soon tell, whatever one begins with.
-    told = event.timing if event.timing is not None and possible(event.timing) else None
-    announced = told or base.announced or Timing()
+    possible_timing = event.timing if event.timing is not None and possible(event.timing) else None
+    announced = possible_timing or base.announced or Timing()
     if announced != base.announced:
         base.announced = base.timing = announced
         base.prefill, base.decode = fresh(3), fresh(4)
@@ -107,7 +110,7 @@ def moved(old: Timing, new: Timing) -> bool:
 
 
 def sound(one: events.MeasuredStep) -> bool:
-    """Whether a step can have been as it is told."""
+    """Whether a step can have been as it was reported."""
     numbers = (one.us, one.prefill_tokens, one.decode_requests, one.kv_share)
     fits = all(math.isfinite(number) and number >= 0 for number in numbers)
     return fits and one.us > 0 and one.kv_share <= 1

@@ -8,14 +8,14 @@ import math
 from operator import mul
 from typing import NamedTuple
 
-from argosy.autoscaler.core.capacity.mix import (
+from argosy.autoscaler.core.capacity.queueing import OVERLOAD_MS, RequestWork, Wait, wait
+from argosy.autoscaler.core.capacity.workload_mix import (
     NETWORK_MS,
     WorkloadMix,
     handed_ms,
     share_within,
     work_of,
 )
-from argosy.autoscaler.core.capacity.queueing import OVERLOAD_MS, RequestWork, Wait, wait
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.domain.placement_cost import HANDOFF_MS, OWN_WORK, SPREAD_MS, price_of_answer_time
 from argosy.domain.timing import Timing
@@ -137,7 +137,7 @@ def _paths(
     passing = min(BUSY_MAX, rate * local * (own_ms + step_ms) / decode)
     # Decode helps while prefill is busy, which is when KV comes from there.
     met = min(1.0, passing / max(passing, waits.busy, TINY))
-    # Passes with a prefill, of all.
+    # Steps with a prefill, of all.
     some = passing / (own_ms + step_ms)
     often = some / (some + (1 - passing) / steps.step_ms)
     quiet = (1 - met) * (1 - often) ** 2
@@ -202,7 +202,7 @@ def _steps(
     for _ in range(60):
         running = per_ms * max(0.0, demand.output_tokens - 1) * step / (1 - busy)
         share = min(1.0, running * mix.kv_tokens / machine.kv_tokens)
-        # A step that nobody takes is not seen: given it runs, at least one does.
+        # A step without requests is not seen: given it runs, at least one does.
         batch = running / -math.expm1(-running) if running > 1e-9 else 1.0
         then = timing.decode_step_ms(share, round(min(batch, machine.max_running)))
         if abs(then - step) < 1e-6 * step:
@@ -230,7 +230,7 @@ def late_in(limit_ms: float, running: FleetAtWork) -> float:
 
 
 def ttft_quantile(share: float, running: FleetAtWork) -> float:
-    """The TTFT that so many requests do not exceed."""
+    """The TTFT that this share of requests does not exceed."""
     low, high = 0.0, 64.0
     while high < LATE_MS and late_in(high, running) > 1 - share:
         low, high = high, 2 * high

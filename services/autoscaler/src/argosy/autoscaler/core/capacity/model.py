@@ -1,4 +1,4 @@
-"""How well so many instances would serve a demand: waiting, steps and steps in closed form.
+"""How well a count of instances would serve a demand: waits and steps in closed form.
 
 It mirrors what `argosy sim` plays out event by event: the router sends a prompt where it is
 cheapest, instances prefill in steps, decode instances pull KV between two of their steps.
@@ -21,8 +21,8 @@ from argosy.autoscaler.core.capacity.fleet_model import (
     tpot_spread,
     ttft_quantile,
 )
-from argosy.autoscaler.core.capacity.mix import WorkloadMix, mix_of, share_late
 from argosy.autoscaler.core.capacity.queueing import Wait, wait
+from argosy.autoscaler.core.capacity.workload_mix import WorkloadMix, mix_of, share_late
 from argosy.domain.demand import Demand, Machine, Slo
 from argosy.domain.timing import Timing
 
@@ -111,7 +111,7 @@ def prefill_miss(
             if waits.share < NEVER:
                 alone = found[count]
         else:
-            # Nobody waits any more.
+            # No request waits any more.
             found[count] = alone
     # Fitted shapes of waits may cross by a hair; more instances are never worse.
     least = 1.0

@@ -15,14 +15,20 @@ from functools import lru_cache
 from typing import NamedTuple
 
 USE_MAX = 0.995
-"""The chain is solved up to this use; beyond, a queue grows for as long as demand lasts."""
+"""The chain is solved up to this use; beyond, a queue grows for as long as demand lasts, and the
+number of states that matter with it."""
 OVERLOAD_MS = 600_000.0
-"""How long it is taken to last: more overload is told from less by what waits by then."""
+"""How long overload is taken to last: what waits after ten minutes tells more overload from less.
+Longer than any SLO, so that every overload misses it."""
 TAIL, HUGE = 1e-9, 1e200
+"""States less likely than TAIL are left out: misses of one in a million stay exact to a thousandth.
+HUGE: chances are scaled down from here, far below what a float can hold."""
 STATES_MAX = 4000
-"""More of them are taken to be served as quickly as this many."""
+"""More of them are taken to be served as quickly as this many: at 64 instances that is 60 to each,
+where a queue has long missed every SLO."""
 OFFER_MAX = 2
-"""Beyond twice what the pool can do, whoever can leaves."""
+"""At twice what the pool can do nearly every request that can go elsewhere does; more of them
+change nothing but the time that the chain takes."""
 
 
 class RequestWork(NamedTuple):
@@ -112,13 +118,12 @@ def _solve(
     spread: float,
     use: float,
 ) -> Wait:
+    """Walk up the states, each with its chance in proportion to the first one's."""
     offered = rate * work.alone_ms
     idle_leaves = gone = leaves(0.0) if leaves else 0.0
     p = total = 1.0
     left = gone
-    # What a wait is made of: steps that end one after the other, or prompts in one step.
-    shared = work.own * min(1.0, max(0.0, work.most - 1))
-    piece_ms = work.alone_ms * (1 / servers + (1 - 1 / servers) * shared)
+    piece_ms = _piece_ms(servers, work)
     waiting = wait_sum = square_sum = speed = busy = 0.0
     states = [(1.0, 0.0)]
     k = 0
@@ -132,9 +137,7 @@ def _solve(
         held_ms = 0.0
         gone = idle_leaves
         if k >= servers:
-            n = 1 + ((k + 1) / servers - 1) / (1 + work.gather)
-            after = max(speed, servers / work.each_ms(n))
-            held_ms = spread * max(0.0, (k + 1) / after - work.alone_ms)
+            held_ms = _held_ms(k, servers, speed, work, spread)
             gone = leaves(held_ms) if leaves else 0.0
             waiting += p * (1 - gone)
             wait_sum += p * (1 - gone) * held_ms
@@ -154,25 +157,49 @@ def _solve(
         if k > offered and p < TAIL * total:
             break
         if (full and leaves is None) or k >= STATES_MAX:
-            # What is left is geometric: each ahead in the queue takes 1 / speed.
-            ratio = min(USE_MAX, rate * (1 - gone) / speed)
-            more = p * ratio / (1 - ratio)
+            more, then_ms = _states_beyond(p, rate * (1 - gone) / speed, spread, speed)
             total += more
             waiting += more
             busy += more * servers
-            then_ms = spread / (1 - ratio) / speed
             wait_sum += more * (held_ms + then_ms)
             square_sum += more * (held_ms**2 + 2 * held_ms * then_ms + 2 * then_ms**2)
             break
-    stayed = max(total - left, TAIL * total)
-    mean_ms = wait_sum / waiting if waiting > 0 else 0.0
-    variance = max(0.0, square_sum / waiting - mean_ms**2) if waiting > 0 else 0.0
+    mean_ms, least_ms = _mean_and_least(waiting, wait_sum, square_sum)
     return Wait(
-        min(1.0, waiting / stayed),
+        min(1.0, waiting / max(total - left, TAIL * total)),
         mean_ms,
-        max(0.0, mean_ms - math.sqrt(variance)),
+        least_ms,
         use,
         left / total,
         busy / total / servers,
         [(p / total, ms) for p, ms in states] if leaves else (),
     )
+
+
+def _held_ms(k: int, servers: int, speed: float, work: RequestWork, spread: float) -> float:
+    """By how much an arrival is held up that finds k requests at the pool."""
+    n = 1 + ((k + 1) / servers - 1) / (1 + work.gather)
+    after = max(speed, servers / work.each_ms(n))
+    return spread * max(0.0, (k + 1) / after - work.alone_ms)
+
+
+def _mean_and_least(waiting: float, wait_sum: float, square_sum: float) -> tuple[float, float]:
+    """Mean of the waits, and from where on an exponential has their mean and deviation."""
+    mean_ms = wait_sum / waiting if waiting > 0 else 0.0
+    variance = max(0.0, square_sum / waiting - mean_ms**2) if waiting > 0 else 0.0
+    return mean_ms, max(0.0, mean_ms - math.sqrt(variance))
+
+
+def _piece_ms(servers: int, work: RequestWork) -> float:
+    """What a wait is made of: steps that end one after the other, or prompts in one step."""
+    shared = work.own * min(1.0, max(0.0, work.most - 1))
+    return work.alone_ms * (1 / servers + (1 - 1 / servers) * shared)
+
+
+def _states_beyond(p: float, ratio: float, spread: float, speed: float) -> tuple[float, float]:
+    """The chance of all states beyond one of chance p, and the mean wait that they add.
+
+    They are geometric: each request ahead in the queue takes 1 / speed.
+    """
+    ratio = min(USE_MAX, ratio)
+    return p * ratio / (1 - ratio), spread / (1 - ratio) / speed

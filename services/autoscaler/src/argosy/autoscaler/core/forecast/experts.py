@@ -1,23 +1,26 @@
 """Experts: simple views of what one non-negative series will be, each fed a slot at a time.
 
-An expert with nothing to say (no day seen yet, no path from Prophet) says the last value.
+An expert is a function of what was seen of the series (`Experts`) and of how many slots ahead it is
+asked for; EXPERTS names them all. To add one, write such a function and its line there; what it has
+to remember is a field of Experts, which `observe` keeps. An expert with nothing to say (no day seen
+yet, no path from Prophet) says the last value.
 """
+
+from collections.abc import Callable
 
 import msgspec
 
 from argosy.autoscaler.core.forecast.median import Median
 
-NAMES = ("last", "holt", "hour", "day", "seasonal", "seasonal_now", "prophet", "prophet_now")
-"""The last value; Holt's damped trend; the median of the last hour, and of the last day; the
-median of this time of day; Prophet; and the last two shifted by how far off they are now."""
-LAST = NAMES.index("last")
-
 DAY_S = 86_400
 DAYS_SEEN = 7
 """Of each time of day: a week weighs all weekdays alike."""
 HOLT_LEVEL, HOLT_TREND, HOLT_DAMPING = 0.7, 0.1, 0.9
+"""Slots of a minute are noisy and levels real: most of a new value is believed, little of its
+trend, and a trend is over after some ten slots (damping 0.9 sums to nine slots of it)."""
 SHIFT_HALF_LIFE_S = 3 * 3600
-"""After which half of what a path is off by now is expected to be gone."""
+"""After which half of what a path is off by now is expected to be gone: a day that runs high in the
+morning still does at noon, and says little of the night."""
 
 
 class Holt(msgspec.Struct):
@@ -38,7 +41,7 @@ class Holt(msgspec.Struct):
         self.level = level
 
     def ahead(self, slots: int) -> float:
-        """The value so many slots on."""
+        """The value that many slots on."""
         damped = HOLT_DAMPING * (1 - HOLT_DAMPING**slots) / (1 - HOLT_DAMPING)
         return max(0.0, self.level + damped * self.trend)
 
@@ -109,21 +112,17 @@ class Experts(msgspec.Struct):
         self.path = path
 
     def ahead(self, slots: int) -> list[float]:
-        """What each says of the slot so many after the latest; in the order of NAMES."""
-        last, target = self.last, self.slot + slots
-        left = 0.5 ** (slots * self.slot_s / SHIFT_HALF_LIFE_S)
-        typical = self.daily.typical.get(self.time_of_day(target))
-        path = self.path.at(target)
-        return [
-            last,
-            self.holt.ahead(slots),
-            self.hour.value,
-            self.day.value,
-            last if typical is None else typical,
-            last if typical is None else max(0.0, typical + left * self.daily.off),
-            last if path is None else path,
-            last if path is None else max(0.0, path + left * self.path.off),
-        ]
+        """What each says of the slot that is `slots` after the latest, in the order of NAMES."""
+        return [expert(self, slots) for expert in EXPERTS.values()]
+
+    def typical(self, slots: int) -> float | None:
+        """The median of that time of day; None: it was not seen yet."""
+        return self.daily.typical.get(self.time_of_day(self.slot + slots))
+
+    def shifted(self, value: float, off: float, slots: int) -> float:
+        """A value, shifted by what is still left by then of how far off its kind is now."""
+        left: float = 0.5 ** (slots * self.slot_s / SHIFT_HALF_LIFE_S)
+        return max(0.0, value + left * off)
 
     def time_of_day(self, slot: int) -> int:
         """Slots since UTC midnight."""
@@ -133,3 +132,63 @@ class Experts(msgspec.Struct):
 def new_experts(slot_s: int) -> Experts:
     """Experts that have seen nothing."""
     return Experts(slot_s, Median(max(3, 3600 // slot_s)), Median(max(3, DAY_S // slot_s)))
+
+
+def last_value(seen: Experts, slots: int) -> float:
+    """It stays as it is."""
+    return seen.last
+
+
+def damped_trend(seen: Experts, slots: int) -> float:
+    """Holt's trend goes on, less and less."""
+    return seen.holt.ahead(slots)
+
+
+def last_hour(seen: Experts, slots: int) -> float:
+    """The median of the last hour."""
+    return seen.hour.value
+
+
+def last_day(seen: Experts, slots: int) -> float:
+    """The median of the last day."""
+    return seen.day.value
+
+
+def time_of_day(seen: Experts, slots: int) -> float:
+    """The median of that time of day."""
+    typical = seen.typical(slots)
+    return seen.last if typical is None else typical
+
+
+def time_of_day_now(seen: Experts, slots: int) -> float:
+    """The same, shifted by how far off it is now."""
+    typical = seen.typical(slots)
+    return seen.last if typical is None else seen.shifted(typical, seen.daily.off, slots)
+
+
+def prophet(seen: Experts, slots: int) -> float:
+    """Prophet's path."""
+    path = seen.path.at(seen.slot + slots)
+    return seen.last if path is None else path
+
+
+def prophet_now(seen: Experts, slots: int) -> float:
+    """The same, shifted by how far off it is now."""
+    path = seen.path.at(seen.slot + slots)
+    return seen.last if path is None else seen.shifted(path, seen.path.off, slots)
+
+
+EXPERTS: dict[str, Callable[[Experts, int], float]] = {
+    "last": last_value,
+    "holt": damped_trend,
+    "hour": last_hour,
+    "day": last_day,
+    "seasonal": time_of_day,
+    "seasonal_now": time_of_day_now,
+    "prophet": prophet,
+    "prophet_now": prophet_now,
+}
+"""All of them, in the order in which their errors and weights are kept."""
+NAMES = tuple(EXPERTS)
+LAST = NAMES.index("last")
+"""The one that is believed until another was measurably better."""

@@ -17,7 +17,7 @@ LARGEST = 1e12
 
 
 class ForecastRecord(msgspec.Struct):
-    """What was said of a slot before it came."""
+    """What was forecast of a slot before it came."""
 
     slot: int
     by_expert: list[float]
@@ -96,11 +96,11 @@ class Forecaster:
         return True
 
     def forecast(self, slots: int, quantile: float | None = None) -> Band:
-        """The slot so many (at least 1) after the latest one."""
+        """The slot that is this many (at least 1) after the latest one."""
         return self._ahead(slots, self._reaches(quantile))
 
     def path(self, slots: int, quantile: float | None = None) -> list[Band]:
-        """The next so many slots; none if no slot was seen yet."""
+        """The next slots, as many as asked for; none if no slot was seen yet."""
         if self.state.experts.slot < 0:
             return []
         reaches = self._reaches(quantile)

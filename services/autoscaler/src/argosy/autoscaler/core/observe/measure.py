@@ -13,6 +13,7 @@ from argosy.autoscaler.core.effects import PublishSlot
 from argosy.autoscaler.core.state import FAR_PAST_US, AutoscalerState, RouterSeen, Sums
 
 GROWTH = 10.0
+"""A real rise goes on and is believed within a few reports; what a broken counter says is not."""
 SLACK = 32.0
 """Requests that are believed in any report."""
 LARGEST = 1e30
@@ -37,8 +38,8 @@ def valid(*values: float) -> bool:
 
 def traffic_seen(state: AutoscalerState, event: events.TrafficSeen) -> None:
     """Count what came since the router's last report."""
-    told = (event.requests, event.prompt_tokens, event.prompt_tokens_squared, event.cached_tokens)
-    if not valid(*told, event.queued, event.queued_tokens):
+    counts = (event.requests, event.prompt_tokens, event.prompt_tokens_squared, event.cached_tokens)
+    if not valid(*counts, event.queued, event.queued_tokens):
         return
     now_us = event.now_us
     before = state.routers.get(event.router)
@@ -47,16 +48,16 @@ def traffic_seen(state: AutoscalerState, event: events.TrafficSeen) -> None:
         del state.routers[oldest]
     waited = before.queued if before is not None else 0
     queued = int(min(event.queued, GROWTH * waited + SLACK))
-    state.routers[event.router] = RouterSeen(event.epoch, now_us, told, queued)
+    state.routers[event.router] = RouterSeen(event.epoch, now_us, counts, queued)
     state.since_us = state.since_us or now_us
     state.heard_us, state.trace = now_us, event.trace or state.trace
-    if event.queued:
-        state.asked_us = now_us
+    if event.queued or event.running:
+        state.busy_us = now_us
     if before is None:
         note(state, now_us, 0)
         return  # What it counted before anybody listened is no news.
     base = before.sums if before.epoch == event.epoch else (0.0, 0.0, 0.0, 0.0)
-    grown = [value - past for value, past in zip(told, base, strict=True)]
+    grown = [value - past for value, past in zip(counts, base, strict=True)]
     if min(grown) < 0:
         return
     _arrived(state, grown, now_us, now_us - before.heard_us)
@@ -78,7 +79,7 @@ def _arrived(state: AutoscalerState, grown: list[float], now_us: int, since_us: 
         # It tells of slots that are over as well.
         came.fade(state.limits.slot_us / since_us)
     state.slot.add(came)
-    state.asked_us = now_us
+    state.busy_us = now_us
 
 
 def most(state: AutoscalerState, now_us: int, since_us: int) -> float:
@@ -119,19 +120,19 @@ def recent_rate(state: AutoscalerState, now_us: int) -> float:
 def load_seen(state: AutoscalerState, event: events.LoadSeen) -> None:
     """Note what an instance has to do, and count what it finished."""
     member = state.members.get(event.instance)
-    told = (event.finished, event.output_tokens, event.output_tokens_squared)
+    counts = (event.finished, event.output_tokens, event.output_tokens_squared)
     if member is None or event.epoch != member.epoch:
         return
-    if not valid(*told, event.running, event.waiting, event.queued_tokens, event.kv_share):
+    if not valid(*counts, event.running, event.waiting, event.queued_tokens, event.kv_share):
         return
     member.running = int(event.running)
     member.waiting = int(min(event.waiting, GROWTH * member.waiting + SLACK))
     member.queued_tokens, member.kv_share = int(event.queued_tokens), min(1.0, event.kv_share)
     heard, member.heard_us = member.heard_us, event.now_us
     if member.running or member.waiting:
-        state.asked_us = event.now_us
-    grown = [value - past for value, past in zip(told, member.sums, strict=True)]
-    member.sums = told
+        state.busy_us = event.now_us
+    grown = [value - past for value, past in zip(counts, member.sums, strict=True)]
+    member.sums = counts
     if heard != FAR_PAST_US and min(grown) >= 0:
         ended = _ended(state, grown, event.now_us, event.now_us - heard)
         state.slot.add(ended)
@@ -147,7 +148,7 @@ def _ended(state: AutoscalerState, grown: list[float], now_us: int, since_us: in
 
 
 def close_slots(state: AutoscalerState, now_us: int) -> list[PublishSlot]:
-    """The slots that have ended: those in which nobody was heard are gaps, and not told."""
+    """The slots that have ended: those in which no router reported are gaps, and left out."""
     slot_us = state.limits.slot_us
     start_us = now_us // slot_us * slot_us
     if not state.slot_start_us or start_us < state.slot_start_us:
@@ -159,15 +160,15 @@ def close_slots(state: AutoscalerState, now_us: int) -> list[PublishSlot]:
     ended, state.slot = state.slot, Sums()
     began_us, state.slot_start_us = state.slot_start_us, start_us
     fade(state, slot_us / 1e6)
-    # Of several at once nobody knows what came in which; nor, without its end, of one.
+    # Of several at once it is not known what came in which; nor, without its end, of one.
     known_us = max(began_us, start_us - state.limits.stale_us)
     if state.heard_us < known_us or start_us - began_us > slot_us:
         return []
-    return [told(began_us, slot_us / 1e6, ended)]
+    return [closed(began_us, slot_us / 1e6, ended)]
 
 
-def told(start_us: int, seconds: float, sums: Sums) -> PublishSlot:
-    """A slot as it is told."""
+def closed(start_us: int, seconds: float, sums: Sums) -> PublishSlot:
+    """A slot as it is published."""
     return PublishSlot(
         start_us=start_us,
         seconds=seconds,

@@ -1,146 +1,95 @@
-"""Who is to do what a decision wants: wakes before starts, sleep before stops.
+"""From a plan to the decision that is published: the last of the four calls of a decision."""
 
-Woken first: whoever turns round on the way to sleep, then quick ones. Put to sleep
-first: those in a rack that is drained, then whoever has least to do. A decision is taken again
-only when it changes: what is on its way is counted as there.
-"""
-
-from argosy.autoscaler.core import events
-from argosy.autoscaler.core.effects import PoolDecision
-from argosy.autoscaler.core.observe import members
-from argosy.autoscaler.core.planning import bounds as within
-from argosy.autoscaler.core.planning.targets import Target, worn_out
-from argosy.autoscaler.core.state import AutoscalerState, Baseline, Member
+from argosy.autoscaler.core import effects
+from argosy.autoscaler.core.observe.observation import FleetObservation
+from argosy.autoscaler.core.planning import explain, pool_actions
+from argosy.autoscaler.core.planning.expected_demand import ExpectedDemand
+from argosy.autoscaler.core.planning.planner import FleetPlan
+from argosy.autoscaler.core.planning.sleep_decisions import decide_sleep, decide_wake
+from argosy.autoscaler.core.state import PLAN, AutoscalerState
+from argosy.domain.core import Effect
 
 DRAIN_US = 600_000_000
-"""How long what runs may go on when an instance is put to sleep: as long as a router lets a request
-take, so that scaling down aborts nothing. A wake turns a drain round at any moment."""
-LATE = 3
-"""An instance that is not up after so many times what a start takes is given up."""
+"""How long requests may go on when the plan puts an instance to sleep: as long as a router lets a
+request take, so that scaling down aborts nothing. A wake ends a drain at any moment."""
 
 
-def pools(
-    state: AutoscalerState, wanted: dict[str, Target], now_us: int, room: int
-) -> list[PoolDecision]:
-    """What each role is to do; `room`: how many more may be at work, both roles together."""
-    found = []
-    for role, target in sorted(wanted.items()):
-        pool = of_role(state, role, target, now_us, room)
-        woken = sum(not members.used(state.members[name]) for name in pool.wake)
-        starts = pool.exist - pool.exist_before + len(pool.stop)
-        room -= woken + max(0, starts - promised(state, role))
-        found.append(pool)
+def act(
+    state: AutoscalerState,
+    observed: FleetObservation,
+    expected: ExpectedDemand,
+    plan: FleetPlan | None,
+) -> list[Effect]:
+    """The decision, and what each instance is to do for it; nothing if all is so already."""
+    if plan is None:
+        return []
+    assert state.scaling is not None
+    now_us, acts = observed.now_us, state.scaling.mode == "act"
+    room = pool_actions.room_left(state, plan.bounds.together_high[0])
+    chosen = pool_actions.pools(state, plan.targets, now_us, room)
+    if not is_news(state, chosen, now_us, acts):
+        return []
+    state.decided.generation += 1
+    state.decided.at_us = now_us
+    decision = explain.decision(state, chosen, plan, expected, observed)
+    note(state, chosen, now_us, acts)
+    return [decision, *(tell(state, chosen, decision, now_us) if acts else [])]
+
+
+def is_news(
+    state: AutoscalerState, chosen: list[effects.PoolDecision], now_us: int, acts: bool
+) -> bool:
+    """Whether it has to be published: it differs from the decision that holds.
+
+    A decision that is not carried out yet is published again once a slot, not at every tick.
+    """
+    done = not any(pool_actions.changes(pool) for pool in chosen)
+    waits = now_us - state.decided.at_us < state.limits.slot_us
+    if all(decided_already(state, pool) for pool in chosen) and (done or waits):
+        return False
+    return acts or not (done or advised(state, chosen))
+
+
+def tell(
+    state: AutoscalerState,
+    chosen: list[effects.PoolDecision],
+    decision: effects.DecideScale,
+    now_us: int,
+) -> list[Effect]:
+    """Decide for each instance that is to wake or to sleep."""
+    found = list[Effect]()
+    for pool in chosen:
+        for name in pool.wake:
+            found.append(
+                decide_wake(
+                    state,
+                    name,
+                    now_us,
+                    reason=decision.reason,
+                    decided_by=PLAN,
+                    decision=decision.id,
+                    generation=decision.generation,
+                )
+            )
+        for name in pool.sleep:
+            found.append(
+                decide_sleep(
+                    state,
+                    name,
+                    now_us,
+                    reason=decision.reason,
+                    decided_by=PLAN,
+                    drain_us=DRAIN_US,
+                    decision=decision.id,
+                    generation=decision.generation,
+                )
+            )
     return found
 
 
-def promised(state: AutoscalerState, role: str) -> int:
-    """Instances that were decided on, and of which nothing has been heard yet."""
-    there = len(members.of_role(state, role))
-    return max(0, state.decided.exist.get(role, 0) - there)
-
-
-def of_role(
-    state: AutoscalerState, role: str, target: Target, now_us: int, room: int
-) -> PoolDecision:
-    """One role's part."""
-    there = members.of_role(state, role)
-    drained = within.drained_racks(state, now_us)
-    stop = stops(state, role, target, there, now_us)
-    stay = {n: m for n, m in there.items() if n not in stop}
-    good = {n: m for n, m in stay.items() if m.rack not in drained or not m.rack}
-    # Whoever was told to wake long ago and has not moved is not waited for.
-    at_work = {
-        n: m
-        for n, m in good.items()
-        if members.ready(m) or (members.coming(m) and not members.asleep(m, now_us))
-    }
-    wake = []
-    for name in to_wake(good, now_us)[: max(0, target.awake - len(at_work))]:
-        takes = not members.used(good[name])
-        if room > 0 or not takes:
-            wake.append(name)
-            room -= takes
-    ready = sum(map(members.ready, at_work.values()))
-    # Those on their way take over when they are there.
-    sleep = to_sleep(at_work, now_us)[: max(0, ready - target.awake)]
-    leaving = to_sleep({n: m for n, m in stay.items() if n not in good}, now_us)
-    if not ready and not within.idle(state, now_us):
-        leaving = leaving[:-1]  # The last one stays until somebody else is there.
-    if ready >= min(target.awake, len(good)):
-        sleep += leaving
-    elif room <= 0 and not any(m.state == "draining" or m.rests for m in stay.values()):
-        sleep += leaving[:1]  # Nobody can take over before somebody has gone.
-    # An instance that starts takes room from the beginning.
-    more = max(0, target.exist - len(there))
-    exist = len(there) - len(stop) + min(more, max(0, room) + promised(state, role))
-    assert state.scaling is not None
-    return PoolDecision(
-        role,
-        target.awake,
-        exist,
-        sum(map(members.ready, there.values())),
-        len(there),
-        state.scaling.pools[role].high,
-        stop,
-        wake,
-        sleep,
-    )
-
-
-def to_wake(there: dict[str, Member], now_us: int) -> list[str]:
-    """Who can be woken, best first."""
-    ranked = sorted(
-        (members.called(member), member.state == "silent", member.woke_took_us, name)
-        for name, member in there.items()
-        if members.asleep(member, now_us) and not members.by_hand(member, now_us)
-    )
-    return [name for *_, name in ranked]
-
-
-def to_sleep(at_work: dict[str, Member], now_us: int) -> list[str]:
-    """Who can be put to sleep, best first."""
-    ranked = sorted(
-        (member.running + member.waiting, member.queued_tokens, member.kv_share, name)
-        for name, member in at_work.items()
-        if members.ready(member)
-        and not members.by_hand(member, now_us)
-        and now_us - member.refused_us >= members.REFUSED_US
-    )
-    return [name for *_, name in ranked]
-
-
-def stops(
-    state: AutoscalerState, role: str, target: Target, there: dict[str, Member], now_us: int
-) -> list[str]:
-    """Who is to end: sleepers that have slept for too long, and whoever is beyond the most."""
-    base = state.baselines.get(role, Baseline())
-    # What does not come up holds a place in the budget that another could have.
-    late_us = LATE * base.start_us
-    found = [
-        name
-        for name, m in there.items()
-        if m.state in ("pending", "failed") and now_us - m.since_us > late_us
-    ]
-    surplus = len(there) - len(found) - target.exist
-    if surplus <= 0:
-        return found
-    assert state.scaling is not None
-    found += [n for n in worn_out(there, base, target.exist, now_us) if n not in found]
-    beyond = len(there) - state.scaling.pools[role].high
-    if beyond > len(found):
-        idle = [n for n, m in there.items() if not members.ready(m) and n not in found]
-        busy = [n for n in to_sleep(there, now_us) if n not in found]
-        found += [*idle, *busy][: beyond - len(found)]
-    return found
-
-
-def room_left(state: AutoscalerState, budget: int) -> int:
-    """How many more may be at work at this moment."""
-    used = sum(members.used(member) for member in state.members.values())
-    return budget - used - sum(promised(state, role) for role in events.ROLES)
-
-
-def note(state: AutoscalerState, chosen: list[PoolDecision], now_us: int, acts: bool) -> None:
+def note(
+    state: AutoscalerState, chosen: list[effects.PoolDecision], now_us: int, acts: bool
+) -> None:
     """Remember what was decided, as if it had been read from the log; acts: it will be done."""
     decided = state.decided
     for pool in chosen:
@@ -153,18 +102,13 @@ def note(state: AutoscalerState, chosen: list[PoolDecision], now_us: int, acts: 
             state.members[name].wanted = False
 
 
-def changes(pool: PoolDecision) -> bool:
-    """Whether anybody has to do anything."""
-    return bool(pool.wake or pool.sleep or pool.stop) or pool.exist != pool.exist_before
-
-
-def told(state: AutoscalerState, pool: PoolDecision) -> bool:
+def decided_already(state: AutoscalerState, pool: effects.PoolDecision) -> bool:
     """Whether the decision that holds says so already."""
     exist = state.decided.exist.get(pool.role, pool.exist_before)
     return pool.exist == exist and not (pool.wake or pool.sleep or pool.stop)
 
 
-def advised(state: AutoscalerState, chosen: list[PoolDecision]) -> bool:
+def advised(state: AutoscalerState, chosen: list[effects.PoolDecision]) -> bool:
     """Whether just that was advised last."""
     awake, exist = state.decided.awake, state.decided.exist
     return all((awake.get(p.role), exist.get(p.role)) == (p.awake, p.exist) for p in chosen)

@@ -12,9 +12,11 @@ from argosy.autoscaler.core.state import AutoscalerState, Baseline, Member
 from argosy.domain.plan_window import PlanWindow
 
 WAKE_COST_S = 5.0
-"""Of any change beside the instance's own time: requests that are cut, caches that are lost."""
+"""Of any change beside the instance's own time, in instance-seconds: requests that are cut, caches
+that are lost. An estimate; it also keeps a plan from flapping between counts that cost the same."""
 STEP_SHARE = 10
-"""At most one in so many is taken away at once."""
+"""At most one in ten is taken away at once: the rest can carry its load for a slot, until it shows
+whether that was too many."""
 
 
 class RoleBounds(msgspec.Struct, frozen=True):
@@ -93,16 +95,7 @@ def role_bounds(
     floor = pool.low if idle(state, now_us) else max(1, pool.low)
     low, high = [min(floor, pool.high)] * len(starts), [pool.high] * len(starts)
     keep = [False] * len(starts)
-    for window in spans:
-        if window.role not in ("", role):
-            continue
-        for slot in covered(window, starts, slot_us):
-            if window.kind == "hold":
-                keep[slot] = True
-            elif window.role and window.kind == "at_least":
-                low[slot] = max(low[slot], window.count)
-            elif window.role and window.kind == "at_most":
-                high[slot] = min(high[slot], window.count)
+    _windows([w for w in spans if w.role in ("", role)], starts, slot_us, low, high, keep)
     _dwell(state, role, starts, keep, notes)
     if feedback.trouble(state, role):
         keep[0] = True
@@ -125,15 +118,34 @@ def role_bounds(
     )
 
 
+def _windows(
+    spans: list[PlanWindow],
+    starts: list[int],
+    slot_us: int,
+    low: list[int],
+    high: list[int],
+    keep: list[bool],
+) -> None:
+    """What operational plans say of one role. Those for both roles together bind the fleet."""
+    for window in spans:
+        for slot in covered(window, starts, slot_us):
+            if window.kind == "hold":
+                keep[slot] = True
+            elif window.role and window.kind == "at_least":
+                low[slot] = max(low[slot], window.count)
+            elif window.role and window.kind == "at_most":
+                high[slot] = min(high[slot], window.count)
+
+
 def idle(state: AutoscalerState, now_us: int) -> bool:
     """Whether nothing was asked for so long that all may sleep."""
     assert state.scaling is not None
     after_us = state.scaling.idle_sleep_us
-    return bool(after_us) and now_us - state.asked_us >= after_us
+    return bool(after_us) and now_us - state.busy_us >= after_us
 
 
 def drained_racks(state: AutoscalerState, now_us: int) -> set[str]:
-    """Racks in which nobody is to be at work now."""
+    """Racks in which no instance is to be at work now."""
     return {w.rack for w in state.windows if w.kind == "drain" and w.from_us <= now_us < w.until_us}
 
 
@@ -166,13 +178,13 @@ def _people(
     high: list[int],
     notes: list[str],
 ) -> None:
-    """What somebody put to sleep stays asleep, and what somebody woke stays awake, for a while."""
-    told = {n: m for n, m in there.items() if members.by_hand(m, starts[0])}
-    notes += [f"{n}: {'asleep' if m.rests else 'awake'} by hand" for n, m in told.items()]
+    """What a person put to sleep stays asleep, and what a person woke stays awake, for a while."""
+    manual = {n: m for n, m in there.items() if members.is_manual(m, starts[0])}
+    notes += [f"{n}: {'asleep' if m.told_to_sleep else 'awake'} by hand" for n, m in manual.items()]
     for slot, start_us in enumerate(starts):
-        rests = [m.rests for m in told.values() if start_us < m.hand_until_us]
-        high[slot] = min(high[slot], len(there) - sum(rests)) if any(rests) else high[slot]
-        low[slot] = max(low[slot], len(rests) - sum(rests))
+        asleep = [m.told_to_sleep for m in manual.values() if start_us < m.manual_until_us]
+        high[slot] = min(high[slot], len(there) - sum(asleep)) if any(asleep) else high[slot]
+        low[slot] = max(low[slot], len(asleep) - sum(asleep))
 
 
 def reach(
@@ -193,9 +205,9 @@ def reach(
             delays.append(0)
         elif members.coming(member):
             takes_us = base.start_us if member.state == "loading" else base.wake_us
-            began_us = member.turn if members.called(member) else member.since_us
+            began_us = member.decision_sequence if members.called(member) else member.since_us
             delays.append(max(0, began_us + takes_us - now_us))
-        elif members.asleep(member, now_us) and not members.by_hand(member, now_us):
+        elif members.asleep(member, now_us) and not members.is_manual(member, now_us):
             delays.append(base.wake_us)
     delays += [base.start_us] * max(0, pool.high - len(there))
     slots = sorted((delay + slot_us // 2) // slot_us for delay in delays)
@@ -208,7 +220,7 @@ def reach(
 
 
 def level_costs(there: dict[str, Member], base: Baseline, pool: events.PoolBounds) -> list[float]:
-    """Instance-seconds for the instance that makes it so many: none, a wake, or a start."""
+    """Instance-seconds for the instance that makes it each count: none, a wake, or a start."""
     at_work = sum(members.ready(m) or members.coming(m) for m in there.values())
     present = sum(m.state not in ("pending", "failed", "stopped") for m in there.values())
     ready = sum(members.ready(m) for m in there.values())

@@ -1,4 +1,4 @@
-"""What a slot costs with so many instances: their time, and what callers are expected to miss.
+"""What a slot costs, by the number of instances: their time, and what callers are expected to miss.
 
 Both in instance-seconds. To miss the SLO with every request of a slot costs `miss_price` times
 the instances that would have been enough for it, so that small and large fleets are run alike.
@@ -20,12 +20,14 @@ POINTS = ((-1.2815515655446004, 0.3), (0.0, 0.4), (1.2815515655446004, 0.3))
 """Deviations in sigmas, and weights: the 10 %, 50 % and 90 % quantiles by Swanson's rule (Keefer
 and Bodily, Management Science 29, 1983). Of what is further out nothing was measured."""
 STEPS = 24
-"""Rates are taken from a grid of so many points for each factor of e: 4 % apart."""
+"""Rates are rounded up to a grid with this many points for each factor of e, 4 % apart: finer than
+any forecast, and coarse enough that tables are used again."""
 TABLES_MAX = 8192
 QUIET = 0.01
-"""Requests per second at which nobody waits: who is late then is late on any fleet."""
+"""Requests per second at which no request waits: one that is late then is late on any fleet."""
 HOPELESS = 0.5
-"""An SLO that so many requests would miss on any fleet is doubled, up to RELAXED_MAX times."""
+"""An SLO that this share of requests would miss on any fleet is doubled, up to RELAXED_MAX times:
+else more instances would seem to change nothing."""
 RELAXED_MAX = 10
 OWED = 2.0
 """Of what is lacking where all is late: it is made up for later, while others wait. So even the
@@ -98,7 +100,7 @@ def excess(context: CostContext, rate: float) -> tuple[list[float], int]:
         (never,) = late(context, quiet, [4 * context.high + 64], slo)
         if never < HOPELESS:
             break
-        # Nobody could keep this promise: the next best one is planned for.
+        # No fleet could keep this promise: the next best one is planned for.
         slo = Slo(2 * slo.ttft_ms, 2 * slo.tpot_ms)
     allowed = context.limits.allowed_miss
     found = [max(0.0, share - never - allowed) for share in shares]

@@ -29,14 +29,14 @@ class RoleProblem(msgspec.Struct, frozen=True):
     now: int
     """Ready at the start."""
     costs: list[list[float]]
-    """Of a slot with so many ready: what they cost, and what is missed."""
+    """Of a slot, by how many are ready: what they cost, and what is missed."""
     low: list[int]
     high: list[int]
     """Least and most that may be ready in a slot."""
     reach: list[int]
     """Most that can be ready in a slot, however soon it is asked for."""
     up: list[float]
-    """Of adding the instance that makes it so many."""
+    """Of adding the instance that makes it this count."""
     down: float
     """Of taking one away."""
     step_down: int
@@ -138,7 +138,7 @@ def solve(problem: PlanProblem) -> PlanPath:
 
 
 def allowed(problem: PlanProblem, slot: int, prefill: int, decode: int) -> bool:
-    """Whether what binds the roles together lets them be so many."""
+    """Whether what binds the roles together allows these counts."""
     both = prefill + decode
     if not problem.together_low[slot] <= both <= problem.together_high[slot]:
         return False

@@ -9,10 +9,10 @@ import math
 
 import msgspec
 
-from argosy.autoscaler.core import events
 from argosy.autoscaler.core.forecast.bands import Band
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
-from argosy.autoscaler.core.observe import measure, members
+from argosy.autoscaler.core.observe import measure
+from argosy.autoscaler.core.observe.observation import FleetObservation
 from argosy.autoscaler.core.state import AutoscalerState, Sums
 from argosy.domain.demand import Demand
 
@@ -20,16 +20,19 @@ QUANTILE = 0.9
 SIGMAS = 1.2815515655446004
 """Of a normal distribution, up to QUANTILE."""
 CHANCE = 2.5
-"""Standard deviations of a count that are put down to chance."""
+"""Standard deviations of a count that are put down to chance: one or two false bursts an hour."""
 NEWS_US = 120_000_000
-"""What comes just now, and was not forecast, is expected to fade over this time."""
+"""What comes now, and was not forecast, is expected to fade over this time: two slots, after which
+the forecast has seen it."""
 BACKLOG_US = 30_000_000
-"""What waits already is to be served within this."""
+"""What waits already is to be served within this: longer than a wake, so that it can be, and short
+enough that callers are still there."""
 MODEL_SIGMA = 0.11
 """What is unknown of a fleet's capacity, as if it were of demand: near saturation the model is 10
 to 20 % off the simulator (docs/measurements.md), the 90 % quantile of this."""
 GRID = 16
-"""Means of lengths are taken from a grid of so many points for each factor of e."""
+"""Means of lengths are rounded to a grid with this many points for each factor of e, 6 % apart, so
+that cost tables that were computed for them hold for a while."""
 FEWEST = 20.0
 """Requests that say enough about lengths; before that, defaults weigh too."""
 
@@ -48,10 +51,9 @@ class ExpectedDemand(msgspec.Struct, frozen=True):
     burst: bool
 
 
-def expect(state: AutoscalerState, now_us: int) -> ExpectedDemand:
-    """What is to be planned for."""
-    limits = state.limits
-    rate_now = measure.recent_rate(state, now_us)
+def expect(state: AutoscalerState, observed: FleetObservation) -> ExpectedDemand:
+    """What is to be planned for: the second of the four calls of a decision."""
+    limits, rate_now = state.limits, observed.rate_now
     bands = Forecaster(state.forecast).path(limits.plan_slots)
     if not bands:
         bands = [Band(rate_now, rate_now)] * limits.plan_slots
@@ -65,22 +67,8 @@ def expect(state: AutoscalerState, now_us: int) -> ExpectedDemand:
         uppers.append(max(mean * ratio, band.upper))
     # What is for later is decided later, when no more is unknown than now of what is as far off.
     sigmas = [unknown(rates, uppers, lead_slots(state))] * len(rates)
-    return ExpectedDemand(
-        likely(state.mix), rates, backlog(state, now_us), uppers, sigmas, rate_now, burst
-    )
-
-
-def backlog(state: AutoscalerState, now_us: int) -> dict[str, float]:
-    """By role, what it takes to be through with what waits within BACKLOG_US."""
-    stale_us = state.limits.stale_us
-    held = sum(r.queued for r in state.routers.values() if now_us - r.heard_us <= stale_us)
-    found = {}
-    for role in events.ROLES:
-        there = members.of_role(state, role).values()
-        found[role] = float(sum(member.waiting for member in there))
-    # Routers hold back what decode has no room for, too.
-    found["decode" if members.no_room(state) else "prefill"] += held
-    return {role: waiting / (BACKLOG_US / 1e6) for role, waiting in found.items()}
+    extra = {role: count / (BACKLOG_US / 1e6) for role, count in observed.waiting.items()}
+    return ExpectedDemand(likely(state.mix), rates, extra, uppers, sigmas, rate_now, burst)
 
 
 def in_first(rates: list[float], extra: float, slot_us: int) -> list[float]:
@@ -99,7 +87,7 @@ def lead_slots(state: AutoscalerState) -> float:
 
 
 def unknown(rates: list[float], uppers: list[float], slots: float) -> float:
-    """Sigma of demand so many slots ahead, and of the model.
+    """Sigma of demand that many slots ahead, and of the model.
 
     Within the first slot demand's grows as a random walk's does.
     """

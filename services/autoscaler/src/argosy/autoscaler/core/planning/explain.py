@@ -6,32 +6,31 @@ from argosy.autoscaler.core import effects
 from argosy.autoscaler.core.capacity import model
 from argosy.autoscaler.core.forecast.forecaster import Forecaster
 from argosy.autoscaler.core.observe import members
-from argosy.autoscaler.core.planning import actions, expected_demand, guard
-from argosy.autoscaler.core.planning.bounds import FleetBounds
+from argosy.autoscaler.core.observe.observation import FRESH, FleetObservation
+from argosy.autoscaler.core.planning import expected_demand, pool_actions
 from argosy.autoscaler.core.planning.dp import PlanPath
+from argosy.autoscaler.core.planning.planner import FleetPlan
 from argosy.autoscaler.core.state import AutoscalerState
 from argosy.domain.demand import Demand
 
-MaybePath = PlanPath | None
 REJECTED_MAX = 3
 NOBODY = model.CapacityScore(0, 0, 0, 0, 0, 0, 0, 0)
-"""Without decode nobody is answered."""
+"""The score of a fleet without decode: no request is answered."""
 
 
 def decision(
     state: AutoscalerState,
     chosen: list[effects.PoolDecision],
-    path: MaybePath,
-    kept: FleetBounds,
+    plan: FleetPlan,
     seen: expected_demand.ExpectedDemand,
-    now_us: int,
+    observed: FleetObservation,
 ) -> effects.DecideScale:
     """What is published of a decision. Its id is its time and generation: no two are alike."""
     assert state.scaling is not None
     generation = state.decided.generation
     soon = horizon(state)
     upper = max(seen.uppers[:soon])
-    options = alternatives(state, path, seen.mix, upper) if path is not None else []
+    options = alternatives(state, plan.path, seen.mix, upper) if plan.path is not None else []
     weights = Forecaster(state.forecast).weights(soon)
     expected = effects.ExpectedRates(
         seen.rate_now,
@@ -46,15 +45,15 @@ def decision(
     )
     nothing = effects.Alternative("by the guardrails", 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
     return effects.DecideScale(
-        id=f"{now_us // 1000:x}-{generation}",
+        id=f"{observed.now_us // 1000:x}-{generation}",
         generation=generation,
         pools=chosen,
-        reason=reason(state, chosen, seen, expected, now_us),
+        reason=reason(state, chosen, seen, expected, observed),
         advisory=state.scaling.mode != "act",
         expected=expected,
         chosen=options[0] if options else nothing,
         rejected=options[1:],
-        constraints=kept.notes,
+        constraints=plan.bounds.notes,
         trace=state.trace,
     )
 
@@ -70,17 +69,16 @@ def reason(
     chosen: list[effects.PoolDecision],
     seen: expected_demand.ExpectedDemand,
     expected: effects.ExpectedRates,
-    now_us: int,
+    observed: FleetObservation,
 ) -> str:
     """In one line."""
     parts = []
-    for pool in list(filter(actions.changes, chosen)) or chosen:
+    for pool in list(filter(pool_actions.changes, chosen)) or chosen:
         what = f"{pool.role} {pool.awake_before} to {pool.awake} awake"
         more = f", {pool.exist_before} to {pool.exist} in all" * (pool.exist != pool.exist_before)
         parts.append(what + more)
-    known = guard.signals(state, now_us)
-    if known != guard.FRESH:
-        silent_s = (now_us - state.heard_us) // 1_000_000
+    if observed.signals != FRESH:
+        silent_s = (observed.now_us - state.heard_us) // 1_000_000
         return f"{'; '.join(parts)}: no router was heard for {silent_s} s, back to what is safe"
     why = (
         f"{seen.rate_now:.2f} requests/s now, {expected.rate_mean:.2f} expected within "

@@ -14,14 +14,14 @@ from argosy.autoscaler.core.state import AutoscalerState, Baseline, Member
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Of one role: so many at work, and so many at work or asleep."""
+    """Of one role, how many at work, and how many at work or asleep."""
 
     awake: int
     exist: int
 
 
-def plan(bounds: FleetBounds, costs: dict[str, list[list[float]]]) -> PlanPath:
-    """The cheapest way within the bounds."""
+def cheapest_path(bounds: FleetBounds, costs: dict[str, list[list[float]]]) -> PlanPath:
+    """The cheapest path within the bounds."""
     roles = {
         role: RoleProblem(
             b.now, costs[role], b.low, b.high, b.reach, b.up, b.down, b.step_down, b.keep
@@ -81,8 +81,8 @@ SILENT_SHARE = 0.05
 def worn_out(there: dict[str, Member], base: Baseline, keep: int, now_us: int) -> list[str]:
     """Who has slept for so long that starting it again would have cost less; all but `keep` stay.
 
-    Whoever waits for as long as a change costs never pays more than twice what somebody would who
-    knew when it is needed again (ski rental, Karlin et al., 1988).
+    An instance that is kept for as long as a change costs never costs more than twice what it would
+    if it were known when it is needed again (ski rental, Karlin et al., 1988).
     """
     long_us = round(base.start_us / SILENT_SHARE)
     slept = sorted(
@@ -91,7 +91,7 @@ def worn_out(there: dict[str, Member], base: Baseline, keep: int, now_us: int) -
         if m.state == "silent"
         and not members.called(m)
         and now_us - m.since_us >= long_us
-        and not members.by_hand(m, now_us)
+        and not members.is_manual(m, now_us)
     )
     return [name for _, name in slept[: max(0, len(there) - keep)]]
 

@@ -232,6 +232,8 @@ class ArgosyPolicy:
             self._becomes(name, "silent")
         lacking = ready - len(self._of(role, "active"))
         there = members.of_role(self.core.state, role)
-        waking = sorted((m.turn, name) for name, m in there.items() if m.state == "waking")
+        waking = sorted(
+            (m.decision_sequence, name) for name, m in there.items() if m.state == "waking"
+        )
         for _, name in waking[: max(0, lacking)]:
             self._becomes(name, "active")

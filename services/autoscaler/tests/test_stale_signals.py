@@ -1,7 +1,7 @@
 """Without news nothing is taken away at once, and nothing stays stuck; zero is news."""
 
 from argosy.autoscaler.core import events
-from argosy.autoscaler.core.planning import guard
+from argosy.autoscaler.core.observe import observation
 from argosy.domain.plan_window import PlanWindow
 
 S = 1_000_000
@@ -21,7 +21,7 @@ def test_silent_routers_change_nothing_for_a_while(new_world):
     world.run(500.0, 60)
     before = len(world.decisions), world.awake("prefill"), world.awake("decode")
     world.run(None, 590)
-    assert guard.signals(world.state, world.now_us) == guard.HELD
+    assert observation.signals(world.state, world.now_us) == observation.HELD
     assert (len(world.decisions), world.awake("prefill"), world.awake("decode")) == before
 
 
