@@ -75,3 +75,12 @@ def test_an_unknown_routing_policy_is_refused_before_anything_starts(tmp_path: P
     path.write_text(FLEET.format(more="  routing: {policy: best}"))
     with pytest.raises(launch.UpError, match="no 'best'; write one of: dynamo_kv_cost"):
         launch.plan(path, tmp_path / "home", 0, 0)
+
+
+@pytest.mark.parametrize("told_ms", [0.0, -1.0, float("nan"), float("inf")])
+def test_objectives_that_cannot_be_are_the_defaults(told_ms: float) -> None:
+    """What an older operator, or a broken one, writes must not reach the router's prices."""
+    scaling = events_pb2.Scaling(ttft_ms=told_ms, tpot_ms=told_ms)
+    fact = events_pb2.FleetApplied(generation=1, scaling=scaling)
+    assert objectives_of(fact, now_us=1).slo == Slo()
+    assert objectives_of(events_pb2.FleetApplied(generation=1), now_us=1).slo == Slo()

@@ -1,4 +1,4 @@
-"""What the operator tells the autoscaler of a fleet file."""
+"""What the operator tells the autoscaler and the routers of a fleet file."""
 
 from argosy.domain.demand import Slo
 from argosy.fleet.file import FleetFile
@@ -8,11 +8,18 @@ from argosy.wire.operator.v1 import events_pb2
 
 
 def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling:
-    """What concerns the autoscaler. Without a mode it is only told when all are to sleep."""
+    """Bounds, plans and objectives. Without a mode there are no bounds: nothing is scaled.
+
+    The objectives are always told: routers place requests by them, scaled or not.
+    """
     scaling, split = fleet.spec.scaling, fleet.spec.split
+    slo = objectives(scaling.slo if scaling is not None else None)
     if scaling is None or not scaling.acting:
         return events_pb2.Scaling(
-            idle_sleep_ms=fleet.idle_sleep_ms(), sleep_level=fleet.sleep_level()
+            idle_sleep_ms=fleet.idle_sleep_ms(),
+            sleep_level=fleet.sleep_level(),
+            ttft_ms=slo.ttft_ms,
+            tpot_ms=slo.tpot_ms,
         )
     replicas = {"prefill": split.prefill.replicas, "decode": split.decode.replicas}
     pools = []
@@ -24,7 +31,6 @@ def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling:
         pools.append(
             events_pb2.PoolBounds(role=role, replicas=count, min=min(pool.min, high), max=high)
         )
-    slo = scaling.slo or SloSpec()
     fact = events_pb2.Scaling(
         mode=scaling.acting,
         pools=pools,
@@ -32,8 +38,8 @@ def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling:
         silent=scaling.silent,
         idle_sleep_ms=scaling.idle_sleep_ms(),
         sleep_level=scaling.sleep_level,
-        ttft_ms=1e3 * seconds(slo.ttft_p99) if slo.ttft_p99 else Slo().ttft_ms,
-        tpot_ms=1e3 * seconds(slo.tpot_p99) if slo.tpot_p99 else Slo().tpot_ms,
+        ttft_ms=slo.ttft_ms,
+        tpot_ms=slo.tpot_ms,
         plans=scaling.plans,
         timezone=scaling.timezone,
         dwell_ms=round(1e3 * seconds(scaling.dwell)),
@@ -41,3 +47,12 @@ def scaling_fact(fleet: FleetFile) -> events_pb2.Scaling:
     if split.ratio is not None:
         fact.ratio_min, fact.ratio_max = share(split.ratio.min), share(split.ratio.max)
     return fact
+
+
+def objectives(given: SloSpec | None) -> Slo:
+    """The objectives of a fleet file; the defaults where it has none."""
+    given, usual = given or SloSpec(), Slo()
+    return Slo(
+        ttft_ms=1e3 * seconds(given.ttft_p99) if given.ttft_p99 else usual.ttft_ms,
+        tpot_ms=1e3 * seconds(given.tpot_p99) if given.tpot_p99 else usual.tpot_ms,
+    )

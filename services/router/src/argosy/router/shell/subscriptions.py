@@ -1,6 +1,7 @@
 """Subscribes to facts on the bus, and feeds them to the core as events."""
 
 import asyncio
+from math import inf
 
 from argosy.domain.demand import Slo
 from argosy.mesh.bus import Envelope
@@ -227,7 +228,11 @@ class RouterSubscriptions:
 
 
 def objectives_of(fact: operator_pb2.FleetApplied, now_us: int) -> events.ObjectivesChanged:
-    """The objectives of a fleet; the defaults for one whose file has none."""
-    scaling = fact.scaling
-    slo = Slo(scaling.ttft_ms, scaling.tpot_ms) if fact.HasField("scaling") else Slo()
+    """The objectives of a fleet. What the fact does not say, or cannot be, is the default."""
+    usual = Slo()
+    told = Slo(ttft_ms=fact.scaling.ttft_ms, tpot_ms=fact.scaling.tpot_ms)
+    slo = Slo(
+        ttft_ms=told.ttft_ms if 0 < told.ttft_ms < inf else usual.ttft_ms,
+        tpot_ms=told.tpot_ms if 0 < told.tpot_ms < inf else usual.tpot_ms,
+    )
     return events.ObjectivesChanged(now_us=now_us, generation=fact.generation, slo=slo)
