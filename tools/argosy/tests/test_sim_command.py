@@ -167,7 +167,7 @@ def test_each_shape_is_a_fleet(shape: tuple[int, int, int, int]) -> None:
 
 
 def test_an_unknown_policy_is_answered_with_those_there_are() -> None:
-    with pytest.raises(typer.BadParameter, match=r"no 'best' among .*: dynamo_kv_cost, "):
+    with pytest.raises(typer.BadParameter, match=r"no routing policy 'best'; .* dynamo_kv_cost"):
         check_policy("best")
 
 

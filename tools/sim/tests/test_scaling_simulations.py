@@ -76,6 +76,7 @@ def test_a_new_instance_serves_when_it_is_warm_and_is_used_from_the_decision(sim
     assert found.instance_hours * 3600 == pytest.approx(3 * 180 + 150, abs=4)
 
 
+@pytest.mark.slow  # Request by request, a queue of thousands takes a minute.
 @WORLDS
 def test_waiting_for_capacity_shows_in_ttft(simulation):
     work = steady(16, 2, 1.0)
