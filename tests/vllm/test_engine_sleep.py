@@ -16,6 +16,7 @@ import pytest_asyncio
 from argosy.engine.api import BlocksChanged, EngineRequest, Listener, SamplingSpec, SleepLevel
 from argosy.engine.vllm.engine import VllmEngine
 from argosy.instance.settings import InstanceSettings
+from argosy.mesh.ports import free_port
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900), pytest.mark.asyncio(loop_scope="module")]
 
@@ -85,6 +86,7 @@ async def child(role: str, cores: str) -> AsyncIterator[EngineInChild]:
         step_tokens=512,
         dtype="float32",
         cpu_cores=cores,
+        nixl_port=free_port(),
     )
     engine = VllmEngine(settings, role)
     changes: list[BlocksChanged] = []
