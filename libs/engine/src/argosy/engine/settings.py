@@ -36,7 +36,8 @@ class EngineSettings(BaseModel):
         0,
         ge=0,
         le=65535,
-        description="Port of NIXL's metadata exchange (vLLM's side channel); 0: an instance takes a free one.",
+        description="Port of NIXL's metadata exchange (vLLM's side channel); 0: the instance takes "
+        "a free one.",
     )
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "auto", description="Weights' and KV's type; float32 makes CPU answers repeatable."
