@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(2400)]
 
 SCHEMA = {
     "type": "object",
-    "properties": {"child": {"enum": ["brig", "sloop"]}, "masts": {"enum": [1, 2]}},
-    "required": ["child", "masts"],
+    "properties": {"ship": {"enum": ["brig", "sloop"]}, "masts": {"enum": [1, 2]}},
+    "required": ["ship", "masts"],
     "additionalProperties": False,
 }
 GREEDY = {"temperature": 0, "ignore_eos": True}
@@ -124,25 +124,25 @@ async def test_a_schema_is_followed_through_prefill_and_decode(real) -> None:
     async with openai.AsyncOpenAI(base_url=f"{real.running.http}/v1", api_key="none") as client:
         reply = await client.chat.completions.create(
             model=real.running.model,
-            messages=[{"role": "user", "content": "Describe a small child as JSON. " * 12}],
+            messages=[{"role": "user", "content": "Describe a small ship as JSON. " * 12}],
             response_format={
                 "type": "json_schema",
-                "json_schema": {"name": "child", "schema": SCHEMA},
+                "json_schema": {"name": "ship", "schema": SCHEMA},
             },
             max_tokens=48,
             temperature=0,
         )
-    child = json.loads(reply.choices[0].message.content or "")
-    assert child["child"] in ("brig", "sloop")
-    assert child["masts"] in (1, 2)
+    ship = json.loads(reply.choices[0].message.content or "")
+    assert ship["ship"] in ("brig", "sloop")
+    assert ship["masts"] in (1, 2)
 
 
 async def test_a_required_tool_is_called_with_arguments_that_fit(real) -> None:
-    tool = {"type": "function", "function": {"name": "describe_child", "parameters": SCHEMA}}
+    tool = {"type": "function", "function": {"name": "describe_ship", "parameters": SCHEMA}}
     async with openai.AsyncOpenAI(base_url=f"{real.running.http}/v1", api_key="none") as client:
         reply = await client.chat.completions.create(
             model=real.running.model,
-            messages=[{"role": "user", "content": "Describe a small child."}],
+            messages=[{"role": "user", "content": "Describe a small ship."}],
             tools=[tool],
             tool_choice="required",
             max_tokens=64,
@@ -150,8 +150,8 @@ async def test_a_required_tool_is_called_with_arguments_that_fit(real) -> None:
         )
     assert reply.choices[0].finish_reason == "tool_calls"
     call = reply.choices[0].message.tool_calls[0]
-    assert call.function.name == "describe_child"
-    assert json.loads(call.function.arguments)["child"] in ("brig", "sloop")
+    assert call.function.name == "describe_ship"
+    assert json.loads(call.function.arguments)["ship"] in ("brig", "sloop")
 
 
 async def test_a_schema_the_engine_cannot_follow_is_the_callers_fault(real) -> None:
@@ -276,7 +276,7 @@ async def test_decode_killed_mid_stream_the_answer_is_the_one_it_would_have_been
 
 async def test_a_structured_answer_survives_the_death_of_its_decode(real) -> None:
     async with Client(real.running.grpc) as client:
-        asked = {"messages": [{"role": "user", "content": "Describe a small child. " * 20}]}
+        asked = {"messages": [{"role": "user", "content": "Describe a small ship. " * 20}]}
         sampling = {"max_tokens": 64, "temperature": 0, "json_schema": json.dumps(SCHEMA)}
         undisturbed = await client.answer(real.running.model, **asked, **sampling)
         tokens, attempts, killed = [], 0, False

@@ -242,7 +242,7 @@ class VllmEngine:
             finish=finish,
             cached_tokens=output.num_cached_tokens or 0,
             kv_handle=msgspec.msgpack.encode(handle) if handle else None,
-            transferred_bytes=self._pulled.take(request.request_id),
+            transferred_bytes=self._pulled.take(request.request_id, last=bool(finish)),
         )
 
     def _on_stats(self, step: StepReport) -> None:

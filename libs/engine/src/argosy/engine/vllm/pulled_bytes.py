@@ -36,8 +36,14 @@ class PulledBytes:
             if alone:
                 self._bytes[request_id] += sum(transfers)
 
-    def take(self, request_id: str) -> int:
-        """The request has its KV: the bytes it pulled; 0 if not known, or asked before."""
+    def take(self, request_id: str, *, last: bool = True) -> int:
+        """The request has its KV: the bytes it pulled; 0 if not known, or asked before.
+
+        vLLM may report a transfer after the first output that needed it. So nothing is given
+        away while nothing is reported, unless this is the request's last output.
+        """
+        if not last and not self._bytes.get(request_id):
+            return 0
         pulled = self._bytes.pop(request_id, 0)
         alone = self._alone.pop(request_id, False)
         if request_id in self._began_after:
