@@ -36,6 +36,9 @@ from argosy.wire.router.v1 import router_pb2
 
 UP_S = 60
 POLL_S = 0.02
+POLL_S_MAX = 0.1
+"""Questions to services cost milliseconds of CPU each: the longer one waits, the rarer they are.
+Short beside every state that a test waits for."""
 
 FLEET_YAML = """\
 apiVersion: argosy.dev/v1alpha1
@@ -62,15 +65,17 @@ KV_STORE_YAML = """\
 async def poll_until(predicate: Callable[[], Any], within_s: float = 20) -> Any:
     """The predicate's first true value; TimeoutError naming it when there is none in time."""
     deadline = asyncio.get_running_loop().time() + within_s
+    poll_s = POLL_S
     while True:
         value = predicate()
         if inspect.isawaitable(value):
             value = await value
+            poll_s = min(POLL_S_MAX, poll_s * 1.2)
         if value:
             return value
         if asyncio.get_running_loop().time() > deadline:
             raise TimeoutError(f"not within {within_s} s: {inspect.getsource(predicate).strip()}")
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(poll_s)
 
 
 async def run_argosy(*words: str) -> Any:

@@ -71,7 +71,10 @@ async def test_hanging_up_while_queued_leaves_nothing_held(
         await eventually(lambda: queued(1))
         await hang_up(asking)
 
-        await eventually(lambda: queued(0), WITHIN_S)
+        try:
+            await eventually(lambda: queued(0), WITHIN_S)
+        except TimeoutError as error:
+            raise AssertionError(f"{await slow_fleet.status()}") from error
     await assert_at_rest(slow_fleet, eventually, now_us())
 
 

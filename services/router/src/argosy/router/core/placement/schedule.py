@@ -86,6 +86,11 @@ class SchedulingRound:
         self._left = ROUND_MAX
         self._all_busy = False
         self._known = known
+        self._advanced: dict[str, Candidates] = {}
+        """Those whose ledgers this round has advanced: all of it happens at one time."""
+        self._closed: set[str] = set()
+        """Ranks that do not open within the window. In a round they only get more work, so they
+        stay closed; most of a long queue waits for these, and need not be looked at one by one."""
 
     def decide(self) -> Iterator[tuple[str, Choice]]:
         """Yield the requests that leave now, in order, each with its ranks.
@@ -185,6 +190,7 @@ class SchedulingRound:
             return choice
         # All ranks of the shortlist have got work since it was made: others may have none.
         candidates.advance_and_list(self.now_us, anew=True)
+        self._closed.clear()  # The window may have become longer.
         self._all_busy = candidates.used_up
         choice = self.policy.choose(self.state, candidates, request, self.now_us, self.planned)
         self._all_busy |= choice is None
@@ -259,9 +265,15 @@ class SchedulingRound:
         """Whether it was deferred a moment ago, and the rank it waits for has not opened."""
         if self.now_us >= request.deferred_until_us:
             return False
-        candidate = candidates.by_holder.get(request.deferred_to)
+        holder = request.deferred_to
+        if holder in self._closed:
+            return True
+        candidate = candidates.by_holder.get(holder)
         if candidate is None:
             return False
+        if opens_us(candidate, self.now_us, self.planned, shared=self._shared) > candidates.window_us:
+            self._closed.add(holder)
+            return True
         return not self.may_start(candidate, request, request.deferred_tokens, candidates)
 
     def plan(self, request: TrackedRequest) -> None:
@@ -275,9 +287,11 @@ class SchedulingRound:
 
         The caller keeps them from round to round until an instance comes or goes.
         """
+        if (advanced := self._advanced.get(model)) is not None:
+            return advanced
         if model not in self._known:
             self._known[model] = candidates_of(self.state, model)
-        candidates = self._known[model]
+        candidates = self._advanced[model] = self._known[model]
         candidates.advance_and_list(self.now_us)
         return candidates
 
