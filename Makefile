@@ -53,13 +53,17 @@ endif
 JOBS ?= 4
 SUITE = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
 
+# Engines of vLLM load and wait for each other half of the time: the tests of cores fill it.
+BESIDE_VLLM = $(BIN)/python -m pytest -n 1 -m "not vllm" libs services tools > .beside-vllm.log 2>&1 & \
+	$(BIN)/python -m pytest tests/vllm; code=$$?; wait $$! || code=1; cat .beside-vllm.log; (exit $$code)
+
 # $(call part,NAME,COMMAND): run it, and print how long it took.
 part = @SECONDS=0; echo "== $(1)"; $(2) && echo "== $(1): $$SECONDS s"
 
 .PHONY: test test-fast test-deep lint format
 test: $(VENV)/.vllm $(MODEL) lint ## All checks and all tests, real vLLM included
-	$(call part,tests without vLLM,$(SUITE) -m "not vllm")
-	$(call part,tests of real vLLM,$(BIN)/python -m pytest tests/vllm)
+	$(call part,tests of fleets,$(SUITE) -m "not vllm" tests)
+	$(call part,tests of real vLLM and beside them all that need no fleet,$(BESIDE_VLLM))
 
 test-fast: $(VENV)/.light lint ## All checks and the tests that are neither slow nor need vLLM
 	$(call part,fast tests,$(SUITE) -m "not vllm and not slow")
@@ -90,4 +94,4 @@ docs: $(VENV)/.light ## Generate the tables under docs/reference/
 
 .PHONY: clean
 clean: ## Remove the environment, caches and fleets' data (models stay)
-	@rm -rf $(VENV) .argosy .mypy_cache .ruff_cache .pytest_cache .hypothesis .lint-imports.log
+	@rm -rf $(VENV) .argosy .mypy_cache .ruff_cache .pytest_cache .hypothesis .lint-imports.log .beside-vllm.log

@@ -47,8 +47,8 @@ metadata: {{name: {name}}}
 spec:
   model: {{name: sim, source: sim}}
   engine:
-    {{kind: sim, blockTokens: 32, kvMemory: 1Gi, maxRunning: {max_running}, simSpeed: {speed},
-      timing: "{timing}"}}
+    {{kind: sim, blockTokens: 32, kvMemory: {kv_memory}, maxRunning: {max_running},
+      simSpeed: {speed}, timing: "{timing}"}}
   split:
     prefill: {{replicas: {prefill}, resources: {{cpu: 0, memory: 256Mi}}}}
     decode:  {{replicas: {decode}, resources: {{cpu: 0, memory: 256Mi}}}}
@@ -62,7 +62,7 @@ KV_STORE_YAML = """\
 """
 
 
-async def poll_until(predicate: Callable[[], Any], within_s: float = 20) -> Any:
+async def poll_until(predicate: Callable[[], Any], within_s: float = 60) -> Any:
     """The predicate's first true value; TimeoutError naming it when there is none in time."""
     deadline = asyncio.get_running_loop().time() + within_s
     poll_s = POLL_S
@@ -315,6 +315,7 @@ class FleetLauncher:
         decode: int = 1,
         speed: float = 1,
         max_running: int = 16,
+        kv_memory: str = "1Gi",
         kv_store: bool = False,
         idle_sleep_after: str = "",
         timing: dict[str, Any] | None = None,
@@ -337,6 +338,7 @@ class FleetLauncher:
             decode=decode,
             speed=speed,
             max_running=max_running,
+            kv_memory=kv_memory,
             timing=profile,
         )
         text += KV_STORE_YAML if kv_store else ""
@@ -361,7 +363,7 @@ class FleetLauncher:
 class Eventually(Protocol):
     """Waits for a condition, with a deadline."""
 
-    def __call__(self, predicate: Callable[[], Any], within_s: float = 20) -> Awaitable[Any]:
+    def __call__(self, predicate: Callable[[], Any], within_s: float = 60) -> Awaitable[Any]:
         """See poll_until."""
         ...
 

@@ -28,7 +28,7 @@ def hurt_lone_pair(
 ) -> Iterator[Any]:
     """Two decodes that do all by themselves."""
     launcher = new_fleet_launcher(tmp_path_factory.mktemp("lonepair"))
-    yield asyncio.run(launcher.launch(speed=0.4, max_running=8, prefill=0, decode=2))
+    yield asyncio.run(launcher.launch(speed=0.2, max_running=8, prefill=0, decode=2))
     launcher.close()
 
 
@@ -44,5 +44,5 @@ def either_pair(request: pytest.FixtureRequest) -> Any:
 def hurt_pair(new_fleet_launcher: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """As hurt_fleet, with a second decode to go on with."""
     launcher = new_fleet_launcher(tmp_path_factory.mktemp("pair"))
-    yield asyncio.run(launcher.launch(speed=0.4, max_running=8, decode=2))
+    yield asyncio.run(launcher.launch(speed=0.2, max_running=8, decode=2))
     launcher.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from suite_plugin import half
 
 from argosy.client import Answer
 from argosy.domain.errors import ArgosyError
@@ -116,8 +117,7 @@ async def settled(fleet: Any, names: Any = NAMES) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("moment", "name"), half(MOMENTS, NAMES))
 async def test_a_kill_at_any_moment_of_a_sleep_or_a_wake_leaves_nothing_behind(
     sleepy: Any, promised: int, eventually: Any, moment: str, name: str
 ) -> None:

@@ -136,7 +136,8 @@ def three_decodes(
 ) -> Iterator[Any]:
     """Each with a cache of its own; every request is decode's alone."""
     launcher = new_fleet_launcher(tmp_path_factory.mktemp("three"))
-    yield asyncio.run(launcher.launch(prefill=0, decode=3))
+    # Every instance has room for all that a test asks, wherever it lands: 1,024 KV blocks.
+    yield asyncio.run(launcher.launch(prefill=0, decode=3, kv_memory="4Gi"))
     launcher.close()
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from argosy.wire.kvstore.v1 import events_pb2
 
+pytestmark = pytest.mark.slow
+
 BLOCK_TOKENS = 32
 PROMPT_BLOCKS = 20
 ROUNDS, AT_ONCE = 6, 4

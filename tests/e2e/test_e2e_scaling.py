@@ -1,11 +1,12 @@
 """Fleets whose instances come and go with the traffic: who asks them sees nothing of it."""
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +172,7 @@ async def ask(client: Any, text: str, began_s: float, **options: Any) -> Answere
     return Answered(sent_s - began_s, first_s - sent_s, answer)
 
 
-async def traffic(fleet: Any, rates: tuple[int, ...] = RATES) -> list[Answered]:
+async def traffic(fleet: Any, rates: Iterable[int] = RATES) -> list[Answered]:
     """Requests at these rates, one after the other, whether or not others have been answered."""
     async with fleet.client() as client:
         began_s, asked = time.monotonic(), []
@@ -433,10 +434,12 @@ async def test_where_more_are_needed_than_exist_they_are_started_and_stay(
             return False
 
     async with growing_fleet.follows(scaler_pb2.ScaleDecided) as facts:
-        flood = asyncio.create_task(traffic(growing_fleet, (6,) * 8))
+        # Traffic goes on for as long as this looks: without it one would be put to sleep.
+        seen = asyncio.Event()
+        rates = itertools.takewhile(lambda _: not seen.is_set(), itertools.repeat(6))
+        flood = asyncio.create_task(traffic(growing_fleet, rates))
         await eventually(all_work, LATE_S)
         before = {name: p.pid for name, p in (await growing_fleet.processes()).items()}
-        asked = await flood
         async with growing_fleet.follows(operator_pb2.InstanceDecided) as redecided:
             killed = await growing_fleet.kill("operator")
 
@@ -447,6 +450,8 @@ async def test_where_more_are_needed_than_exist_they_are_started_and_stay(
             await eventually(all_work, LATE_S)
             await slots(growing_fleet, eventually, 2)
             assert not redecided
+        seen.set()
+        asked = await flood
     after = {name: p.pid for name, p in (await growing_fleet.processes()).items()}
 
     assert {name for name in before if before[name] != after[name]} == {"operator"}

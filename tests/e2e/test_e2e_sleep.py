@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from suite_plugin import seeds
+from suite_plugin import half, seeds
 
 from argosy.client import Answer
 from argosy.wire.instance.v1 import events_pb2 as life_pb2
@@ -39,6 +39,7 @@ LATE_S = 90
 """Until something is given up on: machines are busy."""
 OPTIONS: dict[str, Any] = {"max_tokens": 24, "temperature": 0, "ignore_eos": True}
 
+STAGES = {fact.__name__: fact for fact in LIFE}
 BOTH_WAYS = pytest.mark.parametrize("direct", [False, True], ids=["relayed", "direct"])
 
 
@@ -133,8 +134,7 @@ async def test_a_sleeping_model_stays_listed_and_healthy(pair: Any, eventually: 
     assert await pair.are("silent")
 
 
-@pytest.mark.parametrize("way", ["openai", "relayed", "direct"])
-@pytest.mark.parametrize("level", ["dram", "disk"])
+@pytest.mark.parametrize(("level", "way"), half(["dram", "disk"], ["openai", "relayed", "direct"]))
 async def test_a_request_to_a_sleeping_model_wakes_it_and_is_answered_as_ever(
     pair: Any, eventually: Any, way: str, level: str
 ) -> None:
@@ -273,11 +273,9 @@ async def test_to_zero_and_back_under_traffic_no_request_fails_and_no_token_is_l
 # -- requests at every stage
 
 
-@BOTH_WAYS
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("stage", LIFE, ids=lambda fact: fact.__name__)
+@pytest.mark.parametrize(("stage", "name", "direct"), half(STAGES, NAMES, (False, True)), ids=str)
 async def test_a_request_sent_at_any_stage_of_a_sleep_or_a_wake_is_served(
-    slow_pair: Any, eventually: Any, stage: Any, name: str, direct: bool
+    slow_pair: Any, eventually: Any, stage: str, name: str, direct: bool
 ) -> None:
     await awake(slow_pair, eventually)
     texts = [prompt(), prompt(1)]
@@ -287,10 +285,10 @@ async def test_a_request_sent_at_any_stage_of_a_sleep_or_a_wake_is_served(
             return any(isinstance(f, kind) and f.instance_id == name for f in facts)
 
         await slow_pair.sleep()
-        if stage in LIFE[2:]:
+        if STAGES[stage] in LIFE[2:]:
             await eventually(lambda: slow_pair.are("silent"), LATE_S)
             await slow_pair.wake()
-        await eventually(lambda: reached(stage), LATE_S)
+        await eventually(lambda: reached(STAGES[stage]), LATE_S)
         answers = await asyncio.gather(*(ask(slow_pair, t, direct=direct) for t in texts))
     await awake(slow_pair, eventually)
     again = [await ask(slow_pair, text) for text in texts]

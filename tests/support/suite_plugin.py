@@ -4,6 +4,7 @@ Every run loads it (`-p suite_plugin` in pyproject.toml): property tests of all 
 profile, and `--deep` is one switch for all of them.
 """
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,20 @@ def seeds(usual: int, deep: int) -> list[Any]:
     return [
         *range(usual),
         *(pytest.param(seed, marks=pytest.mark.deep) for seed in range(usual, deep)),
+    ]
+
+
+def half(*values: Any) -> list[Any]:
+    """For `parametrize`: every second combination always runs, the others with `--deep`.
+
+    values: those of each parameter, at least two of each: every one of them is in the half that
+    always runs.
+    """
+    places = itertools.product(*(range(len(each)) for each in values))
+    combined = itertools.product(*values)
+    return [
+        pytest.param(*chosen, marks=[pytest.mark.deep] if sum(at) % 2 else [])
+        for at, chosen in zip(places, combined, strict=True)
     ]
 
 

@@ -115,8 +115,8 @@ def test_load_slots_are_never_handed_out_twice() -> None:
 
 @pytest.fixture
 def quick_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker_module, "REST_S_MIN", 0.001)
-    monkeypatch.setattr(breaker_module, "REST_S_MAX", 0.004)
+    monkeypatch.setattr(breaker_module, "BACKOFF_S_MIN", 0.001)
+    monkeypatch.setattr(breaker_module, "BACKOFF_S_MAX", 0.004)
 
 
 async def poll_until(predicate: Callable[[], object]) -> None:

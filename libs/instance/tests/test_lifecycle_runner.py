@@ -169,14 +169,14 @@ async def test_blocks_the_engine_says_nothing_of_are_said_to_be_gone(
 
 async def test_its_load_says_that_it_rests_and_since_which_change(start_instance: Any) -> None:
     member = await start_instance(heartbeat_s=0.02)
-    assert not member.instance.load().resting
+    assert not member.instance.load().not_serving
     await sleep(member, 1)
     await at_rest(member)
-    await eventually(lambda: member.loads[-1].resting)
+    await eventually(lambda: member.loads[-1].not_serving)
     await eventually(lambda: member.loads[-1].change == 3)
     await wake(member, 2)
     await eventually(lambda: member.loads[-1].change == 5)
-    assert not member.loads[-1].resting
+    assert not member.loads[-1].not_serving
 
 
 async def test_a_drain_waits_for_what_runs(start_instance: Any) -> None:

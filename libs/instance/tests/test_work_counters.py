@@ -97,14 +97,14 @@ async def test_neither_sleep_nor_the_warm_up_after_it_is_told_as_work(start_inst
     await member.answer("a", [1] * 9, max_tokens=20)
     # The first of the 20 tokens comes with the prompt's step. Earlier reports tell fewer.
     await eventually(lambda: member.loads and member.loads[-1].work.decode_tokens == 19)
-    life = member.mesh.channels.stub(instance_pb2_grpc.LifeStub, member.mesh.address)
+    life = member.mesh.channels.stub(instance_pb2_grpc.LifecycleStub, member.mesh.address)
     done, before = member.loads[-1].work, len(member.loads)
     await life.Sleep(instance_pb2.SleepRequest(decision_sequence=1, level="dram", cause="test"))
     await eventually(lambda: "InstanceSlept" in member.names())
     await life.Wake(instance_pb2.WakeRequest(decision_sequence=2, cause="test"))
     await eventually(lambda: "InstanceWoke" in member.names())
     since = member.loads[before:]
-    assert any(load.resting for load in since)
+    assert any(load.not_serving for load in since)
     assert all(load.work == done and not load.steps for load in since)
     await member.answer("b", [2] * 9)
     await eventually(lambda: member.loads[-1].work.prefill_tokens == 2 * 9)

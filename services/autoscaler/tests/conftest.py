@@ -313,7 +313,7 @@ class IdleFleet:
 
     def demand(self, held: int = 1, waited_us: int = 0) -> list[Any]:
         return self.feed(
-            events.DemandSeen, router="r", held_requests=held, oldest_wait_us=waited_us
+            events.DemandSeen, router="r", queued_requests=held, oldest_wait_us=waited_us
         )
 
     def ask_sleep(self, *names: str, **fields: Any) -> list[Any]:

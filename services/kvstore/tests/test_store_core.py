@@ -124,7 +124,7 @@ class AnyStoreOrder(RuleBasedStateMachine):
         self.reads: list[effects.ReadSsd] = []
         self.told: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
         self.flushes: dict[int, bool] = {}
-        self.rest_until_us: dict[int, int] = {}
+        self.quarantine_until_us: dict[int, int] = {}
         self.answers: list[Effect] = []
 
     @initialize(
@@ -242,7 +242,7 @@ class AnyStoreOrder(RuleBasedStateMachine):
         writer = self.writers.pop(lease, None)
         if writer is not None:
             for room in writer.rooms:
-                self.rest_until_us[room.offset] = self.now_us + LEASE_US
+                self.quarantine_until_us[room.offset] = self.now_us + LEASE_US
         self.over.append(lease)
 
     # -- what holds after every event
@@ -252,10 +252,10 @@ class AnyStoreOrder(RuleBasedStateMachine):
         blocks = list(state.blocks.values())
         promised = [block for lease in state.leases.values() for block in lease.blocks]
         dram = {b.dram: b.block_bytes for b in [*blocks, *promised] if b.dram >= 0}
-        resting = [offset for _, offset in state.resting]
+        quarantined = [offset for _, offset in state.quarantined]
         slots = state.tiers[DRAM].slots
-        sizes = dram | {offset: slots.sizes[slots.segment_of(offset)] for offset in resting}
-        in_memory = sum(b.dram >= 0 for b in blocks) + len(promised) + len(resting)
+        sizes = dram | {offset: slots.sizes[slots.segment_of(offset)] for offset in quarantined}
+        in_memory = sum(b.dram >= 0 for b in blocks) + len(promised) + len(quarantined)
         assert len(sizes) == in_memory, "two are at one slot"
         self.check_tier(DRAM, sizes)
         on_ssd = [b.ssd for b in blocks if b.ssd >= 0] + [
@@ -265,8 +265,8 @@ class AnyStoreOrder(RuleBasedStateMachine):
         ssd = {b.ssd: ssd_slot_bytes(b.block_bytes) for b in blocks if b.ssd >= 0}
         ssd |= {b.writing: ssd_slot_bytes(b.block_bytes) for b in blocks if b.writing >= 0}
         self.check_tier(SSD, ssd)
-        for offset, until_us in self.rest_until_us.items():
-            assert until_us <= self.now_us or offset in resting
+        for offset, until_us in self.quarantine_until_us.items():
+            assert until_us <= self.now_us or offset in quarantined
 
     def check_tier(self, number: int, held: dict[int, int]) -> None:
         slots = self.state.tiers[number].slots
@@ -519,7 +519,7 @@ class AnyStoreOrder(RuleBasedStateMachine):
         self.pass_time(LEASE_US + 2 * SWEEP_US)
         self.work_off()
         state = self.state
-        assert [len(x) for x in (state.leases, state.promised, state.resting)] == [0, 0, 0]
+        assert [len(x) for x in (state.leases, state.promised, state.quarantined)] == [0, 0, 0]
         assert not self.flushes
         assert not any(state.awaited.values())
         assert not any(block.in_use or block.doomed for block in state.blocks.values())

@@ -407,7 +407,7 @@ def test_a_request_that_met_a_sleeping_instance_waits_and_is_served(
 def test_the_first_request_asks_for_a_wake(new_router: Any) -> None:
     router = asleep(new_router)
     (told,) = demands(router.arrive("a", tokens=77))
-    assert (told.model, told.held_requests, told.held_tokens) == ("m", 1, 77)
+    assert (told.model, told.queued_requests, told.queued_tokens) == ("m", 1, 77)
     assert told.oldest_us == router.now_us
 
 
@@ -430,7 +430,7 @@ def test_two_requests_at_once_ask_once(new_router: Any) -> None:
     assert demands(router.arrive("b")) == []
     router.now_us += DEMAND_US
     (told,) = demands(router.arrive("c"))
-    assert (told.held_requests, told.oldest_us) == (3, router.now_us - DEMAND_US)
+    assert (told.queued_requests, told.oldest_us) == (3, router.now_us - DEMAND_US)
 
 
 def test_nothing_is_asked_while_somebody_is_awake(new_router: Any) -> None:

@@ -79,7 +79,7 @@ def test_a_new_instance_serves_when_it_is_warm_and_is_used_from_the_decision(sim
 @pytest.mark.slow  # Request by request, a queue of thousands takes a minute.
 @WORLDS
 def test_waiting_for_capacity_shows_in_ttft(simulation):
-    work = steady(16, 1, 1.0)
+    work = steady(20, 1, 1.0)
     short = simulation(work, setting(1, 3), Static({"prefill": 1, "decode": 3})).run()
     enough = simulation(work, setting(3, 4), Static({"prefill": 3, "decode": 4})).run()
     assert enough.attainment > 0.99

@@ -46,7 +46,7 @@ class Transition(NamedTuple):
 
 
 DECIDED = "a decision to wake (WakeDecided)"
-ASKED = "a decision, or whoever ends the process"
+ASKED = "a decision, or a signal to end the process"
 ITSELF = "the instance"
 AGENT = "the node agent"
 

@@ -22,8 +22,8 @@ SIM = "sim"
 SIM_WORDS = tuple(
     " " + word
     for word in (
-        "the a and of to in by on sail keel mast hull helm deck anchor harbor tide wind reef "
-        "chart compass lantern rope canvas galley cargo voyage crew captain gull storm calm "
+        "the a and of to in by on house door wall roof road bridge tree garden river wind hill "
+        "book letter lamp table window paper basket journey people teacher bird rain quiet "
         "north south east west drifts turns holds carries crosses finds leaves brings waits "
         "under over beyond before after slowly gladly far near grey bright deep old silver"
     ).split()

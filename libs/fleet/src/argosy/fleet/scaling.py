@@ -67,7 +67,7 @@ class ScalingSpec(Section):
     dwell: Duration = DWELL
     """After an instance was added, none of its role is taken away for as long."""
     silent: int = Field(0, ge=0)
-    """Of each role, so many are kept asleep beside those awake."""
+    """How many instances of each role are kept asleep, beside those awake."""
     idle_sleep_after: Duration | None = None
     """All that serve the model sleep when nothing was asked for as long; unset: never."""
     sleep_level: Literal["dram", "disk"] = "dram"

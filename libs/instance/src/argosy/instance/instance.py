@@ -148,7 +148,7 @@ class EngineInstance:
         load = load_message(
             mesh.name, mesh.epoch, stats, self.info, self.held_blocks, mesh.clock.now_us()
         )
-        load.resting, load.change = self.life.resting, self.life.state.change
+        load.not_serving, load.change = self.life.not_serving, self.life.state.change
         return load
 
     def report(self) -> None:

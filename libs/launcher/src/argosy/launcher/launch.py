@@ -115,7 +115,7 @@ def check_routing_policy(name: str | None) -> None:
 async def up(planned: LaunchPlan, progress: Progress, timeout_s: float) -> RunningFleet:
     """Start the fleet and return when every instance is ready.
 
-    Raises UpError with the end of the log of whoever failed; what had started is
+    Raises UpError with the end of the log of the process that failed; what had started is
     stopped again.
     """
     running = start_node_agent(planned)

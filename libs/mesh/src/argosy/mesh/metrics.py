@@ -1,6 +1,6 @@
 """Metrics: numbers that are read when somebody looks, so that keeping them costs nothing.
 
-They go to the OTLP collector if one is named, and to whoever scrapes `metrics_listen`
+They go to the OTLP collector if one is named, and to scrapers of `metrics_listen`
 (Prometheus). With neither, nothing reads them. Attributes must be few and bounded.
 """
 

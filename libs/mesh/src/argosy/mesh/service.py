@@ -13,7 +13,7 @@ Order: telemetry, gRPC (NOT_SERVING), bus in the background, start(), SERVING. O
 SIGTERM or SIGINT: NOT_SERVING, drain() for at most `drain_timeout_s`, stop(), the
 rest backwards. A SIGINT after that skips the wait. When a core fails: NOT_SERVING, stop(),
 the rest backwards, without drain(). Exit code 0 is a stop in good order, 1 a failure to
-start, 2 wrong settings, 3 a core that failed: whoever supervises the process starts it anew.
+start, 2 wrong settings, 3 a core that failed: the supervisor of the process starts it anew.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ class Mesh(Generic[S]):
             )
 
     def wait_for(self, what: str) -> None:
-        """Say what start-up waits for now, in the log and to whoever asks."""
+        """Say what start-up waits for now, in the log and in health checks."""
         self.waiting_for = what
         log.info("waiting for %s", what)
 

@@ -34,7 +34,7 @@ class ServiceSettings(BaseModel):
     instance_id: str = Field("", description="This process's name; default: service-hostname.")
     epoch: str = Field(
         default_factory=lambda: uuid.uuid4().hex[:12],
-        description="Names one life of the process; whoever starts it may choose it.",
+        description="Names one life of the process; its starter may choose it.",
     )
     node: str = Field(default_factory=socket.gethostname, description="Node it runs on.")
     listen: str = Field("127.0.0.1:0", description="gRPC host:port; port 0 takes a free one.")

@@ -1,6 +1,6 @@
 """Traces out of every process: OTLP to a collector, or rotating files without one.
 
-Whoever begins a trace decides whether it is recorded, for all who take part: a caller
+The process that begins a trace decides whether it is recorded, for all that take part: a caller
 that records its own has the whole of it; of the rest ROOTS_PER_S are recorded, so that
 tracing costs little however many requests there are. What is not recorded costs next
 to nothing, and its ids travel all the same.

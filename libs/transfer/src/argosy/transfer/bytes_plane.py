@@ -46,7 +46,7 @@ class BytesPlane:
     def __init__(
         self, name: str, *, host: str = "", passive: bool = True, files: bool = False
     ) -> None:
-        # NIXL's log goes to stdout, which belongs to whoever started us.
+        # NIXL's log goes to stdout, which belongs to the parent process.
         os.environ.setdefault("NIXL_LOG_LEVEL", "WARN")
         if host == "127.0.0.1":
             # On one machine nothing has to listen where others could reach it.

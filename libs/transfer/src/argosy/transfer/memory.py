@@ -9,7 +9,7 @@ from pathlib import Path
 class Memory:
     """A mapping of at least `size_bytes`, private to this process or shared through a file.
 
-    `path` makes it shared: whoever maps the same file sees the same bytes. Its space is
+    `path` makes it shared: all that map the same file see the same bytes. Its space is
     taken at once, so a full /dev/shm is an OSError here and not a SIGBUS at first touch.
     The file is its maker's to remove.
     """

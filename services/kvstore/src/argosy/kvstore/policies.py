@@ -1,7 +1,7 @@
 """Finds eviction policies by their entry points, and builds the store's core with them.
 
 The core reads no environment: it is handed the installed policies when this module is imported.
-So whoever needs a state or the spec of the core takes it from here.
+Code that needs a state or the spec of the core takes it from here.
 """
 
 from argosy.domain import plugins

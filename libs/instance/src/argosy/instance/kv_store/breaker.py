@@ -8,7 +8,7 @@ from argosy.mesh.tasks import start_watched
 
 log = logging.getLogger(__name__)
 
-REST_S_MIN, REST_S_MAX = 0.5, 15.0
+BACKOFF_S_MIN, BACKOFF_S_MAX = 0.5, 15.0
 """Before the first probe: a heartbeat. At most: a store that is back is used within a quarter of a
 minute."""
 
@@ -16,8 +16,8 @@ minute."""
 class Breaker:
     """Open after a failure: while it is, the store is not used. A `probe` closes it again.
 
-    Requests never probe: a task does, after a rest that doubles up to REST_S_MAX. The rest is short
-    again only once a load or save has succeeded.
+    Requests never probe: a task does, after a pause that doubles up to BACKOFF_S_MAX. The pause
+    is short again only once a load or save has succeeded.
     probe: raises if the store cannot be used yet.
     """
 
@@ -26,12 +26,12 @@ class Breaker:
         self._name = name
         self._probe = probe
         self._task: asyncio.Task[None] | None = None
-        self._rest_s = REST_S_MIN
+        self._backoff_s = BACKOFF_S_MIN
         self._closed = False
 
     def succeed(self) -> None:
         """A load or save has succeeded."""
-        self._rest_s = REST_S_MIN
+        self._backoff_s = BACKOFF_S_MIN
 
     def fail(self, why: object) -> None:
         """A load or save has failed: open."""
@@ -48,8 +48,8 @@ class Breaker:
 
     async def _recover(self) -> None:
         while True:
-            await asyncio.sleep(self._rest_s)
-            self._rest_s = min(REST_S_MAX, 2 * self._rest_s)
+            await asyncio.sleep(self._backoff_s)
+            self._backoff_s = min(BACKOFF_S_MAX, 2 * self._backoff_s)
             try:
                 await self._probe()
             except Exception as error:  # noqa: BLE001 - whatever it is, the store is no good yet

@@ -55,7 +55,7 @@ class InstanceWork(Protocol):
         ...
 
 
-class LifecycleRunner(instance_pb2_grpc.LifeServicer):
+class LifecycleRunner(instance_pb2_grpc.LifecycleServicer):
     """See the module. publish_change: publishes the fact of this name with this change.
     give_up: ends the process, with a reason.
     """
@@ -89,11 +89,11 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
             LifecycleStep.REGISTER: self._register,
             LifecycleStep.WARM_UP: self._warm_up,
         }
-        descriptor = instance_pb2.DESCRIPTOR.services_by_name["Life"]
-        mesh.server.add(instance_pb2_grpc.add_LifeServicer_to_server, self, descriptor)
+        descriptor = instance_pb2.DESCRIPTOR.services_by_name["Lifecycle"]
+        mesh.server.add(instance_pb2_grpc.add_LifecycleServicer_to_server, self, descriptor)
 
     @property
-    def resting(self) -> bool:
+    def not_serving(self) -> bool:
         """Whether the instance takes no requests for now."""
         return self.state.state in NOT_SERVING
 
@@ -131,7 +131,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
     @rpc.handler("life.sleep")
     async def Sleep(  # noqa: N802 - gRPC names methods as the contract does
         self, request: instance_pb2.SleepRequest, context: rpc.Context
-    ) -> instance_pb2.LifeReply:
+    ) -> instance_pb2.LifecycleReply:
         """Take in a decision to sleep."""
         if request.level not in ("dram", "disk"):
             message = f"no sleep level '{request.level}': there are dram and disk"
@@ -144,12 +144,12 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
             cause=request.cause,
         )
         self._driver.feed(event)
-        return instance_pb2.LifeReply(change=self.change(), epoch=self._mesh.epoch)
+        return instance_pb2.LifecycleReply(change=self.change(), epoch=self._mesh.epoch)
 
     @rpc.handler("life.wake")
     async def Wake(  # noqa: N802 - gRPC names methods as the contract does
         self, request: instance_pb2.WakeRequest, context: rpc.Context
-    ) -> instance_pb2.LifeReply:
+    ) -> instance_pb2.LifecycleReply:
         """Take in a decision to wake."""
         self._driver.feed(
             events.WakeRequested(
@@ -158,7 +158,7 @@ class LifecycleRunner(instance_pb2_grpc.LifeServicer):
                 cause=request.cause,
             )
         )
-        return instance_pb2.LifeReply(change=self.change(), epoch=self._mesh.epoch)
+        return instance_pb2.LifecycleReply(change=self.change(), epoch=self._mesh.epoch)
 
     def _perform(self, effect: Any) -> None:
         match effect:

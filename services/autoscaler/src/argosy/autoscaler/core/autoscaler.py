@@ -20,7 +20,7 @@ from argosy.domain.core import CoreSpec, Effect, SetTimer, TimerFired
 
 TICK = "tick"
 SEASONS = 3
-"""So many times as far ahead as until the next fit, in case that fails."""
+"""A forecast reaches this multiple of the time until the next fit, in case that fails."""
 BURST_GAP_US = 1_000_000
 """Plans made for bursts are at least this far apart."""
 

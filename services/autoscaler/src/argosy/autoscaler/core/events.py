@@ -175,7 +175,7 @@ class DemandSeen(Event, frozen=True, kw_only=True, tag=True):
     """Requests wait at a router, and it knows of no instance that is awake for them."""
 
     router: str
-    held_requests: int
+    queued_requests: int
     oldest_wait_us: int = 0
 
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 REPORT_S = 1.0
 LATE_TICKS = 3
 RECALLED_S = 32 * 86_400
-"""Experts and errors fade within weeks; only Prophet looks at all there is."""
+"""Experts and errors forget within weeks; only Prophet reads the whole history."""
 PLANS_S = 3600
 """How often windows of plans are looked up anew: days come closer."""
 

@@ -218,7 +218,7 @@ class AutoscalerSubscriptions:
             events.DemandSeen(
                 now_us=self._driver.now_us(),
                 router=fact.router,
-                held_requests=fact.held_requests,
+                queued_requests=fact.queued_requests,
                 oldest_wait_us=fact.oldest_wait_ms * 1000,
             )
         )

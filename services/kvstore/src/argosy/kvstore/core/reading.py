@@ -77,7 +77,7 @@ def _prefix(state: StoreState, event: events.BlocksRequested) -> list[StoredBloc
         block = state.blocks.get(key)
         if block is None or not tiers.held(block) or block.block_bytes != event.block_bytes:
             break
-        if block.dram < 0 and event.now_us < state.ssd_rest_until_us:
+        if block.dram < 0 and event.now_us < state.ssd_backoff_until_us:
             break
         found.append(block)
     return found

@@ -11,11 +11,11 @@ from argosy.kvstore.core.state import DRAM, SSD, StoredBlock, StoreState
 
 SPARES_MAX = 64
 """How many blocks one event may evict or write ahead of time, so that a step's time is bounded."""
-REST_US_MIN, REST_US_MAX = 1_000_000, 60_000_000
+BACKOFF_US_MIN, BACKOFF_US_MAX = 1_000_000, 60_000_000
 """How long SSD is left alone after a failure: a second for a hiccup, doubled up to a minute, after
 which a disk that was replaced or emptied is found again soon enough."""
-REST_DOUBLINGS_MAX = 10
-"""More would exceed REST_US_MAX anyway."""
+BACKOFF_DOUBLINGS_MAX = 10
+"""More would exceed BACKOFF_US_MAX anyway."""
 
 
 def keep_spare(state: StoreState, now_us: int) -> list[Effect]:
@@ -67,7 +67,7 @@ def _write_one(state: StoreState, block: StoredBlock, now_us: int) -> list[Effec
     busy = state.writing_bytes + block.block_bytes > max(
         state.limits.writing_bytes, block.block_bytes
     )
-    if busy or now_us < state.ssd_rest_until_us or block.writing >= 0 or block.dram < 0:
+    if busy or now_us < state.ssd_backoff_until_us or block.writing >= 0 or block.dram < 0:
         return []
     slot_bytes = ssd_slot_bytes(block.block_bytes)
     # Pinned before room is made, so that neither is evicted for its own sake.
@@ -118,5 +118,7 @@ def rest(state: StoreState, trouble: str, now_us: int) -> None:
     state.ssd_trouble = trouble
     state.ssd_failures = state.ssd_failures + 1 if trouble else 0
     if trouble:
-        rest_us = min(REST_US_MAX, REST_US_MIN << min(REST_DOUBLINGS_MAX, state.ssd_failures - 1))
-        state.ssd_rest_until_us = now_us + rest_us
+        backoff_us = min(
+            BACKOFF_US_MAX, BACKOFF_US_MIN << min(BACKOFF_DOUBLINGS_MAX, state.ssd_failures - 1)
+        )
+        state.ssd_backoff_until_us = now_us + backoff_us

@@ -123,13 +123,13 @@ class StoreState(msgspec.Struct):
     """Leases that wait for a block to be read from SSD, by block."""
     promised: dict[bytes, int] = {}
     """Blocks that a writer has room for, with its lease."""
-    resting: list[tuple[int, int]] = []
+    quarantined: list[tuple[int, int]] = []
     """(until_us, offset) of slots whose writer is gone or late, and may still be writing."""
     writing_bytes: int = 0
     writing_blocks: int = 0
     """Blocks, and their bytes, on their way to SSD."""
     ssd_trouble: str = ""
-    ssd_rest_until_us: int = 0
+    ssd_backoff_until_us: int = 0
     ssd_failures: int = 0
     flushes: dict[int, Flush] = {}
     counts: Counts = msgspec.field(default_factory=Counts)

@@ -32,12 +32,12 @@ class StoreCore:
     def step(self, event: events.StoreEvent) -> list[Effect]:
         """Decide on one event."""
         state = self.state
-        idle = not state.leases and not state.resting
+        idle = not state.leases and not state.quarantined
         decided = self._decide(event)
         decided += ssd_writes.keep_spare(state, event.now_us)
         if isinstance(event, events.SsdWritten):
             decided += flushing.blocks_written(state, event)
-        if (state.leases or state.resting) and (idle or isinstance(event, TimerFired)):
+        if (state.leases or state.quarantined) and (idle or isinstance(event, TimerFired)):
             decided.append(SetTimer(key=SWEEP, at_us=event.now_us + SWEEP_US))
         return decided
 

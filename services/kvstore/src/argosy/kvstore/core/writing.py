@@ -74,17 +74,19 @@ def written(state: StoreState, event: events.BlocksWritten) -> list[Effect]:
     return [*decided, effects.ConfirmStored(lease=event.lease, stored=stored)]
 
 
-def ended(state: StoreState, lease: Lease, rest_until_us: int) -> list[Effect]:
+def ended(state: StoreState, lease: Lease, quarantine_until_us: int) -> list[Effect]:
     """A writer is gone, or too late: its slots rest, because it may still be writing."""
     _unpromise(state, lease)
-    state.resting += [(rest_until_us, block.dram) for block in lease.blocks]
+    state.quarantined += [(quarantine_until_us, block.dram) for block in lease.blocks]
     return []
 
 
 def rested(state: StoreState, now_us: int) -> None:
     """Free the slots that have rested long enough."""
-    ready = [offset for until_us, offset in state.resting if until_us <= now_us]
-    state.resting = [(until_us, offset) for until_us, offset in state.resting if until_us > now_us]
+    ready = [offset for until_us, offset in state.quarantined if until_us <= now_us]
+    state.quarantined = [
+        (until_us, offset) for until_us, offset in state.quarantined if until_us > now_us
+    ]
     for offset in ready:
         state.tiers[DRAM].slots.give(offset)
 

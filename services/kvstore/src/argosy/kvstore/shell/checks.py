@@ -6,7 +6,7 @@ from argosy.domain.kv_blocks import KEY_BYTES
 BLOCKS_MAX = 65_536
 """In one call: two million tokens in blocks of 32, more than any model's context."""
 BLOCK_BYTES_MIN = 512
-"""A segment would have so many smaller blocks that it takes seconds to cut it into slots."""
+"""A segment of smaller blocks would have so many slots that cutting it takes seconds."""
 
 
 def check_keys(keys: list[bytes]) -> None:

@@ -20,7 +20,7 @@ from argosy.node_agent.settings import NodeAgentSettings
 from argosy.wire.autoscaler.v1 import events_pb2 as scaler_pb2
 from argosy.wire.instance.v1 import events_pb2 as instance_events_pb2
 from argosy.wire.instance.v1 import instance_pb2
-from argosy.wire.instance.v1.instance_pb2_grpc import LifeStub
+from argosy.wire.instance.v1.instance_pb2_grpc import LifecycleStub
 from argosy.wire.node_agent.v1 import events_pb2
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Instances:
         epoch, address = self._addresses[effect.name]
         if epoch != self._state.processes[effect.name].epoch:
             raise KeyError(effect.name)  # That address may be somebody else's by now.
-        stub = self._mesh.channels.stub(LifeStub, address)
+        stub = self._mesh.channels.stub(LifecycleStub, address)
         if isinstance(effect, effects.WakeUp):
             wake = instance_pb2.WakeRequest(
                 decision_sequence=effect.decision_sequence, cause=effect.cause
@@ -186,7 +186,7 @@ class Instances:
     def _feed(
         self, name: str, event: events.SleepDecided | events.WakeDecided, envelope: Envelope
     ) -> None:
-        """Within the trace of whoever decided it: what is asked of the instance belongs to it."""
+        """Within the trace of the decision: what is asked of the instance belongs to it."""
         above = telemetry.extract(envelope.headers.items())
         with telemetry.span(self._mesh.tracer, name, above, instance=event.name):
             self._driver.feed(event)

@@ -52,8 +52,8 @@ class PublishDemand(Effect, frozen=True, kw_only=True, tag=True):
     """Publish that requests wait for a model of which no instance is awake."""
 
     model: str
-    held_requests: int
-    held_tokens: int
+    queued_requests: int
+    queued_tokens: int
     oldest_us: int
     """Arrival of the longest waiting request."""
 

@@ -72,8 +72,8 @@ class RouterPublisher:
             events_pb2.DemandSeen(
                 router=self._mesh.name,
                 model=effect.model,
-                held_requests=effect.held_requests,
-                held_tokens=effect.held_tokens,
+                queued_requests=effect.queued_requests,
+                queued_tokens=effect.queued_tokens,
                 oldest_wait_ms=max(0, waited_us) // 1000,
             )
         )

@@ -296,7 +296,7 @@ class Relay:
                 at_us=load.at_us,
                 kv_held_blocks=load.kv_held_blocks,
                 step_us=load.step_us,
-                serving=not load.resting,
+                serving=not load.not_serving,
                 change=load.change,
             )
         )

@@ -11,16 +11,16 @@ from argosy.client import Answer, Client
 from argosy.client.control import ControlClient
 
 SYSTEM = (
-    "You are the harbour master of a small port. You know every ship, the tides, the winds and "
-    "the prices of cargo, and you answer visitors in two or three plain, friendly sentences. "
-    "When you do not know something you say so, and you never invent names of ships."
+    "You are the librarian of a small town. You know every book, the authors, the shelves and "
+    "the opening hours, and you answer visitors in two or three plain, friendly sentences. "
+    "When you do not know something you say so, and you never invent titles of books."
 )
 QUESTIONS = (
-    "Good morning! What is an argosy?",
-    "And what makes a good harbour?",
-    "What should I bring on my first voyage?",
+    "Good morning! What is a novel?",
+    "And what makes a good story?",
+    "What should I read first?",
 )
-LAST_QUESTION = "Tell me how a ship is made ready to sail, step by step."
+LAST_QUESTION = "Tell me how a book is made, from the first idea to the shelf, step by step."
 ANSWER_TOKENS = 32
 LAST_ANSWER_TOKENS = 40
 KILL_AFTER_TOKENS = 8
@@ -49,7 +49,7 @@ async def ask(
     say: Say,
     after: Mapping[int, Callable[[], Awaitable[None]]] | None = None,
 ) -> DemoTurn:
-    """Stream one answer; `after` holds what to do once so many tokens are here."""
+    """Stream one answer; `after` holds what to do once this many tokens have arrived."""
     answer, due = Answer(), dict(after or {})
     began = last = time.monotonic()
     first, gap = 0.0, 0.0

@@ -143,7 +143,7 @@ def draw(
     results: dict[str, ScalingResult],
 ) -> None:
     """The picture; a message and exit code 1 where it cannot be written."""
-    # Slow to import, and only whoever wants a picture needs it.
+    # Slow to import, and only needed for a picture.
     from argosy.cli.plan.plot import plot_run
 
     try:

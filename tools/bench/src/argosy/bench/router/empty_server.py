@@ -26,7 +26,7 @@ def last_chunk() -> inference_pb2.TokenChunk:
     """A chunk as decode ends an answer of one token with."""
     return inference_pb2.TokenChunk(
         token_ids=[300],
-        text=" keel",
+        text=" wall",
         finish_reason=inference_pb2.FINISH_REASON_LENGTH,
         usage=inference_pb2.Usage(prompt_tokens=512, completion_tokens=1),
         load=inference_pb2.Load(

@@ -38,7 +38,7 @@ ROOT = root_hash("bench")
 
 
 def new_core(instances: int) -> RouterCore:
-    """A router that knows so many instances, all idle."""
+    """A router that knows this many instances, all idle."""
     limits = RouterLimits(stale_us=1 << 60)
     core = new_router_core(new_state(limits))
     for number in range(instances):
@@ -112,7 +112,7 @@ def measure_decide(instances: int, decisions: int, seed: int) -> list[float]:
 
 
 def change_facts(instances: int, blocks: int, seed: int) -> list[events.KvChanged]:
-    """Facts that store so many random blocks; each removes a few of what its instance had."""
+    """Facts that store this many random blocks; each removes a few of what its instance had."""
     chance = random.Random(seed)  # noqa: S311 - a workload, not a secret
     held: dict[int, list[int]] = {n: [] for n in range(instances)}
     sequences = dict.fromkeys(range(instances), 0)

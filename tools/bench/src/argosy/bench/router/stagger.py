@@ -82,7 +82,7 @@ def capacity_tokens_per_s(profile: Profile) -> float:
 def workload(
     trace: Path | None, requests: int, tokens_per_s: float, seed: int, *, answers: bool
 ) -> list[TraceRequest]:
-    """Poisson arrivals that bring so many prompt tokens per second."""
+    """Poisson arrivals that bring this many prompt tokens per second."""
     drawn = list(islice(lengths(trace, seed), requests))
     mean = sum(prompt for prompt, _ in drawn) / len(drawn)
     chance = random.Random(seed + 1)  # noqa: S311 - a workload, not a secret

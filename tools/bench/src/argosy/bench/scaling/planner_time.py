@@ -40,7 +40,7 @@ Costs = dict[str, RoleCosts]
 
 
 def measure(runs: int) -> dict[str, Any]:
-    """The slowest of so many plans of each kind. Seconds."""
+    """Seconds that the slowest of this many plans of each kind takes."""
     rates = demand_rates()
     free = bounds(2 * INSTANCES, 0)
     path = solve(new_costs(), rates, 0, free)

@@ -17,7 +17,7 @@ def plot_scale(
     scenario: Scenario, results: dict[str, ScalingResult], budget: int, path: Path
 ) -> None:
     """The same results give the same file. Raises OSError when it cannot be written."""
-    # Slow to import, and only whoever wants a picture needs it.
+    # Slow to import, and only needed for a picture.
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -70,7 +70,7 @@ class SimAutoscaler:
 
     def demanded(self, router: str, effect: PublishDemand) -> None:
         """Requests wait at a router, and no instance is awake."""
-        self._queue.after(HOP_US, self._demanded, router, effect.held_requests)
+        self._queue.after(HOP_US, self._demanded, router, effect.queued_requests)
 
     def changed(self, instance: LifecycleHost, effect: lifecycle_effects.PublishChange) -> None:
         """An instance published a change in its life."""
@@ -79,7 +79,7 @@ class SimAutoscaler:
         )
 
     def _demanded(self, router: str, held: int) -> None:
-        self.feed(events.DemandSeen(now_us=self._queue.now_us, router=router, held_requests=held))
+        self.feed(events.DemandSeen(now_us=self._queue.now_us, router=router, queued_requests=held))
 
     def _changed(self, name: str, epoch: str, effect: lifecycle_effects.PublishChange) -> None:
         self.feed(

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 Numbers = npt.NDArray[np.float64]
 
 SPANS = 60
-"""At most so many spans of time have their percentiles drawn,"""
+"""Percentiles are drawn for at most this many spans of time,"""
 REQUESTS_PER_SPAN = 50
-"""each with at least so many requests on average: percentiles of fewer are noise."""
+"""each with at least this many requests on average: percentiles of fewer are noise."""
 COLOURS = {50: "#2b7bba", 90: "#e08214", 99: "#7b3294"}
 """Of each percentile drawn, alike in both panels."""
 REJECTED_COLOUR = "#d7191c"
@@ -40,7 +40,7 @@ def plot(outcomes: Sequence[RequestOutcome], path: Path, title: str, slo_ttft_ms
 
     The same outcomes give the same file. Raises OSError when it cannot be written.
     """
-    # Slow to import, and only whoever wants a picture needs it.
+    # Slow to import, and only needed for a picture.
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

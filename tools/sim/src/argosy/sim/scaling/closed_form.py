@@ -14,7 +14,7 @@ from argosy.sim.scaling.histogram import Numbers
 
 MISS = 0.01
 DEVIATIONS = 2.33
-"""Beyond so many standard deviations lies 1 %."""
+"""In standard deviations: 1 % of a normal distribution lies beyond."""
 MOST = 4096
 
 

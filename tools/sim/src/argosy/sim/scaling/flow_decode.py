@@ -67,7 +67,7 @@ class DecodePool:
         """Share of time beside the steps that goes to preempted prompts."""
 
     def part(self, leaving: int) -> "DecodePool":
-        """So many instances leave with their share of what runs; nothing joins them."""
+        """Lets this many instances drain with their share of what runs; nothing joins them."""
         other = DecodePool(self.timing, self.machine, 0)
         share = leaving / self.instances if self.instances else 0.0
         other._bins, other._clock, other.instances = self._bins, self._clock, leaving

@@ -1,4 +1,4 @@
-"""Prefill instances as one first-come-first-served pool of so many times the speed.
+"""Prefill instances as one first-come-first-served pool, as fast as all of them together.
 
 Position, not time, says when a prompt starts: the pool's clock runs at one second of work per
 second and instance, and a prompt starts when the clock comes to the end of the work before

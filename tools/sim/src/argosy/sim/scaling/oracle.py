@@ -44,7 +44,7 @@ class OraclePolicy:
 
 
 class Planner:
-    """Makes plans for a workload, with at most so many of a role."""
+    """Makes plans for a workload, with at most this many replicas of a role."""
 
     def __init__(
         self, workload: Workload, timing: Timing, machine: Machine, slo: Slo, most: dict[str, int]

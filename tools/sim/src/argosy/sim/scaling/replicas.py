@@ -91,7 +91,7 @@ class Replicas:
         self.draining[role] += step.drain
 
     def drained(self, role: str, count: int) -> None:
-        """So many are gone."""
+        """Note that this many draining instances have left."""
         self.draining[role] -= count
 
 

@@ -12,14 +12,14 @@ from argosy.sim.traces.trace import TraceRequest
 
 Numbers = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], tuple[Numbers, Numbers]]
-"""(prompt tokens, output tokens) of so many requests."""
+"""Draws (prompt tokens, output tokens) of a number of requests."""
 
 SAMPLES = 64
-"""A tick with more requests than this is told by so many groups of them."""
+"""A tick with more requests than this is represented by this many groups of them."""
 JITTER_S = 30.0
-"""Copies of a request arrive within so many seconds of it,"""
+"""Copies of a request arrive within this many seconds of it,"""
 NEAR = 100
-"""and are as long as one of so many requests before or after it."""
+"""and are as long as one of this many requests before or after it."""
 CHUNK_TICKS = 4096
 
 
@@ -38,7 +38,7 @@ class Workload:
 
     @property
     def ticks(self) -> int:
-        """So many spans of tick_s."""
+        """The number of spans of tick_s."""
         return len(self.first) - 1
 
     @property

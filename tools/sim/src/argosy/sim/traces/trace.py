@@ -47,7 +47,7 @@ def read_trace(
 ) -> list[TraceRequest]:
     """Every request by arrival, the first at 0; `speedup` above 1 brings them closer together.
 
-    Without a format, it is guessed from the file. Lengths of 0 count as 1: who asks sends
+    Without a format, it is inferred from the file. Lengths of 0 count as 1: who asks sends
     something and gets something. Raises TraceError.
     """
     try:

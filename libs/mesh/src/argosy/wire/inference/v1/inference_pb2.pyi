@@ -93,7 +93,7 @@ class Refusal(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("instance_id", "epoch", "running_requests", "waiting_requests", "queued_prefill_tokens", "kv_used_blocks", "kv_total_blocks", "kv_held_blocks", "at_us", "ranks", "step_us", "resting", "change", "work", "steps")
+    __slots__ = ("instance_id", "epoch", "running_requests", "waiting_requests", "queued_prefill_tokens", "kv_used_blocks", "kv_total_blocks", "kv_held_blocks", "at_us", "ranks", "step_us", "not_serving", "change", "work", "steps")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -105,7 +105,7 @@ class Load(_message.Message):
     AT_US_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
     STEP_US_FIELD_NUMBER: _ClassVar[int]
-    RESTING_FIELD_NUMBER: _ClassVar[int]
+    NOT_SERVING_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
     WORK_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -120,11 +120,11 @@ class Load(_message.Message):
     at_us: int
     ranks: _containers.RepeatedCompositeFieldContainer[RankLoad]
     step_us: int
-    resting: bool
+    not_serving: bool
     change: int
     work: Work
     steps: _containers.RepeatedCompositeFieldContainer[EngineStep]
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., running_requests: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., queued_prefill_tokens: _Optional[int] = ..., kv_used_blocks: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., kv_held_blocks: _Optional[int] = ..., at_us: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[RankLoad, _Mapping]]] = ..., step_us: _Optional[int] = ..., resting: _Optional[bool] = ..., change: _Optional[int] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[EngineStep, _Mapping]]] = ...) -> None: ...
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., running_requests: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., queued_prefill_tokens: _Optional[int] = ..., kv_used_blocks: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., kv_held_blocks: _Optional[int] = ..., at_us: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[RankLoad, _Mapping]]] = ..., step_us: _Optional[int] = ..., not_serving: _Optional[bool] = ..., change: _Optional[int] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[EngineStep, _Mapping]]] = ...) -> None: ...
 
 class Work(_message.Message):
     __slots__ = ("steps", "step_us_sum", "prefill_tokens", "decode_tokens", "finished_requests", "output_tokens", "output_tokens_squared", "tpot_buckets", "ttft_buckets")

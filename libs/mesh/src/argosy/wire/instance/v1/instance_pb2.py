@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.instance.v1 import events_pb2 as argosy_dot_instance_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!argosy/instance/v1/instance.proto\x12\x12\x61rgosy.instance.v1\x1a\x1f\x61rgosy/instance/v1/events.proto\"Y\n\x0cSleepRequest\x12\x19\n\x11\x64\x65\x63ision_sequence\x18\x01 \x01(\x04\x12\r\n\x05level\x18\x02 \x01(\t\x12\x10\n\x08\x64rain_ms\x18\x03 \x01(\r\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\"7\n\x0bWakeRequest\x12\x19\n\x11\x64\x65\x63ision_sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"F\n\tLifeReply\x12*\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1a.argosy.instance.v1.Change\x12\r\n\x05\x65poch\x18\x02 \x01(\t2\x98\x01\n\x04Life\x12H\n\x05Sleep\x12 .argosy.instance.v1.SleepRequest\x1a\x1d.argosy.instance.v1.LifeReply\x12\x46\n\x04Wake\x12\x1f.argosy.instance.v1.WakeRequest\x1a\x1d.argosy.instance.v1.LifeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!argosy/instance/v1/instance.proto\x12\x12\x61rgosy.instance.v1\x1a\x1f\x61rgosy/instance/v1/events.proto\"Y\n\x0cSleepRequest\x12\x19\n\x11\x64\x65\x63ision_sequence\x18\x01 \x01(\x04\x12\r\n\x05level\x18\x02 \x01(\t\x12\x10\n\x08\x64rain_ms\x18\x03 \x01(\r\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\"7\n\x0bWakeRequest\x12\x19\n\x11\x64\x65\x63ision_sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"K\n\x0eLifecycleReply\x12*\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1a.argosy.instance.v1.Change\x12\r\n\x05\x65poch\x18\x02 \x01(\t2\xa7\x01\n\tLifecycle\x12M\n\x05Sleep\x12 .argosy.instance.v1.SleepRequest\x1a\".argosy.instance.v1.LifecycleReply\x12K\n\x04Wake\x12\x1f.argosy.instance.v1.WakeRequest\x1a\".argosy.instance.v1.LifecycleReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SLEEPREQUEST']._serialized_end=179
   _globals['_WAKEREQUEST']._serialized_start=181
   _globals['_WAKEREQUEST']._serialized_end=236
-  _globals['_LIFEREPLY']._serialized_start=238
-  _globals['_LIFEREPLY']._serialized_end=308
-  _globals['_LIFE']._serialized_start=311
-  _globals['_LIFE']._serialized_end=463
+  _globals['_LIFECYCLEREPLY']._serialized_start=238
+  _globals['_LIFECYCLEREPLY']._serialized_end=313
+  _globals['_LIFECYCLE']._serialized_start=316
+  _globals['_LIFECYCLE']._serialized_end=483
 # @@protoc_insertion_point(module_scope)

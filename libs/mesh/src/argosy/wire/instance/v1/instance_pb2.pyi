@@ -26,7 +26,7 @@ class WakeRequest(_message.Message):
     cause: str
     def __init__(self, decision_sequence: _Optional[int] = ..., cause: _Optional[str] = ...) -> None: ...
 
-class LifeReply(_message.Message):
+class LifecycleReply(_message.Message):
     __slots__ = ("change", "epoch")
     CHANGE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]

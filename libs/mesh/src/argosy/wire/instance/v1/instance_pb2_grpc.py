@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class LifeStub:
+class LifecycleStub:
     """What a node agent asks of an instance of its node, beside the role's own service.
     Both return at once: what comes of it is told by facts. Of two decisions the one with
     the greater decision sequence holds, in whatever order they come.
@@ -38,18 +38,18 @@ class LifeStub:
             channel: A grpc.Channel.
         """
         self.Sleep = channel.unary_unary(
-                '/argosy.instance.v1.Life/Sleep',
+                '/argosy.instance.v1.Lifecycle/Sleep',
                 request_serializer=argosy_dot_instance_dot_v1_dot_instance__pb2.SleepRequest.SerializeToString,
-                response_deserializer=argosy_dot_instance_dot_v1_dot_instance__pb2.LifeReply.FromString,
+                response_deserializer=argosy_dot_instance_dot_v1_dot_instance__pb2.LifecycleReply.FromString,
                 _registered_method=True)
         self.Wake = channel.unary_unary(
-                '/argosy.instance.v1.Life/Wake',
+                '/argosy.instance.v1.Lifecycle/Wake',
                 request_serializer=argosy_dot_instance_dot_v1_dot_instance__pb2.WakeRequest.SerializeToString,
-                response_deserializer=argosy_dot_instance_dot_v1_dot_instance__pb2.LifeReply.FromString,
+                response_deserializer=argosy_dot_instance_dot_v1_dot_instance__pb2.LifecycleReply.FromString,
                 _registered_method=True)
 
 
-class LifeServicer:
+class LifecycleServicer:
     """What a node agent asks of an instance of its node, beside the role's own service.
     Both return at once: what comes of it is told by facts. Of two decisions the one with
     the greater decision sequence holds, in whatever order they come.
@@ -68,27 +68,27 @@ class LifeServicer:
         raise NotImplementedError('Method not implemented!')
 
 
-def add_LifeServicer_to_server(servicer, server):
+def add_LifecycleServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Sleep': grpc.unary_unary_rpc_method_handler(
                     servicer.Sleep,
                     request_deserializer=argosy_dot_instance_dot_v1_dot_instance__pb2.SleepRequest.FromString,
-                    response_serializer=argosy_dot_instance_dot_v1_dot_instance__pb2.LifeReply.SerializeToString,
+                    response_serializer=argosy_dot_instance_dot_v1_dot_instance__pb2.LifecycleReply.SerializeToString,
             ),
             'Wake': grpc.unary_unary_rpc_method_handler(
                     servicer.Wake,
                     request_deserializer=argosy_dot_instance_dot_v1_dot_instance__pb2.WakeRequest.FromString,
-                    response_serializer=argosy_dot_instance_dot_v1_dot_instance__pb2.LifeReply.SerializeToString,
+                    response_serializer=argosy_dot_instance_dot_v1_dot_instance__pb2.LifecycleReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'argosy.instance.v1.Life', rpc_method_handlers)
+            'argosy.instance.v1.Lifecycle', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('argosy.instance.v1.Life', rpc_method_handlers)
+    server.add_registered_method_handlers('argosy.instance.v1.Lifecycle', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class Life:
+class Lifecycle:
     """What a node agent asks of an instance of its node, beside the role's own service.
     Both return at once: what comes of it is told by facts. Of two decisions the one with
     the greater decision sequence holds, in whatever order they come.
@@ -108,9 +108,9 @@ class Life:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/argosy.instance.v1.Life/Sleep',
+            '/argosy.instance.v1.Lifecycle/Sleep',
             argosy_dot_instance_dot_v1_dot_instance__pb2.SleepRequest.SerializeToString,
-            argosy_dot_instance_dot_v1_dot_instance__pb2.LifeReply.FromString,
+            argosy_dot_instance_dot_v1_dot_instance__pb2.LifecycleReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -135,9 +135,9 @@ class Life:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/argosy.instance.v1.Life/Wake',
+            '/argosy.instance.v1.Lifecycle/Wake',
             argosy_dot_instance_dot_v1_dot_instance__pb2.WakeRequest.SerializeToString,
-            argosy_dot_instance_dot_v1_dot_instance__pb2.LifeReply.FromString,
+            argosy_dot_instance_dot_v1_dot_instance__pb2.LifecycleReply.FromString,
             options,
             channel_credentials,
             insecure,

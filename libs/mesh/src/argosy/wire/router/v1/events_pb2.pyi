@@ -84,15 +84,15 @@ class Traffic(_message.Message):
     def __init__(self, requests: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., prompt_tokens_squared: _Optional[float] = ..., cached_tokens: _Optional[int] = ..., started_requests: _Optional[int] = ..., ttft_buckets: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DemandSeen(_message.Message):
-    __slots__ = ("router", "model", "held_requests", "held_tokens", "oldest_wait_ms")
+    __slots__ = ("router", "model", "queued_requests", "queued_tokens", "oldest_wait_ms")
     ROUTER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
-    HELD_REQUESTS_FIELD_NUMBER: _ClassVar[int]
-    HELD_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     OLDEST_WAIT_MS_FIELD_NUMBER: _ClassVar[int]
     router: str
     model: str
-    held_requests: int
-    held_tokens: int
+    queued_requests: int
+    queued_tokens: int
     oldest_wait_ms: int
-    def __init__(self, router: _Optional[str] = ..., model: _Optional[str] = ..., held_requests: _Optional[int] = ..., held_tokens: _Optional[int] = ..., oldest_wait_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, router: _Optional[str] = ..., model: _Optional[str] = ..., queued_requests: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., oldest_wait_ms: _Optional[int] = ...) -> None: ...

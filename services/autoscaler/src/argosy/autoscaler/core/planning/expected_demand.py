@@ -22,7 +22,7 @@ SIGMAS = 1.2815515655446004
 CHANCE = 2.5
 """Standard deviations of a count that are put down to chance: one or two false bursts an hour."""
 NEWS_US = 120_000_000
-"""What comes now, and was not forecast, is expected to fade over this time: two slots, after which
+"""What comes now, and was not forecast, is expected to decay over this time: two slots, after which
 the forecast has seen it."""
 BACKLOG_US = 30_000_000
 """What waits already is to be served within this: longer than a wake, so that it can be, and short

@@ -13,7 +13,7 @@ from argosy.autoscaler.core.planning.targets import Target, worn_out
 from argosy.autoscaler.core.state import AutoscalerState, Baseline, Member
 
 LATE = 3
-"""An instance that is not up after so many times what a start takes is given up: its place in the
+"""An instance that is not up after this multiple of the start time is given up: its place in the
 budget could be another's. Three, so that a slow start is not taken for a stuck one."""
 
 

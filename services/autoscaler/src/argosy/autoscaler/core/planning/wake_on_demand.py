@@ -39,7 +39,7 @@ def demand_seen(state: AutoscalerState, event: events.DemandSeen) -> list[Effect
     for member in serving(state).values():
         # A person who put all to sleep did not ask that nobody is served.
         member.decided_by = RULE if member.decided_by == MANUAL else member.decided_by
-    why = f"requests wait at {event.router}: {event.held_requests}"
+    why = f"requests wait at {event.router}: {event.queued_requests}"
     return wake_pair(state, why, event.now_us)
 
 

@@ -25,8 +25,8 @@ def demand(state: RouterState, model: str, now_us: int) -> list[effects.PublishD
     return [
         effects.PublishDemand(
             model=model,
-            held_requests=len(held),
-            held_tokens=tokens,
+            queued_requests=len(held),
+            queued_tokens=tokens,
             oldest_us=min(r.arrived_us for r in held),
         )
     ]

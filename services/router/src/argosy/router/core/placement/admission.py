@@ -37,7 +37,7 @@ TENANTS_MAX = 10_000
 SMOOTHING = 0.02
 """Weight of the newest answer: fifty answers or so decide."""
 RETRY_MS_MAX = 30_000
-"""Predictions beyond half a minute are guesses: a caller should ask again by then."""
+"""Predictions beyond half a minute are unreliable: a caller should ask again by then."""
 TOKEN_BYTES = 40
 """Memory of a token of a waiting prompt: an int object, and a pointer to it in a list."""
 

@@ -271,7 +271,10 @@ class SchedulingRound:
         candidate = candidates.by_holder.get(holder)
         if candidate is None:
             return False
-        if opens_us(candidate, self.now_us, self.planned, shared=self._shared) > candidates.window_us:
+        if (
+            opens_us(candidate, self.now_us, self.planned, shared=self._shared)
+            > candidates.window_us
+        ):
             self._closed.add(holder)
             return True
         return not self.may_start(candidate, request, request.deferred_tokens, candidates)

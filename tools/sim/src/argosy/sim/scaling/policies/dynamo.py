@@ -86,7 +86,7 @@ class Dynamo:
     # -- throughput: what an engine does
 
     def _ttft_ms(self, tokens: float) -> float:
-        """Passes over so many tokens."""
+        """Steps that this many tokens take."""
         most = self._machine.tokens_per_step
         steps = max(0, math.ceil(tokens / most) - 1)
         last = self._timing.prefill_step_ms(round(tokens - steps * most))

@@ -17,7 +17,7 @@ from argosy.sim.scaling.replicas import within
 
 @dataclass(frozen=True)
 class PolicyInputs:
-    """What whoever installs a policy knows: the profile, the promise, the budget, the traffic."""
+    """What is known where a policy is installed: profile, SLO, budget and traffic."""
 
     timing: Timing
     machine: Machine
@@ -40,7 +40,7 @@ def at_peak(inputs: PolicyInputs) -> dict[str, int]:
     wanted = within(need(inputs.peak, inputs.timing, inputs.machine, inputs.slo), inputs.budget)
     spare = inputs.budget - sum(wanted.values())
     while spare > 0:
-        # To whoever has the least beyond its need.
+        # To the role that has the least beyond its need.
         scale = need(
             inputs.peak.times(1 + spare / inputs.budget), inputs.timing, inputs.machine, inputs.slo
         )
