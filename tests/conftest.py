@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import json
-import os
 import signal
 import sys
 import uuid
@@ -19,6 +18,7 @@ import pytest
 import yaml
 from google.protobuf.message import Message
 from openai import AsyncOpenAI
+from signals import send_signal
 
 from argosy.cli.traces import spans
 from argosy.client import Client
@@ -157,7 +157,7 @@ class LiveFleet:
     async def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Signal a process of the node agent; returns its pid."""
         pid = (await self.processes())[name].pid
-        os.kill(pid, number)
+        send_signal(pid, number)
         return pid
 
     async def is_whole(self) -> bool:
@@ -382,7 +382,7 @@ def argosy() -> Callable[..., Awaitable[Any]]:
 @pytest.fixture
 def long_text() -> str:
     """A prompt of some 1500 tokens that nobody caches: prefill elsewhere is worth its way."""
-    return f"{uuid.uuid4().hex} " + "the keel of the old ship turns slowly to the north " * 95
+    return f"{uuid.uuid4().hex} " + "the door of the old ship turns slowly to the north " * 95
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from signals import send_signal
 
 from argosy.client import Answer
 from argosy.domain.errors import ArgosyError, Reason
@@ -33,7 +34,7 @@ async def ask(fleet: Any, text: str, *, direct: bool = False, **options: Any) ->
 async def bus_away(fleet: Any) -> AsyncIterator[dict[str, int]]:
     """NATS is killed, and who would start it again sleeps, while the block runs. -> pids"""
     pids = {name: process.pid for name, process in (await fleet.processes()).items()}
-    os.kill(fleet.running.pid, signal.SIGSTOP)
+    send_signal(fleet.running.pid, signal.SIGSTOP)
     try:
         os.kill(pids["nats"], signal.SIGKILL)
         yield pids

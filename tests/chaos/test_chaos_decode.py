@@ -160,12 +160,15 @@ async def test_the_trace_of_a_resumed_answer_is_one_and_shows_who_died(
 async def test_a_stop_string_cut_in_two_by_a_kill_still_stops(
     fleet: Any, hurt_pair: Any, eventually: Any
 ) -> None:
-    words = (await undisturbed(fleet, SHORT)).text.split(" ")
+    long = {"max_tokens": 2 * TOKENS}
+    words = (await undisturbed(fleet, SHORT, **long)).text.split(" ")
     # It begins before the kill and ends well after it, however long finding the process takes.
-    stop = " ".join(words[4:40])
-    expected = await undisturbed(fleet, SHORT, stop=[stop])
+    stop = " ".join(words[4:80])
+    expected = await undisturbed(fleet, SHORT, stop=[stop], **long)
     reached = asyncio.Event()
-    asking = asyncio.create_task(disturbed(hurt_pair, SHORT, reached, direct=False, stop=[stop]))
+    asking = asyncio.create_task(
+        disturbed(hurt_pair, SHORT, reached, direct=False, stop=[stop], **long)
+    )
     await reached.wait()
     await kill_server(hurt_pair, eventually)
     answer = await asking

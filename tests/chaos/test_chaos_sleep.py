@@ -68,7 +68,7 @@ def promised(sleepy: Any, eventually: Any) -> int:
 
 def prompt() -> str:
     """One that is worth its way to prefill, and that nobody has."""
-    return f"{uuid.uuid4().hex} " + "the keel of the old ship turns slowly to the north " * 95
+    return f"{uuid.uuid4().hex} " + "the door of the old ship turns slowly to the north " * 95
 
 
 async def ask(fleet: Any, text: str, *, direct: bool = False, **options: Any) -> Answer:

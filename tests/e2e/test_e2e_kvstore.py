@@ -33,7 +33,7 @@ def stored_fleet(
 
 def prompt() -> str:
     """Of more than PROMPT_BLOCKS blocks, which nobody has."""
-    return f"{uuid.uuid4().hex} " + "the keel of the old ship turns slowly to the north " * 95
+    return f"{uuid.uuid4().hex} " + "the door of the old ship turns slowly to the north " * 95
 
 
 async def ask(fleet: Any, text: str, **options: Any) -> Any:

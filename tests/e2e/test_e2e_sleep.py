@@ -81,7 +81,7 @@ def stored_pair(module_launcher: Any) -> Any:
 
 def prompt(blocks: int = PROMPT_BLOCKS) -> str:
     """Of more than so many blocks, which nobody has."""
-    line = "the keel of the old ship turns slowly to the north "
+    line = "the door of the old ship turns slowly to the north "
     return f"{uuid.uuid4().hex} " + line * -(-blocks * 95 // 20)
 
 

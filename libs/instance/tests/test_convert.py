@@ -95,11 +95,11 @@ def test_an_engine_that_does_not_know_its_timing_tells_none() -> None:
 
 def test_logprobs_are_ranked_and_carry_the_tokens_text() -> None:
     tokenizer = text.sim_tokenizer()
-    keel, mast = (tokenizer.encode(word)[0] for word in (" keel", " mast"))
-    position = Logprobs(mast, -2.0, {mast: -2.0, keel: -0.5})
+    door, wall = (tokenizer.encode(word)[0] for word in (" door", " wall"))
+    position = Logprobs(wall, -2.0, {wall: -2.0, door: -0.5})
     found = convert.position_logprobs(position, tokenizer)
-    assert (found.chosen.token, found.chosen.logprob) == (" mast", -2.0)
-    assert [top.token for top in found.top] == [" keel", " mast"]
+    assert (found.chosen.token, found.chosen.logprob) == (" wall", -2.0)
+    assert [top.token for top in found.top] == [" door", " wall"]
 
 
 def test_equally_likely_tokens_come_in_the_same_order_every_time() -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from signals import send_signal
 
 from argosy.transfer import bytes_plane as bytes_plane_module
 from argosy.transfer.bytes_plane import BytesPlane, Memory, TransferFailed
@@ -51,7 +52,7 @@ class BytesStore:
         self.metadata = bytes.fromhex(metadata)
 
     def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        send_signal(self.pid, number)
 
     def kill(self) -> None:
         """Returns once it is gone."""

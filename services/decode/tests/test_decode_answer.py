@@ -12,10 +12,10 @@ from argosy.engine.text import sim_tokenizer
 from argosy.wire.inference.v1 import inference_pb2
 
 ENCODER = sim_tokenizer()
-PROMPT = ENCODER.encode("<|im_start|>user\nWhere do we sail? é☃<|im_end|>\n")
+PROMPT = ENCODER.encode("<|im_start|>user\nWhere do we house? é☃<|im_end|>\n")
 EOS = ENCODER.eos_token_ids[0]
 
-pieces = st.sampled_from([*"ab\né☃😀", " the", " sail"])
+pieces = st.sampled_from([*"ab\né☃😀", " the", " house"])
 texts = st.lists(pieces, min_size=1, max_size=12).map("".join)
 stops = st.lists(st.text(st.sampled_from("ab\né☃"), min_size=1, max_size=3), max_size=2)
 runs = st.lists(st.integers(1, 4), min_size=1)

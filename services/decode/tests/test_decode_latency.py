@@ -11,7 +11,7 @@ from argosy.instance.work_counters import WorkCounters
 from argosy.wire.inference.v1 import inference_pb2
 
 ENCODER = sim_tokenizer()
-WORDS = ENCODER.encode(" the sail ab ab the sail")
+WORDS = ENCODER.encode(" the house ab ab the house")
 ISSUED_MS = 1_700_000_000_000
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from signals import send_signal
 
 from argosy.engine.api import EngineInfo, EngineRequest, SamplingSpec, Staging
 from argosy.engine.kv.chain import BlockNames
@@ -110,7 +111,7 @@ class StoreProcess:
     address: str = ""
 
     def send(self, number: int) -> None:
-        os.kill(self.pid, number)
+        send_signal(self.pid, number)
 
     def end(self, number: int = signal.SIGKILL) -> None:
         """Returns once it is gone."""
