@@ -10,7 +10,7 @@ from typing import Any, Self
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from argosy.domain.errors import RETRIABLE, ArgosyError, Reason
+from argosy.domain.errors import INSTANCE_LIMITS, ArgosyError, Reason
 from argosy.mesh import rpc, telemetry
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
@@ -183,10 +183,11 @@ class Client:
             except ArgosyError as error:
                 brought = len(route.produced_token_ids)
                 route.failures = 0 if brought > before else route.failures
-                route.failures += error.reason is not Reason.DRAINING
-                if error.reason not in RETRIABLE or route.failures >= ROUTES_MAX:
+                route.failures += error.reason not in {Reason.DRAINING, *INSTANCE_LIMITS}
+                if not error.may_succeed_elsewhere or route.failures >= ROUTES_MAX:
                     raise
                 route.attempt += 1
                 at_decode = error.instance == reply.decode_instance
                 route.failed_instance = error.instance if at_decode else ""
                 route.failed_address = reply.decode_address if at_decode else ""
+                route.failed_reason = error.reason.name if at_decode else ""

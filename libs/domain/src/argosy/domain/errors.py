@@ -71,6 +71,9 @@ class Reason(Enum):
 
 RETRIABLE = frozenset({Reason.INSTANCE_LOST, Reason.KV_LOST, Reason.DRAINING, Reason.NOT_READY})
 """Reasons that fault an instance, not the request: another attempt may succeed."""
+INSTANCE_LIMITS = frozenset({Reason.OVERLOADED, Reason.TICKET_EXPIRED})
+"""Reasons that are an instance's own limits when an instance gives them: it is well, and another
+one, or the same a moment later, may take the request. From the router they are the caller's."""
 
 
 class ArgosyError(Exception):
@@ -84,6 +87,12 @@ class ArgosyError(Exception):
         self.message = message
         self.retry_after_ms = retry_after_ms
         self.instance = instance
+
+    @property
+    def may_succeed_elsewhere(self) -> bool:
+        """Whether another attempt may succeed where this one failed."""
+        is_limit = bool(self.instance) and self.reason in INSTANCE_LIMITS
+        return self.reason in RETRIABLE or is_limit
 
     def __repr__(self) -> str:
         return f"ArgosyError({self.reason.name}: {self.message})"

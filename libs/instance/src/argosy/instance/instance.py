@@ -207,6 +207,7 @@ class EngineInstance:
                 kv_total_blocks=info.kv_total_blocks,
                 max_model_tokens=info.max_model_tokens,
                 max_running_requests=info.max_running_requests,
+                requests_max=mesh.settings.queue_limit,
                 dp_ranks=info.dp_ranks,
                 tokens_per_step=info.tokens_per_step,
                 rack=mesh.settings.rack,

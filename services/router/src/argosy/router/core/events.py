@@ -20,6 +20,8 @@ class RequestArrived(Event, frozen=True, kw_only=True, tag=True):
     """The caller streams from decode itself: we shall not see the end."""
     failed_instance: str = ""
     failed_address: str = ""
+    failed_reason: str = ""
+    """Why it failed, as the error's reason; empty: it could not be reached."""
     blocks: list[int] = msgspec.field(default_factory=list)
     """Chained hashes of the prompt's full KV blocks."""
     tenant: str = ""
@@ -74,6 +76,8 @@ class InstanceJoined(Event, frozen=True, kw_only=True, tag=True):
     max_model_tokens: int
     max_running_requests: int
     """Of each data-parallel rank."""
+    requests_max: int = 0
+    """Most requests it takes at once, of all ranks: it refuses more. 0: not said."""
     announced_us: int = 0
     """When it said so; the control log tells of the past too. 0: just now."""
     dp_ranks: int = 1

@@ -37,6 +37,9 @@ FREED_TO_RATE = 0.693147e6 / FREED_HALF_US
 """ln 2 / half-life, per second: turns the decaying sum into a rate."""
 FAULTS = frozenset({"INSTANCE_LOST", "DRAINING", "NOT_READY"})
 """Failures after which the instance is not to be used; others fault the attempt only."""
+FULL = "OVERLOADED"
+LIMITS = frozenset({FULL, "TICKET_EXPIRED"})
+"""Refusals of an instance that is well: they count as no failure, as the request may wait."""
 
 
 class RouterCore:
@@ -112,7 +115,10 @@ class RouterCore:
         if event.failed_instance:
             instance = state.instances.get(event.failed_instance)
             if instance is not None and instance.address == event.failed_address:
-                self._left(event.failed_instance, "a client could not reach it", event.now_us)
+                if event.failed_reason == FULL:
+                    members.refused(state, event.failed_instance, event.now_us)
+                elif event.failed_reason not in LIMITS:
+                    self._left(event.failed_instance, "a client could not reach it", event.now_us)
         request = TrackedRequest(
             event.model,
             max(1, event.prompt_tokens),
@@ -186,12 +192,14 @@ class RouterCore:
             return []
         if event.reason in FAULTS and event.instance in (request.prefill, request.decode):
             self._left(event.instance, f"{event.reason}: {event.message}", event.now_us)
+        if event.reason == FULL:
+            members.refused(self.state, event.instance, event.now_us)
         self._placing.undispatch(event.request_id, request)
         published = self._placing.publish_end(event.request_id)
         request.attempt += 1
         if event.prompt_tokens > request.prompt_tokens:
             request.failures = 0
-        request.failures += event.reason != "DRAINING"
+        request.failures += event.reason != "DRAINING" and event.reason not in LIMITS
         request.last_failure = f"{event.instance}: {event.message}"
         if request.failures >= self.state.limits.attempts_max:
             message = f"{request.failures} attempts failed, the last at {request.last_failure}"

@@ -108,6 +108,9 @@ class KnownInstance(msgspec.Struct):
     tokens_per_step: int
     timing: Timing
     ranks: list[RankLedger]
+    rank_requests_max: int
+    """Most requests that each rank is sent: its share of what the instance says it takes, and
+    not so many that they wait long there."""
     live: bool = True
     reason: str = ""
     left_us: int = 0
@@ -286,6 +289,8 @@ class RouterState(msgspec.Struct):
     bus_connected: bool = False
     models: dict[str, int] = {}
     """Every model ever seen here, with its context; it stays listed at zero instances."""
+    refusing: dict[str, int] = {}
+    """Instances that refused a request for being full, and when: until they report again."""
     early: dict[str, LifecycleView] = {}
     """Lifecycle facts of instances that have not joined yet: facts may overtake each other."""
     decision_sequence: int = 0

@@ -77,7 +77,9 @@ class PromptStream:
         """Return when the instance has queued the prompt. Raises ArgosyError."""
         if self._prompts >= PROMPTS_MAX:
             message = f"{self._prompts} prompts are on their way to {self._instance}"
-            raise ArgosyError(Reason.OVERLOADED, message, retry_after_ms=1000)
+            raise ArgosyError(
+                Reason.OVERLOADED, message, retry_after_ms=1000, instance=self._instance
+            )
         pending = PendingPrompt(prompt, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self._prompts += 1

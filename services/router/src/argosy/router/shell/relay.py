@@ -12,7 +12,7 @@ from typing import Any
 
 from opentelemetry import trace
 
-from argosy.domain.errors import RETRIABLE, ArgosyError, Reason
+from argosy.domain.errors import INSTANCE_LIMITS, ArgosyError, Reason
 from argosy.mesh import rpc, telemetry, tickets
 from argosy.mesh.driver import Driver
 from argosy.mesh.service import Mesh
@@ -97,7 +97,7 @@ class Relay:
                             yield chunk
                     return
                 except ArgosyError as error:
-                    if error.reason not in RETRIABLE:
+                    if not error.may_succeed_elsewhere:
                         raise
                     dispatch = await self._place_again(request, dispatch, error)
         finally:
@@ -128,6 +128,7 @@ class Relay:
         attempt: int,
         failed_instance: str,
         failed_address: str,
+        failed_reason: str,
         failures: int = 0,
     ) -> router_pb2.RouteReply:
         """Place a request, and give the caller a ticket.
@@ -140,7 +141,9 @@ class Relay:
         """
         refused = 0
         while True:
-            arrived = self._arrival(request, attempt, failed_instance, failed_address, failures)
+            arrived = self._arrival(
+                request, attempt, failed_instance, failed_address, failed_reason, failures
+            )
             dispatch = await self._place(request.request_id, arrived)
             prompt = None
             if is_local(dispatch):
@@ -149,10 +152,11 @@ class Relay:
                 if prompt is None:
                     await self._submit(request, dispatch)
             except ArgosyError as error:
-                refused += error.reason is not Reason.DRAINING
-                if error.reason not in RETRIABLE or refused >= self.mesh.settings.attempts_max:
+                refused += error.reason not in {Reason.DRAINING, *INSTANCE_LIMITS}
+                if not error.may_succeed_elsewhere or refused >= self.mesh.settings.attempts_max:
                     raise
                 failed_instance, failed_address = dispatch.prefill, dispatch.prefill_address
+                failed_reason = error.reason.name
                 request.nonce = new_nonce()
                 continue
             return router_pb2.RouteReply(
@@ -169,6 +173,7 @@ class Relay:
         attempt: int | None = None,
         failed_instance: str = "",
         failed_address: str = "",
+        failed_reason: str = "",
         failures: int = 0,
     ) -> events.RequestArrived:
         return events.RequestArrived(
@@ -182,6 +187,7 @@ class Relay:
             direct=attempt is not None,
             failed_instance=failed_instance,
             failed_address=failed_address,
+            failed_reason=failed_reason,
             blocks=request.blocks,
             tenant=request.tenant,
             priority=request.priority,

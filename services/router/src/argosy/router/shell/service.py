@@ -89,6 +89,7 @@ class RouterService(router_pb2_grpc.RouterServicer):
             request.attempt,
             request.failed_instance,
             request.failed_address,
+            request.failed_reason,
             request.failures,
         )
 

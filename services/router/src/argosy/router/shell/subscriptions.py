@@ -183,6 +183,7 @@ class RouterSubscriptions:
                 block_tokens=fact.block_tokens,
                 max_model_tokens=fact.max_model_tokens,
                 max_running_requests=fact.max_running_requests,
+                requests_max=fact.requests_max,
                 announced_us=envelope.time_ms * 1000,
                 dp_ranks=max(1, fact.dp_ranks),
                 tokens_per_step=fact.tokens_per_step or 8192,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.fact.v1 import options_pb2 as argosy_dot_fact_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rgosy/instance/v1/events.proto\x12\x12\x61rgosy.instance.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"\xa6\x03\n\rInstanceReady\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.argosy.instance.v1.Role\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x14\n\x0c\x62lock_tokens\x18\x07 \x01(\r\x12\x17\n\x0fkv_total_blocks\x18\x08 \x01(\r\x12\x18\n\x10max_model_tokens\x18\t \x01(\r\x12\x1c\n\x14max_running_requests\x18\n \x01(\r\x12\x10\n\x08\x64p_ranks\x18\x0b \x01(\r\x12\x17\n\x0ftokens_per_step\x18\x0c \x01(\r\x12\x0c\n\x04rack\x18\r \x01(\t\x12*\n\x06timing\x18\x0e \x01(\x0b\x32\x1a.argosy.instance.v1.Timing\x12*\n\x06\x63hange\x18\x0f \x01(\x0b\x32\x1a.argosy.instance.v1.Change:#\xea\xe0\x18\x1f\n\x0einstance.ready\x10\x02\x1a\x0binstance_id\"\xd2\x01\n\x06\x43hange\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.argosy.instance.v1.State\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x19\n\x11\x64\x65\x63ision_sequence\x18\x04 \x01(\x04\x12\x0f\n\x07took_ms\x18\x05 \x01(\r\x12,\n\x05steps\x18\x06 \x03(\x0b\x32\x1d.argosy.instance.v1.StepTaken\x12\x16\n\x0eresident_bytes\x18\x07 \x01(\x04\x12\r\n\x05level\x18\x08 \x01(\t\"%\n\tStepTaken\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02ms\x18\x02 \x01(\r\"\x9a\x01\n\x06Timing\x12\x12\n\nprefill_ms\x18\x01 \x03(\x01\x12\x11\n\tdecode_ms\x18\x02 \x03(\x01\x12\x1d\n\x15\x64\x65\x63ode_ms_per_request\x18\x03 \x01(\x01\x12\x1a\n\x12kv_bytes_per_token\x18\x04 \x01(\r\x12\x13\n\x0btransfer_ms\x18\x05 \x01(\x01\x12\x19\n\x11transfer_gb_per_s\x18\x06 \x03(\x01\"\x90\x01\n\x10InstanceDraining\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1a.argosy.instance.v1.Change:&\xea\xe0\x18\"\n\x11instance.draining\x10\x02\x1a\x0binstance_idJ\x04\x08\x03\x10\x04\"\x84\x01\n\rInstanceSlept\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1a.argosy.instance.v1.Change:#\xea\xe0\x18\x1f\n\x0einstance.slept\x10\x02\x1a\x0binstance_id\"\x86\x01\n\x0eInstanceWaking\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1a.argosy.instance.v1.Change:$\xea\xe0\x18 \n\x0finstance.waking\x10\x02\x1a\x0binstance_id\"\x82\x01\n\x0cInstanceWoke\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1a.argosy.instance.v1.Change:\"\xea\xe0\x18\x1e\n\rinstance.woke\x10\x02\x1a\x0binstance_id\"\x88\x01\n\x0fInstanceStopped\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1a.argosy.instance.v1.Change:%\xea\xe0\x18!\n\x10instance.stopped\x10\x02\x1a\x0binstance_id*Q\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02\x12\x10\n\x0cROLE_KVSTORE\x10\x03*\xb3\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x11\n\rSTATE_LOADING\x10\x02\x12\x10\n\x0cSTATE_ACTIVE\x10\x03\x12\x12\n\x0eSTATE_DRAINING\x10\x04\x12\x10\n\x0cSTATE_SILENT\x10\x05\x12\x10\n\x0cSTATE_WAKING\x10\x06\x12\x11\n\rSTATE_STOPPED\x10\x07\x12\x10\n\x0cSTATE_FAILED\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61rgosy/instance/v1/events.proto\x12\x12\x61rgosy.instance.v1\x1a\x1c\x61rgosy/fact/v1/options.proto\"\xbc\x03\n\rInstanceReady\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.argosy.instance.v1.Role\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x14\n\x0c\x62lock_tokens\x18\x07 \x01(\r\x12\x17\n\x0fkv_total_blocks\x18\x08 \x01(\r\x12\x18\n\x10max_model_tokens\x18\t \x01(\r\x12\x1c\n\x14max_running_requests\x18\n \x01(\r\x12\x10\n\x08\x64p_ranks\x18\x0b \x01(\r\x12\x17\n\x0ftokens_per_step\x18\x0c \x01(\r\x12\x0c\n\x04rack\x18\r \x01(\t\x12*\n\x06timing\x18\x0e \x01(\x0b\x32\x1a.argosy.instance.v1.Timing\x12*\n\x06\x63hange\x18\x0f \x01(\x0b\x32\x1a.argosy.instance.v1.Change\x12\x14\n\x0crequests_max\x18\x10 \x01(\r:#\xea\xe0\x18\x1f\n\x0einstance.ready\x10\x02\x1a\x0binstance_id\"\xd2\x01\n\x06\x43hange\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.argosy.instance.v1.State\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x19\n\x11\x64\x65\x63ision_sequence\x18\x04 \x01(\x04\x12\x0f\n\x07took_ms\x18\x05 \x01(\r\x12,\n\x05steps\x18\x06 \x03(\x0b\x32\x1d.argosy.instance.v1.StepTaken\x12\x16\n\x0eresident_bytes\x18\x07 \x01(\x04\x12\r\n\x05level\x18\x08 \x01(\t\"%\n\tStepTaken\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02ms\x18\x02 \x01(\r\"\x9a\x01\n\x06Timing\x12\x12\n\nprefill_ms\x18\x01 \x03(\x01\x12\x11\n\tdecode_ms\x18\x02 \x03(\x01\x12\x1d\n\x15\x64\x65\x63ode_ms_per_request\x18\x03 \x01(\x01\x12\x1a\n\x12kv_bytes_per_token\x18\x04 \x01(\r\x12\x13\n\x0btransfer_ms\x18\x05 \x01(\x01\x12\x19\n\x11transfer_gb_per_s\x18\x06 \x03(\x01\"\x90\x01\n\x10InstanceDraining\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1a.argosy.instance.v1.Change:&\xea\xe0\x18\"\n\x11instance.draining\x10\x02\x1a\x0binstance_idJ\x04\x08\x03\x10\x04\"\x84\x01\n\rInstanceSlept\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1a.argosy.instance.v1.Change:#\xea\xe0\x18\x1f\n\x0einstance.slept\x10\x02\x1a\x0binstance_id\"\x86\x01\n\x0eInstanceWaking\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1a.argosy.instance.v1.Change:$\xea\xe0\x18 \n\x0finstance.waking\x10\x02\x1a\x0binstance_id\"\x82\x01\n\x0cInstanceWoke\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1a.argosy.instance.v1.Change:\"\xea\xe0\x18\x1e\n\rinstance.woke\x10\x02\x1a\x0binstance_id\"\x88\x01\n\x0fInstanceStopped\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1a.argosy.instance.v1.Change:%\xea\xe0\x18!\n\x10instance.stopped\x10\x02\x1a\x0binstance_id*Q\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02\x12\x10\n\x0cROLE_KVSTORE\x10\x03*\xb3\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x11\n\rSTATE_LOADING\x10\x02\x12\x10\n\x0cSTATE_ACTIVE\x10\x03\x12\x12\n\x0eSTATE_DRAINING\x10\x04\x12\x10\n\x0cSTATE_SILENT\x10\x05\x12\x10\n\x0cSTATE_WAKING\x10\x06\x12\x11\n\rSTATE_STOPPED\x10\x07\x12\x10\n\x0cSTATE_FAILED\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,26 +44,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSTANCEWOKE']._serialized_options = b'\352\340\030\036\n\rinstance.woke\020\002\032\013instance_id'
   _globals['_INSTANCESTOPPED']._loaded_options = None
   _globals['_INSTANCESTOPPED']._serialized_options = b'\352\340\030!\n\020instance.stopped\020\002\032\013instance_id'
-  _globals['_ROLE']._serialized_start=1610
-  _globals['_ROLE']._serialized_end=1691
-  _globals['_STATE']._serialized_start=1694
-  _globals['_STATE']._serialized_end=1873
+  _globals['_ROLE']._serialized_start=1632
+  _globals['_ROLE']._serialized_end=1713
+  _globals['_STATE']._serialized_start=1716
+  _globals['_STATE']._serialized_end=1895
   _globals['_INSTANCEREADY']._serialized_start=86
-  _globals['_INSTANCEREADY']._serialized_end=508
-  _globals['_CHANGE']._serialized_start=511
-  _globals['_CHANGE']._serialized_end=721
-  _globals['_STEPTAKEN']._serialized_start=723
-  _globals['_STEPTAKEN']._serialized_end=760
-  _globals['_TIMING']._serialized_start=763
-  _globals['_TIMING']._serialized_end=917
-  _globals['_INSTANCEDRAINING']._serialized_start=920
-  _globals['_INSTANCEDRAINING']._serialized_end=1064
-  _globals['_INSTANCESLEPT']._serialized_start=1067
-  _globals['_INSTANCESLEPT']._serialized_end=1199
-  _globals['_INSTANCEWAKING']._serialized_start=1202
-  _globals['_INSTANCEWAKING']._serialized_end=1336
-  _globals['_INSTANCEWOKE']._serialized_start=1339
-  _globals['_INSTANCEWOKE']._serialized_end=1469
-  _globals['_INSTANCESTOPPED']._serialized_start=1472
-  _globals['_INSTANCESTOPPED']._serialized_end=1608
+  _globals['_INSTANCEREADY']._serialized_end=530
+  _globals['_CHANGE']._serialized_start=533
+  _globals['_CHANGE']._serialized_end=743
+  _globals['_STEPTAKEN']._serialized_start=745
+  _globals['_STEPTAKEN']._serialized_end=782
+  _globals['_TIMING']._serialized_start=785
+  _globals['_TIMING']._serialized_end=939
+  _globals['_INSTANCEDRAINING']._serialized_start=942
+  _globals['_INSTANCEDRAINING']._serialized_end=1086
+  _globals['_INSTANCESLEPT']._serialized_start=1089
+  _globals['_INSTANCESLEPT']._serialized_end=1221
+  _globals['_INSTANCEWAKING']._serialized_start=1224
+  _globals['_INSTANCEWAKING']._serialized_end=1358
+  _globals['_INSTANCEWOKE']._serialized_start=1361
+  _globals['_INSTANCEWOKE']._serialized_end=1491
+  _globals['_INSTANCESTOPPED']._serialized_start=1494
+  _globals['_INSTANCESTOPPED']._serialized_end=1630
 # @@protoc_insertion_point(module_scope)

@@ -41,7 +41,7 @@ STATE_STOPPED: State
 STATE_FAILED: State
 
 class InstanceReady(_message.Message):
-    __slots__ = ("instance_id", "epoch", "role", "address", "node", "model", "block_tokens", "kv_total_blocks", "max_model_tokens", "max_running_requests", "dp_ranks", "tokens_per_step", "rack", "timing", "change")
+    __slots__ = ("instance_id", "epoch", "role", "address", "node", "model", "block_tokens", "kv_total_blocks", "max_model_tokens", "max_running_requests", "dp_ranks", "tokens_per_step", "rack", "timing", "change", "requests_max")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class InstanceReady(_message.Message):
     RACK_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_MAX_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     epoch: str
     role: Role
@@ -72,7 +73,8 @@ class InstanceReady(_message.Message):
     rack: str
     timing: Timing
     change: Change
-    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., address: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., block_tokens: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., max_model_tokens: _Optional[int] = ..., max_running_requests: _Optional[int] = ..., dp_ranks: _Optional[int] = ..., tokens_per_step: _Optional[int] = ..., rack: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., change: _Optional[_Union[Change, _Mapping]] = ...) -> None: ...
+    requests_max: int
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., address: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., block_tokens: _Optional[int] = ..., kv_total_blocks: _Optional[int] = ..., max_model_tokens: _Optional[int] = ..., max_running_requests: _Optional[int] = ..., dp_ranks: _Optional[int] = ..., tokens_per_step: _Optional[int] = ..., rack: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., change: _Optional[_Union[Change, _Mapping]] = ..., requests_max: _Optional[int] = ...) -> None: ...
 
 class Change(_message.Message):
     __slots__ = ("state", "number", "cause", "decision_sequence", "took_ms", "steps", "resident_bytes", "level")

@@ -62,20 +62,22 @@ class GenerateChunk(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., chunk: _Optional[_Union[_inference_pb2.TokenChunk, _Mapping]] = ...) -> None: ...
 
 class RouteRequest(_message.Message):
-    __slots__ = ("request", "attempt", "produced_token_ids", "failed_instance", "failed_address", "failures")
+    __slots__ = ("request", "attempt", "produced_token_ids", "failed_instance", "failed_address", "failures", "failed_reason")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     PRODUCED_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     FAILED_INSTANCE_FIELD_NUMBER: _ClassVar[int]
     FAILED_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
+    FAILED_REASON_FIELD_NUMBER: _ClassVar[int]
     request: GenerateRequest
     attempt: int
     produced_token_ids: _containers.RepeatedScalarFieldContainer[int]
     failed_instance: str
     failed_address: str
     failures: int
-    def __init__(self, request: _Optional[_Union[GenerateRequest, _Mapping]] = ..., attempt: _Optional[int] = ..., produced_token_ids: _Optional[_Iterable[int]] = ..., failed_instance: _Optional[str] = ..., failed_address: _Optional[str] = ..., failures: _Optional[int] = ...) -> None: ...
+    failed_reason: str
+    def __init__(self, request: _Optional[_Union[GenerateRequest, _Mapping]] = ..., attempt: _Optional[int] = ..., produced_token_ids: _Optional[_Iterable[int]] = ..., failed_instance: _Optional[str] = ..., failed_address: _Optional[str] = ..., failures: _Optional[int] = ..., failed_reason: _Optional[str] = ...) -> None: ...
 
 class RouteReply(_message.Message):
     __slots__ = ("request_id", "ticket", "decode_address", "decode_instance", "prompt")

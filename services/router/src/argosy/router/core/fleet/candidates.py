@@ -1,6 +1,7 @@
 """Candidates: the ranks of live instances that a request can go to."""
 
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from typing import NamedTuple
 
@@ -21,8 +22,6 @@ LISTED_MAX = 16
 """Ranks on a shortlist: bounds the time of a decision in a large fleet."""
 LISTED_US = 20_000
 """A shortlist is made again after this long: shorter than most steps, in which loads change."""
-REQUESTS_FACTOR = 2
-"""A rank may have twice the requests it can run, so that its own queue never runs dry."""
 
 
 class Candidate(NamedTuple):
@@ -94,6 +93,17 @@ class Candidates:
                 [by_holder[h] for h in cache.decode],
             )
 
+    def without(self, names: Container[str]) -> "Candidates":
+        """Those of other instances; the shortlists are the same but for these."""
+        prefill, decode = self.listed
+        return replace(
+            self,
+            prefill=others(self.prefill, names),
+            decode=others(self.decode, names),
+            prefilling=others(self.prefilling, names),
+            listed=(others(prefill, names), others(decode, names)),
+        )
+
     @property
     def used_up(self) -> bool:
         """Whether all ranks on a shortlist have work by now, and other ranks are not on it."""
@@ -143,6 +153,11 @@ class Choice(NamedTuple):
         return self.prefill.rank is self.decode.rank
 
 
+def others(candidates: list[Candidate], names: Container[str]) -> list[Candidate]:
+    """Those whose instance has none of these names."""
+    return [candidate for candidate in candidates if candidate.instance.name not in names]
+
+
 Planned = dict[str, int]
 """By holder: prompt tokens of requests ahead that are deferred and wait for this rank."""
 
@@ -180,5 +195,5 @@ def least_loaded(candidates: list[Candidate], now_us: int) -> list[Candidate]:
 def is_full(candidate: Candidate) -> bool:
     """Whether the rank can take nothing at all, as far as we know."""
     instance, rank = candidate
-    full = rank.requests >= REQUESTS_FACTOR * instance.max_running_requests
+    full = rank.requests >= instance.rank_requests_max
     return full or rank.kv_blocks >= instance.kv_total_blocks

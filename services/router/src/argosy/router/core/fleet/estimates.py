@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from argosy.domain.timing import distance
 from argosy.router.core.fleet import load_ledger
-from argosy.router.core.fleet.candidates import REQUESTS_FACTOR, Candidate, Candidates, Planned
+from argosy.router.core.fleet.candidates import Candidate, Candidates, Planned
 from argosy.router.core.state import KnownInstance, TrackedRequest
 
 SHARED_DEPTH = 4
@@ -51,7 +51,7 @@ def blocks_of(instance: KnownInstance, tokens: int) -> int:
 def has_room(candidate: Candidate, request: TrackedRequest, extra_tokens: int = 0) -> bool:
     """Whether the rank can take the request and decode it, as far as we know."""
     instance, rank = candidate
-    if rank.requests >= REQUESTS_FACTOR * instance.max_running_requests:
+    if rank.requests >= instance.rank_requests_max:
         return False
     need = blocks_of(instance, request.prompt_tokens + extra_tokens)
     return rank.kv_blocks + need <= instance.kv_total_blocks or rank.requests == 0

@@ -8,6 +8,8 @@ from argosy.router.core.state import InFlightPrefill, KnownInstance, RankLedger,
 TRANSIT_US = 20_000
 """A dispatch this much older than a report is in the report: more than a submission takes, and
 less than most steps."""
+REQUESTS_FACTOR = 2
+"""A rank may have twice the requests it can run, so that its own queue never runs dry."""
 SMOOTHING = 0.2
 """Weight of the newest step length: five steps or so decide."""
 STEP_US_MAX = 2_000_000
@@ -43,9 +45,16 @@ def new_instance(event: events.InstanceJoined, lifecycle: LifecycleView) -> Know
         max(1, event.tokens_per_step),
         event.timing or Timing(),
         ranks,
+        rank_requests_max(event, len(ranks)),
         seen_us=event.now_us,
         lifecycle=lifecycle,
     )
+
+
+def rank_requests_max(event: events.InstanceJoined, ranks: int) -> int:
+    """Most requests to send to each rank of the instance."""
+    usual = REQUESTS_FACTOR * event.max_running_requests
+    return min(usual, max(1, event.requests_max // ranks)) if event.requests_max else usual
 
 
 def reported(instance: KnownInstance, event: events.LoadReported, made_us: int) -> None:

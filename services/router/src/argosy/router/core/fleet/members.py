@@ -46,6 +46,7 @@ def joined(state: RouterState, event: events.InstanceJoined) -> list[Effect]:
         return []
     if before is not None:
         kv_holders.wipe(state, before)
+    state.refusing.pop(name, None)
     instance = state.instances[name] = load_ledger.new_instance(event, lifecycle)
     if not instance.serving:
         follow(state, instance, event.now_us)
@@ -125,6 +126,15 @@ def unreachable(state: RouterState, name: str, reason: str, now_us: int) -> None
         stop_using(instance, reason, now_us)
 
 
+def refused(state: RouterState, name: str, now_us: int) -> None:
+    """An instance had no room for a request: it gets none until it reports again.
+
+    More than one router sends to it, and the ledger of each is late.
+    """
+    if name in state.instances:
+        state.refusing[name] = now_us
+
+
 def stop_using(instance: KnownInstance, reason: str, now_us: int) -> None:
     """Send it nothing more, and expect nothing of what was sent."""
     if instance.live:
@@ -165,6 +175,8 @@ def heard(state: RouterState, event: events.LoadReported) -> KnownInstance | Non
         told(state, event.instance, fact_of(event), event.now_us)
     if not instance.live and instance.serving and made_us > instance.left_us:
         instance.live, instance.reason = True, ""
+    if made_us > state.refusing.get(instance.name, made_us):
+        del state.refusing[instance.name]
     load_ledger.reported(instance, event, made_us)
     return instance if instance.live else None
 
@@ -202,4 +214,5 @@ def forget(state: RouterState, now_us: int) -> None:
     ]
     for instance in old:
         kv_holders.wipe(state, instance)
+        state.refusing.pop(instance.name, None)
         del state.instances[instance.name]

@@ -183,6 +183,8 @@ class SchedulingRound:
     def choose(self, request: TrackedRequest) -> Choice | None:
         """The policy's choice; None when no rank has room for the request."""
         candidates = self.advanced_candidates(request.model)
+        if self.state.refusing:
+            candidates = candidates.without(self.state.refusing)
         if not candidates.decode:
             return None
         choice = self.policy.choose(self.state, candidates, request, self.now_us, self.planned)
