@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from suite_plugin import examples
+from tokenizers import Tokenizer as Encoder
 
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine import text
@@ -190,3 +191,12 @@ def test_a_folder_without_model_files_says_what_is_missing(tmp_path: Path, missi
     assert refused.value.reason is Reason.NOT_READY
     assert str(folder) in refused.value.message
     assert "argosy model fetch" in refused.value.message
+
+
+def test_limits_that_training_left_in_a_tokenizer_cut_no_prompt(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, {})
+    trained = Encoder.from_file(str(folder / "tokenizer.json"))
+    trained.enable_truncation(2)
+    trained.enable_padding(length=8)
+    trained.save(str(folder / "tokenizer.json"))
+    assert text.load(str(folder)).encode("abc") == SIM.encode("abc")
