@@ -42,7 +42,8 @@ def test_bytes_that_are_no_text_come_out_as_the_decoder_has_them(
 ) -> None:
     decoded = SIM.encoder.decode(tokens)
     joined = "".join(pieces(SIM.encode(" sail"), tokens))
-    assert decoded in (joined, joined + INCOMPLETE)  # the last may still become a character
+    # The last bytes may still become a character.
+    assert decoded in [joined + INCOMPLETE * held for held in range(3)]
     assert "".join(pieces(prompt, tokens)) == joined
 
 

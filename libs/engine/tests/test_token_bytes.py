@@ -116,7 +116,7 @@ def test_any_tokens_give_the_text_that_the_tokenizer_gives_them(
     tokenizer = FAMILIES[name]
     ids = data.draw(ids_of(tokenizer))
     joined = "".join(pieces(tokenizer, [], ids))
-    assert tokenizer.encoder.decode(ids) in (joined, joined + INCOMPLETE)
+    assert tokenizer.encoder.decode(ids) in [joined + INCOMPLETE * held for held in range(3)]
 
 
 @settings(max_examples=examples(200))
