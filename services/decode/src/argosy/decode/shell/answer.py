@@ -42,7 +42,7 @@ class AnswerStream:
         self.transferred_bytes += output.transferred_bytes
         chunk = inference_pb2.TokenChunk()
         for index, token_id in enumerate(output.token_ids):
-            offset = self._text.characters
+            offset = self._text.offset_of(token_id) if output.logprobs is not None else 0
             text = self._text.push(token_id)
             self.produced += 1
             if self._was_sent(token_id):
