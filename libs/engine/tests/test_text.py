@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from suite_plugin import examples
+from tokenizers import Tokenizer as Encoder
 
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.engine import text
@@ -31,7 +32,7 @@ def pieces(prompt: Sequence[int], tokens: Sequence[int], stop: Sequence[str] = (
 @given(prose=PROSE, prompt=PROSE)
 def test_pieces_joined_are_the_text_whatever_the_prompt_was(prose: str, prompt: str) -> None:
     joined = "".join(pieces(SIM.encode(prompt), SIM.encode(prose)))
-    assert joined == prose.rstrip(INCOMPLETE)
+    assert joined == prose
 
 
 @settings(max_examples=examples(200))
@@ -39,10 +40,11 @@ def test_pieces_joined_are_the_text_whatever_the_prompt_was(prose: str, prompt: 
 def test_bytes_that_are_no_text_come_out_as_the_decoder_has_them(
     tokens: list[int], prompt: list[int]
 ) -> None:
-    decoded = SIM.encoder.decode(tokens).rstrip(INCOMPLETE)
-    joined = "".join(pieces(SIM.encode(" house"), tokens))
-    assert joined == decoded
-    assert len("".join(pieces(prompt, tokens))) <= len(SIM.encoder.decode(tokens))
+    decoded = SIM.encoder.decode(tokens)
+    joined = "".join(pieces(SIM.encode(" sail"), tokens))
+    # The last bytes may still become a character.
+    assert decoded in [joined + INCOMPLETE * held for held in range(3)]
+    assert "".join(pieces(prompt, tokens)) == joined
 
 
 def test_a_character_comes_out_whole_with_its_last_byte() -> None:
@@ -50,8 +52,8 @@ def test_a_character_comes_out_whole_with_its_last_byte() -> None:
 
 
 def test_special_tokens_are_not_part_of_the_text() -> None:
-    tokens = [*SIM.encode(" door"), *SIM.eos_token_ids, *SIM.encode(" wall")]
-    assert "".join(pieces([], tokens)) == " door wall"
+    tokens = [*SIM.encode(" lamp"), *SIM.eos_token_ids, *SIM.encode(" door")]
+    assert "".join(pieces([], tokens)) == " lamp door"
 
 
 @settings(max_examples=examples(200))
@@ -69,9 +71,9 @@ def test_text_that_only_began_like_a_stop_string_is_given_in_the_end() -> None:
     assert pieces([], SIM.encode("abc"), ["bcd"]) == ["a", "", "", "bc"]
 
 
-@pytest.mark.parametrize("stop", [["door", " d"], [" d", "door"]])
+@pytest.mark.parametrize("stop", [["lamp", " l"], [" l", "lamp"]])
 def test_of_stop_strings_in_one_token_the_one_that_begins_first_counts(stop: list[str]) -> None:
-    assert pieces([], SIM.encode(" wall door"), stop) == [" wall", "", ""]
+    assert pieces([], SIM.encode(" door lamp"), stop) == [" door", "", ""]
 
 
 def test_nothing_comes_out_after_a_stop_string() -> None:
@@ -137,12 +139,6 @@ def test_the_marks_of_a_chat_are_one_token_each() -> None:
     assert tokens.count(SIM.eos_token_ids[0]) == 1
 
 
-def test_one_token_has_a_text_for_logprobs_even_inside_a_character() -> None:
-    first, *_ = SIM.encode("😀")
-    assert SIM.token_text(first) == INCOMPLETE
-    assert SIM.token_text(SIM.encode(" door")[0]) == " door"
-
-
 def model_folder(folder: Path, config: dict[str, object], **files: str) -> Path:
     SIM.encoder.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
@@ -196,3 +192,12 @@ def test_a_folder_without_model_files_says_what_is_missing(tmp_path: Path, missi
     assert refused.value.reason is Reason.NOT_READY
     assert str(folder) in refused.value.message
     assert "argosy model fetch" in refused.value.message
+
+
+def test_limits_that_training_left_in_a_tokenizer_cut_no_prompt(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, {})
+    trained = Encoder.from_file(str(folder / "tokenizer.json"))
+    trained.enable_truncation(2)
+    trained.enable_padding(length=8)
+    trained.save(str(folder / "tokenizer.json"))
+    assert text.load(str(folder)).encode("abc") == SIM.encode("abc")

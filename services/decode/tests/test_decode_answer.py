@@ -165,3 +165,15 @@ def test_logprobs_come_for_the_tokens_that_are_sent() -> None:
     answer = answer_to(sent_token_ids=tokens[:2])
     chunk = answer.chunk(EngineOutput(tokens, logprobs, finish="length"))
     assert [position.chosen.token for position in chunk.logprobs] == ["c"]
+
+
+def test_logprobs_say_where_in_the_whole_answer_a_token_begins() -> None:
+    tokens = ENCODER.encode("é the x")
+    logprobs = [Logprobs(token, -0.5, {}) for token in tokens]
+    whole = answer_to(["never"]).chunk(EngineOutput(tokens, logprobs, finish="length"))
+    assert [position.text_offset for position in whole.logprobs] == [0, 0, 1, 5, 6]
+    assert b"".join(position.chosen.bytes for position in whole.logprobs) == whole.text.encode()
+
+    resumed = answer_to(token_ids=[*PROMPT, *tokens[:3]], resumed_tokens=3)
+    rest = resumed.chunk(EngineOutput(tokens[3:], logprobs[3:], finish="length"))
+    assert [position.text_offset for position in rest.logprobs] == [5, 6]

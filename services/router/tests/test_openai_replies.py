@@ -15,9 +15,10 @@ def chunk(text: str, finish: Any = None, **fields: Any) -> inference_pb2.TokenCh
     return inference_pb2.TokenChunk(text=text, finish_reason=finish, **fields)
 
 
-def scored(text: str) -> inference_pb2.PositionLogprobs:
-    token = inference_pb2.TokenLogprob(token=text, logprob=-0.5)
-    return inference_pb2.PositionLogprobs(chosen=token, top=[token])
+def scored(spelt: bytes, offset: int = 0) -> inference_pb2.PositionLogprobs:
+    text = spelt.decode(errors="replace")
+    token = inference_pb2.TokenLogprob(token=text, logprob=-0.5, bytes=spelt)
+    return inference_pb2.PositionLogprobs(chosen=token, top=[token], text_offset=offset)
 
 
 def used(prompt: int, completion: int, cached: int = 0) -> ChoiceReply:
@@ -89,26 +90,40 @@ def test_text_held_back_for_a_call_that_never_came_is_said_at_the_end() -> None:
     assert (last["delta"], last["finish_reason"]) == ({"content": "<tool"}, "stop")
 
 
-def test_logprobs_of_a_chat_name_token_bytes_and_others() -> None:
-    piece = ChoiceReply(0, chat=True).add(chunk("é", logprobs=[scored("é")]))
+@pytest.mark.parametrize("spelt", ["é".encode(), b" \xc3", b"\xa9"])
+def test_logprobs_of_a_chat_have_the_tokens_own_bytes(spelt: bytes) -> None:
+    piece = ChoiceReply(0, chat=True).add(chunk("é", logprobs=[scored(spelt)]))
     assert piece is not None
     (position,) = piece["logprobs"]["content"]
-    assert (position["token"], position["bytes"]) == ("é", [0xC3, 0xA9])
+    assert position["token"] == spelt.decode(errors="replace")
+    assert position["bytes"] == list(spelt)
     assert position["top_logprobs"] == [{k: position[k] for k in ("token", "logprob", "bytes")}]
 
 
-def test_logprobs_of_a_completion_say_where_each_token_begins() -> None:
+def test_logprobs_of_a_completion_say_where_in_the_answer_each_token_begins() -> None:
     choice = ChoiceReply(0, chat=False)
-    for text in ("ab", "c"):
-        choice.add(chunk(text, logprobs=[scored(text)]))
+    pieces = [
+        choice.add(chunk(text, logprobs=[scored(text.encode(), offset)]))
+        for text, offset in (("ab", 0), ("é", 2), ("c", 3))
+    ]
+    assert [piece and piece["logprobs"]["text_offset"] for piece in pieces] == [[0], [2], [3]]
     logprobs = choice.whole()["logprobs"]
-    assert (logprobs["tokens"], logprobs["text_offset"]) == (["ab", "c"], [0, 2])
-    assert logprobs["token_logprobs"] == [-0.5, -0.5]
-    assert logprobs["top_logprobs"] == [{"ab": -0.5}, {"c": -0.5}]
+    assert (logprobs["tokens"], logprobs["text_offset"]) == (["ab", "é", "c"], [0, 2, 3])
+
+
+def test_parts_of_characters_have_names_of_their_own_in_a_completions_logprobs() -> None:
+    position = scored(b"\xc3")
+    position.top.append(scored(b" \xa9").chosen)
+    position.top.append(scored("\ufffd".encode()).chosen)
+    choice = ChoiceReply(0, chat=False)
+    choice.add(chunk("", logprobs=[position]))
+    logprobs = choice.whole()["logprobs"]
+    assert logprobs["tokens"] == ["bytes:\\xc3"]
+    assert list(logprobs["top_logprobs"][0]) == ["bytes:\\xc3", "bytes:\\x20\\xa9", "\ufffd"]
 
 
 def test_logprobs_come_even_with_text_that_is_held_back() -> None:
-    piece = ChoiceReply(0, chat=True).add(chunk("", logprobs=[scored("<")]))
+    piece = ChoiceReply(0, chat=True).add(chunk("", logprobs=[scored(b"<")]))
     assert piece is not None
     assert piece["logprobs"]["content"][0]["token"] == "<"
 

@@ -42,6 +42,7 @@ class AnswerStream:
         self.transferred_bytes += output.transferred_bytes
         chunk = inference_pb2.TokenChunk()
         for index, token_id in enumerate(output.token_ids):
+            offset = self._text.offset_of(token_id) if output.logprobs is not None else 0
             text = self._text.push(token_id)
             self.produced += 1
             if self._was_sent(token_id):
@@ -49,8 +50,8 @@ class AnswerStream:
             chunk.token_ids.append(token_id)
             chunk.text += text
             if output.logprobs is not None:
-                logprobs = position_logprobs(output.logprobs[index], self.tokenizer)
-                chunk.logprobs.append(logprobs)
+                position = output.logprobs[index]
+                chunk.logprobs.append(position_logprobs(position, self.tokenizer, offset))
             if self._text.stopped:
                 self._finish(chunk, inference_pb2.FINISH_REASON_STOP)
                 return chunk

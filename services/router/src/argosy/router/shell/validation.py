@@ -97,11 +97,23 @@ def job_of(request: router_pb2.GenerateRequest) -> TokenizerJob:
         case "tokens" if request.tokens.ids:
             return TokenizerJob(token_ids=request.tokens.ids, salt=request.tenant)
         case "chat":
-            chat = request.chat
-            return TokenizerJob(
-                messages_json=chat.messages_json, tools_json=chat.tools_json, salt=request.tenant
-            )
+            return chat_job(request.chat, request.tenant)
     raise ArgosyError(Reason.BAD_REQUEST, "no input: set text, tokens or chat, not empty")
+
+
+def chat_job(chat: router_pb2.Chat, tenant: str) -> TokenizerJob:
+    """A chat to tokenize."""
+    says = chat.HasField("add_generation_prompt")
+    return TokenizerJob(
+        messages_json=chat.messages_json,
+        tools_json=chat.tools_json,
+        template_kwargs_json=chat.template_kwargs_json,
+        add_generation_prompt=chat.add_generation_prompt if says else None,
+        continue_final_message=chat.continue_final_message,
+        template_name=chat.template_name,
+        documents_json=chat.documents_json,
+        salt=tenant,
+    )
 
 
 def check_sampling(sampling: inference_pb2.Sampling) -> None:
