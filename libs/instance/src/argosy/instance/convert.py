@@ -19,8 +19,11 @@ def prompt_key(prompt: wire.Prompt | wire.Ticket) -> str:
     return request_key(prompt.request_id, prompt.attempt)
 
 
-def sampling_spec(sampling: wire.Sampling) -> SamplingSpec:
-    """Unset fields take the defaults of SamplingSpec."""
+def sampling_spec(sampling: wire.Sampling, resumed_tokens: int = 0) -> SamplingSpec:
+    """Unset fields take the defaults of SamplingSpec.
+
+    resumed_tokens: how many tokens of the answer there are already; min_tokens counts them.
+    """
     given = {
         name: getattr(sampling, name)
         for name in (
@@ -31,10 +34,23 @@ def sampling_spec(sampling: wire.Sampling) -> SamplingSpec:
             "json_schema",
             "presence_penalty",
             "frequency_penalty",
+            "top_k",
+            "min_p",
+            "repetition_penalty",
+            "regex",
+            "grammar",
         )
         if sampling.HasField(name)
     }
-    return SamplingSpec(sampling.max_tokens, ignore_eos=sampling.ignore_eos, **given)
+    return SamplingSpec(
+        sampling.max_tokens,
+        ignore_eos=sampling.ignore_eos,
+        min_tokens=max(0, sampling.min_tokens - resumed_tokens),
+        stop_token_ids=tuple(sampling.stop_token_ids),
+        logit_bias=dict(sampling.logit_bias),
+        choice=tuple(sampling.choice),
+        **given,
+    )
 
 
 def engine_request(
@@ -44,7 +60,7 @@ def engine_request(
     return EngineRequest(
         prompt_key(prompt),
         list(prompt.token_ids),
-        sampling_spec(prompt.sampling),
+        sampling_spec(prompt.sampling, prompt.resumed_tokens),
         prompt.cache_salt,
         produce,
         kv_handle,
