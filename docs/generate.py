@@ -49,11 +49,13 @@ def errors_table() -> str:
         "",
         "Generated from `argosy.domain.errors.Reason`. The reason travels in the",
     ]
-    rows += ["trailing metadata `argosy-reason`, and as `error.code` over HTTP.", ""]
-    rows += ["| reason | gRPC | HTTP | meaning |", "|---|---|---|---|"]
+    rows += ["trailing metadata `argosy-reason`, and as `error.reason` over HTTP, where"]
+    rows += ["`error.type` and `error.code` are OpenAI's.", ""]
+    rows += ["| reason | gRPC | HTTP | OpenAI's type, code | meaning |", "|---|---|---|---|---|"]
     for reason in Reason:
         to = reason.value
-        rows.append(f"| `{reason.name}` | `{to.grpc}` | {to.http} | {to.meaning} |")
+        openai = f"`{to.openai_type}`" + (f", `{to.openai_code}`" if to.openai_code else "")
+        rows.append(f"| `{reason.name}` | `{to.grpc}` | {to.http} | {openai} | {to.meaning} |")
     return "\n".join(rows) + "\n"
 
 

@@ -200,7 +200,8 @@ def assert_is(bad: Bad, reply: Any) -> None:
     """The HTTP reply is the one a case asks for."""
     assert reply.status_code == bad.reason.value.http, reply.text
     error = reply.json()["error"]
-    assert error["code"] == bad.reason.name.lower()
+    assert error["reason"] == bad.reason.name
+    assert error["code"] == (bad.reason.value.openai_code or None)
     assert error["type"] == bad.reason.value.openai_type
     assert bad.says in error["message"]
 

@@ -100,9 +100,9 @@ def one_fails(error: BaseException, *, after_chunks: int = 0) -> Answer:
 
 
 FAILURES = [
-    (ArgosyError(Reason.OVERLOADED, "full"), "overloaded"),
-    (ValueError("a bug"), "internal"),
-    (asyncio.CancelledError(), "instance_lost"),
+    (ArgosyError(Reason.OVERLOADED, "full"), "OVERLOADED"),
+    (ValueError("a bug"), "INTERNAL"),
+    (asyncio.CancelledError(), "INSTANCE_LOST"),
 ]
 
 
@@ -112,7 +112,7 @@ async def test_any_failure_of_one_choice_ends_all_and_is_answered(
 ) -> None:
     response, relay = await post(one_fails(error), n=3)
     assert response.status_code >= 400
-    assert response.json()["error"]["code"] == code
+    assert response.json()["error"]["reason"] == code
     assert (relay.begun, relay.open) == (3, 0)
 
 
@@ -123,7 +123,7 @@ async def test_any_failure_in_a_stream_is_its_last_event(
     response, relay = await post(one_fails(error, after_chunks=2), n=2, stream=True)
     events = response.text.split("\n\n")[:-1]
     assert response.status_code == 200
-    assert f'"code":"{code}"' in events[-1]
+    assert f'"reason":"{code}"' in events[-1]
     assert '"text":"ahoy"' in events[0]
     assert relay.open == 0
 

@@ -29,13 +29,18 @@ TASKS_PER_PROCESS = 256
 
 @dataclass(frozen=True)
 class TokenizerJob:
-    """One prompt to make tokens of: text, a chat, or tokens that only need hashing."""
+    """One prompt to make tokens of: text, a chat, or tokens that only need hashing.
+
+    context_tokens: what the model takes; a text that is longer however it is cut into tokens is
+    refused before it is. 0: not known.
+    """
 
     text: str | None = None
     messages_json: str = ""
     tools_json: str = ""
     token_ids: Sequence[int] = ()
     salt: str = ""
+    context_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,25 +62,53 @@ class Failure:
 _tokenizer: text.Tokenizer
 _model: str
 _block_tokens: int
+_token_chars_max: int
 
 
 def initialise(source: str, model: str, block_tokens: int) -> None:
     """In each process of the pool: load the tokenizer once, leave signals to the parent."""
-    global _tokenizer, _model, _block_tokens
+    global _tokenizer, _model, _block_tokens, _token_chars_max
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _tokenizer, _model, _block_tokens = text.load(source), model, block_tokens
+    tokenizer = text.load(source)
+    longest = max(map(len, tokenizer.encoder.get_vocab()))
+    _tokenizer, _model, _block_tokens, _token_chars_max = tokenizer, model, block_tokens, longest
 
 
 def work(job: TokenizerJob) -> TokenizedPrompt | Failure:
     """In a process of the pool: do one job."""
     try:
+        check_length(job, _token_chars_max)
         ids = encode(job, _tokenizer)
     except ArgosyError as error:
         return Failure(error.reason.name, error.message)
     return TokenizedPrompt(
         ids, chained_block_hashes(ids, _block_tokens, root_hash(_model, job.salt))
     )
+
+
+def check_length(job: TokenizerJob, token_chars_max: int) -> None:
+    """Raise PROMPT_TOO_LONG for a text that no choice of tokens makes fit.
+
+    Tokenizing it would hold up others for seconds. Of a chat only what users say is counted:
+    templates may leave out the rest.
+    """
+    most = job.context_tokens * token_chars_max
+    if not most or max(len(job.text or ""), len(job.messages_json)) <= most:
+        return
+    if job.text is not None:
+        characters = len(job.text)
+    else:
+        messages = decode_array(job.messages_json, "messages")
+        said = [message.get("content") for message in messages if message.get("role") == "user"]
+        characters = sum(len(content) for content in said if isinstance(content, str))
+    if characters > most:
+        raise ArgosyError(
+            Reason.PROMPT_TOO_LONG,
+            f"This model's maximum context length is {job.context_tokens} tokens, the answer "
+            f"included. However, the prompt has {characters} characters, which are more tokens "
+            "than that: shorten it",
+        )
 
 
 def check_ids(token_ids: Sequence[int], vocabulary: int) -> None:
@@ -117,6 +150,11 @@ class TokenizerPool:
         self._vocabulary = 0
         self._waiting = 0
         self._pool = self._make()
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are, once started."""
+        return self._vocabulary
 
     async def start(self) -> None:
         """Load the tokenizers now rather than in the first request."""

@@ -25,39 +25,39 @@ _sym_db = _symbol_database.Default()
 from argosy.wire.inference.v1 import inference_pb2 as argosy_dot_inference_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61rgosy/router/v1/router.proto\x12\x10\x61rgosy.router.v1\x1a#argosy/inference/v1/inference.proto\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"1\n\x04\x43hat\x12\x15\n\rmessages_json\x18\x01 \x01(\t\x12\x12\n\ntools_json\x18\x02 \x01(\t\"\x92\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12,\n\x06tokens\x18\x04 \x01(\x0b\x32\x1a.argosy.router.v1.TokenIdsH\x00\x12&\n\x04\x63hat\x18\x05 \x01(\x0b\x32\x16.argosy.router.v1.ChatH\x00\x12/\n\x08sampling\x18\x06 \x01(\x0b\x32\x1d.argosy.inference.v1.Sampling\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12,\n\x08priority\x18\x08 \x01(\x0e\x32\x1a.argosy.router.v1.PriorityB\x07\n\x05input\"S\n\rGenerateChunk\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12.\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1f.argosy.inference.v1.TokenChunk\"\xb2\x01\n\x0cRouteRequest\x12\x32\n\x07request\x18\x01 \x01(\x0b\x32!.argosy.router.v1.GenerateRequest\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x1a\n\x12produced_token_ids\x18\x03 \x03(\r\x12\x17\n\x0f\x66\x61iled_instance\x18\x04 \x01(\t\x12\x16\n\x0e\x66\x61iled_address\x18\x05 \x01(\t\x12\x10\n\x08\x66\x61ilures\x18\x06 \x01(\r\"\xb1\x01\n\nRouteReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x31\n\x06ticket\x18\x02 \x01(\x0b\x32!.argosy.inference.v1.SignedTicket\x12\x16\n\x0e\x64\x65\x63ode_address\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65\x63ode_instance\x18\x04 \x01(\t\x12+\n\x06prompt\x18\x05 \x01(\x0b\x32\x1b.argosy.inference.v1.Prompt\"\x13\n\x11ListModelsRequest\":\n\x0fListModelsReply\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.argosy.router.v1.Model\"/\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x10max_model_tokens\x18\x02 \x01(\r\"\x0f\n\rStatusRequest\"\x97\x01\n\x0bStatusReply\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x13\n\x0bwaiting_for\x18\x02 \x01(\t\x12\x17\n\x0fqueued_requests\x18\x03 \x01(\r\x12\x18\n\x10running_requests\x18\x04 \x01(\r\x12\x31\n\tinstances\x18\x05 \x03(\x0b\x32\x1e.argosy.router.v1.InstanceView\"\x89\x01\n\x0cInstanceView\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04live\x18\x04 \x01(\x08\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\'\n\x04load\x18\x06 \x01(\x0b\x32\x19.argosy.inference.v1.Load*l\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x17\n\x13PRIORITY_BACKGROUND\x10\x01\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x02\x12\x13\n\x0fPRIORITY_URGENT\x10\x03\x32\xc1\x02\n\x06Router\x12P\n\x08Generate\x12!.argosy.router.v1.GenerateRequest\x1a\x1f.argosy.router.v1.GenerateChunk0\x01\x12\x45\n\x05Route\x12\x1e.argosy.router.v1.RouteRequest\x1a\x1c.argosy.router.v1.RouteReply\x12T\n\nListModels\x12#.argosy.router.v1.ListModelsRequest\x1a!.argosy.router.v1.ListModelsReply\x12H\n\x06Status\x12\x1f.argosy.router.v1.StatusRequest\x1a\x1d.argosy.router.v1.StatusReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61rgosy/router/v1/router.proto\x12\x10\x61rgosy.router.v1\x1a#argosy/inference/v1/inference.proto\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xdc\x01\n\x04\x43hat\x12\x15\n\rmessages_json\x18\x01 \x01(\t\x12\x12\n\ntools_json\x18\x02 \x01(\t\x12\x1c\n\x14template_kwargs_json\x18\x03 \x01(\t\x12\"\n\x15\x61\x64\x64_generation_prompt\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x1e\n\x16\x63ontinue_final_message\x18\x05 \x01(\x08\x12\x15\n\rtemplate_name\x18\x06 \x01(\t\x12\x16\n\x0e\x64ocuments_json\x18\x07 \x01(\tB\x18\n\x16_add_generation_prompt\"\x92\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12,\n\x06tokens\x18\x04 \x01(\x0b\x32\x1a.argosy.router.v1.TokenIdsH\x00\x12&\n\x04\x63hat\x18\x05 \x01(\x0b\x32\x16.argosy.router.v1.ChatH\x00\x12/\n\x08sampling\x18\x06 \x01(\x0b\x32\x1d.argosy.inference.v1.Sampling\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12,\n\x08priority\x18\x08 \x01(\x0e\x32\x1a.argosy.router.v1.PriorityB\x07\n\x05input\"S\n\rGenerateChunk\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12.\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1f.argosy.inference.v1.TokenChunk\"\xb2\x01\n\x0cRouteRequest\x12\x32\n\x07request\x18\x01 \x01(\x0b\x32!.argosy.router.v1.GenerateRequest\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x1a\n\x12produced_token_ids\x18\x03 \x03(\r\x12\x17\n\x0f\x66\x61iled_instance\x18\x04 \x01(\t\x12\x16\n\x0e\x66\x61iled_address\x18\x05 \x01(\t\x12\x10\n\x08\x66\x61ilures\x18\x06 \x01(\r\"\xb1\x01\n\nRouteReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x31\n\x06ticket\x18\x02 \x01(\x0b\x32!.argosy.inference.v1.SignedTicket\x12\x16\n\x0e\x64\x65\x63ode_address\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65\x63ode_instance\x18\x04 \x01(\t\x12+\n\x06prompt\x18\x05 \x01(\x0b\x32\x1b.argosy.inference.v1.Prompt\"\x13\n\x11ListModelsRequest\":\n\x0fListModelsReply\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.argosy.router.v1.Model\"/\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x10max_model_tokens\x18\x02 \x01(\r\"\x0f\n\rStatusRequest\"\x97\x01\n\x0bStatusReply\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x13\n\x0bwaiting_for\x18\x02 \x01(\t\x12\x17\n\x0fqueued_requests\x18\x03 \x01(\r\x12\x18\n\x10running_requests\x18\x04 \x01(\r\x12\x31\n\tinstances\x18\x05 \x03(\x0b\x32\x1e.argosy.router.v1.InstanceView\"\x89\x01\n\x0cInstanceView\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04live\x18\x04 \x01(\x08\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\'\n\x04load\x18\x06 \x01(\x0b\x32\x19.argosy.inference.v1.Load*l\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x17\n\x13PRIORITY_BACKGROUND\x10\x01\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x02\x12\x13\n\x0fPRIORITY_URGENT\x10\x03\x32\xc1\x02\n\x06Router\x12P\n\x08Generate\x12!.argosy.router.v1.GenerateRequest\x1a\x1f.argosy.router.v1.GenerateChunk0\x01\x12\x45\n\x05Route\x12\x1e.argosy.router.v1.RouteRequest\x1a\x1c.argosy.router.v1.RouteReply\x12T\n\nListModels\x12#.argosy.router.v1.ListModelsRequest\x1a!.argosy.router.v1.ListModelsReply\x12H\n\x06Status\x12\x1f.argosy.router.v1.StatusRequest\x1a\x1d.argosy.router.v1.StatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'argosy.router.v1.router_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=1328
-  _globals['_PRIORITY']._serialized_end=1436
+  _globals['_PRIORITY']._serialized_start=1500
+  _globals['_PRIORITY']._serialized_end=1608
   _globals['_TOKENIDS']._serialized_start=88
   _globals['_TOKENIDS']._serialized_end=111
-  _globals['_CHAT']._serialized_start=113
-  _globals['_CHAT']._serialized_end=162
-  _globals['_GENERATEREQUEST']._serialized_start=165
-  _globals['_GENERATEREQUEST']._serialized_end=439
-  _globals['_GENERATECHUNK']._serialized_start=441
-  _globals['_GENERATECHUNK']._serialized_end=524
-  _globals['_ROUTEREQUEST']._serialized_start=527
-  _globals['_ROUTEREQUEST']._serialized_end=705
-  _globals['_ROUTEREPLY']._serialized_start=708
-  _globals['_ROUTEREPLY']._serialized_end=885
-  _globals['_LISTMODELSREQUEST']._serialized_start=887
-  _globals['_LISTMODELSREQUEST']._serialized_end=906
-  _globals['_LISTMODELSREPLY']._serialized_start=908
-  _globals['_LISTMODELSREPLY']._serialized_end=966
-  _globals['_MODEL']._serialized_start=968
-  _globals['_MODEL']._serialized_end=1015
-  _globals['_STATUSREQUEST']._serialized_start=1017
-  _globals['_STATUSREQUEST']._serialized_end=1032
-  _globals['_STATUSREPLY']._serialized_start=1035
-  _globals['_STATUSREPLY']._serialized_end=1186
-  _globals['_INSTANCEVIEW']._serialized_start=1189
-  _globals['_INSTANCEVIEW']._serialized_end=1326
-  _globals['_ROUTER']._serialized_start=1439
-  _globals['_ROUTER']._serialized_end=1760
+  _globals['_CHAT']._serialized_start=114
+  _globals['_CHAT']._serialized_end=334
+  _globals['_GENERATEREQUEST']._serialized_start=337
+  _globals['_GENERATEREQUEST']._serialized_end=611
+  _globals['_GENERATECHUNK']._serialized_start=613
+  _globals['_GENERATECHUNK']._serialized_end=696
+  _globals['_ROUTEREQUEST']._serialized_start=699
+  _globals['_ROUTEREQUEST']._serialized_end=877
+  _globals['_ROUTEREPLY']._serialized_start=880
+  _globals['_ROUTEREPLY']._serialized_end=1057
+  _globals['_LISTMODELSREQUEST']._serialized_start=1059
+  _globals['_LISTMODELSREQUEST']._serialized_end=1078
+  _globals['_LISTMODELSREPLY']._serialized_start=1080
+  _globals['_LISTMODELSREPLY']._serialized_end=1138
+  _globals['_MODEL']._serialized_start=1140
+  _globals['_MODEL']._serialized_end=1187
+  _globals['_STATUSREQUEST']._serialized_start=1189
+  _globals['_STATUSREQUEST']._serialized_end=1204
+  _globals['_STATUSREPLY']._serialized_start=1207
+  _globals['_STATUSREPLY']._serialized_end=1358
+  _globals['_INSTANCEVIEW']._serialized_start=1361
+  _globals['_INSTANCEVIEW']._serialized_end=1498
+  _globals['_ROUTER']._serialized_start=1611
+  _globals['_ROUTER']._serialized_end=1932
 # @@protoc_insertion_point(module_scope)
