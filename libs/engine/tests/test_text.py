@@ -31,7 +31,7 @@ def pieces(prompt: Sequence[int], tokens: Sequence[int], stop: Sequence[str] = (
 @given(prose=PROSE, prompt=PROSE)
 def test_pieces_joined_are_the_text_whatever_the_prompt_was(prose: str, prompt: str) -> None:
     joined = "".join(pieces(SIM.encode(prompt), SIM.encode(prose)))
-    assert joined == prose.rstrip(INCOMPLETE)
+    assert joined == prose
 
 
 @settings(max_examples=examples(200))
@@ -39,10 +39,10 @@ def test_pieces_joined_are_the_text_whatever_the_prompt_was(prose: str, prompt: 
 def test_bytes_that_are_no_text_come_out_as_the_decoder_has_them(
     tokens: list[int], prompt: list[int]
 ) -> None:
-    decoded = SIM.encoder.decode(tokens).rstrip(INCOMPLETE)
+    decoded = SIM.encoder.decode(tokens)
     joined = "".join(pieces(SIM.encode(" sail"), tokens))
-    assert joined == decoded
-    assert len("".join(pieces(prompt, tokens))) <= len(SIM.encoder.decode(tokens))
+    assert decoded in (joined, joined + INCOMPLETE)  # the last may still become a character
+    assert "".join(pieces(prompt, tokens)) == joined
 
 
 def test_a_character_comes_out_whole_with_its_last_byte() -> None:
@@ -50,8 +50,8 @@ def test_a_character_comes_out_whole_with_its_last_byte() -> None:
 
 
 def test_special_tokens_are_not_part_of_the_text() -> None:
-    tokens = [*SIM.encode(" keel"), *SIM.eos_token_ids, *SIM.encode(" mast")]
-    assert "".join(pieces([], tokens)) == " keel mast"
+    tokens = [*SIM.encode(" lamp"), *SIM.eos_token_ids, *SIM.encode(" door")]
+    assert "".join(pieces([], tokens)) == " lamp door"
 
 
 @settings(max_examples=examples(200))
@@ -69,9 +69,9 @@ def test_text_that_only_began_like_a_stop_string_is_given_in_the_end() -> None:
     assert pieces([], SIM.encode("abc"), ["bcd"]) == ["a", "", "", "bc"]
 
 
-@pytest.mark.parametrize("stop", [["keel", " k"], [" k", "keel"]])
+@pytest.mark.parametrize("stop", [["lamp", " l"], [" l", "lamp"]])
 def test_of_stop_strings_in_one_token_the_one_that_begins_first_counts(stop: list[str]) -> None:
-    assert pieces([], SIM.encode(" mast keel"), stop) == [" mast", "", ""]
+    assert pieces([], SIM.encode(" door lamp"), stop) == [" door", "", ""]
 
 
 def test_nothing_comes_out_after_a_stop_string() -> None:
@@ -135,12 +135,6 @@ def test_a_chat_ends_where_the_assistant_speaks() -> None:
 def test_the_marks_of_a_chat_are_one_token_each() -> None:
     tokens = SIM.encode_chat([{"role": "user", "content": ""}])
     assert tokens.count(SIM.eos_token_ids[0]) == 1
-
-
-def test_one_token_has_a_text_for_logprobs_even_inside_a_character() -> None:
-    first, *_ = SIM.encode("😀")
-    assert SIM.token_text(first) == INCOMPLETE
-    assert SIM.token_text(SIM.encode(" keel")[0]) == " keel"
 
 
 def model_folder(folder: Path, config: dict[str, object], **files: str) -> Path:

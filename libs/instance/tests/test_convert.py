@@ -111,18 +111,20 @@ def test_an_engine_that_does_not_know_its_timing_tells_none() -> None:
     assert convert.timing_message(None) is None
 
 
-def test_logprobs_are_ranked_and_carry_the_tokens_text() -> None:
+def test_logprobs_are_ranked_and_carry_the_tokens_text_and_bytes() -> None:
     tokenizer = text.sim_tokenizer()
-    keel, mast = (tokenizer.encode(word)[0] for word in (" keel", " mast"))
-    position = Logprobs(mast, -2.0, {mast: -2.0, keel: -0.5})
-    found = convert.position_logprobs(position, tokenizer)
-    assert (found.chosen.token, found.chosen.logprob) == (" mast", -2.0)
-    assert [top.token for top in found.top] == [" keel", " mast"]
+    (lamp,), (door,) = (tokenizer.encode(word) for word in (" lamp", " door"))
+    half = tokenizer.encode("é")[0]
+    position = Logprobs(door, -2.0, {door: -2.0, lamp: -0.5, half: -3.0})
+    found = convert.position_logprobs(position, tokenizer, 7)
+    assert (found.chosen.token, found.chosen.logprob, found.text_offset) == (" door", -2.0, 7)
+    assert [top.token for top in found.top] == [" lamp", " door", "\ufffd"]
+    assert [top.bytes for top in found.top] == [b" lamp", b" door", b"\xc3"]
 
 
 def test_equally_likely_tokens_come_in_the_same_order_every_time() -> None:
     tokenizer = text.sim_tokenizer()
     positions = [Logprobs(5, -1.0, dict.fromkeys(ids, -1.0)) for ids in ([5, 3, 4], [4, 5, 3])]
-    ranked = [convert.position_logprobs(position, tokenizer).top for position in positions]
+    ranked = [convert.position_logprobs(position, tokenizer, 0).top for position in positions]
     assert [top.token_id for top in ranked[0]] == [3, 4, 5]
     assert list(ranked[0]) == list(ranked[1])

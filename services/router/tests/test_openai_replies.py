@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.router.shell.openai.replies import ChoiceReply, error_body, usage_of
+from argosy.router.shell.openai.replies import ChoiceReply, error_body, retry_after_s, usage_of
 from argosy.router.shell.openai.tools import ToolSplitter
 from argosy.wire.inference.v1 import inference_pb2
 
@@ -15,9 +15,10 @@ def chunk(text: str, finish: Any = None, **fields: Any) -> inference_pb2.TokenCh
     return inference_pb2.TokenChunk(text=text, finish_reason=finish, **fields)
 
 
-def scored(text: str) -> inference_pb2.PositionLogprobs:
-    token = inference_pb2.TokenLogprob(token=text, logprob=-0.5)
-    return inference_pb2.PositionLogprobs(chosen=token, top=[token])
+def scored(spelt: bytes, offset: int = 0) -> inference_pb2.PositionLogprobs:
+    text = spelt.decode(errors="replace")
+    token = inference_pb2.TokenLogprob(token=text, logprob=-0.5, bytes=spelt)
+    return inference_pb2.PositionLogprobs(chosen=token, top=[token], text_offset=offset)
 
 
 def used(prompt: int, completion: int, cached: int = 0) -> ChoiceReply:
@@ -89,26 +90,40 @@ def test_text_held_back_for_a_call_that_never_came_is_said_at_the_end() -> None:
     assert (last["delta"], last["finish_reason"]) == ({"content": "<tool"}, "stop")
 
 
-def test_logprobs_of_a_chat_name_token_bytes_and_others() -> None:
-    piece = ChoiceReply(0, chat=True).add(chunk("é", logprobs=[scored("é")]))
+@pytest.mark.parametrize("spelt", ["é".encode(), b" \xc3", b"\xa9"])
+def test_logprobs_of_a_chat_have_the_tokens_own_bytes(spelt: bytes) -> None:
+    piece = ChoiceReply(0, chat=True).add(chunk("é", logprobs=[scored(spelt)]))
     assert piece is not None
     (position,) = piece["logprobs"]["content"]
-    assert (position["token"], position["bytes"]) == ("é", [0xC3, 0xA9])
+    assert position["token"] == spelt.decode(errors="replace")
+    assert position["bytes"] == list(spelt)
     assert position["top_logprobs"] == [{k: position[k] for k in ("token", "logprob", "bytes")}]
 
 
-def test_logprobs_of_a_completion_say_where_each_token_begins() -> None:
+def test_logprobs_of_a_completion_say_where_in_the_answer_each_token_begins() -> None:
     choice = ChoiceReply(0, chat=False)
-    for text in ("ab", "c"):
-        choice.add(chunk(text, logprobs=[scored(text)]))
+    pieces = [
+        choice.add(chunk(text, logprobs=[scored(text.encode(), offset)]))
+        for text, offset in (("ab", 0), ("é", 2), ("c", 3))
+    ]
+    assert [piece and piece["logprobs"]["text_offset"] for piece in pieces] == [[0], [2], [3]]
     logprobs = choice.whole()["logprobs"]
-    assert (logprobs["tokens"], logprobs["text_offset"]) == (["ab", "c"], [0, 2])
-    assert logprobs["token_logprobs"] == [-0.5, -0.5]
-    assert logprobs["top_logprobs"] == [{"ab": -0.5}, {"c": -0.5}]
+    assert (logprobs["tokens"], logprobs["text_offset"]) == (["ab", "é", "c"], [0, 2, 3])
+
+
+def test_parts_of_characters_have_names_of_their_own_in_a_completions_logprobs() -> None:
+    position = scored(b"\xc3")
+    position.top.append(scored(b" \xa9").chosen)
+    position.top.append(scored("\ufffd".encode()).chosen)
+    choice = ChoiceReply(0, chat=False)
+    choice.add(chunk("", logprobs=[position]))
+    logprobs = choice.whole()["logprobs"]
+    assert logprobs["tokens"] == ["bytes:\\xc3"]
+    assert list(logprobs["top_logprobs"][0]) == ["bytes:\\xc3", "bytes:\\x20\\xa9", "\ufffd"]
 
 
 def test_logprobs_come_even_with_text_that_is_held_back() -> None:
-    piece = ChoiceReply(0, chat=True).add(chunk("", logprobs=[scored("<")]))
+    piece = ChoiceReply(0, chat=True).add(chunk("", logprobs=[scored(b"<")]))
     assert piece is not None
     assert piece["logprobs"]["content"][0]["token"] == "<"
 
@@ -122,12 +137,35 @@ def test_usage_counts_each_prompt_once_however_many_answers_it_got() -> None:
 
 
 def test_an_error_reads_as_openai_clients_expect_it() -> None:
-    body = error_body(ArgosyError(Reason.MODEL_NOT_FOUND, "no model 'x' here"))
+    body = error_body(ArgosyError(Reason.MODEL_NOT_FOUND, "no model 'x' here", param="model"))
     assert body == {
         "error": {
             "message": "no model 'x' here",
             "type": "invalid_request_error",
-            "param": None,
+            "param": "model",
             "code": "model_not_found",
+            "reason": "MODEL_NOT_FOUND",
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (Reason.PROMPT_TOO_LONG, "context_length_exceeded"),
+        (Reason.OVERLOADED, "rate_limit_exceeded"),
+        (Reason.BAD_REQUEST, None),
+        (Reason.NO_INSTANCE, None),
+    ],
+)
+def test_an_error_has_openais_code_where_there_is_one_and_its_own_reason(
+    reason: Reason, code: str | None
+) -> None:
+    error = error_body(ArgosyError(reason, "x"))["error"]
+    assert (error["code"], error["param"], error["reason"]) == (code, None, reason.name)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_caller_is_told_when_to_try_again_if_that_is_of_use(reason: Reason) -> None:
+    assert retry_after_s(ArgosyError(reason, "x", retry_after_ms=1001)) == 2
+    assert bool(retry_after_s(ArgosyError(reason, "x"))) == (reason.value.http in (429, 503))

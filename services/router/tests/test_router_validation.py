@@ -12,13 +12,15 @@ from argosy.engine.text import sim_tokenizer
 from argosy.mesh.service import Mesh
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.relay import Relay
+from argosy.router.shell.sampling_limits import FORM_CHARS_MAX, check_sampling
 from argosy.router.shell.tokenizing import TokenizerJob, TokenizerPool, check_length, encode
-from argosy.router.shell.validation import FORM_CHARS_MAX, RequestValidator, check_sampling, job_of
+from argosy.router.shell.validation import RequestValidator, job_of
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2
 
 CONTEXT = 100
 LONG_BIAS = dict.fromkeys(range(1025), 1.0)
+HELLO = '[{"role": "user", "content": "hi"}]'
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +231,27 @@ def test_sampling_that_says_nothing_is_good() -> None:
             {"chat": router_pb2.Chat(messages_json="[1]", tools_json="[2]")},
             TokenizerJob(messages_json="[1]", tools_json="[2]", salt="t"),
         ),
+        (
+            {
+                "chat": router_pb2.Chat(
+                    messages_json="[1]",
+                    template_kwargs_json="{}",
+                    add_generation_prompt=False,
+                    continue_final_message=True,
+                    template_name="rag",
+                    documents_json="[3]",
+                )
+            },
+            TokenizerJob(
+                messages_json="[1]",
+                template_kwargs_json="{}",
+                add_generation_prompt=False,
+                continue_final_message=True,
+                template_name="rag",
+                documents_json="[3]",
+                salt="t",
+            ),
+        ),
     ],
 )
 def test_each_kind_of_input_becomes_a_job(fields: dict[str, Any], job: TokenizerJob) -> None:
@@ -255,9 +278,27 @@ def test_a_request_without_input_is_refused(fields: dict[str, Any]) -> None:
             "tools is not",
         ),
         (TokenizerJob(text="\ud800"), "not Unicode"),
+        (TokenizerJob(messages_json=HELLO, template_kwargs_json="[]"), "chat_template_kwargs is"),
+        (TokenizerJob(messages_json=HELLO, documents_json="{}"), "documents is not"),
+        (TokenizerJob(messages_json=HELLO, template_name="rag"), "no template 'rag'"),
     ],
 )
 def test_input_that_cannot_be_made_tokens_of_is_refused(job: TokenizerJob, says: str) -> None:
     with pytest.raises(ArgosyError, match=says) as refused:
         encode(job, sim_tokenizer())
     assert refused.value.reason is Reason.BAD_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("options", "ends"),
+    [
+        ({}, "hi<|im_end|>\n<|im_start|>assistant\n"),
+        ({"add_generation_prompt": False}, "hi<|im_end|>\n"),
+        ({"continue_final_message": True}, "hi"),
+        ({"template_kwargs_json": '{"add_generation_prompt": false}'}, "hi<|im_end|>\n"),
+    ],
+)
+def test_the_options_of_a_chat_reach_its_template(options: dict[str, Any], ends: str) -> None:
+    tokenizer = sim_tokenizer()
+    ids = encode(TokenizerJob(messages_json=HELLO, **options), tokenizer)
+    assert tokenizer.decode(ids) == f"<|im_start|>user\n{ends}"

@@ -109,15 +109,22 @@ def timing_message(timing: Timing | None) -> events_pb2.Timing | None:
     )
 
 
-def position_logprobs(position: Logprobs, tokenizer: Tokenizer) -> wire.PositionLogprobs:
-    """One position's logprobs, with the tokens' text."""
+def position_logprobs(
+    position: Logprobs, tokenizer: Tokenizer, text_offset: int
+) -> wire.PositionLogprobs:
+    """One position's logprobs, with the tokens' text and bytes.
+
+    text_offset: how many characters of the answer come before the token.
+    """
 
     def one(token_id: int, logprob: float) -> wire.TokenLogprob:
-        token = tokenizer.token_text(token_id)
-        return wire.TokenLogprob(token_id=token_id, token=token, logprob=logprob)
+        spelt = tokenizer.token_bytes[token_id]
+        token = spelt.decode(errors="replace")
+        return wire.TokenLogprob(token_id=token_id, token=token, logprob=logprob, bytes=spelt)
 
     ranked = sorted(position.top.items(), key=lambda item: (-item[1], item[0]))
     return wire.PositionLogprobs(
         chosen=one(position.token_id, position.logprob),
         top=[one(token_id, logprob) for token_id, logprob in ranked],
+        text_offset=text_offset,
     )

@@ -31,6 +31,7 @@ TASKS_PER_PROCESS = 256
 class TokenizerJob:
     """One prompt to make tokens of: text, a chat, or tokens that only need hashing.
 
+    The fields of a chat are those of the contract's Chat.
     context_tokens: what the model takes; a text that is longer however it is cut into tokens is
     refused before it is. 0: not known.
     """
@@ -38,6 +39,11 @@ class TokenizerJob:
     text: str | None = None
     messages_json: str = ""
     tools_json: str = ""
+    template_kwargs_json: str = ""
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool = False
+    template_name: str = ""
+    documents_json: str = ""
     token_ids: Sequence[int] = ()
     salt: str = ""
     context_tokens: int = 0
@@ -129,7 +135,19 @@ def encode(job: TokenizerJob, tokenizer: text.Tokenizer) -> list[int]:
     if not all(isinstance(message.get("role"), str) for message in messages):
         raise ArgosyError(Reason.BAD_REQUEST, "every message needs a role")
     tools = decode_array(job.tools_json, "tools") if job.tools_json else None
-    return tokenizer.encode_chat(messages, tools)
+    return tokenizer.encode_chat(messages, tools, chat_options(job))
+
+
+def chat_options(job: TokenizerJob) -> text.ChatOptions:
+    """How to render the chat of a job. Raises BAD_REQUEST."""
+    documents, variables = job.documents_json, job.template_kwargs_json
+    return text.ChatOptions(
+        add_generation_prompt=job.add_generation_prompt,
+        continue_final_message=job.continue_final_message,
+        template=job.template_name,
+        documents=decode_array(documents, "documents") if documents else None,
+        variables=decode_object(variables, "chat_template_kwargs") if variables else {},
+    )
 
 
 def decode_array(encoded: str, name: str) -> list[dict[str, Any]]:
@@ -138,6 +156,15 @@ def decode_array(encoded: str, name: str) -> list[dict[str, Any]]:
         return msgspec.json.decode(encoded, type=list[dict[str, Any]])
     except msgspec.DecodeError as error:
         message = f"{name} is not a JSON array of objects: {error}"
+        raise ArgosyError(Reason.BAD_REQUEST, message) from error
+
+
+def decode_object(encoded: str, name: str) -> dict[str, Any]:
+    """A JSON object, or BAD_REQUEST naming the field."""
+    try:
+        return msgspec.json.decode(encoded, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        message = f"{name} is not a JSON object: {error}"
         raise ArgosyError(Reason.BAD_REQUEST, message) from error
 
 

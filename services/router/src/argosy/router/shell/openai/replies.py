@@ -84,24 +84,31 @@ def chat_logprobs(positions: list[inference_pb2.PositionLogprobs]) -> dict[str, 
     """As in chat completions."""
 
     def one(token: inference_pb2.TokenLogprob) -> dict[str, Any]:
-        return {"token": token.token, "logprob": token.logprob, "bytes": list(token.token.encode())}
+        return {"token": token.token, "logprob": token.logprob, "bytes": list(token.bytes)}
 
     content = [{**one(p.chosen), "top_logprobs": [one(t) for t in p.top]} for p in positions]
     return {"content": content, "refusal": None}
 
 
 def completion_logprobs(positions: list[inference_pb2.PositionLogprobs]) -> dict[str, Any]:
-    """As in plain completions; offsets count from the start of this piece."""
-    offsets, at = [], 0
-    for position in positions:
-        offsets.append(at)
-        at += len(position.chosen.token)
+    """As in plain completions; offsets count characters from the start of the answer."""
     return {
-        "tokens": [p.chosen.token for p in positions],
+        "tokens": [token_name(p.chosen) for p in positions],
         "token_logprobs": [p.chosen.logprob for p in positions],
-        "top_logprobs": [{t.token: t.logprob for t in p.top} for p in positions],
-        "text_offset": offsets,
+        "top_logprobs": [{token_name(t): t.logprob for t in p.top} for p in positions],
+        "text_offset": [p.text_offset for p in positions],
     }
+
+
+def token_name(token: inference_pb2.TokenLogprob) -> str:
+    """A token as plain completions name it: its text, or its bytes where they are no text.
+
+    Tokens that are parts of characters would have one name otherwise, and only one of them
+    would be left in top_logprobs.
+    """
+    if token.token.encode() == token.bytes:
+        return token.token
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.bytes)
 
 
 def usage_of(choices: list[ChoiceReply], prompts: int) -> dict[str, Any]:
