@@ -1,5 +1,7 @@
 """The real OpenAI library gets what it expects."""
 
+import json
+import re
 from typing import Any
 
 import openai
@@ -257,6 +259,78 @@ async def test_tools_a_model_does_not_call_leave_a_plain_answer(fleet: Any, choi
     assert reply.choices[0].message.tool_calls is None
     assert reply.choices[0].finish_reason in ("stop", "length")
     assert text_of(chunks) == reply.choices[0].message.content != ""
+
+
+FORM = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "knots": {"type": "integer", "minimum": 3}},
+    "required": ["name", "knots"],
+    "additionalProperties": False,
+}
+LONG_ENOUGH = {"max_tokens": 200}
+
+
+async def test_a_json_schema_is_kept_by_the_sim_engine(fleet: Any) -> None:
+    wanted: Any = {"type": "json_schema", "json_schema": {"name": "ship", "schema": FORM}}
+    reply = await chat(fleet, response_format=wanted, **LONG_ENOUGH)
+
+    ship = json.loads(reply.choices[0].message.content)
+    assert isinstance(ship["name"], str)
+    assert ship["knots"] >= 3
+    assert reply.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern"),
+    [
+        ({"structured_outputs": {"choice": ["yes", "no"]}}, "yes|no"),
+        ({"guided_choice": ["yes", "no"]}, "yes|no"),
+        ({"guided_regex": "[a-c]{3}-[0-9]+"}, "[a-c]{3}-[0-9]+"),
+        ({"guided_json": {"enum": [1, 2]}}, "[12]"),
+        ({"response_format": {"type": "json_object"}}, "{.*}"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+async def test_each_form_of_an_answer_is_kept_by_the_sim_engine(
+    fleet: Any, form: dict[str, Any], pattern: str
+) -> None:
+    reply = await chat(fleet, extra_body=form, **LONG_ENOUGH)
+    assert re.fullmatch(pattern, reply.choices[0].message.content)
+    plain = await complete(fleet, extra_body=form, **LONG_ENOUGH)
+    assert re.fullmatch(pattern, plain.choices[0].text)
+
+
+NAME = TOOLS[0]["function"]["name"]
+ALLOWED = {
+    "type": "allowed_tools",
+    "allowed_tools": {
+        "mode": "required",
+        "tools": [{"type": "function", "function": {"name": NAME}}],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    ["required", {"type": "function", "function": {"name": NAME}}, ALLOWED],
+    ids=["required", "named", "allowed"],
+)
+async def test_a_forced_call_is_made_by_the_sim_engine(fleet: Any, choice: Any) -> None:
+    reply = await chat(fleet, tools=TOOLS, tool_choice=choice, **LONG_ENOUGH)
+
+    (call,) = reply.choices[0].message.tool_calls
+    assert call.function.name == NAME
+    assert isinstance(json.loads(call.function.arguments), dict)
+    assert reply.choices[0].finish_reason == "tool_calls"
+
+
+async def test_vllms_options_shape_an_answer_of_the_sim_engine(fleet: Any) -> None:
+    biased = await complete(fleet, logit_bias={"65": 100}, **ALL)
+    plain = await complete(fleet, logprobs=0, **ALL)
+    assert len(set(biased.choices[0].text)) == 1
+    extra = {"top_k": 1, "min_p": 0.1, "repetition_penalty": 1.1, "min_tokens": 2}
+    shaped = await complete(fleet, extra_body={**ALL["extra_body"], **extra})
+    assert shaped.choices[0].text == plain.choices[0].text
 
 
 async def test_content_in_parts_is_the_text_joined(fleet: Any) -> None:

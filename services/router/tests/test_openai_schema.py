@@ -193,7 +193,8 @@ def test_an_option_of_vllms_is_carried_over(option: Any, name: str, value: Any) 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"top_k": -2}, "top_k must be at least 1"),
+        ({"top_k": -2}, "top_k must be in [1, 4294967295]"),
+        ({"top_k": 2**32}, "top_k must be in [1, 4294967295]"),
         ({"logit_bias": {"x": 1}}, "'x' is no token id"),
         ({"logit_bias": {str(2**32): 1}}, "is no token id"),
         ({"structured_outputs": {"jsn": {}}}, "did you mean json?"),

@@ -28,8 +28,8 @@ def sampling_of(request: Any, max_tokens: int | None) -> inference_pb2.Sampling:
     if max_tokens is not None and max_tokens < 1:
         raise bad_option("max_tokens", f"max_tokens must be at least 1, not {max_tokens}")
     given = {name: value for name in SAME if (value := getattr(request, name)) is not None}
-    if request.top_k is not None and request.top_k < -1:
-        message = f"top_k must be at least 1, or 0 or -1 for all tokens, not {request.top_k}"
+    if request.top_k is not None and not -1 <= request.top_k < 2**32:
+        message = f"top_k must be in [1, {2**32 - 1}], or 0 or -1 for all, not {request.top_k}"
         raise bad_option("top_k", message)
     try:
         sampling = inference_pb2.Sampling(

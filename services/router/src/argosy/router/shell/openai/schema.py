@@ -209,7 +209,7 @@ def completion_to_wire(
             try:
                 wire.tokens.ids.extend(text_or_ids)
             except (ValueError, TypeError) as error:
-                raise bad_option("prompt", f"prompt: {error}") from error
+                raise bad_option("prompt", f"prompt: {str(error)[:200]}") from error
         yield wire
 
 
