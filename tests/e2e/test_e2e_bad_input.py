@@ -242,7 +242,7 @@ async def test_bad_prompts_of_completions_are_refused_with_their_status(
 
 async def test_a_stream_that_is_refused_has_the_status_too(fleet: Any) -> None:
     async with fleet.http() as http:
-        body = chat(stream=True, response_format={"type": "json_object"})
+        body = chat(stream=True, guided_grammar="a")
         reply = await http.post("/v1/chat/completions", json=body)
 
     assert reply.status_code == 400
@@ -266,7 +266,7 @@ async def test_other_paths_and_methods_get_an_openai_error_body(
         reply = await http.request(method, path)
 
     assert reply.status_code == status
-    assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+    assert set(reply.json()["error"]) == {"message", "type", "param", "code", "reason"}
 
 
 async def test_a_grpc_message_over_the_limit_is_refused(fleet: Any) -> None:

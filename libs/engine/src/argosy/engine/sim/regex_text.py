@@ -6,7 +6,7 @@ what is written matches by construction, and nothing has to be matched, which co
 
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from argosy.engine.api import EngineRefused
@@ -15,7 +15,7 @@ from argosy.engine.sim.draw import CHARS_MAX, Draw
 MORE_REPEATS = 3
 """How many repeats beyond the fewest an open repeat may have."""
 ALPHABET = string.ascii_letters + string.digits + " _-.!#$%&'()*+,/:;<=>?@[]^`{|}~\"\\"
-CATEGORIES = {
+CATEGORIES: dict[str, Callable[[str], bool]] = {
     "CATEGORY_DIGIT": str.isdigit,
     "CATEGORY_SPACE": str.isspace,
     "CATEGORY_WORD": lambda char: char.isalnum() or char == "_",
@@ -116,23 +116,25 @@ class RegexWriter:
     def _one_of(self, items: Any) -> str:
         negated = str(items[0][0]) == "NEGATE"
         tests = items[1:] if negated else items
-        found = [char for char in ALPHABET if any(self._in(*t, char) for t in tests) != negated]
+        found = [
+            char for char in ALPHABET if any(self._in(char, *test) for test in tests) != negated
+        ]
         if not found and not negated:
             found = [char for test in tests for char in beyond(*test)]
         if not found:
             raise self._refused("a set without a plain character")
         return self._draw.of(found)
 
-    def _in(self, operation: Any, argument: Any, char: str) -> bool:
+    def _in(self, char: str, operation: Any, argument: Any) -> bool:
         match str(operation):
             case "LITERAL":
-                return ord(char) == argument
+                return bool(ord(char) == argument)
             case "RANGE":
                 return bool(argument[0] <= ord(char) <= argument[1])
             case "CATEGORY":
                 name = str(argument)
                 positive = name.replace("NOT_", "")
-                return bool(CATEGORIES[positive](char)) != (positive != name)
+                return CATEGORIES[positive](char) != (positive != name)
         raise self._refused(str(operation))
 
     def _refused(self, what: str) -> EngineRefused:
