@@ -176,6 +176,8 @@ async def test_chat_logprobs_name_every_token_of_the_answer(fleet: Any) -> None:
     content = reply.choices[0].logprobs.content
 
     assert "".join(token.token for token in content) == reply.choices[0].message.content
+    spelt = b"".join(bytes(token.bytes) for token in content)
+    assert spelt.decode() == reply.choices[0].message.content
     assert [token.top_logprobs[0].token for token in content] == [t.token for t in content]
     assert all(token.logprob <= 0 for token in content)
     assert (await chat(fleet)).choices[0].logprobs is None
@@ -248,6 +250,20 @@ async def test_completion_logprobs_are_parallel_lists(fleet: Any) -> None:
     assert len(logprobs.token_logprobs) == len(logprobs.text_offset) == 12
     first, second = logprobs.text_offset[:2]
     assert (first, second) == (0, len(logprobs.tokens[0]))
+
+
+async def test_offsets_of_a_streamed_completion_count_from_the_start_of_the_answer(
+    fleet: Any,
+) -> None:
+    whole = await complete(fleet, logprobs=1, **ALL)
+    async with fleet.openai() as client:
+        stream = await client.completions.create(
+            **SIM, **ALL, prompt="hello", logprobs=1, stream=True
+        )
+        choices = [chunk.choices[0] async for chunk in stream if chunk.choices]
+
+    offsets = [offset for c in choices if c.logprobs for offset in c.logprobs.text_offset]
+    assert offsets == whole.choices[0].logprobs.text_offset
 
 
 @pytest.mark.parametrize("choice", ["auto", "none", None])

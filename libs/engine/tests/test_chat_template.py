@@ -238,6 +238,12 @@ def test_template_variables_cannot_replace_the_chat(name: str) -> None:
     assert f"chat_template_kwargs holds {name}" in says(refused)
 
 
+def test_only_the_text_of_the_final_message_can_be_continued() -> None:
+    with pytest.raises(ArgosyError) as refused:
+        render(THINKING, HELLO, variables={"continue_final_message": "reasoning_content"})
+    assert "must be true or false" in says(refused)
+
+
 def test_a_template_knows_the_date() -> None:
     before = time.strftime("%Y-%m-%d")
     rendered = render("{{ strftime_now('%Y-%m-%d') }}", HELLO)

@@ -281,6 +281,11 @@ def test_a_request_without_input_is_refused(fields: dict[str, Any]) -> None:
         (TokenizerJob(messages_json=HELLO, template_kwargs_json="[]"), "chat_template_kwargs is"),
         (TokenizerJob(messages_json=HELLO, documents_json="{}"), "documents is not"),
         (TokenizerJob(messages_json=HELLO, template_name="rag"), "no template 'rag'"),
+        (
+            TokenizerJob(messages_json=HELLO, template_kwargs_json='{"enable_thinking": false}'),
+            "does not use enable_thinking: leave it out. It uses",
+        ),
+        (TokenizerJob(messages_json=HELLO, documents_json='[{"a": 1}]'), "does not use documents"),
     ],
 )
 def test_input_that_cannot_be_made_tokens_of_is_refused(job: TokenizerJob, says: str) -> None:

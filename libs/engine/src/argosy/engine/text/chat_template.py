@@ -94,7 +94,9 @@ class ChatTemplates:
             **self.special_tokens,
             **options.variables,
         }
-        continues = bool(variables.pop("continue_final_message"))
+        continues = variables.pop("continue_final_message")
+        if not isinstance(continues, bool):
+            raise bad_request("continue_final_message must be true or false")
         if variables["add_generation_prompt"] is None:
             variables["add_generation_prompt"] = not continues
         elif continues and variables["add_generation_prompt"]:

@@ -44,6 +44,9 @@ def folder_tokenizer(folder: Path) -> Tokenizer:
             f"model files missing or broken in {folder}: {error}. "
             "Prepare the model with `argosy model fetch NAME`, or correct spec.model.source",
         ) from error
+    # These are left in files by those who trained the model; Hugging Face ignores them as well.
+    encoder.no_truncation()
+    encoder.no_padding()
     eos = templates.special_tokens.get("eos_token")
     ids = [encoder.token_to_id(eos)] if eos else []
     generation = folder / "generation_config.json"

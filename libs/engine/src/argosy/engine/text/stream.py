@@ -47,7 +47,7 @@ class TextStream:
         self._keep_stop = keep_stop
         self._unstoppable_tokens = min_tokens
         errors = BYTE_BY_BYTE if tokenizer.has_byte_tokens else "replace"
-        self._decode = codecs.getincrementaldecoder("utf-8")(errors).decode
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors)
         self._begun = any(
             self._bytes[token_id]
             for token_id in reversed(prompt_token_ids)
@@ -55,28 +55,39 @@ class TextStream:
         )
         self._stop = [text for text in stop if text]
         self._held = ""
+        self._characters = 0
         self.stopped = False
-        self.characters = 0
-        """How many characters the tokens so far have made, those held back included."""
 
     def push(self, token_id: int) -> str:
         """Text that is certain now. After a stop string `stopped` is set."""
         self._unstoppable_tokens -= 1
         if self.stopped or token_id in self._special:
             return ""
-        if self._begun:
-            piece = self._bytes[token_id]
-        else:
-            piece = self._bytes.first(token_id)
-            self._begun = bool(self._bytes[token_id])
-        text = self._decode(piece)
-        self.characters += len(text)
+        text = self._decoder.decode(self._piece(token_id))
+        self._begun = self._begun or bool(self._bytes[token_id])
+        self._characters += len(text)
         return self._before_stop(text) if self._stop else text
+
+    def offset_of(self, token_id: int) -> int:
+        """At which character of the text the next token begins, if it is this one.
+
+        For one that goes on with a character this is the offset of that character.
+        """
+        if token_id in self._special or not (first_byte := self._piece(token_id)[:1]):
+            return self._characters
+        state = self._decoder.getstate()
+        made = len(self._decoder.decode(first_byte))
+        is_incomplete = bool(self._decoder.getstate()[0])
+        self._decoder.setstate(state)
+        return self._characters + (made if is_incomplete else made - 1)
 
     def finish(self) -> str:
         """What was held back, at the end of an answer that no stop string ended."""
         text, self._held = self._held, ""
         return text
+
+    def _piece(self, token_id: int) -> bytes:
+        return self._bytes[token_id] if self._begun else self._bytes.first(token_id)
 
     def _before_stop(self, text: str) -> str:
         self._held += text
@@ -93,6 +104,8 @@ class TextStream:
 
 
 def overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    longest = min(len(text), len(stop) - 1)
-    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+    """Length of the longest end of `text` that begins `stop`, which is not empty."""
+    start = text.find(stop[0], max(0, len(text) - len(stop) + 1))
+    while start >= 0 and not stop.startswith(text[start:]):
+        start = text.find(stop[0], start + 1)
+    return len(text) - start if start >= 0 else 0

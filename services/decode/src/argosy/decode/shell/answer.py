@@ -55,7 +55,7 @@ class AnswerStream:
         self.transferred_bytes += output.transferred_bytes
         chunk = inference_pb2.TokenChunk()
         for index, token_id in enumerate(output.token_ids):
-            offset = self._text.characters
+            offset = self._text.offset_of(token_id) if output.logprobs is not None else 0
             last = output.finish == "stop" and index == len(output.token_ids) - 1
             text = "" if last and token_id in self._textless_ends else self._text.push(token_id)
             self.produced += 1

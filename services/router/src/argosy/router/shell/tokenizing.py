@@ -22,6 +22,7 @@ import msgspec
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.domain.kv_blocks import chained_block_hashes, root_hash
 from argosy.engine import text
+from argosy.engine.text.template_environment import variables_of
 
 TASKS_PER_PROCESS = 256
 """At a millisecond or so each, a quarter of a second of work waits at most."""
@@ -63,6 +64,7 @@ class Failure:
 
     reason: str
     message: str
+    param: str
 
 
 _tokenizer: text.Tokenizer
@@ -87,7 +89,7 @@ def work(job: TokenizerJob) -> TokenizedPrompt | Failure:
         check_length(job, _token_chars_max)
         ids = encode(job, _tokenizer)
     except ArgosyError as error:
-        return Failure(error.reason.name, error.message)
+        return Failure(error.reason.name, error.message, error.param)
     return TokenizedPrompt(
         ids, chained_block_hashes(ids, _block_tokens, root_hash(_model, job.salt))
     )
@@ -135,7 +137,26 @@ def encode(job: TokenizerJob, tokenizer: text.Tokenizer) -> list[int]:
     if not all(isinstance(message.get("role"), str) for message in messages):
         raise ArgosyError(Reason.BAD_REQUEST, "every message needs a role")
     tools = decode_array(job.tools_json, "tools") if job.tools_json else None
-    return tokenizer.encode_chat(messages, tools, chat_options(job))
+    options = chat_options(job)
+    check_variables(tokenizer.templates.choose(options.template, tools), options)
+    return tokenizer.encode_chat(messages, tools, options)
+
+
+def check_variables(template: str, options: text.ChatOptions) -> None:
+    """Raise BAD_REQUEST for a variable that the chat template does not use: it would be ignored."""
+    wanted = set(options.variables) - {"continue_final_message", "add_generation_prompt"}
+    if options.documents:
+        wanted.add("documents")
+    if options.add_generation_prompt is False:
+        wanted.add("add_generation_prompt")
+    known = variables_of(template)
+    for name in sorted(wanted - known):
+        others = ", ".join(sorted(known))
+        raise ArgosyError(
+            Reason.BAD_REQUEST,
+            f"the model's chat template does not use {name}: leave it out. It uses {others}",
+            param=name,
+        )
 
 
 def chat_options(job: TokenizerJob) -> text.ChatOptions:
@@ -201,7 +222,7 @@ class TokenizerPool:
         finally:
             self._waiting -= 1
         if isinstance(result, Failure):
-            raise ArgosyError(Reason[result.reason], result.message)
+            raise ArgosyError(Reason[result.reason], result.message, param=result.param)
         return result
 
     def _hash(self, job: TokenizerJob) -> TokenizedPrompt:
