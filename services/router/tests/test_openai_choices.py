@@ -1,6 +1,7 @@
 """One HTTP request with several choices: they are answered together, and fail together."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -126,6 +127,21 @@ async def test_any_failure_in_a_stream_is_its_last_event(
     assert f'"reason":"{code}"' in events[-1]
     assert '"text":"ahoy"' in events[0]
     assert relay.open == 0
+
+
+async def test_all_answers_of_a_request_share_one_copy_of_its_options() -> None:
+    asked = {"model": "m", "prompt": ["a", "b", "c"], "n": 4, "stop": ["long" * 100]}
+    endpoints = Endpoints(AcceptingValidator(), ScriptedRelay(nothing))  # type: ignore[arg-type]
+    completion = await endpoints.completion(json.dumps(asked).encode(), "")
+    contexts = completion.contexts
+    assert (len(contexts), completion.prompts) == (12, 3)
+    assert len({id(context.sampling) for context in contexts}) == 1
+    assert len({context.instance_request_id for context in contexts}) == 12
+
+
+async def nothing(number: int) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
+    return
+    yield
 
 
 async def test_the_choices_of_a_request_come_together(post: Any) -> None:
