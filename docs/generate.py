@@ -105,7 +105,7 @@ def options_table() -> str:
     rows += [
         f"| a schema, regular expression, grammar, or all choices | {FORM_CHARS_MAX} characters |"
     ]
-    rows += [f"| `{name}` | {low} to {high} |" for name, low, high in RANGES]
+    rows += [f"| `{name}` | {low} to {high} |" for name, (low, high) in RANGES.items()]
     return "\n".join(rows) + "\n"
 
 

@@ -44,8 +44,7 @@ def test_a_field_that_is_set_gets_across_even_when_it_is_zero(field: str, value:
 def test_every_field_that_shapes_tokens_has_a_place_in_the_engines_words() -> None:
     """The others work on text, which engines do not see."""
     fields = {field.name for field in Sampling.DESCRIPTOR.fields}
-    on_text = {"stop", "include_stop_str_in_output", "skip_special_tokens"}
-    assert fields - on_text == set(SamplingSpec.__struct_fields__)
+    assert fields - convert.ON_TEXT == set(SamplingSpec.__struct_fields__)
 
 
 @pytest.mark.parametrize(("resumed", "left"), [(0, 5), (3, 2), (5, 0), (6, 0)])

@@ -311,6 +311,8 @@ def test_a_message_without_content_has_empty_content() -> None:
         {"role": "user", "content": [{"type": "text", "text": 7}]},
         {"role": "user", "content": [{"type": "text"}]},
         {"role": "user", "content": ["hi"]},
+        {"role": "assistant", "audio": {"id": "a"}},
+        {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
         "hi",
     ],
 )

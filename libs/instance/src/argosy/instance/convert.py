@@ -1,11 +1,15 @@
 """Converts between the contract's messages and the engine's."""
 
+from typing import Any
+
 from argosy.domain.timing import Timing
 from argosy.engine.api import EngineInfo, EngineRequest, EngineStats, Logprobs, SamplingSpec
 from argosy.engine.text import Tokenizer
 from argosy.wire.inference.v1 import inference_pb2 as wire
 from argosy.wire.instance.v1 import events_pb2
 
+ON_TEXT = frozenset({"stop", "include_stop_str_in_output", "skip_special_tokens"})
+"""Fields of Sampling that are about text, which engines do not see."""
 FINISH = {"stop": wire.FINISH_REASON_STOP, "length": wire.FINISH_REASON_LENGTH}
 
 
@@ -24,33 +28,15 @@ def sampling_spec(sampling: wire.Sampling, resumed_tokens: int = 0) -> SamplingS
 
     resumed_tokens: how many tokens of the answer there are already; min_tokens counts them.
     """
-    given = {
-        name: getattr(sampling, name)
-        for name in (
-            "temperature",
-            "top_p",
-            "seed",
-            "top_logprobs",
-            "json_schema",
-            "presence_penalty",
-            "frequency_penalty",
-            "top_k",
-            "min_p",
-            "repetition_penalty",
-            "regex",
-            "grammar",
-        )
-        if sampling.HasField(name)
+    given: dict[str, Any] = {
+        field.name: value for field, value in sampling.ListFields() if field.name not in ON_TEXT
     }
-    return SamplingSpec(
-        sampling.max_tokens,
-        ignore_eos=sampling.ignore_eos,
-        min_tokens=max(0, sampling.min_tokens - resumed_tokens),
-        stop_token_ids=tuple(sampling.stop_token_ids),
-        logit_bias=dict(sampling.logit_bias),
-        choice=tuple(sampling.choice),
-        **given,
-    )
+    for name, kind in (("stop_token_ids", tuple), ("choice", tuple), ("logit_bias", dict)):
+        if name in given:
+            given[name] = kind(given[name])
+    if resumed_tokens and "min_tokens" in given:
+        given["min_tokens"] = max(0, sampling.min_tokens - resumed_tokens)
+    return SamplingSpec(**{"max_tokens": 0, **given})
 
 
 def engine_request(

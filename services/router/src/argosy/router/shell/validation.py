@@ -111,8 +111,9 @@ class RequestValidator:
     def _check_tokens(self, sampling: inference_pb2.Sampling) -> None:
         """Raise BAD_REQUEST for options that name a token the vocabulary does not have."""
         for name in ("stop_token_ids", "logit_bias"):
-            largest = max(getattr(sampling, name), default=0)
-            if largest >= (vocabulary := self.relay.pool.vocabulary):
+            if not (named := getattr(sampling, name)):
+                continue
+            if (largest := max(named)) >= (vocabulary := self.relay.pool.vocabulary):
                 message = f"names token {largest}, which the vocabulary of {vocabulary} has not"
                 raise refused(name, message)
 

@@ -14,6 +14,9 @@ def plain(message: dict[str, Any], number: int) -> dict[str, Any]:
     where = f"messages[{number}]"
     if not isinstance(message.get("role"), str):
         raise bad_option(f"{where}.role", f"{where} has no role: every message needs one")
+    for name in ("audio", "function_call"):
+        if message.get(name) is not None:
+            raise bad_option(f"{where}.{name}", f"{where}.{name} is not supported: leave it out")
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(

@@ -79,7 +79,7 @@ VERBATIM = frozenset(
 
 
 def known_options(fields: dict[str, Any], honoured: Iterable[str]) -> dict[str, Any]:
-    """The fields to honour: null is the same as absent, and 4.0 the same as 4.
+    """The fields to honour: null is the same as absent.
 
     Raises BAD_REQUEST for the first field that would have to be ignored.
     """
@@ -89,7 +89,7 @@ def known_options(fields: dict[str, Any], honoured: Iterable[str]) -> dict[str, 
         if value is None or name in NO_EFFECT:
             continue
         if name in honoured:
-            found[name] = value if name in VERBATIM else whole_numbers(value)
+            found[name] = value
         elif name not in UNSUPPORTED:
             raise unknown(name, honoured)
         elif value not in UNSUPPORTED[name]:
@@ -116,15 +116,7 @@ def whole_numbers(value: Any) -> Any:
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, list):
-        # A prompt of many tokens: looked through only if there is something to change.
-        return [whole_numbers(item) for item in value] if holds_floats(value) else value
+        return [whole_numbers(item) for item in value]
     if isinstance(value, dict):
         return {name: whole_numbers(item) for name, item in value.items()}
     return value
-
-
-def holds_floats(items: list[Any]) -> bool:
-    """Whether a list, or a list in it, has a number with a point."""
-    return any(
-        isinstance(item, float) or (isinstance(item, list) and holds_floats(item)) for item in items
-    )

@@ -12,7 +12,13 @@ import msgspec
 
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.router.shell.openai.messages import plain
-from argosy.router.shell.openai.options import bad_option, known_options, unknown
+from argosy.router.shell.openai.options import (
+    VERBATIM,
+    bad_option,
+    known_options,
+    unknown,
+    whole_numbers,
+)
 from argosy.router.shell.openai.sampling import sampling_of, set_top_logprobs
 from argosy.router.shell.openai.structured import put_form
 from argosy.router.shell.openai.tools import forced_schema, permitted
@@ -127,16 +133,33 @@ def parse(body: bytes, kind: type[Any]) -> Any:
         ) from error
     if not isinstance(fields, dict):
         raise ArgosyError(Reason.BAD_REQUEST, "the body must be a JSON object")
-    request = converted(known_options(fields, kind.__struct_fields__), kind)
-    options = {name: item for name, item in request.stream_options.items() if item is not None}
-    for name in options.keys() - set(StreamOptions.__struct_fields__):
-        raise unknown(name, StreamOptions.__struct_fields__, "stream_options.")
-    converted(options, StreamOptions, "stream_options")
+    options = known_options(fields, kind.__struct_fields__)
+    try:
+        request = msgspec.convert(options, kind)
+    except msgspec.ValidationError:
+        # Some clients write 4.0 for 4. Most do not, and long prompts are costly to look through.
+        whole = {
+            name: value if name in VERBATIM else whole_numbers(value)
+            for name, value in options.items()
+        }
+        request = converted(whole, kind)
+    if request.stream_options:
+        check_stream_options(request.stream_options)
     if not 1 <= request.n <= CHOICES_MAX:
         raise bad_option("n", f"n must be in [1, {CHOICES_MAX}], not {request.n}")
     if kind is ChatRequest:
         request.tools, request.tool_choice = permitted(request.tools, request.tool_choice)
     return request
+
+
+def check_stream_options(given: dict[str, Any]) -> None:
+    """Raise BAD_REQUEST for a stream option that is unknown or of the wrong type."""
+    options = {name: item for name, item in given.items() if item is not None}
+    known = StreamOptions.__struct_fields__
+    for name in options:
+        if name not in known:
+            raise unknown(name, known, "stream_options.")
+    converted(options, StreamOptions, "stream_options")
 
 
 def converted(fields: dict[str, Any], kind: type[Any], within: str = "") -> Any:
