@@ -5,6 +5,7 @@ python docs/generate.py --check    exit 1 when what is committed is stale
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -18,6 +19,22 @@ from argosy.node_agent.settings import NodeAgentSettings
 from argosy.operator.settings import OperatorSettings
 from argosy.prefill.settings import PrefillSettings
 from argosy.router.settings import RouterSettings
+from argosy.router.shell.openai.options import INSTEAD, NO_EFFECT, UNSUPPORTED
+from argosy.router.shell.openai.schema import (
+    ANSWERS_MAX,
+    CHOICES_MAX,
+    ChatRequest,
+    CompletionRequest,
+)
+from argosy.router.shell.sampling_limits import (
+    FORM_CHARS_MAX,
+    LOGIT_BIAS_MAX,
+    LOGIT_BIASES_MAX,
+    RANGES,
+    STOP_CHARS_MAX,
+    STOP_STRINGS_MAX,
+    STOP_TOKENS_MAX,
+)
 
 REFERENCE = Path(__file__).parent / "reference"
 SERVICES: tuple[type[ServiceSettings], ...] = (
@@ -49,11 +66,46 @@ def errors_table() -> str:
         "",
         "Generated from `argosy.domain.errors.Reason`. The reason travels in the",
     ]
-    rows += ["trailing metadata `argosy-reason`, and as `error.code` over HTTP.", ""]
-    rows += ["| reason | gRPC | HTTP | meaning |", "|---|---|---|---|"]
+    rows += ["trailing metadata `argosy-reason`, and as `error.reason` over HTTP, where"]
+    rows += ["`error.type` and `error.code` are OpenAI's.", ""]
+    rows += ["| reason | gRPC | HTTP | OpenAI's type, code | meaning |", "|---|---|---|---|---|"]
     for reason in Reason:
         to = reason.value
-        rows.append(f"| `{reason.name}` | `{to.grpc}` | {to.http} | {to.meaning} |")
+        openai = f"`{to.openai_type}`" + (f", `{to.openai_code}`" if to.openai_code else "")
+        rows.append(f"| `{reason.name}` | `{to.grpc}` | {to.http} | {openai} | {to.meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def options_table() -> str:
+    """What the OpenAI API does with every option of a request."""
+    rows = ["# Options of OpenAI requests", ""]
+    rows += [
+        "Generated from `argosy.router.shell.openai`. Any other option is refused. `null` is the"
+    ]
+    rows += ["same as absent, and `4.0` the same as `4`.", ""]
+    chat, plain = set(ChatRequest.__struct_fields__), set(CompletionRequest.__struct_fields__)
+    rows += ["| honoured | in chats | in completions |", "|---|---|---|"]
+    for name in sorted(chat | plain):
+        rows.append(
+            f"| `{name}` | {'yes' if name in chat else ''} | {'yes' if name in plain else ''} |"
+        )
+    rows += ["", "| accepted, no effect | because |", "|---|---|"]
+    rows += [f"| `{name}` | {why} |" for name, why in NO_EFFECT.items()]
+    rows += ["", "| not supported | values that ask for nothing | instead |", "|---|---|---|"]
+    for name, values in sorted(UNSUPPORTED.items()):
+        accepted = ", ".join(f"`{json.dumps(value)}`" for value in values)
+        rows.append(f"| `{name}` | {accepted} | {INSTEAD.get(name, '')} |")
+    rows += ["", "| limit | of one request |", "|---|---|", f"| `n` | 1 to {CHOICES_MAX} |"]
+    rows += [
+        f"| prompts x `n` | {ANSWERS_MAX} |",
+        f"| `stop` | {STOP_STRINGS_MAX} strings of 1 to {STOP_CHARS_MAX} characters |",
+        f"| `stop_token_ids` | {STOP_TOKENS_MAX} |",
+    ]
+    rows += [f"| `logit_bias` | {LOGIT_BIASES_MAX} tokens, -{LOGIT_BIAS_MAX} to {LOGIT_BIAS_MAX} |"]
+    rows += [
+        f"| a schema, regular expression, grammar, or all choices | {FORM_CHARS_MAX} characters |"
+    ]
+    rows += [f"| `{name}` | {low} to {high} |" for name, (low, high) in RANGES.items()]
     return "\n".join(rows) + "\n"
 
 
@@ -90,6 +142,7 @@ TABLES = {
     "errors.md": errors_table,
     "lifecycle.md": lifecycle_page,
     "settings.md": settings_tables,
+    "openai-options.md": options_table,
 }
 
 

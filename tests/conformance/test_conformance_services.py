@@ -162,5 +162,5 @@ async def test_a_router_alone_answers_http_with_503_and_what_it_waits_for(
 
     assert (health.status_code, alive.status_code, asked.status_code) == (503, 200, 503)
     assert "waiting for NATS" in health.text
-    assert asked.json()["error"]["code"] == "not_ready"
+    assert asked.json()["error"]["reason"] == "NOT_READY"
     assert int(asked.headers["retry-after"]) >= 1

@@ -60,12 +60,17 @@ GRPC = [
     Bad("top_logprobs 21", generate(top_logprobs=21), Reason.BAD_REQUEST, "top_logprobs"),
     Bad("empty stop", generate(stop=[""]), Reason.BAD_REQUEST, "stop"),
     Bad("request id too long", generate(request_id="x" * 129), Reason.BAD_REQUEST, "request_id"),
-    Bad("schema on sim", generate(json_schema="{}"), Reason.BAD_REQUEST, "schema"),
+    Bad("stop string too long", generate(stop=["x" * 1025]), Reason.BAD_REQUEST, "1024"),
+    Bad("repetition_penalty 0", generate(repetition_penalty=0), Reason.BAD_REQUEST, "above 0"),
+    Bad("min_tokens over max_tokens", generate(min_tokens=5), Reason.BAD_REQUEST, "min_tokens"),
+    Bad("logit_bias over 100", generate(logit_bias={1: 101}), Reason.BAD_REQUEST, "logit_bias"),
+    Bad("two forms", generate(regex="a", choice=["a"]), Reason.BAD_REQUEST, "an answer has one"),
+    Bad("grammar on sim", generate(grammar="a"), Reason.BAD_REQUEST, "use the vllm engine"),
     Bad(
-        "schema on sim, disaggregated",
-        generate(text=LONG, json_schema="{}"),
+        "grammar on sim, disaggregated",
+        generate(text=LONG, grammar="a"),
         Reason.BAD_REQUEST,
-        "schema",
+        "use the vllm engine",
     ),
 ]
 
@@ -127,7 +132,7 @@ HTTP = [
     Bad("temperature no number", chat(temperature="hot"), Reason.BAD_REQUEST, "temperature"),
     Bad("top_p over 1", chat(top_p=1.5), Reason.BAD_REQUEST, "top_p"),
     Bad("n 0", chat(n=0), Reason.BAD_REQUEST, "n must be"),
-    Bad("n 17", chat(n=17), Reason.BAD_REQUEST, "n must be"),
+    Bad("n 129", chat(n=129), Reason.BAD_REQUEST, "n must be"),
     Bad("seed out of range", chat(seed=2**70), Reason.BAD_REQUEST, "seed"),
     Bad("top_logprobs without logprobs", chat(top_logprobs=2), Reason.BAD_REQUEST, "logprobs"),
     Bad(
@@ -142,10 +147,10 @@ HTTP = [
     Bad("temperature beyond a float", chat(temperature=1e300), Reason.BAD_REQUEST, "temperature"),
     Bad("17 stop strings", chat(stop=list("abcdefghijklmnopq")), Reason.BAD_REQUEST, "stop"),
     Bad(
-        "response_format on sim",
-        chat(response_format={"type": "json_object"}),
+        "schema that sim cannot follow",
+        chat(guided_json={"not": {}}),
         Reason.BAD_REQUEST,
-        "sim engine cannot follow a schema",
+        "sim engine cannot follow 'not'",
     ),
     Bad(
         "response_format of no kind",
@@ -162,13 +167,14 @@ HTTP = [
         Reason.BAD_REQUEST,
         "function.name",
     ),
-    Bad("what we do not do", chat(logit_bias={"5": 1}), Reason.BAD_REQUEST, "logit_bias"),
+    Bad("what we do not do", chat(best_of=2), Reason.BAD_REQUEST, "best_of"),
+    Bad("typing error", chat(max_token=2), Reason.BAD_REQUEST, "did you mean max_tokens?"),
 ]
 
 PLAIN = [
     Bad("empty prompt", "", Reason.BAD_REQUEST, "empty"),
     Bad("no prompt", [], Reason.BAD_REQUEST, "prompt"),
-    Bad("17 prompts", ["x"] * 17, Reason.BAD_REQUEST, "prompt"),
+    Bad("1025 prompts", ["x"] * 1025, Reason.BAD_REQUEST, "prompt"),
     Bad("text among tokens", [1, "x"], Reason.BAD_REQUEST, "prompt"),
     Bad("negative token id", [-1], Reason.BAD_REQUEST, "prompt"),
     Bad("token id outside the vocabulary", [1_000_000], Reason.BAD_REQUEST, "vocabulary"),
@@ -200,7 +206,8 @@ def assert_is(bad: Bad, reply: Any) -> None:
     """The HTTP reply is the one a case asks for."""
     assert reply.status_code == bad.reason.value.http, reply.text
     error = reply.json()["error"]
-    assert error["code"] == bad.reason.name.lower()
+    assert error["reason"] == bad.reason.name
+    assert error["code"] == (bad.reason.value.openai_code or None)
     assert error["type"] == bad.reason.value.openai_type
     assert bad.says in error["message"]
 
@@ -235,7 +242,7 @@ async def test_bad_prompts_of_completions_are_refused_with_their_status(
 
 async def test_a_stream_that_is_refused_has_the_status_too(fleet: Any) -> None:
     async with fleet.http() as http:
-        body = chat(stream=True, response_format={"type": "json_object"})
+        body = chat(stream=True, guided_grammar="a")
         reply = await http.post("/v1/chat/completions", json=body)
 
     assert reply.status_code == 400
@@ -259,7 +266,7 @@ async def test_other_paths_and_methods_get_an_openai_error_body(
         reply = await http.request(method, path)
 
     assert reply.status_code == status
-    assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+    assert set(reply.json()["error"]) == {"message", "type", "param", "code", "reason"}
 
 
 async def test_a_grpc_message_over_the_limit_is_refused(fleet: Any) -> None:

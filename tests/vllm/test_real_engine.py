@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -152,6 +153,32 @@ async def test_a_required_tool_is_called_with_arguments_that_fit(real) -> None:
     call = reply.choices[0].message.tool_calls[0]
     assert call.function.name == "describe_ship"
     assert json.loads(call.function.arguments)["ship"] in ("brig", "sloop")
+
+
+@pytest.mark.parametrize(
+    ("form", "answers"),
+    [
+        ({"guided_choice": ["brig", "sloop"]}, "brig|sloop"),
+        ({"structured_outputs": {"regex": "[ab]{3}"}}, "[ab]{3}"),
+        ({"guided_grammar": 'root ::= "aye" | "nay"'}, "aye|nay"),
+    ],
+    ids=["choice", "regex", "grammar"],
+)
+async def test_other_forms_of_an_answer_are_followed(real, form, answers) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{real.running.http}/v1", api_key="none") as client:
+        reply = await client.completions.create(
+            model=real.running.model, prompt="A ship: ", max_tokens=16, extra_body=form
+        )
+    assert re.fullmatch(answers, reply.choices[0].text)
+
+
+async def test_a_biased_token_is_chosen_until_it_stops_the_answer(real) -> None:
+    async with Client(real.running.grpc) as client:
+        asked = {"text": "A ship", "temperature": 0, "max_tokens": 6, "logit_bias": {100: 100.0}}
+        biased = await client.answer(real.running.model, **asked)
+        stopped = await client.answer(real.running.model, **asked, stop_token_ids=[100])
+    assert list(biased.token_ids) == [100] * 6
+    assert list(stopped.token_ids) == [100]
 
 
 async def test_a_schema_the_engine_cannot_follow_is_the_callers_fault(real) -> None:

@@ -1,6 +1,7 @@
 """The sim engine, live: it keeps the Engine protocol's promises on a real event loop."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -305,11 +306,49 @@ async def test_sampled_answers_follow_their_seed_and_greedy_ones_do_not(launch: 
     assert await runner.answer("again", seed=1) == sampled[0]
 
 
-async def test_a_schema_is_refused_with_the_engine_that_could_follow_it(launch: Any) -> None:
+async def test_a_form_is_refused_with_the_engine_that_could_follow_it(launch: Any) -> None:
     runner = await launch()
-    with pytest.raises(EngineRefused, match="use the vllm engine"):
-        await runner.answer("a", json_schema="{}")
+    for how in ({}, {"produce": True}):
+        with pytest.raises(EngineRefused, match="use the vllm engine"):
+            await runner.answer("a", grammar="root ::= 'a'", **how)
     assert runner.engine.stats() == EngineStats()
+
+
+async def test_a_structured_answer_is_whole_ends_by_itself_and_is_the_same_anywhere(
+    launch: Any,
+) -> None:
+    runner, other = await launch(), await launch(dp_ranks=2)
+    outputs = await runner.outputs("a", regex="[a-z]{4}-[0-9]{9}", max_tokens=99)
+    answer = [token for output in outputs for token in output.token_ids]
+    assert re.fullmatch("[a-z]{4}-[0-9]{9}", text.sim_tokenizer().encoder.decode(answer))
+    assert outputs[-1].finish == "stop"
+    assert answer == await other.answer("b", regex="[a-z]{4}-[0-9]{9}", max_tokens=99)
+
+
+async def test_max_tokens_may_cut_a_structured_answer(launch: Any) -> None:
+    runner = await launch()
+    outputs = await runner.outputs("a", choice=("a long choice",), max_tokens=6)
+    assert (sum(len(o.token_ids) for o in outputs), outputs[-1].finish) == (6, "length")
+
+
+async def test_a_biased_token_is_chosen_and_a_barred_one_is_not(launch: Any) -> None:
+    runner = await launch()
+    plain = await runner.answer("a", max_tokens=200)
+    assert await runner.answer("b", logit_bias={5: 100.0}) == [5] * 8
+    barred = dict.fromkeys(set(plain) - {plain[0]}, -100.0)
+    assert set(barred).isdisjoint(await runner.answer("c", logit_bias=barred, max_tokens=200))
+
+
+async def test_a_stop_token_ends_an_answer_once_it_has_its_fewest_tokens(launch: Any) -> None:
+    runner = await launch()
+    plain = await runner.answer("a", max_tokens=200)
+    outputs = await runner.outputs("b", max_tokens=200, stop_token_ids=(plain[3],))
+    assert [token for o in outputs for token in o.token_ids] == plain[: plain.index(plain[3]) + 1]
+    assert outputs[-1].finish == "stop"
+    later = await runner.answer("c", max_tokens=200, stop_token_ids=(plain[3],), min_tokens=50)
+    assert len(later) > 50
+    assert plain[3] not in later[:50]
+    assert later[-1] == plain[3]
 
 
 @pytest.mark.parametrize("length", [0, 400, 5000])

@@ -53,3 +53,24 @@ def test_the_end_of_answer_token_stops_it_unless_it_is_ignored() -> None:
 def test_an_answer_ends_on_its_own_about_as_often_as_promised() -> None:
     lengths = [len(answer([number], 100 * EOS_ONE_IN, ignore_eos=False)) for number in range(1000)]
     assert 0.9 * EOS_ONE_IN < sum(lengths) / len(lengths) < 1.1 * EOS_ONE_IN
+
+
+@settings(max_examples=examples(60))
+@given(
+    split=st.integers(0, 60),
+    bias=st.dictionaries(st.sampled_from([*WORDS, EOS, 3]), st.floats(-100, 100), max_size=5),
+    stop=st.frozensets(st.sampled_from([*WORDS, 3]), max_size=5),
+    fewest=st.integers(0, 40),
+)
+def test_options_do_not_change_an_answer_that_is_resumed(
+    split: int, bias: dict[int, float], stop: frozenset[int], fewest: int
+) -> None:
+    def answer(done: list[int]) -> list[int]:
+        source = TokenSource([1, 2, *done], WORDS, EOS, bias=bias, stop_ids=stop)
+        left = max(0, fewest - len(done))
+        return source.answer(60 - len(done), ignore_eos=False, min_tokens=left)[0]
+
+    whole = answer([])
+    done = whole[: min(split, len(whole) - 1)]
+    assert done + answer(done) == whole
+    assert len(whole) >= fewest

@@ -25,6 +25,15 @@ def test_fields_nobody_set_take_the_engines_defaults() -> None:
         ("presence_penalty", 0.0),
         ("frequency_penalty", -2.0),
         ("ignore_eos", True),
+        ("top_k", 0),
+        ("min_p", 0.5),
+        ("repetition_penalty", 2.0),
+        ("min_tokens", 3),
+        ("stop_token_ids", (1, 2)),
+        ("logit_bias", {1: -2.0}),
+        ("regex", ""),
+        ("choice", ("a", "b")),
+        ("grammar", ""),
     ],
 )
 def test_a_field_that_is_set_gets_across_even_when_it_is_zero(field: str, value: object) -> None:
@@ -33,9 +42,17 @@ def test_a_field_that_is_set_gets_across_even_when_it_is_zero(field: str, value:
 
 
 def test_every_field_that_shapes_tokens_has_a_place_in_the_engines_words() -> None:
-    """`stop` works on text, which engines do not see."""
+    """The others work on text, which engines do not see."""
     fields = {field.name for field in Sampling.DESCRIPTOR.fields}
-    assert fields - {"stop"} == set(SamplingSpec.__struct_fields__)
+    assert fields - convert.ON_TEXT == set(SamplingSpec.__struct_fields__)
+
+
+@pytest.mark.parametrize(("resumed", "left"), [(0, 5), (3, 2), (5, 0), (6, 0)])
+def test_the_fewest_tokens_of_an_answer_count_those_of_earlier_attempts(
+    resumed: int, left: int
+) -> None:
+    prompt = Prompt(sampling=Sampling(max_tokens=9, min_tokens=5), resumed_tokens=resumed)
+    assert convert.engine_request(prompt).sampling.min_tokens == left
 
 
 def test_a_prompt_becomes_a_request_of_its_attempt() -> None:

@@ -105,13 +105,15 @@ def raising(error: BaseException) -> Callable[..., Awaitable[Any]]:
 
 @pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
 async def test_every_reason_comes_out_as_it_went_in(line: Line, reason: Reason) -> None:
-    error = ArgosyError(reason, "what happened: naïve 50 %\nand more", retry_after_ms=125)
+    error = ArgosyError(
+        reason, "what happened: naïve 50 %\nand more", retry_after_ms=125, param="n"
+    )
     line.node.behave = raising(error)
 
     for attempt in (line.call(), drain(line.stream())):
         got = await failure(attempt)
         assert (got.reason, got.message) == (reason, error.message)
-        assert (got.retry_after_ms, got.instance) == (125, "them")
+        assert (got.retry_after_ms, got.instance, got.param) == (125, "them", "n")
 
 
 async def test_whoever_is_named_at_fault_stays_so_through_a_relay(line: Line) -> None:

@@ -177,3 +177,72 @@ def test_logprobs_say_where_in_the_whole_answer_a_token_begins() -> None:
     resumed = answer_to(token_ids=[*PROMPT, *tokens[:3]], resumed_tokens=3)
     rest = resumed.chunk(EngineOutput(tokens[3:], logprobs[3:], finish="length"))
     assert [position.text_offset for position in rest.logprobs] == [5, 6]
+
+
+def heard_text(text: str, finish: str = "length", **sampling: object) -> str:
+    wanted = inference_pb2.Sampling(max_tokens=99, **sampling)  # type: ignore[arg-type]
+    prompt = inference_pb2.Prompt(request_id="a", sampling=wanted, token_ids=PROMPT)
+    return listen(AnswerStream(prompt, ENCODER), outputs(ENCODER.encode(text), [1], finish)).text
+
+
+@pytest.mark.parametrize(
+    ("sampling", "text"),
+    [
+        ({"stop": ["cd"]}, "ab"),
+        ({"stop": ["cd"], "include_stop_str_in_output": True}, "abcd"),
+        ({"stop": ["cde", "cd"], "include_stop_str_in_output": True}, "abcd"),
+        ({"stop": ["cd", "fg"], "min_tokens": 4}, "abcde"),
+        ({"stop": ["cd"], "min_tokens": 3}, "ab"),
+        ({"stop": ["cd"], "min_tokens": 99}, "abcdefgh"),
+    ],
+)
+def test_a_stop_string_ends_an_answer_where_its_options_say(
+    sampling: dict[str, object], text: str
+) -> None:
+    assert heard_text("abcdefgh", **sampling) == text
+
+
+@pytest.mark.parametrize(
+    ("sampling", "text"),
+    [
+        ({}, "ab"),
+        ({"include_stop_str_in_output": True}, "abc"),
+        ({"skip_special_tokens": False}, "ab"),
+    ],
+)
+def test_a_stop_token_has_no_text_unless_it_is_asked_for(
+    sampling: dict[str, object], text: str
+) -> None:
+    stop_token_ids = ENCODER.encode("c")
+    assert heard_text("abc", "stop", stop_token_ids=stop_token_ids, **sampling) == text
+    assert heard_text("abcb", "stop", stop_token_ids=stop_token_ids) == "abcb"
+
+
+@pytest.mark.parametrize(("skip", "text"), [(None, "ab"), (True, "ab"), (False, "a<|im_start|>b")])
+def test_special_tokens_have_text_if_it_is_asked_for(skip: bool | None, text: str) -> None:
+    assert heard_text("a<|im_start|>b", skip_special_tokens=skip) == text
+    assert heard_text("a<|im_start|>b<|im_end|>", "stop", skip_special_tokens=skip) == text
+
+
+@settings(max_examples=examples(100))
+@given(
+    text=texts, stop=stops, fewest=st.integers(0, 12), keep=st.booleans(), split=st.integers(0, 99)
+)
+def test_the_options_of_stop_strings_hold_over_attempts(
+    text: str, stop: list[str], fewest: int, keep: bool, split: int
+) -> None:
+    tokens = ENCODER.encode(text)
+    wanted = inference_pb2.Sampling(
+        max_tokens=99, stop=stop, min_tokens=fewest, include_stop_str_in_output=keep
+    )
+
+    def listened(given_ids: list[int], rest: list[int], finish: str | None) -> HeardChunks:
+        prompt = inference_pb2.Prompt(
+            sampling=wanted, token_ids=[*PROMPT, *given_ids], resumed_tokens=len(given_ids)
+        )
+        return listen(AnswerStream(prompt, ENCODER), outputs(rest, [1], finish))
+
+    whole = listened([], tokens, "length")
+    done = whole.token_ids[: split % len(whole.token_ids)]
+    first = listened([], done, None)
+    assert first.text + listened(done, tokens[len(done) :], "length").text == whole.text

@@ -1,6 +1,7 @@
 """One HTTP request with several choices: they are answered together, and fail together."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -100,9 +101,9 @@ def one_fails(error: BaseException, *, after_chunks: int = 0) -> Answer:
 
 
 FAILURES = [
-    (ArgosyError(Reason.OVERLOADED, "full"), "overloaded"),
-    (ValueError("a bug"), "internal"),
-    (asyncio.CancelledError(), "instance_lost"),
+    (ArgosyError(Reason.OVERLOADED, "full"), "OVERLOADED"),
+    (ValueError("a bug"), "INTERNAL"),
+    (asyncio.CancelledError(), "INSTANCE_LOST"),
 ]
 
 
@@ -112,7 +113,7 @@ async def test_any_failure_of_one_choice_ends_all_and_is_answered(
 ) -> None:
     response, relay = await post(one_fails(error), n=3)
     assert response.status_code >= 400
-    assert response.json()["error"]["code"] == code
+    assert response.json()["error"]["reason"] == code
     assert (relay.begun, relay.open) == (3, 0)
 
 
@@ -123,9 +124,24 @@ async def test_any_failure_in_a_stream_is_its_last_event(
     response, relay = await post(one_fails(error, after_chunks=2), n=2, stream=True)
     events = response.text.split("\n\n")[:-1]
     assert response.status_code == 200
-    assert f'"code":"{code}"' in events[-1]
+    assert f'"reason":"{code}"' in events[-1]
     assert '"text":"ahoy"' in events[0]
     assert relay.open == 0
+
+
+async def test_all_answers_of_a_request_share_one_copy_of_its_options() -> None:
+    asked = {"model": "m", "prompt": ["a", "b", "c"], "n": 4, "stop": ["long" * 100]}
+    endpoints = Endpoints(AcceptingValidator(), ScriptedRelay(nothing))  # type: ignore[arg-type]
+    completion = await endpoints.completion(json.dumps(asked).encode(), "")
+    contexts = completion.contexts
+    assert (len(contexts), completion.prompts) == (12, 3)
+    assert len({id(context.sampling) for context in contexts}) == 1
+    assert len({context.instance_request_id for context in contexts}) == 12
+
+
+async def nothing(number: int) -> AsyncGenerator[inference_pb2.TokenChunk, None]:
+    return
+    yield
 
 
 async def test_the_choices_of_a_request_come_together(post: Any) -> None:

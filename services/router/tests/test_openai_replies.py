@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from argosy.domain.errors import ArgosyError, Reason
-from argosy.router.shell.openai.replies import ChoiceReply, error_body, usage_of
+from argosy.router.shell.openai.replies import ChoiceReply, error_body, retry_after_s, usage_of
 from argosy.router.shell.openai.tools import ToolSplitter
 from argosy.wire.inference.v1 import inference_pb2
 
@@ -137,12 +137,35 @@ def test_usage_counts_each_prompt_once_however_many_answers_it_got() -> None:
 
 
 def test_an_error_reads_as_openai_clients_expect_it() -> None:
-    body = error_body(ArgosyError(Reason.MODEL_NOT_FOUND, "no model 'x' here"))
+    body = error_body(ArgosyError(Reason.MODEL_NOT_FOUND, "no model 'x' here", param="model"))
     assert body == {
         "error": {
             "message": "no model 'x' here",
             "type": "invalid_request_error",
-            "param": None,
+            "param": "model",
             "code": "model_not_found",
+            "reason": "MODEL_NOT_FOUND",
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (Reason.PROMPT_TOO_LONG, "context_length_exceeded"),
+        (Reason.OVERLOADED, "rate_limit_exceeded"),
+        (Reason.BAD_REQUEST, None),
+        (Reason.NO_INSTANCE, None),
+    ],
+)
+def test_an_error_has_openais_code_where_there_is_one_and_its_own_reason(
+    reason: Reason, code: str | None
+) -> None:
+    error = error_body(ArgosyError(reason, "x"))["error"]
+    assert (error["code"], error["param"], error["reason"]) == (code, None, reason.name)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_caller_is_told_when_to_try_again_if_that_is_of_use(reason: Reason) -> None:
+    assert retry_after_s(ArgosyError(reason, "x", retry_after_ms=1001)) == 2
+    assert bool(retry_after_s(ArgosyError(reason, "x"))) == (reason.value.http in (429, 503))

@@ -13,7 +13,7 @@ S = 1_000_000
     ("reason", "says", "request_fields"),
     [
         ("MODEL_NOT_FOUND", "there are: m", {"model": "other"}),
-        ("PROMPT_TOO_LONG", "4096 tokens, and m takes 4096", {"tokens": 4096}),
+        ("PROMPT_TOO_LONG", "maximum context length is 4096 tokens", {"tokens": 4096}),
         ("BAD_REQUEST", "held is in use", {"request_id": "held"}),
         ("NO_INSTANCE", "3 instances in a row", {"attempt": 3, "failures": 3, "direct": True}),
     ],

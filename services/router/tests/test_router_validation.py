@@ -1,4 +1,5 @@
 import asyncio
+import json
 import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -11,12 +12,14 @@ from argosy.engine.text import sim_tokenizer
 from argosy.mesh.service import Mesh
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.relay import Relay
-from argosy.router.shell.tokenizing import TokenizerJob, TokenizerPool, encode
-from argosy.router.shell.validation import RequestValidator, check_sampling, job_of
+from argosy.router.shell.sampling_limits import FORM_CHARS_MAX, check_sampling
+from argosy.router.shell.tokenizing import TokenizerJob, TokenizerPool, check_length, encode
+from argosy.router.shell.validation import RequestValidator, job_of
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2
 
 CONTEXT = 100
+LONG_BIAS = dict.fromkeys(range(1025), 1.0)
 HELLO = '[{"role": "user", "content": "hi"}]'
 
 
@@ -107,6 +110,46 @@ async def test_a_request_that_cannot_be_answered_is_refused(
     assert refused.value.reason is reason
 
 
+def chat(*messages: dict[str, str]) -> router_pb2.GenerateRequest:
+    return router_pb2.GenerateRequest(
+        model="sim",
+        chat=router_pb2.Chat(messages_json=json.dumps(messages)),
+        sampling=inference_pb2.Sampling(max_tokens=1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "param", "says"),
+    [
+        (asked("a" * CONTEXT), "prompt", f"the prompt has {CONTEXT} tokens"),
+        (asked_by_ids([1] * CONTEXT), "prompt", f"the prompt has {CONTEXT} tokens"),
+        (asked("a" * 10**6), "prompt", "the prompt has 1000000 characters"),
+        (chat({"role": "user", "content": "a" * 10**6}), "messages", "has 1000000 characters"),
+        (chat({"role": "user", "content": "a" * CONTEXT}), "messages", "tokens: shorten it"),
+    ],
+    ids=["text", "tokens", "long text", "long chat", "chat"],
+)
+async def test_a_prompt_over_the_context_is_refused_in_the_words_clients_know(
+    validator: RequestValidator, request_: router_pb2.GenerateRequest, param: str, says: str
+) -> None:
+    with pytest.raises(ArgosyError, match=says) as refused:
+        await validator.validate(request_, None)
+    assert refused.value.message.startswith("This model's maximum context length is 100 tokens")
+    assert (refused.value.reason, refused.value.param) == (Reason.PROMPT_TOO_LONG, param)
+
+
+async def test_a_prompt_that_fills_the_context_but_for_one_token_is_taken(
+    validator: RequestValidator,
+) -> None:
+    assert len((await validator.validate(asked("a" * (CONTEXT - 1)), None)).prompt_ids) == 99
+
+
+def test_a_text_that_long_tokens_could_make_fit_is_not_refused_by_its_length() -> None:
+    check_length(TokenizerJob(text="a" * 120, context_tokens=10), 12)
+    with pytest.raises(ArgosyError):
+        check_length(TokenizerJob(text="a" * 121, context_tokens=10), 12)
+
+
 async def test_a_model_that_is_not_served_is_refused_with_the_one_that_is(
     validator: RequestValidator,
 ) -> None:
@@ -129,7 +172,15 @@ async def test_a_model_that_is_not_served_is_refused_with_the_one_that_is(
         ("frequency_penalty", [-2, 2], [-2.1, 2.1, -math.inf]),
         ("top_logprobs", [0, 20], [21]),
         ("max_tokens", [1, 2**32 - 1], [0]),
-        ("stop", [[], ["a"] * 16], [["a"] * 17, ["a", ""]]),
+        ("stop", [[], ["a" * 1024] * 16], [["a"] * 17, ["a", ""], ["a" * 1025]]),
+        ("min_p", [0, 1], [-0.1, 1.1, math.nan]),
+        ("repetition_penalty", [0.1, 100], [0, -1, 101, math.nan]),
+        ("top_k", [0, 2**32 - 1], []),
+        ("min_tokens", [0, 1], [2]),
+        ("stop_token_ids", [[], [1] * 128], [[1] * 129]),
+        ("logit_bias", [{}, {1: -100, 2: 100}], [{1: 100.1}, {1: math.nan}, LONG_BIAS]),
+        ("json_schema", ["{}", "x" * FORM_CHARS_MAX], ["x" * (FORM_CHARS_MAX + 1)]),
+        ("choice", [["a", "b"]], [["a", ""], ["x" * FORM_CHARS_MAX]]),
     ],
 )
 def test_sampling_is_checked_at_both_ends_of_each_range(
@@ -140,7 +191,28 @@ def test_sampling_is_checked_at_both_ends_of_each_range(
     for value in bad:
         with pytest.raises(ArgosyError, match=field) as refused:
             check_sampling(inference_pb2.Sampling(**({"max_tokens": 1} | {field: value})))
-        assert refused.value.reason is Reason.BAD_REQUEST
+        assert (refused.value.reason, refused.value.param) == (Reason.BAD_REQUEST, field)
+
+
+def test_a_refusal_says_the_accepted_range() -> None:
+    with pytest.raises(ArgosyError, match=r"^temperature must be in \[0.0, 2.0\], not 3.0$"):
+        check_sampling(inference_pb2.Sampling(max_tokens=1, temperature=3))
+
+
+def test_an_answer_has_one_form() -> None:
+    with pytest.raises(ArgosyError, match="choice is a second form beside regex"):
+        check_sampling(inference_pb2.Sampling(max_tokens=1, regex="a", choice=["a"]))
+
+
+@pytest.mark.parametrize("options", [{"stop_token_ids": [5, 10**6]}, {"logit_bias": {10**6: 1.0}}])
+async def test_an_option_that_names_a_token_outside_the_vocabulary_is_refused(
+    validator: RequestValidator, options: dict[str, Any]
+) -> None:
+    request = asked()
+    request.sampling.MergeFrom(inference_pb2.Sampling(**options))
+    with pytest.raises(ArgosyError, match="names token 1000000") as refused:
+        await validator.validate(request, None)
+    assert refused.value.param in options
 
 
 def test_sampling_that_says_nothing_is_good() -> None:
@@ -209,6 +281,11 @@ def test_a_request_without_input_is_refused(fields: dict[str, Any]) -> None:
         (TokenizerJob(messages_json=HELLO, template_kwargs_json="[]"), "chat_template_kwargs is"),
         (TokenizerJob(messages_json=HELLO, documents_json="{}"), "documents is not"),
         (TokenizerJob(messages_json=HELLO, template_name="rag"), "no template 'rag'"),
+        (
+            TokenizerJob(messages_json=HELLO, template_kwargs_json='{"enable_thinking": false}'),
+            "does not use enable_thinking: leave it out. It uses",
+        ),
+        (TokenizerJob(messages_json=HELLO, documents_json='[{"a": 1}]'), "does not use documents"),
     ],
 )
 def test_input_that_cannot_be_made_tokens_of_is_refused(job: TokenizerJob, says: str) -> None:

@@ -17,6 +17,8 @@ class ReasonDetails:
     http: int
     openai_type: str
     meaning: str
+    openai_code: str = ""
+    """The code that OpenAI has for it; empty: none."""
 
 
 # fmt: off
@@ -26,11 +28,12 @@ class Reason(Enum):
     BAD_REQUEST = ReasonDetails("INVALID_ARGUMENT", 400, "invalid_request_error",
         "A field is missing, malformed or out of range: the message says which.")
     PROMPT_TOO_LONG = ReasonDetails("INVALID_ARGUMENT", 400, "invalid_request_error",
-        "Prompt plus one token exceeds the model's context. Shorten it.")
+        "Prompt plus one token exceeds the model's context. Shorten it.",
+        "context_length_exceeded")
     BODY_TOO_LARGE = ReasonDetails("RESOURCE_EXHAUSTED", 413, "invalid_request_error",
         "The message exceeds the size limit, which the message names.")
     MODEL_NOT_FOUND = ReasonDetails("NOT_FOUND", 404, "invalid_request_error",
-        "No such model here; the message lists those there are.")
+        "No such model here; the message lists those there are.", "model_not_found")
     TICKET_FORGED = ReasonDetails("UNAUTHENTICATED", 401, "authentication_error",
         "The ticket's signature is not this fleet's. Ask the router for one.")
     TICKET_EXPIRED = ReasonDetails("FAILED_PRECONDITION", 409, "invalid_request_error",
@@ -40,7 +43,7 @@ class Reason(Enum):
     TICKET_MISDIRECTED = ReasonDetails("FAILED_PRECONDITION", 409, "invalid_request_error",
         "The ticket names another decode instance.")
     OVERLOADED = ReasonDetails("RESOURCE_EXHAUSTED", 429, "rate_limit_error",
-        "A queue is full. Retry after the time given.")
+        "A queue is full. Retry after the time given.", "rate_limit_exceeded")
     NO_INSTANCE = ReasonDetails("UNAVAILABLE", 503, "server_error",
         "No instance could take the request in time. Retry after the time given.")
     INSTANCE_LOST = ReasonDetails("UNAVAILABLE", 503, "server_error",
@@ -77,16 +80,26 @@ one, or the same a moment later, may take the request. From the router they are 
 
 
 class ArgosyError(Exception):
-    """A refusal or failure with its reason. `instance` names who is at fault, if known."""
+    """A refusal or failure with its reason.
+
+    instance: who is at fault, if known. param: the field of the request that is, if it is one.
+    """
 
     def __init__(
-        self, reason: Reason, message: str, *, retry_after_ms: int = 0, instance: str = ""
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        retry_after_ms: int = 0,
+        instance: str = "",
+        param: str = "",
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.retry_after_ms = retry_after_ms
         self.instance = instance
+        self.param = param
 
     @property
     def may_succeed_elsewhere(self) -> bool:

@@ -24,6 +24,22 @@ class SamplingSpec(msgspec.Struct, frozen=True):
     json_schema: str | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    min_tokens: int = 0
+    """Of what this engine is to produce."""
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: dict[int, float] = {}
+    regex: str | None = None
+    choice: tuple[str, ...] = ()
+    grammar: str | None = None
+
+    @property
+    def structured(self) -> bool:
+        """Whether the answer has a form to keep to."""
+        forms = (self.json_schema, self.regex, self.grammar)
+        return bool(self.choice) or any(form is not None for form in forms)
 
 
 class Preload(msgspec.Struct, frozen=True):

@@ -1,11 +1,15 @@
 """Converts between the contract's messages and the engine's."""
 
+from typing import Any
+
 from argosy.domain.timing import Timing
 from argosy.engine.api import EngineInfo, EngineRequest, EngineStats, Logprobs, SamplingSpec
 from argosy.engine.text import Tokenizer
 from argosy.wire.inference.v1 import inference_pb2 as wire
 from argosy.wire.instance.v1 import events_pb2
 
+ON_TEXT = frozenset({"stop", "include_stop_str_in_output", "skip_special_tokens"})
+"""Fields of Sampling that are about text, which engines do not see."""
 FINISH = {"stop": wire.FINISH_REASON_STOP, "length": wire.FINISH_REASON_LENGTH}
 
 
@@ -19,22 +23,20 @@ def prompt_key(prompt: wire.Prompt | wire.Ticket) -> str:
     return request_key(prompt.request_id, prompt.attempt)
 
 
-def sampling_spec(sampling: wire.Sampling) -> SamplingSpec:
-    """Unset fields take the defaults of SamplingSpec."""
-    given = {
-        name: getattr(sampling, name)
-        for name in (
-            "temperature",
-            "top_p",
-            "seed",
-            "top_logprobs",
-            "json_schema",
-            "presence_penalty",
-            "frequency_penalty",
-        )
-        if sampling.HasField(name)
+def sampling_spec(sampling: wire.Sampling, resumed_tokens: int = 0) -> SamplingSpec:
+    """Unset fields take the defaults of SamplingSpec.
+
+    resumed_tokens: how many tokens of the answer there are already; min_tokens counts them.
+    """
+    given: dict[str, Any] = {
+        field.name: value for field, value in sampling.ListFields() if field.name not in ON_TEXT
     }
-    return SamplingSpec(sampling.max_tokens, ignore_eos=sampling.ignore_eos, **given)
+    for name, kind in (("stop_token_ids", tuple), ("choice", tuple), ("logit_bias", dict)):
+        if name in given:
+            given[name] = kind(given[name])
+    if resumed_tokens and "min_tokens" in given:
+        given["min_tokens"] = max(0, sampling.min_tokens - resumed_tokens)
+    return SamplingSpec(**{"max_tokens": 0, **given})
 
 
 def engine_request(
@@ -44,7 +46,7 @@ def engine_request(
     return EngineRequest(
         prompt_key(prompt),
         list(prompt.token_ids),
-        sampling_spec(prompt.sampling),
+        sampling_spec(prompt.sampling, prompt.resumed_tokens),
         prompt.cache_salt,
         produce,
         kv_handle,

@@ -7,6 +7,7 @@ from argosy.domain.errors import ArgosyError, Reason
 REASON_KEY = "argosy-reason"
 INSTANCE_KEY = "argosy-instance"
 RETRY_KEY = "retry-after-ms"
+PARAM_KEY = "argosy-param"
 
 
 def status_code(error: ArgosyError) -> grpc.StatusCode:
@@ -21,6 +22,8 @@ def trailers(error: ArgosyError) -> tuple[tuple[str, str], ...]:
         pairs.append((INSTANCE_KEY, error.instance))
     if error.retry_after_ms:
         pairs.append((RETRY_KEY, str(error.retry_after_ms)))
+    if error.param:
+        pairs.append((PARAM_KEY, error.param))
     return tuple(pairs)
 
 
@@ -36,7 +39,13 @@ def from_rpc(error: grpc.aio.AioRpcError, instance: str = "") -> ArgosyError:
     if name in Reason.__members__:
         retry_after_ms = int(trailers.get(RETRY_KEY, 0))
         at_fault = str(trailers.get(INSTANCE_KEY, "")) or instance
-        return ArgosyError(Reason[name], message, retry_after_ms=retry_after_ms, instance=at_fault)
+        return ArgosyError(
+            Reason[name],
+            message,
+            retry_after_ms=retry_after_ms,
+            instance=at_fault,
+            param=str(trailers.get(PARAM_KEY, "")),
+        )
     by_code = {
         grpc.StatusCode.UNAVAILABLE: Reason.INSTANCE_LOST,
         grpc.StatusCode.DEADLINE_EXCEEDED: Reason.DEADLINE,

@@ -8,10 +8,12 @@ output queue holds at most max_tokens entries.
 import asyncio
 import contextlib
 import time
+from array import array
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 import msgspec
+import xxhash
 
 from argosy.domain.kv_blocks import chained_block_hashes, root_hash
 from argosy.engine import text
@@ -28,10 +30,11 @@ from argosy.engine.api import (
 from argosy.engine.kv.chain import BlockNames
 from argosy.engine.profile_files import load_profile
 from argosy.engine.settings import EngineSettings
-from argosy.engine.sim.outputs import joined, with_logprobs, word_ids
+from argosy.engine.sim.outputs import joined, until_stop, with_logprobs, word_ids
 from argosy.engine.sim.scheduler import Scheduler, StepProgress
 from argosy.engine.sim.sequence import Sequence
 from argosy.engine.sim.staging import SimStaging
+from argosy.engine.sim.structured import structured_tokens
 from argosy.engine.sim.tokens import TokenSource
 from argosy.engine.watch import watch
 
@@ -179,10 +182,6 @@ class SimEngine:
     def _check(self, request: EngineRequest) -> None:
         if self._ended:
             raise EngineFailed(self._ended)
-        if request.sampling.json_schema is not None:
-            raise EngineRefused(
-                "the sim engine cannot follow a schema: use the vllm engine for response_format"
-            )
         prompt_tokens, limit = len(request.token_ids), self._info.max_model_tokens
         if not 0 < prompt_tokens < limit:
             raise EngineRefused(
@@ -197,14 +196,7 @@ class SimEngine:
         """Invent the whole answer, and queue its computation."""
         prompt_tokens = len(request.token_ids)
         limit = min(request.sampling.max_tokens, self._info.max_model_tokens - prompt_tokens)
-        # Greedy answers depend on the text alone; sampled ones on the seed too.
-        salt = 0 if request.sampling.temperature == 0 else (request.sampling.seed or 0)
-        source = TokenSource(
-            request.token_ids, self._words, self._tokenizer.eos_token_ids[0], salt & (2**64 - 1)
-        )
-        answer, finish = source.answer(
-            1 if request.produce else limit, ignore_eos=request.sampling.ignore_eos
-        )
+        answer, finish = self._invented(request, 1 if request.produce else limit)
         root = root_hash(self._settings.model, request.cache_salt)
         whole = [*request.token_ids, *answer]
         hashes = chained_block_hashes(whole, self._settings.block_tokens, root)
@@ -227,6 +219,29 @@ class SimEngine:
         self._work.set()
         return RunningRequest(
             request, answer, "length" if request.produce else finish, sequence, chain
+        )
+
+    def _invented(self, request: EngineRequest, tokens_max: int) -> tuple[list[int], str]:
+        """The whole answer, and why it ends. Raises EngineRefused for a form not followed."""
+        sampling = request.sampling
+        eos_id = self._tokenizer.eos_token_ids[0]
+        # Greedy answers depend on the text alone; sampled ones on the seed too.
+        salt = 0 if sampling.temperature == 0 else (sampling.seed or 0) & (2**64 - 1)
+        stop_ids = frozenset(sampling.stop_token_ids)
+        if sampling.structured:
+            seed = xxhash.xxh3_64_intdigest(array("I", request.token_ids).tobytes(), seed=salt)
+            form = structured_tokens(sampling, self._tokenizer, seed)
+            return until_stop([*form, eos_id], {eos_id, *stop_ids}, tokens_max)
+        source = TokenSource(
+            request.token_ids,
+            self._words,
+            eos_id,
+            salt,
+            bias=sampling.logit_bias,
+            stop_ids=stop_ids,
+        )
+        return source.answer(
+            tokens_max, ignore_eos=sampling.ignore_eos, min_tokens=sampling.min_tokens
         )
 
     def _forget(self, request_id: str) -> None:

@@ -17,6 +17,12 @@ def word_ids(tokenizer: text.Tokenizer) -> list[int]:
     return sorted(i for token, i in vocabulary.items() if token[:1] in "Ġ▁")
 
 
+def until_stop(token_ids: list[int], stop_ids: set[int], tokens_max: int) -> tuple[list[int], str]:
+    """An answer up to its first token that ends it, if that comes in time, and why it ends."""
+    end = next(at for at, token_id in enumerate(token_ids) if token_id in stop_ids) + 1
+    return (token_ids[:end], "stop") if end <= tokens_max else (token_ids[:tokens_max], "length")
+
+
 def joined(first: EngineOutput, then: EngineOutput | EngineFailed) -> EngineOutput | EngineFailed:
     """Two outputs of one request as one; a failure takes over."""
     if isinstance(then, EngineFailed):

@@ -29,10 +29,23 @@ class TextStream:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, prompt_token_ids: Sequence[int], stop: Sequence[str] = ()
+        self,
+        tokenizer: Tokenizer,
+        prompt_token_ids: Sequence[int],
+        stop: Sequence[str] = (),
+        *,
+        keep_stop: bool = False,
+        skip_special: bool = True,
+        min_tokens: int = 0,
     ) -> None:
+        """keep_stop: the stop string is part of the text. skip_special: special tokens are not.
+
+        min_tokens: a stop string that is complete with this many tokens is text like any other.
+        """
         self._bytes = tokenizer.token_bytes
-        self._special = tokenizer.special_ids
+        self._special = tokenizer.special_ids if skip_special else frozenset()
+        self._keep_stop = keep_stop
+        self._unstoppable_tokens = min_tokens
         errors = BYTE_BY_BYTE if tokenizer.has_byte_tokens else "replace"
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors)
         self._begun = any(
@@ -47,6 +60,7 @@ class TextStream:
 
     def push(self, token_id: int) -> str:
         """Text that is certain now. After a stop string `stopped` is set."""
+        self._unstoppable_tokens -= 1
         if self.stopped or token_id in self._special:
             return ""
         text = self._decoder.decode(self._piece(token_id))
@@ -77,10 +91,11 @@ class TextStream:
 
     def _before_stop(self, text: str) -> str:
         self._held += text
-        starts = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
-        if starts:
+        found = [(at, len(stop)) for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        if found and self._unstoppable_tokens < 0:
             self.stopped = True
-            text, self._held = self._held[: min(starts)], ""
+            at, stop_characters = min(found)
+            text, self._held = self._held[: at + stop_characters * self._keep_stop], ""
             return text
         keep = max(overlap(self._held, stop) for stop in self._stop)
         cut = len(self._held) - keep

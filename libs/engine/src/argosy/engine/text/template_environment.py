@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
@@ -37,6 +38,13 @@ def compiled(template: str) -> jinja2.Template:
     environment.globals["raise_exception"] = refuse
     environment.globals["strftime_now"] = strftime_now
     return environment.from_string(template)
+
+
+@functools.lru_cache(maxsize=16)
+def variables_of(template: str) -> frozenset[str]:
+    """The names that a template reads and does not set itself."""
+    parsed = compiled(template).environment.parse(template)
+    return frozenset(jinja2.meta.find_undeclared_variables(parsed))
 
 
 def to_json(

@@ -13,15 +13,13 @@ def sampling_params(
     produce: one greedy token that nobody reads; decode chooses the first token itself.
     """
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+    from vllm.sampling_params import RequestOutputKind
 
     common: dict[str, Any] = {"output_kind": RequestOutputKind.DELTA, "detokenize": False}
     if transfer is not None:
         common["extra_args"] = {"kv_transfer_params": transfer}
     if produce:
         return SamplingParams(max_tokens=1, temperature=0, ignore_eos=True, **common)
-    if sampling.json_schema is not None:
-        common["structured_outputs"] = StructuredOutputsParams(json=sampling.json_schema)
     return SamplingParams(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
@@ -31,7 +29,28 @@ def sampling_params(
         ignore_eos=sampling.ignore_eos,
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        min_tokens=sampling.min_tokens,
+        stop_token_ids=list(sampling.stop_token_ids),
+        logit_bias=sampling.logit_bias or None,
+        structured_outputs=structured_outputs(sampling),
         **common,
+    )
+
+
+def structured_outputs(sampling: SamplingSpec) -> Any:
+    """VLLM's StructuredOutputsParams; None for free text."""
+    from vllm.sampling_params import StructuredOutputsParams
+
+    if not sampling.structured:
+        return None
+    return StructuredOutputsParams(
+        json=sampling.json_schema,
+        regex=sampling.regex,
+        choice=list(sampling.choice) or None,
+        grammar=sampling.grammar,
     )
 
 

@@ -30,7 +30,20 @@ class AnswerStream:
         ids, resumed = list(self.prompt.token_ids), self.prompt.resumed_tokens
         own, before = ids[: len(ids) - resumed], ids[len(ids) - resumed :]
         self.prompt_tokens = len(own)
-        self._text = TextStream(self.tokenizer, own, self.prompt.sampling.stop)
+        sampling = self.prompt.sampling
+        keep_stop = sampling.include_stop_str_in_output
+        self._text = TextStream(
+            self.tokenizer,
+            own,
+            sampling.stop,
+            keep_stop=keep_stop,
+            skip_special=sampling.skip_special_tokens
+            or not sampling.HasField("skip_special_tokens"),
+            min_tokens=sampling.min_tokens,
+        )
+        ends = () if keep_stop else (*self.tokenizer.eos_token_ids, *sampling.stop_token_ids)
+        self._textless_ends = frozenset(ends)
+        """Tokens without text where they end the answer."""
         self._sent = list(self.prompt.sent_token_ids)
         self.produced = resumed
         for token_id in before:
@@ -43,7 +56,8 @@ class AnswerStream:
         chunk = inference_pb2.TokenChunk()
         for index, token_id in enumerate(output.token_ids):
             offset = self._text.offset_of(token_id) if output.logprobs is not None else 0
-            text = self._text.push(token_id)
+            last = output.finish == "stop" and index == len(output.token_ids) - 1
+            text = "" if last and token_id in self._textless_ends else self._text.push(token_id)
             self.produced += 1
             if self._was_sent(token_id):
                 continue

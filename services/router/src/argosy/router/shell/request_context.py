@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from argosy.domain.kv_blocks import digest_of
 from argosy.wire.inference.v1 import inference_pb2
@@ -54,13 +54,35 @@ class RequestContext:
     def regenerates(self) -> bool:
         """Whether the engine has to see the whole answer, not a prompt that holds some of it.
 
-        A grammar and penalties count output tokens; a seed's draws come in a fixed order.
+        The form of an answer and two of the penalties look at all of it; a seed's draws come in a
+        fixed order. A repetition penalty counts the prompt as well, so that it does not matter
+        where the prompt ends; biases look at nothing; and of min_tokens the instance subtracts
+        Prompt.resumed_tokens.
         """
         sampling = self.sampling
+        form = any(sampling.HasField(name) for name in ("json_schema", "regex", "grammar"))
         greedy = sampling.HasField("temperature") and sampling.temperature == 0
         seeded = sampling.HasField("seed") and not greedy
         penalised = sampling.presence_penalty or sampling.frequency_penalty
-        return bool(sampling.HasField("json_schema") or seeded or penalised)
+        return bool(form or sampling.choice or seeded or penalised)
+
+    def sibling(self, number: int) -> "RequestContext":
+        """A request for one more answer to the same prompt. It shares what does not change."""
+        sampling = self.sampling
+        if sampling.HasField("seed"):
+            sampling = inference_pb2.Sampling()
+            sampling.CopyFrom(self.sampling)
+            # Exclusive or: a seed of its own for each, and none outgrows the field.
+            sampling.seed ^= number
+        return replace(
+            self,
+            request_id=new_request_id(),
+            sampling=sampling,
+            cached_tokens=None,
+            produced=[],
+            attempts=1,
+            nonce=new_nonce(),
+        )
 
     def prompt(self, attempt: int, dp_rank: int = 0, traceparent: str = "") -> inference_pb2.Prompt:
         """The prompt for the next attempt."""

@@ -22,6 +22,7 @@ import msgspec
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.domain.kv_blocks import chained_block_hashes, root_hash
 from argosy.engine import text
+from argosy.engine.text.template_environment import variables_of
 
 TASKS_PER_PROCESS = 256
 """At a millisecond or so each, a quarter of a second of work waits at most."""
@@ -32,6 +33,8 @@ class TokenizerJob:
     """One prompt to make tokens of: text, a chat, or tokens that only need hashing.
 
     The fields of a chat are those of the contract's Chat.
+    context_tokens: what the model takes; a text that is longer however it is cut into tokens is
+    refused before it is. 0: not known.
     """
 
     text: str | None = None
@@ -44,6 +47,7 @@ class TokenizerJob:
     documents_json: str = ""
     token_ids: Sequence[int] = ()
     salt: str = ""
+    context_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,30 +64,59 @@ class Failure:
 
     reason: str
     message: str
+    param: str
 
 
 _tokenizer: text.Tokenizer
 _model: str
 _block_tokens: int
+_token_chars_max: int
 
 
 def initialise(source: str, model: str, block_tokens: int) -> None:
     """In each process of the pool: load the tokenizer once, leave signals to the parent."""
-    global _tokenizer, _model, _block_tokens
+    global _tokenizer, _model, _block_tokens, _token_chars_max
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _tokenizer, _model, _block_tokens = text.load(source), model, block_tokens
+    tokenizer = text.load(source)
+    longest = max(map(len, tokenizer.encoder.get_vocab()))
+    _tokenizer, _model, _block_tokens, _token_chars_max = tokenizer, model, block_tokens, longest
 
 
 def work(job: TokenizerJob) -> TokenizedPrompt | Failure:
     """In a process of the pool: do one job."""
     try:
+        check_length(job, _token_chars_max)
         ids = encode(job, _tokenizer)
     except ArgosyError as error:
-        return Failure(error.reason.name, error.message)
+        return Failure(error.reason.name, error.message, error.param)
     return TokenizedPrompt(
         ids, chained_block_hashes(ids, _block_tokens, root_hash(_model, job.salt))
     )
+
+
+def check_length(job: TokenizerJob, token_chars_max: int) -> None:
+    """Raise PROMPT_TOO_LONG for a text that no choice of tokens makes fit.
+
+    Tokenizing it would hold up others for seconds. Of a chat only what users say is counted:
+    templates may leave out the rest.
+    """
+    most = job.context_tokens * token_chars_max
+    if not most or max(len(job.text or ""), len(job.messages_json)) <= most:
+        return
+    if job.text is not None:
+        characters = len(job.text)
+    else:
+        messages = decode_array(job.messages_json, "messages")
+        said = [message.get("content") for message in messages if message.get("role") == "user"]
+        characters = sum(len(content) for content in said if isinstance(content, str))
+    if characters > most:
+        raise ArgosyError(
+            Reason.PROMPT_TOO_LONG,
+            f"This model's maximum context length is {job.context_tokens} tokens, the answer "
+            f"included. However, the prompt has {characters} characters, which are more tokens "
+            "than that: shorten it",
+        )
 
 
 def check_ids(token_ids: Sequence[int], vocabulary: int) -> None:
@@ -104,7 +137,26 @@ def encode(job: TokenizerJob, tokenizer: text.Tokenizer) -> list[int]:
     if not all(isinstance(message.get("role"), str) for message in messages):
         raise ArgosyError(Reason.BAD_REQUEST, "every message needs a role")
     tools = decode_array(job.tools_json, "tools") if job.tools_json else None
-    return tokenizer.encode_chat(messages, tools, chat_options(job))
+    options = chat_options(job)
+    check_variables(tokenizer.templates.choose(options.template, tools), options)
+    return tokenizer.encode_chat(messages, tools, options)
+
+
+def check_variables(template: str, options: text.ChatOptions) -> None:
+    """Raise BAD_REQUEST for a variable that the chat template does not use: it would be ignored."""
+    wanted = set(options.variables) - {"continue_final_message", "add_generation_prompt"}
+    if options.documents:
+        wanted.add("documents")
+    if options.add_generation_prompt is False:
+        wanted.add("add_generation_prompt")
+    known = variables_of(template)
+    for name in sorted(wanted - known):
+        others = ", ".join(sorted(known))
+        raise ArgosyError(
+            Reason.BAD_REQUEST,
+            f"the model's chat template does not use {name}: leave it out. It uses {others}",
+            param=name,
+        )
 
 
 def chat_options(job: TokenizerJob) -> text.ChatOptions:
@@ -147,6 +199,11 @@ class TokenizerPool:
         self._waiting = 0
         self._pool = self._make()
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are, once started."""
+        return self._vocabulary
+
     async def start(self) -> None:
         """Load the tokenizers now rather than in the first request."""
         self._vocabulary = text.load(self._arguments[0]).encoder.get_vocab_size()
@@ -165,7 +222,7 @@ class TokenizerPool:
         finally:
             self._waiting -= 1
         if isinstance(result, Failure):
-            raise ArgosyError(Reason[result.reason], result.message)
+            raise ArgosyError(Reason[result.reason], result.message, param=result.param)
         return result
 
     def _hash(self, job: TokenizerJob) -> TokenizedPrompt:

@@ -1,7 +1,7 @@
 """Validates requests, of gRPC and of HTTP alike, and makes RequestContexts of them."""
 
-import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from argosy.domain.errors import ArgosyError, Reason
 from argosy.mesh import telemetry
@@ -9,12 +9,11 @@ from argosy.mesh.service import Mesh
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.relay import Relay
 from argosy.router.shell.request_context import RequestContext, new_request_id
-from argosy.router.shell.tokenizing import TokenizerJob
+from argosy.router.shell.sampling_limits import check_sampling, refused
+from argosy.router.shell.tokenizing import TokenizedPrompt, TokenizerJob
 from argosy.wire.inference.v1 import inference_pb2
 from argosy.wire.router.v1 import router_pb2
 
-STOP_STRINGS_MAX = 16
-TOP_LOGPROBS_MAX = 20
 REQUEST_ID_CHARS_MAX = 128
 BANDS = {
     router_pb2.PRIORITY_UNSPECIFIED: 0,
@@ -46,32 +45,29 @@ class RequestValidator:
 
         fill_max_tokens: a max_tokens of 0 means all the context allows.
         """
-        fill = fill_max_tokens and request.sampling.max_tokens == 0
-        if fill:
-            request.sampling.max_tokens = 1
-        check_sampling(request.sampling)
+        sampling = request.sampling
+        fill = fill_max_tokens and sampling.max_tokens == 0
+        check_sampling(sampling, fill_max_tokens=fill)
+        self._check_tokens(sampling)
         if len(request.request_id) > REQUEST_ID_CHARS_MAX:
-            raise ArgosyError(
-                Reason.BAD_REQUEST, f"request_id is over {REQUEST_ID_CHARS_MAX} characters"
-            )
+            raise refused("request_id", f"is over {REQUEST_ID_CHARS_MAX} characters")
         self._check_model(request.model)
         if request.priority not in BANDS:
             raise ArgosyError(Reason.BAD_REQUEST, f"no priority {request.priority}: see Priority")
-        job = job_of(request)
+        context_tokens = self._contexts.get(request.model, 0)
+        job = replace(job_of(request), context_tokens=context_tokens)
         with telemetry.span(self.mesh.tracer, "router.tokenize") as span:
-            tokenized = await self.relay.pool.tokenize(job)
+            tokenized = await self._tokenize(job)
             span.set_attribute("prompt_tokens", len(tokenized.token_ids))
-        if not tokenized.token_ids:
-            raise ArgosyError(Reason.BAD_REQUEST, "the prompt is empty: send at least one token")
         if fill:
-            room = self._contexts.get(request.model, 0) - len(tokenized.token_ids)
-            request.sampling.max_tokens = max(1, room)
+            sampling.max_tokens = max(1, context_tokens - len(tokenized.token_ids))
+            sampling.min_tokens = min(sampling.min_tokens, sampling.max_tokens)
         limit_s = self.mesh.settings.request_timeout_s
         deadline_us = self.mesh.clock.now_us() + round(min(limit_s, deadline_s or limit_s) * 1e6)
         return RequestContext(
             request.request_id or new_request_id(),
             request.model,
-            request.sampling,
+            sampling,
             tokenized.token_ids,
             tokenized.blocks,
             request.tenant,
@@ -80,13 +76,46 @@ class RequestValidator:
             BANDS[request.priority],
         )
 
+    async def _tokenize(self, job: TokenizerJob) -> TokenizedPrompt:
+        """The prompt's tokens: at least one, and no more than the context takes, if it is known."""
+        param = "messages" if job.messages_json else "prompt"
+        try:
+            tokenized = await self.relay.pool.tokenize(job)
+        except ArgosyError as error:
+            if error.reason in (Reason.BAD_REQUEST, Reason.PROMPT_TOO_LONG):
+                error.param = error.param or param
+            raise
+        tokens = len(tokenized.token_ids)
+        if not tokens:
+            message = "the prompt is empty: send at least one token"
+            raise ArgosyError(Reason.BAD_REQUEST, message, param=param)
+        if job.context_tokens and tokens >= job.context_tokens:
+            raise ArgosyError(
+                Reason.PROMPT_TOO_LONG,
+                f"This model's maximum context length is {job.context_tokens} tokens, the answer "
+                f"included. However, the prompt has {tokens} tokens: shorten it",
+                param=param,
+            )
+        return tokenized
+
     def _check_model(self, model: str) -> None:
         # The core refuses models it has never seen; this one's tokenizer we do not have.
         known = self.mesh.settings.model
         if model != known:
             raise ArgosyError(
-                Reason.MODEL_NOT_FOUND, f"no model '{model}' here; there are: {known}"
+                Reason.MODEL_NOT_FOUND,
+                f"no model '{model}' here; there are: {known}",
+                param="model",
             )
+
+    def _check_tokens(self, sampling: inference_pb2.Sampling) -> None:
+        """Raise BAD_REQUEST for options that name a token the vocabulary does not have."""
+        for name in ("stop_token_ids", "logit_bias"):
+            if not (named := getattr(sampling, name)):
+                continue
+            if (largest := max(named)) >= (vocabulary := self.relay.pool.vocabulary):
+                message = f"names token {largest}, which the vocabulary of {vocabulary} has not"
+                raise refused(name, message)
 
 
 def job_of(request: router_pb2.GenerateRequest) -> TokenizerJob:
@@ -114,26 +143,3 @@ def chat_job(chat: router_pb2.Chat, tenant: str) -> TokenizerJob:
         documents_json=chat.documents_json,
         salt=tenant,
     )
-
-
-def check_sampling(sampling: inference_pb2.Sampling) -> None:
-    """Raise BAD_REQUEST for the first field out of range."""
-    ranges = (
-        ("temperature", 0.0, 2.0),
-        ("top_p", 0.0, 1.0),
-        ("presence_penalty", -2.0, 2.0),
-        ("frequency_penalty", -2.0, 2.0),
-        ("top_logprobs", 0, TOP_LOGPROBS_MAX),
-    )
-    if sampling.max_tokens < 1:
-        raise ArgosyError(Reason.BAD_REQUEST, "max_tokens must be at least 1")
-    for name, low, high in ranges:
-        value = getattr(sampling, name)
-        if sampling.HasField(name) and not (math.isfinite(value) and low <= value <= high):
-            raise ArgosyError(Reason.BAD_REQUEST, f"{name} must be in [{low}, {high}], not {value}")
-    if sampling.HasField("top_p") and sampling.top_p == 0:
-        raise ArgosyError(Reason.BAD_REQUEST, "top_p must be above 0")
-    if len(sampling.stop) > STOP_STRINGS_MAX or "" in sampling.stop:
-        raise ArgosyError(
-            Reason.BAD_REQUEST, f"stop takes up to {STOP_STRINGS_MAX} strings, none empty"
-        )

@@ -61,8 +61,9 @@ def refusal(state: RouterState, event: events.RequestArrived) -> effects.Reject 
         )
     if event.prompt_tokens + 1 > context:
         message = (
-            f"the prompt has {event.prompt_tokens} tokens, and {event.model} takes "
-            f"{context} with the answer; shorten the prompt"
+            # OpenAI's words, which clients go by.
+            f"This model's maximum context length is {context} tokens, the answer included. "
+            f"However, the prompt has {event.prompt_tokens} tokens: shorten it"
         )
         return effects.Reject(
             request_id=request_id, reason="PROMPT_TOO_LONG", message=message, retry_after_ms=0

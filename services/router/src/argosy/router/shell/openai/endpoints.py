@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -59,8 +59,9 @@ class Endpoints:
         completion = await self._ask(request, [wire], chat=True)
         if request.tools and request.tool_choice != "none":
             forced = request.tool_choice not in (None, "auto")
+            single = not request.parallel_tool_calls
             for choice in completion.choices:
-                choice.tools = ToolSplitter(forced=forced)
+                choice.tools = ToolSplitter(forced=forced, single=single)
         return completion
 
     async def completion(self, body: bytes, tenant: str) -> PreparedCompletion:
@@ -94,19 +95,19 @@ class Endpoints:
             yield {**completion.envelope([], chunk=True), "usage": usage}
 
     async def _ask(
-        self, request: Any, wires: list[router_pb2.GenerateRequest], *, chat: bool
+        self, request: Any, wires: Iterable[router_pb2.GenerateRequest], *, chat: bool
     ) -> PreparedCompletion:
-        contexts = []
+        contexts: list[RequestContext] = []
         for wire in wires:
-            for number in range(request.choices):
-                one = router_pb2.GenerateRequest()
-                one.CopyFrom(wire)
-                if number and one.sampling.HasField("seed"):
-                    # Exclusive or: a seed of its own for each, and none outgrows the field.
-                    one.sampling.seed ^= number
-                contexts.append(await self._validator.validate(one, None, fill_max_tokens=True))
+            first = await self._validator.validate(wire, None, fill_max_tokens=chat)
+            if contexts:
+                # The same options for all prompts: long ones are held once.
+                first.sampling = contexts[0].sampling
+            contexts.append(first)
+            contexts.extend(first.sibling(number) for number in range(1, request.choices))
         choices = [ChoiceReply(index, chat) for index in range(len(contexts))]
-        return PreparedCompletion(request, chat, contexts, choices, len(wires))
+        prompts = len(contexts) // request.choices
+        return PreparedCompletion(request, chat, contexts, choices, prompts)
 
     async def _merged(
         self, completion: PreparedCompletion

@@ -7,6 +7,8 @@ from argosy.domain.errors import ArgosyError
 from argosy.router.shell.openai.tools import ToolSplitter
 from argosy.wire.inference.v1 import inference_pb2
 
+RETRY_AFTER_S = 1
+"""For errors that pass but do not say when."""
 FINISH = {inference_pb2.FINISH_REASON_STOP: "stop", inference_pb2.FINISH_REASON_LENGTH: "length"}
 
 
@@ -124,13 +126,20 @@ def usage_of(choices: list[ChoiceReply], prompts: int) -> dict[str, Any]:
     }
 
 
+def retry_after_s(error: ArgosyError) -> int:
+    """When to try again, for the header of that name; 0: trying again is of no use."""
+    busy = error.reason.value.http in (429, 503)
+    return -(-error.retry_after_ms // 1000) or (RETRY_AFTER_S if busy else 0)
+
+
 def error_body(error: ArgosyError) -> dict[str, Any]:
-    """An error as OpenAI clients read it."""
+    """An error as OpenAI clients read it, with Argosy's own reason beside its code."""
     return {
         "error": {
             "message": error.message,
             "type": error.reason.value.openai_type,
-            "param": None,
-            "code": error.reason.name.lower(),
+            "param": error.param or None,
+            "code": error.reason.value.openai_code or None,
+            "reason": error.reason.name,
         }
     }

@@ -24,7 +24,7 @@ from argosy.mesh import rpc, telemetry
 from argosy.mesh.service import Mesh
 from argosy.router.settings import RouterSettings
 from argosy.router.shell.openai.endpoints import Endpoints, PreparedCompletion
-from argosy.router.shell.openai.replies import error_body
+from argosy.router.shell.openai.replies import error_body, retry_after_s
 from argosy.router.shell.relay import Relay
 from argosy.router.shell.validation import RequestValidator
 from argosy.router.shell.view import FleetView
@@ -198,7 +198,9 @@ class HttpServer:
         for model in self._view.models():
             if model.name == name:
                 return JSONResponse(model_body(name, model.max_model_tokens))
-        return error_response(ArgosyError(Reason.MODEL_NOT_FOUND, f"no model '{name}' here"))
+        return error_response(
+            ArgosyError(Reason.MODEL_NOT_FOUND, f"no model '{name}' here", param="model")
+        )
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -228,8 +230,8 @@ async def not_found(request: Request, error: Exception) -> Response:
 def error_response(error: ArgosyError, headers: dict[str, str] | None = None) -> Response:
     """An error with its HTTP status and, if it says when to retry, the header for it."""
     headers = dict(headers or {})
-    if error.retry_after_ms:
-        headers["retry-after"] = str(-(-error.retry_after_ms // 1000))
+    if seconds := retry_after_s(error):
+        headers["retry-after"] = str(seconds)
     return JSONResponse(error_body(error), error.reason.value.http, headers)
 
 

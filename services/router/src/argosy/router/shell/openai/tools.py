@@ -15,21 +15,52 @@ MARK = "<tool_call>"
 CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*(?:</tool_call>|$)", re.DOTALL)
 
 
+def permitted(
+    tools: list[dict[str, Any]] | None, choice: str | dict[str, Any] | None
+) -> tuple[list[dict[str, Any]], str | dict[str, Any] | None]:
+    """The tools that may be called, and the choice among them.
+
+    A choice of the form allowed_tools becomes a shorter list and a plain choice: what is not
+    allowed is not told to the model. Raises BAD_REQUEST.
+    """
+    tools = tools or []
+    known = [function_name(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
+    if not isinstance(choice, dict) or choice.get("type") != "allowed_tools":
+        return tools, choice
+    allowed = mapping(choice, "allowed_tools")
+    mode, named = allowed.get("mode"), allowed.get("tools")
+    if mode not in ("auto", "required") or not isinstance(named, list) or not named:
+        raise bad_choice("allowed_tools needs mode (auto or required) and tools, not empty")
+    names = {function_name(tool, "tool_choice.allowed_tools.tools") for tool in named}
+    if missing := names.difference(known):
+        raise bad_choice(f"tool_choice allows '{min(missing)}', which is not in tools")
+    return [tool for tool, name in zip(tools, known, strict=True) if name in names], mode
+
+
+def function_name(tool: Any, where: str) -> str:
+    """The name of a tool, which must be a function. Raises BAD_REQUEST."""
+    if not isinstance(tool, dict) or tool.get("type", "function") != "function":
+        message = f"{where}: only tools of type function are supported"
+        raise ArgosyError(Reason.BAD_REQUEST, message, param="tools")
+    name = mapping(tool, "function").get("name")
+    if not isinstance(name, str):
+        message = f"{where}: every tool needs function.name"
+        raise ArgosyError(Reason.BAD_REQUEST, message, param="tools")
+    return name
+
+
 def forced_schema(tools: list[dict[str, Any]], choice: str | dict[str, Any] | None) -> str | None:
     """The schema of a call the caller insists on; None when the model may choose."""
     if choice in (None, "auto", "none"):
         return None
     schemas = {}
-    for tool in tools:
-        function = mapping(tool, "function")
-        name = function.get("name")
-        if not isinstance(name, str):
-            raise ArgosyError(Reason.BAD_REQUEST, "every tool needs function.name")
+    for at, tool in enumerate(tools):
+        name = function_name(tool, f"tools[{at}]")
         schemas[name] = {
             "type": "object",
             "properties": {
                 "name": {"const": name},
-                "arguments": mapping(function, "parameters") or {"type": "object"},
+                "arguments": mapping(mapping(tool, "function"), "parameters") or {"type": "object"},
             },
             "required": ["name", "arguments"],
             "additionalProperties": False,
@@ -37,21 +68,27 @@ def forced_schema(tools: list[dict[str, Any]], choice: str | dict[str, Any] | No
     if choice == "required" and schemas:
         wanted = list(schemas.values())
         return json.dumps(wanted[0] if len(wanted) == 1 else {"anyOf": wanted})
-    if isinstance(choice, dict):
+    if isinstance(choice, dict) and choice.get("type", "function") == "function":
         name = str(mapping(choice, "function").get("name"))
         if name in schemas:
             return json.dumps(schemas[name])
-        raise ArgosyError(Reason.BAD_REQUEST, f"tool_choice names '{name}', which is not in tools")
-    raise ArgosyError(
-        Reason.BAD_REQUEST, "tool_choice must be none, auto, required (with tools) or a function"
+        raise bad_choice(f"tool_choice names '{name}', which is not in tools")
+    raise bad_choice(
+        "tool_choice must be none, auto, required (with tools), a function, or allowed_tools"
     )
+
+
+def bad_choice(message: str) -> ArgosyError:
+    """For a tool_choice that cannot be followed."""
+    return ArgosyError(Reason.BAD_REQUEST, message, param="tool_choice")
 
 
 def mapping(fields: dict[str, Any], name: str) -> dict[str, Any]:
     """A field that is a JSON object, or absent. Raises BAD_REQUEST for anything else."""
     value = fields.get(name) or {}
     if not isinstance(value, dict):
-        raise ArgosyError(Reason.BAD_REQUEST, f"{name} must be a JSON object, not {value!r}")
+        message = f"{name} must be a JSON object, not {str(value)[:100]!r}"
+        raise ArgosyError(Reason.BAD_REQUEST, message, param=name)
     return value
 
 
@@ -59,10 +96,12 @@ class ToolSplitter:
     """Parts an answer, as it streams, into what to say and what to call.
 
     forced: the whole answer is one call. Otherwise text flows until MARK begins.
+    single: the caller takes one call; further ones are dropped.
     """
 
-    def __init__(self, *, forced: bool) -> None:
+    def __init__(self, *, forced: bool, single: bool = False) -> None:
         self._forced = forced
+        self._calls_max = 1 if single else None
         self._held = ""
         self._calling = forced
 
@@ -97,7 +136,7 @@ class ToolSplitter:
         if self._forced:
             return take(self._held, self._held), calls
         rest = CALL.sub(lambda found: take(found[1], found[0]), self._held)
-        return (rest if rest.strip() else ""), calls
+        return (rest if rest.strip() else ""), calls[: self._calls_max]
 
 
 def parse_call(encoded: str) -> dict[str, Any] | None:
