@@ -20,7 +20,7 @@ EDGES = (
 _NORMAL = NormalDist()
 
 
-class Slice(NamedTuple):
+class LengthSlice(NamedTuple):
     """A share of requests: tokens from `low` to `high`."""
 
     share: float
@@ -29,16 +29,16 @@ class Slice(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def slices(mean: float, std: float) -> tuple[Slice, ...]:
+def slices(mean: float, std: float) -> tuple[LengthSlice, ...]:
     """Of a lognormal length, shortest first.
 
     Lengths of real services are near lognormal; mean and std are what a forecast has of them.
     """
     if std <= 0 or mean <= 0:
-        return (Slice(1.0, mean, mean),)
+        return (LengthSlice(1.0, mean, mean),)
     variance = math.log1p((std / mean) ** 2)
     middle, spread = math.log(mean) - variance / 2, math.sqrt(variance)
     ends = [math.exp(middle + spread * _NORMAL.inv_cdf(edge)) for edge in EDGES]
     shares = [EDGES[1], *(b - a for a, b in pairwise(EDGES[1:-1]))]
     shares.append(1 - EDGES[-2])
-    return tuple(map(Slice, shares, ends, ends[1:]))
+    return tuple(map(LengthSlice, shares, ends, ends[1:]))
