@@ -1,4 +1,4 @@
-"""The fast model's rules; how near it is to the simulator is measured by `fastmodel.compare`."""
+"""The capacity model's rules; `argosy bench plan` measures how near it is to the simulator."""
 
 from itertools import pairwise
 

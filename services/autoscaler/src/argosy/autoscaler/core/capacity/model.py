@@ -2,7 +2,7 @@
 
 It mirrors what `argosy sim` plays out event by event: the router sends a prompt where it is
 cheapest, instances prefill in steps, decode instances pull KV between two of their steps.
-`fastmodel.compare` of the command line's benches measures how near it comes.
+`argosy bench plan` measures how near it comes.
 """
 
 import math
