@@ -68,11 +68,14 @@ async def router(real, policy: str) -> AsyncIterator[Client]:
         async with Client(f"127.0.0.1:{port}") as client:
 
             async def ready() -> bool:
+                """It serves once it has heard of one instance; it has to know of both roles."""
                 with contextlib.suppress(ArgosyError):
-                    return (await client.status()).ready
+                    status = await client.status()
+                    live = {view.role for view in status.instances if view.live}
+                    return status.ready and live == {"prefill", "decode"}
                 return False
 
-            await eventually(ready, 30, "the router is ready")
+            await eventually(ready, 60, "the router has heard of prefill and decode")
             yield client
     finally:
         process.terminate()
