@@ -220,7 +220,9 @@ class LiveFleet:
         """
         lives = await self.lives()
         views = {i.instance_id: i for i in (await self.status()).instances}
-        return all(
+        if not set(names or lives) <= lives.keys() & views.keys():
+            return False  # Who has just come back has yet to read the log.
+        return bool(lives) and all(
             lives[name].state == state and views[name].live == (state == "active")
             for name in names or lives
         )

@@ -108,6 +108,8 @@ async def settled(fleet: Any, names: Any = NAMES) -> bool:
         lives = await fleet.lives()
     except ArgosyError:
         return False
+    if not set(names) <= lives.keys():
+        return False  # An operator that has just come back has yet to read the log.
     states = {name: lives[name].state for name in names}
     return (
         set(states.values()) <= {"active", "silent"}
