@@ -135,3 +135,17 @@ def test_a_full_queue_is_the_caller_s_when_it_is_the_router_s_own(
     reason: Reason, instance: str, elsewhere: bool
 ) -> None:
     assert ArgosyError(reason, "", instance=instance).may_succeed_elsewhere is elsewhere
+
+
+def test_what_a_full_instance_caches_draws_nothing_to_it_in_a_fleet_with_a_shortlist(
+    new_router: Any,
+) -> None:
+    router = new_router()
+    for number in range(40):
+        router.join(f"decode-{number:02}", max_running=50, kv_blocks=1000)
+    router.store("decode-39", range(90))
+    router.state.refusing["decode-39"] = router.now_us
+    assert router.arrive("a", 3000, blocks=list(range(90))).decoded_at != ["decode-39"]
+    router.pass_time(1000)
+    router.load("decode-39")
+    assert router.arrive("b", 3000, blocks=list(range(90))).decoded_at == ["decode-39"]

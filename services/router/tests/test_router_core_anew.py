@@ -41,5 +41,9 @@ def test_whatever_it_remembers_beside_its_state_changes_nothing(
         )
         twin = made_anew(router)
         assert router.feed(lambda now_us, event=arrival: event) == twin.step(arrival)
+        if number % 5 == 0 and f"r{number}" not in router.queued:
+            # Full, until it reports: the shortlist is as if it were not there.
+            at = router.state.requests[f"r{number}"].decode
+            router.fail(f"r{number}", at=at, reason="OVERLOADED")
         if number % 7 == 0:
             router.load(f"decode-{number % instances:02}", running=3, step_us=100 * MS)

@@ -20,7 +20,8 @@ from argosy.router.policies import SPEC, policy_names
 MS, S = 1_000, 1_000_000
 LIMITS = {"queue_limit": 3, "attempts_max": 3, "stale_us": 3 * S, "ledger_us": 30 * S}
 WAIT_US = 20 * S
-REASONS = ["INSTANCE_LOST", "KV_LOST", "DRAINING", "NOT_READY"]
+FAULTS = ["INSTANCE_LOST", "DRAINING", "NOT_READY"]
+REASONS = [*FAULTS, "KV_LOST", "OVERLOADED", "TICKET_EXPIRED"]
 
 names = st.sampled_from(["decode-0", "decode-1", "prefill-0", "free-0"])
 epochs = st.sampled_from(["e1", "e2", "e3"])
@@ -105,6 +106,7 @@ class AnyRouterOrder(RuleBasedStateMachine):
             assert (instance.address, instance.ranks[rank].number) == (address, rank)
             assert (name, instance.epoch) not in self.goodbyes
             assert name not in self.faulted_us
+            assert name not in self.state.refusing
             silent_us = self.now_us - self.heard_us[name]
             bus_seems_gone = self.now_us - self.all_silent_us <= SWEEP_US or not self.connected
             assert bus_seems_gone or silent_us <= LIMITS["stale_us"] + SWEEP_US
@@ -434,7 +436,7 @@ class AnyRouterOrder(RuleBasedStateMachine):
         culprit = dispatch.prefill if at_prefill else dispatch.decode
         self.waiting[name] = dispatch.attempt + 1
         known = self.state.instances.get(culprit)
-        if reason != "KV_LOST" and known is not None and known.live:
+        if reason in FAULTS and known is not None and known.live:
             self.faulted_us[culprit] = self.now_us
         self.feed(
             events.AttemptFailed(

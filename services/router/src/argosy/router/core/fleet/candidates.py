@@ -94,13 +94,18 @@ class Candidates:
             )
 
     def without(self, names: Container[str]) -> "Candidates":
-        """Those of other instances; the shortlists are the same but for these."""
+        """Those of other instances; the shortlists are the same but for these.
+
+        A view for one decision: shortlists are made anew of all of them, and not of this.
+        """
         prefill, decode = self.listed
+        prefilling = others(self.prefilling, names)
         return replace(
             self,
             prefill=others(self.prefill, names),
             decode=others(self.decode, names),
-            prefilling=others(self.prefilling, names),
+            prefilling=prefilling,
+            by_holder={candidate.rank.holder: candidate for candidate in prefilling},
             listed=(others(prefill, names), others(decode, names)),
         )
 

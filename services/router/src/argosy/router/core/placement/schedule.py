@@ -183,20 +183,24 @@ class SchedulingRound:
     def choose(self, request: TrackedRequest) -> Choice | None:
         """The policy's choice; None when no rank has room for the request."""
         candidates = self.advanced_candidates(request.model)
-        if self.state.refusing:
-            candidates = candidates.without(self.state.refusing)
-        if not candidates.decode:
-            return None
-        choice = self.policy.choose(self.state, candidates, request, self.now_us, self.planned)
+        choice = self.chosen(candidates, request)
         if candidates.all_listed or self._all_busy or not (choice is None or candidates.used_up):
             return choice
         # All ranks of the shortlist have got work since it was made: others may have none.
         candidates.advance_and_list(self.now_us, anew=True)
         self._closed.clear()  # The window may have become longer.
         self._all_busy = candidates.used_up
-        choice = self.policy.choose(self.state, candidates, request, self.now_us, self.planned)
+        choice = self.chosen(candidates, request)
         self._all_busy |= choice is None
         return choice
+
+    def chosen(self, candidates: Candidates, request: TrackedRequest) -> Choice | None:
+        """The policy's choice among these, but for instances that have just refused a request."""
+        if self.state.refusing:
+            candidates = candidates.without(self.state.refusing)
+        if not candidates.decode:
+            return None
+        return self.policy.choose(self.state, candidates, request, self.now_us, self.planned)
 
     def leaves_now(self, request_id: str, request: TrackedRequest, choice: Choice) -> bool:
         """Whether the request leaves now: its rank opens within the window, for all of it."""
@@ -273,10 +277,8 @@ class SchedulingRound:
         candidate = candidates.by_holder.get(holder)
         if candidate is None:
             return False
-        if (
-            opens_us(candidate, self.now_us, self.planned, shared=self._shared)
-            > candidates.window_us
-        ):
+        soonest = opens_us(candidate, self.now_us, self.planned, shared=self._shared)
+        if soonest > candidates.window_us:
             self._closed.add(holder)
             return True
         return not self.may_start(candidate, request, request.deferred_tokens, candidates)
