@@ -83,7 +83,7 @@ async def are(fleet: Any, state: str, *names: str) -> bool:
     """As fleet.are; False while somebody who would know is not there."""
     try:
         return bool(await fleet.are(state, *names))
-    except (ArgosyError, KeyError):
+    except ArgosyError:
         return False
 
 

@@ -107,15 +107,20 @@ def spelt_in_bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> list[bytes]:
     return [bytes.fromhex(run.replace("<0x", "").replace(">", "")) for run in runs]
 
 
+def drawn(name: str, data: st.DataObject) -> tuple[Tokenizer, list[int], str]:
+    """A family's tokenizer, any tokens of it, and the text they make as they come."""
+    tokenizer = FAMILIES[name]
+    ids = data.draw(ids_of(tokenizer))
+    return tokenizer, ids, "".join(pieces(tokenizer, [], ids))
+
+
 @settings(max_examples=examples(100))
 @given(data=st.data())
 @pytest.mark.parametrize("name", ["byte-level", "metaspace"])
 def test_any_tokens_give_the_text_that_the_tokenizer_gives_them(
     name: str, data: st.DataObject
 ) -> None:
-    tokenizer = FAMILIES[name]
-    ids = data.draw(ids_of(tokenizer))
-    joined = "".join(pieces(tokenizer, [], ids))
+    tokenizer, ids, joined = drawn(name, data)
     assert tokenizer.encoder.decode(ids) in [joined + INCOMPLETE * held for held in range(3)]
 
 
@@ -126,9 +131,7 @@ def test_bytes_that_are_no_characters_give_what_the_tokenizer_gives_but_whole_on
     name: str, data: st.DataObject
 ) -> None:
     """The tokenizer drops even whole characters of a run of bytes if others of it are broken."""
-    tokenizer = FAMILIES[name]
-    ids = data.draw(ids_of(tokenizer))
-    joined = "".join(pieces(tokenizer, [], ids))
+    tokenizer, ids, joined = drawn(name, data)
     wanted = tokenizer.encoder.decode(ids)
     if any(broken_beside_whole(run) for run in spelt_in_bytes(tokenizer, ids)):
         spelt = b"".join(tokenizer.token_bytes[i] for i in ids if i not in tokenizer.special_ids)

@@ -20,6 +20,13 @@ from argosy.wire.router.v1 import router_pb2
 
 CONTEXT = 100
 LONG_BIAS = dict.fromkeys(range(1025), 1.0)
+TEMPLATE_OPTIONS: dict[str, Any] = {
+    "template_kwargs_json": "{}",
+    "add_generation_prompt": False,
+    "continue_final_message": True,
+    "template_name": "rag",
+    "documents_json": "[3]",
+}
 HELLO = '[{"role": "user", "content": "hi"}]'
 
 
@@ -232,25 +239,8 @@ def test_sampling_that_says_nothing_is_good() -> None:
             TokenizerJob(messages_json="[1]", tools_json="[2]", salt="t"),
         ),
         (
-            {
-                "chat": router_pb2.Chat(
-                    messages_json="[1]",
-                    template_kwargs_json="{}",
-                    add_generation_prompt=False,
-                    continue_final_message=True,
-                    template_name="rag",
-                    documents_json="[3]",
-                )
-            },
-            TokenizerJob(
-                messages_json="[1]",
-                template_kwargs_json="{}",
-                add_generation_prompt=False,
-                continue_final_message=True,
-                template_name="rag",
-                documents_json="[3]",
-                salt="t",
-            ),
+            {"chat": router_pb2.Chat(messages_json="[1]", **TEMPLATE_OPTIONS)},
+            TokenizerJob(messages_json="[1]", **TEMPLATE_OPTIONS, salt="t"),
         ),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any, Self
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from argosy.domain.errors import INSTANCE_LIMITS, ArgosyError, Reason
+from argosy.domain.errors import NO_FAILURES, ArgosyError, Reason
 from argosy.mesh import rpc, telemetry
 from argosy.wire.decode.v1 import decode_pb2, decode_pb2_grpc
 from argosy.wire.inference.v1 import inference_pb2
@@ -183,7 +183,7 @@ class Client:
             except ArgosyError as error:
                 brought = len(route.produced_token_ids)
                 route.failures = 0 if brought > before else route.failures
-                route.failures += error.reason not in {Reason.DRAINING, *INSTANCE_LIMITS}
+                route.failures += error.reason not in NO_FAILURES
                 if not error.may_succeed_elsewhere or route.failures >= ROUTES_MAX:
                     raise
                 route.attempt += 1

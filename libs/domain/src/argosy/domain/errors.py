@@ -77,6 +77,8 @@ RETRIABLE = frozenset({Reason.INSTANCE_LOST, Reason.KV_LOST, Reason.DRAINING, Re
 INSTANCE_LIMITS = frozenset({Reason.OVERLOADED, Reason.TICKET_EXPIRED})
 """Reasons that are an instance's own limits when an instance gives them: it is well, and another
 one, or the same a moment later, may take the request. From the router they are the caller's."""
+NO_FAILURES = INSTANCE_LIMITS | {Reason.DRAINING}
+"""What an instance that is well refuses with: it does not count against a request's attempts."""
 
 
 class ArgosyError(Exception):

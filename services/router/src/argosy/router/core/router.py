@@ -11,6 +11,7 @@ refused; so is one that finds the queue full, or whose first token is predicted 
 from msgspec.structs import replace
 
 from argosy.domain.core import CancelTimer, Effect, SetTimer, TimerFired
+from argosy.domain.errors import INSTANCE_LIMITS, NO_FAILURES, Reason
 from argosy.router.core import effects, events
 from argosy.router.core.fleet import (
     kv_holders,
@@ -37,9 +38,9 @@ FREED_TO_RATE = 0.693147e6 / FREED_HALF_US
 """ln 2 / half-life, per second: turns the decaying sum into a rate."""
 FAULTS = frozenset({"INSTANCE_LOST", "DRAINING", "NOT_READY"})
 """Failures after which the instance is not to be used; others fault the attempt only."""
-FULL = "OVERLOADED"
-LIMITS = frozenset({FULL, "TICKET_EXPIRED"})
-"""Refusals of an instance that is well: they count as no failure, as the request may wait."""
+FULL = Reason.OVERLOADED.name
+LIMITS = frozenset(reason.name for reason in INSTANCE_LIMITS)
+UNCOUNTED = frozenset(reason.name for reason in NO_FAILURES)
 
 
 class RouterCore:
@@ -199,7 +200,7 @@ class RouterCore:
         request.attempt += 1
         if event.prompt_tokens > request.prompt_tokens:
             request.failures = 0
-        request.failures += event.reason != "DRAINING" and event.reason not in LIMITS
+        request.failures += event.reason not in UNCOUNTED
         request.last_failure = f"{event.instance}: {event.message}"
         if request.failures >= self.state.limits.attempts_max:
             message = f"{request.failures} attempts failed, the last at {request.last_failure}"

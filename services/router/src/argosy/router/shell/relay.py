@@ -12,7 +12,7 @@ from typing import Any
 
 from opentelemetry import trace
 
-from argosy.domain.errors import INSTANCE_LIMITS, ArgosyError, Reason
+from argosy.domain.errors import NO_FAILURES, ArgosyError, Reason
 from argosy.mesh import rpc, telemetry, tickets
 from argosy.mesh.driver import Driver
 from argosy.mesh.service import Mesh
@@ -152,7 +152,7 @@ class Relay:
                 if prompt is None:
                     await self._submit(request, dispatch)
             except ArgosyError as error:
-                refused += error.reason not in {Reason.DRAINING, *INSTANCE_LIMITS}
+                refused += error.reason not in NO_FAILURES
                 if not error.may_succeed_elsewhere or refused >= self.mesh.settings.attempts_max:
                     raise
                 failed_instance, failed_address = dispatch.prefill, dispatch.prefill_address
